@@ -1,0 +1,380 @@
+"""Turn a folder of GlaS images into biopsy-like slides with labels and a patient-disjoint manifest.
+
+    python pipelines/glas/biopsies.py --images FOLDER --out DIR [--seed 0]
+
+FOLDER holds ``<name>.png``, ``<name>_anno.png`` (gland instances, 0 = background) and ``grade.csv`` (image, patient,
+grade). DIR gets ``slides/ labels/ classes.yaml manifest.csv biopsies.json``. Every slide shows images of one patient on
+white glass, as the cores of one biopsy lie on one slide.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from splits import split_patients
+
+from wsi_deform.annotation.classes import ClassTable, write_class_table
+from wsi_deform.drawn.study import write_labels, write_slide
+from wsi_deform.errors import ManifestError, ShapeError, SlideError, WsiDeformError
+from wsi_deform.geometry import Region, Size
+from wsi_deform.manifest import SPLITS, Manifest, ManifestRow, Split, write_manifest
+from wsi_deform.provenance import provenance, write_json
+
+GRADES = ("benign", "malignant")
+CLASSES = ("background", "benign gland", "malignant gland")
+NEEDED_COLUMNS = ("image", "patient", "grade")
+MPP = 0.62  # 20x of the Zeiss MIRAX MIDI that the GlaS slides were scanned with
+CANVAS = Size(9400, 2000)
+IMAGES_PER_SLIDE = (8, 12)
+GAP_PX = 16
+LICENCE = "GlaS images are for research use only, no commercial use; so is everything made from them."
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GlasImage:
+    """One image of the folder.
+
+    Attributes:
+        name: As in grade.csv.
+        patient: Whose tissue it shows.
+        grade: "benign" or "malignant", of all glands in the image.
+        picture: The RGB image.
+        instances: Gland instances, 0 = background.
+    """
+
+    name: str
+    patient: str
+    grade: str
+    picture: Path
+    instances: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Biopsy:
+    """What one slide will show.
+
+    Attributes:
+        slide_id: Patient and number.
+        patient: Whose slide it is.
+        split: Where the patient belongs.
+        images: All of that patient.
+    """
+
+    slide_id: str
+    patient: str
+    split: Split
+    images: tuple[GlasImage, ...]
+
+
+def read_glas(folder: Path) -> list[GlasImage]:
+    """List the images of a GlaS folder.
+
+    Args:
+        folder: Holds ``grade.csv`` and the images.
+
+    Returns:
+        One per line of ``grade.csv``, in its order.
+
+    Raises:
+        ManifestError: The folder, the CSV, a column or a file is missing, or a grade is unknown; all at once.
+    """
+    table = folder / "grade.csv"
+    if not table.is_file():
+        found = "no grade.csv in it" if folder.is_dir() else "no such folder"
+        raise ManifestError(
+            f"GlaS folder {folder}: {found}. Needed <name>.png, <name>_anno.png and grade.csv with the columns "
+            f"{', '.join(NEEDED_COLUMNS)}. Check --images."
+        )
+    with table.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file, skipinitialspace=True)
+        columns = [name.strip() for name in reader.fieldnames or []]
+        rows = [
+            {str(name).strip(): (cell or "").strip() for name, cell in row.items() if isinstance(cell, str | None)}
+            for row in reader
+        ]
+    if missing := [name for name in NEEDED_COLUMNS if name not in columns]:
+        raise ManifestError(
+            f"{table}: no column {', '.join(missing)}; found {', '.join(columns) or 'an empty file'}. "
+            f"Needed {', '.join(NEEDED_COLUMNS)}."
+        )
+    images, problems = [], []
+    for line, row in enumerate(rows, start=2):
+        image = GlasImage(
+            name=row["image"],
+            patient=row["patient"],
+            grade=row["grade"].lower(),
+            picture=folder / f"{row['image']}.png",
+            instances=folder / f"{row['image']}_anno.png",
+        )
+        images.append(image)
+        if not image.patient:
+            problems.append(f"line {line}: no patient. Needed one, or the split cannot be by patient.")
+        if image.grade not in GRADES:
+            problems.append(f"line {line}: grade {row['grade']!r}. Needed {' or '.join(GRADES)}.")
+        problems += [
+            f"line {line}: {path.name} is not in the folder. Needed the image and its mask."
+            for path in (image.picture, image.instances)
+            if not path.is_file()
+        ]
+    if problems or not images:
+        listed = "".join(f"\n  {each}" for each in problems) or " no line."
+        raise ManifestError(f"{table}: {len(problems) or 'no images:'} problems.{listed}")
+    return images
+
+
+def plan_biopsies(
+    images: Sequence[GlasImage], counts: dict[Split, int], *, seed: int, per_slide: tuple[int, int] = IMAGES_PER_SLIDE
+) -> list[Biopsy]:
+    """Decide the split of every patient and the images of every slide.
+
+    Args:
+        images: All images.
+        counts: Slides per split.
+        seed: Decides everything.
+        per_slide: Fewest and most images on a slide; a patient with fewer gives sparse slides.
+
+    Returns:
+        Slides by split, then patient. Patients have slides in proportion to their images, at least one each;
+        the images of a patient are dealt in turn, so that all are shown about equally often.
+    """
+    of_patient: dict[str, list[GlasImage]] = {}
+    for image in images:
+        of_patient.setdefault(image.patient, []).append(image)
+    graded = {name: Counter(each.grade for each in own) for name, own in of_patient.items()}
+    split_of = split_patients({name: [each[grade] for grade in GRADES] for name, each in graded.items()}, seed=seed)
+    biopsies = []
+    for split in SPLITS:
+        patients = sorted(name for name, its in split_of.items() if its == split)
+        shares = _shares([len(of_patient[name]) for name in patients], counts[split])
+        for patient, slides in zip(patients, shares, strict=True):
+            rng = np.random.default_rng([seed, 1, *patient.encode()])
+            deck: list[GlasImage] = []
+            for number in range(1, slides + 1):
+                wanted = int(rng.integers(per_slide[0], per_slide[1] + 1))
+                drawn = _deal(of_patient[patient], deck, wanted, rng)
+                slide_id = f"glas-{patient}-{number:02d}"
+                biopsies.append(Biopsy(slide_id=slide_id, patient=patient, split=split, images=drawn))
+    return biopsies
+
+
+def draw_biopsy(biopsy: Biopsy, canvas: Size, *, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Lay the images of a slide on glass.
+
+    Args:
+        biopsy: What to show. Images of training slides are turned and flipped at random, others stay as they are.
+        canvas: Size of the slide, px.
+        seed: With the slide's id decides positions and turns.
+
+    Returns:
+        (H, W, 3) uint8 RGB and (H, W) uint8 labels: 0 background, 1 benign gland, 2 malignant gland.
+
+    Raises:
+        SlideError: An image cannot be read, or its mask has another size.
+        ShapeError: The images do not fit on the canvas.
+    """
+    rng = np.random.default_rng([seed, 2, *biopsy.slide_id.encode()])
+    slide = np.empty((*canvas.shape, 3), np.uint8)
+    slide[:] = rng.integers(241, 249) + rng.integers(-1, 2, 3)
+    labels = np.zeros(canvas.shape, np.uint8)
+    pieces = [_piece(image, rng if biopsy.split == "train" else None) for image in biopsy.images]
+    places = scattered([Size(part.shape[1], part.shape[0]) for part, _ in pieces], canvas, rng, biopsy.slide_id)
+    for (picture, classes), place in zip(pieces, places, strict=True):
+        window = np.s_[place.y : place.bottom, place.x : place.right]
+        slide[window], labels[window] = picture, classes
+    return slide, labels
+
+
+def scattered(sizes: Sequence[Size], canvas: Size, rng: np.random.Generator, name: str = "") -> list[Region]:
+    """Find places for rectangles along a wavy band, none on another.
+
+    Args:
+        sizes: Of the rectangles, px.
+        canvas: Where they go.
+        rng: Decides.
+        name: Of the slide, for the error.
+
+    Raises:
+        ShapeError: No such places were found.
+    """
+    for _ in range(50):
+        phase, waves = rng.uniform(0, 2 * np.pi), rng.uniform(0.5, 2.0)
+        sway, middle = rng.uniform(0.05, 0.14) * canvas.height, rng.uniform(0.4, 0.6) * canvas.height
+        placed: list[Region] = []
+        for size in sizes:
+            room = canvas.width - size.width - 2 * GAP_PX, canvas.height - size.height - 2 * GAP_PX
+            if min(room) < 0:
+                raise ShapeError(
+                    f"slide {name}: an image of {size} on a canvas of {canvas}. Needed {GAP_PX} px around it."
+                )
+            for _ in range(300):
+                x = GAP_PX + int(rng.integers(room[0] + 1))
+                centre = middle + sway * np.sin(phase + 2 * np.pi * waves * x / canvas.width)
+                y = round(centre - size.height / 2 + rng.normal(0, 0.1) * canvas.height)
+                place = Region(x, int(np.clip(y, GAP_PX, GAP_PX + room[1])), size.width, size.height)
+                if all(place.grown(GAP_PX, canvas).intersection(other).is_empty for other in placed):
+                    placed.append(place)
+                    break
+        if len(placed) == len(sizes):
+            return placed
+    raise ShapeError(f"slide {name}: no room for {len(sizes)} images on {canvas}. Needed fewer or a larger canvas.")
+
+
+def make_biopsies(
+    images: Path,
+    out: Path,
+    *,
+    counts: dict[Split, int],
+    seed: int = 0,
+    canvas: Size = CANVAS,
+    per_slide: tuple[int, int] = IMAGES_PER_SLIDE,
+    workers: int = 2,
+    on_slide: Callable[[str], None] | None = None,
+) -> list[Biopsy]:
+    """Make the slides, labels, class table and manifest.
+
+    Args:
+        images: The GlaS folder.
+        out: Where to; the manifest is written last.
+        counts: Slides per split.
+        seed: The same seed writes the same bytes.
+        canvas: Size of each slide, px.
+        per_slide: Fewest and most images on a slide.
+        workers: Threads.
+        on_slide: Called with the id of each slide that is written.
+
+    Returns:
+        What was made.
+
+    Raises:
+        WsiDeformError: The folder cannot be used.
+    """
+    biopsies = plan_biopsies(read_glas(images), counts, seed=seed, per_slide=per_slide)
+    rows = [
+        ManifestRow(
+            slide=out / "slides" / f"{each.slide_id}.tif",
+            mask=out / "labels" / f"{each.slide_id}.tif",
+            slide_id=each.slide_id,
+            patient=each.patient,
+            split=each.split,
+            extra={"images": " ".join(image.name for image in each.images)},
+        )
+        for each in biopsies
+    ]
+
+    def draw(number: int) -> str:
+        slide, labels = draw_biopsy(biopsies[number], canvas, seed=seed)
+        write_slide(rows[number].slide, slide, mpp=MPP)
+        write_labels(str(rows[number].mask), labels, mpp=MPP)
+        return biopsies[number].slide_id
+
+    with ThreadPoolExecutor(workers) as pool:
+        for slide_id in pool.map(draw, range(len(rows))):
+            if on_slide is not None:
+                on_slide(slide_id)
+    write_class_table(ClassTable.from_names(CLASSES), out / "classes.yaml")
+    about = {"licence": LICENCE, "splits": count_splits(biopsies), "provenance": provenance(seed=seed)}
+    write_json(out / "biopsies.json", about)
+    write_manifest(Manifest(rows=tuple(rows), folder=out, extra_columns=("images",)), out / "manifest.csv")
+    return biopsies
+
+
+def count_splits(biopsies: Sequence[Biopsy]) -> dict[str, dict[str, int]]:
+    """Patients, distinct images of each grade, and slides of every split."""
+    counted = {}
+    for split in SPLITS:
+        own = [each for each in biopsies if each.split == split]
+        shown = {image for each in own for image in each.images}
+        counted[split] = {"patients": len({each.patient for each in own})}
+        counted[split] |= {f"{grade} images": sum(image.grade == grade for image in shown) for grade in GRADES}
+        counted[split]["slides"] = len(own)
+    return counted
+
+
+def _piece(image: GlasImage, rng: np.random.Generator | None) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Picture and classes of one image, turned and flipped alike if there is a generator."""
+    try:
+        with Image.open(image.picture) as opened:
+            picture = np.asarray(opened.convert("RGB"))
+        with Image.open(image.instances) as opened:
+            instances = np.asarray(opened)
+    except (OSError, UnidentifiedImageError) as error:
+        raise SlideError(f"GlaS image {image.picture}: it or its mask cannot be read: {error}. Needed PNGs.") from error
+    if instances.shape != picture.shape[:2]:
+        raise SlideError(
+            f"GlaS mask {image.instances}: shape {instances.shape}. Needed {picture.shape[:2]}, one channel, as its image."
+        )
+    classes = np.where(instances > 0, np.uint8(1 + GRADES.index(image.grade)), np.uint8(0))
+    if rng is None:
+        return picture, classes
+    turns, flip = int(rng.integers(4)), bool(rng.integers(2))
+    turned = [np.rot90(each[:, ::-1] if flip else each, turns) for each in (picture, classes)]
+    return turned[0], turned[1]
+
+
+def _deal(
+    images: Sequence[GlasImage], deck: list[GlasImage], wanted: int, rng: np.random.Generator
+) -> tuple[GlasImage, ...]:
+    """Take images from a shuffled deck, none twice; the deck is changed, and filled again when it runs out."""
+    hand: list[GlasImage] = []
+    while len(hand) < min(wanted, len(images)):
+        fresh = [each for each in deck if each not in hand]
+        if not fresh:
+            deck += [images[i] for i in rng.permutation(len(images))]
+            continue
+        deck.remove(fresh[0])
+        hand.append(fresh[0])
+    return tuple(hand)
+
+
+def _shares(weights: Sequence[int], total: int) -> list[int]:
+    """Whole numbers in proportion to weights that sum to ``total``, at least 1 each where there is enough."""
+    shares = [0] * len(weights)
+    for _ in range(total):
+        # The next one goes to whom it is least too much for; who has none comes first, largest weight first.
+        shares[min(range(len(weights)), key=lambda i: ((shares[i] + 1) / weights[i] if shares[i] else -weights[i]))] += 1
+    return shares
+
+
+def main() -> int:
+    """Parse, make, print counts."""
+    parser = argparse.ArgumentParser(description="Make biopsy-like slides of a GlaS folder.", epilog=LICENCE)
+    parser.add_argument("--images", type=Path, required=True, help="folder with the PNGs and grade.csv")
+    parser.add_argument("--out", type=Path, required=True, help="gets slides/ labels/ classes.yaml manifest.csv")
+    parser.add_argument("--seed", type=int, default=0, help="decides split, positions and turns")
+    for split, count in zip(SPLITS, (64, 12, 24), strict=True):
+        parser.add_argument(f"--{split}", type=int, default=count, help=f"number of {split} slides")
+    parser.add_argument("--workers", type=int, default=2, help="threads")
+    given = parser.parse_args()
+    counts: dict[Split, int] = {split: getattr(given, split) for split in SPLITS}
+    try:
+        biopsies = make_biopsies(
+            given.images,
+            given.out,
+            counts=counts,
+            seed=given.seed,
+            workers=given.workers,
+            on_slide=lambda slide_id: print(slide_id, flush=True),
+        )
+    except WsiDeformError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    for split, counted in count_splits(biopsies).items():
+        patients = sorted({each.patient for each in biopsies if each.split == split})
+        numbers = ", ".join(f"{count} {what}" for what, count in counted.items())
+        print(f"{split}: {numbers} (patients {', '.join(patients)})")
+    print(f"wrote {given.out / 'manifest.csv'}. {LICENCE}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,18 @@
+"""What several test folders share."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real slides and labelled tissue, read in place; tests that need it skip without it."""
+    named = os.environ.get("WSI_DEFORM_DATA")
+    folder = Path(named) if named else Path(__file__).parents[2] / "shared" / "data"
+    if not folder.is_dir():
+        pytest.skip(f"real slides not found at {folder}; set WSI_DEFORM_DATA to run this test")
+    return folder

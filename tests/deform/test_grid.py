@@ -1,0 +1,180 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from wsi_deform.deform.density import deformation_map, uniform_map
+from wsi_deform.deform.grid import cell_areas, sampling_grid
+from wsi_deform.errors import ShapeError
+from wsi_deform.geometry import Size
+
+SIZES = [(1, 1), (1, 9), (9, 1), (5, 7), (8, 8), (24, 96), (33, 80), (36, 800)]
+
+
+def identity(size: Size, placement: str = "cell") -> torch.Tensor:
+    def along(n: int) -> torch.Tensor:
+        if placement == "cell":
+            return (torch.arange(n, dtype=torch.float64) + 0.5) / n
+        return torch.linspace(0, 1, n, dtype=torch.float64) if n > 1 else torch.tensor([0.5]).double()
+
+    y, x = torch.meshgrid(along(size.height), along(size.width), indexing="ij")
+    return torch.stack((x, y), dim=-1)[None]
+
+
+def spiky_map(seed: int, height: int, width: int, spread: float = 4.0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    logits = spread * torch.randn(1, 1, height, width, generator=generator, dtype=torch.float64)
+    return deformation_map(logits)
+
+
+@pytest.mark.parametrize("map_shape", SIZES)
+@pytest.mark.parametrize("shape", SIZES)
+@pytest.mark.parametrize("placement", ["cell", "corner"])
+def test_convention_constant_map_gives_identity_grid(map_shape, shape, placement):
+    size = Size(shape[1], shape[0])
+    constant = uniform_map(Size(map_shape[1], map_shape[0]))
+    for sigma in (0.4, 1.0, 0.25 * max(map_shape), 3.7):
+        grid = sampling_grid(constant, sigma_px=sigma, size=size, placement=placement)
+        assert grid.shape == (1, *shape, 2)
+        assert (grid.double() - identity(size, placement)).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("radius_px", [1.0, 5.5])
+def test_constant_map_gives_identity_grid_for_any_radius_and_replicated_borders(radius_px):
+    grid = sampling_grid(
+        uniform_map(Size(20, 11)),
+        sigma_px=5.5,
+        radius_px=radius_px,
+        size=Size(33, 17),
+        border="replicate",
+        warp_steps=3,
+    )
+    assert (grid.double() - identity(Size(33, 17))).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("warp_steps", [1, 2, 3])
+def test_convention_borders_map_to_borders_exactly_for_any_map(warp_steps):
+    for seed in range(50):
+        spiky = spiky_map(seed, 7 + seed % 5, 12)
+        grid = sampling_grid(
+            spiky, sigma_px=0.5 + seed / 10, size=Size(31, 18), placement="corner", warp_steps=warp_steps
+        )
+        for edge, axis, value in (
+            (grid[:, 0], 1, 0.0),
+            (grid[:, -1], 1, 1.0),
+            (grid[:, :, 0], 0, 0.0),
+            (grid[:, :, -1], 0, 1.0),
+        ):
+            assert (edge[..., axis] - value).abs().max() < 1e-12
+
+
+@pytest.mark.parametrize("same_size", [True, False])
+def test_no_folds_with_a_radius_of_three_sigma(same_size):
+    for seed in range(1000):
+        height, width = 6 + seed % 11, 9 + seed % 17
+        spiky = spiky_map(seed, height, width)
+        sigma = 1.0 + (seed % 7) / 2
+        corners = Size(width + 1, height + 1) if same_size else Size(2 * width, height + 4)
+        areas = cell_areas(sampling_grid(spiky, sigma_px=sigma, size=corners, placement="corner"))
+        assert areas.min() > 0
+        assert areas.sum().item() == pytest.approx(1, abs=1e-9)
+
+
+def test_a_floor_keeps_even_absurd_maps_from_folding():
+    for seed in range(200):
+        floored = 0.9 * spiky_map(seed, 12, 15, spread=30.0) + 0.1 / 180
+        assert cell_areas(sampling_grid(floored, sigma_px=2, size=Size(31, 25), placement="corner")).min() > 0
+
+
+def test_short_radius_of_the_paper_can_fold_where_three_sigma_cannot():
+    folded = 0
+    for seed in range(200):
+        corners = sampling_grid(
+            spiky_map(seed, 16, 16), sigma_px=3, radius_px=3, size=Size(33, 33), placement="corner"
+        )
+        folded += bool(cell_areas(corners).min() <= 0)
+    assert folded > 0
+
+
+def direct_sum(density: np.ndarray, sigma: float, radius: float, y: float, x: float) -> tuple[float, float]:
+    """Equation 3 as it stands: two double loops over the map and its mirror images."""
+    height, width = density.shape
+    reach = math.ceil(radius)
+
+    def mirrored(i: int, n: int) -> int:
+        i %= 2 * n
+        return i if i < n else 2 * n - 1 - i
+
+    total = pulled_y = pulled_x = 0.0
+    for i in range(-reach, height + reach):
+        for j in range(-reach, width + reach):
+            dy, dx = i + 0.5 - y, j + 0.5 - x
+            if abs(dy) > radius or abs(dx) > radius:
+                continue
+            weight = density[mirrored(i, height), mirrored(j, width)] * math.exp(
+                -0.5 * (dy * dy + dx * dx) / sigma**2
+            )
+            total += weight
+            pulled_y += weight * (i + 0.5)
+            pulled_x += weight * (j + 0.5)
+    return pulled_x / total / width, pulled_y / total / height
+
+
+@pytest.mark.parametrize(("height", "width", "sigma", "radius"), [(5, 7, 1.3, 4), (4, 3, 3.0, 9), (1, 6, 2.0, 2)])
+def test_grid_equals_the_direct_double_sum_of_equation_3(height, width, sigma, radius):
+    spiky = spiky_map(3, height, width)
+    grid = sampling_grid(spiky, sigma_px=sigma, radius_px=radius, size=Size(width, height))[0]
+    for i in range(height):
+        for j in range(width):
+            expected = direct_sum(spiky[0, 0].numpy(), sigma, radius, i + 0.5, j + 0.5)
+            assert grid[i, j].tolist() == pytest.approx(expected, abs=1e-10)
+
+
+def test_between_cell_centres_the_grid_equals_the_double_sum_once_the_cut_off_is_far():
+    # Far out the Gaussian is nothing, so the correction of the lopsided cut-off is nothing too.
+    spiky = spiky_map(5, 6, 8)
+    grid = sampling_grid(spiky, sigma_px=1.6, radius_px=14, size=Size(11, 9))[0]
+    for i, j in [(0, 0), (3, 4), (8, 10), (4, 7)]:
+        expected = direct_sum(spiky[0, 0].numpy(), 1.6, 14, (i + 0.5) / 9 * 6, (j + 0.5) / 11 * 8)
+        assert grid[i, j].tolist() == pytest.approx(expected, abs=1e-10)
+
+
+def test_samples_move_towards_density_and_scale_of_the_map_does_not_matter():
+    bump = torch.full((1, 1, 12, 20), 0.01)
+    bump[..., 6, 13] = 1
+    grid = sampling_grid(bump, sigma_px=3, size=Size(20, 12))
+    before = (identity(Size(20, 12)) - torch.tensor([13.5 / 20, 6.5 / 12])).norm(dim=-1).mean()
+    after = (grid - torch.tensor([13.5 / 20, 6.5 / 12])).norm(dim=-1).mean()
+    assert after < before - 0.01
+    torch.testing.assert_close(sampling_grid(bump * 1000, sigma_px=3, size=Size(20, 12)), grid)
+    further = sampling_grid(bump, sigma_px=3, size=Size(20, 12), warp_steps=2)
+    assert (further - torch.tensor([13.5 / 20, 6.5 / 12])).norm(dim=-1).mean() < after
+
+
+def test_autocast_does_not_lower_the_precision_of_the_grid():
+    spiky = spiky_map(1, 9, 9).float()
+    plain = sampling_grid(spiky, sigma_px=2, size=Size(9, 9))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(sampling_grid(spiky, sigma_px=2, size=Size(9, 9)), plain, rtol=0, atol=0)
+
+
+def test_gradient_reaches_the_logits():
+    logits = torch.randn(1, 1, 5, 6, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(
+        lambda z: sampling_grid(deformation_map(z, floor=0.1), sigma_px=1.2, size=Size(4, 5), warp_steps=2), logits
+    )
+
+
+@pytest.mark.parametrize("wrong", [torch.ones(3, 3), torch.ones(1, 2, 3, 3)])
+def test_map_of_another_shape_is_refused(wrong):
+    with pytest.raises(ShapeError, match=r"\(B, 1, H, W\)"):
+        sampling_grid(wrong, sigma_px=1, size=Size(3, 3))
+
+
+def test_deformation_map_sums_to_one_and_keeps_its_floor():
+    logits = torch.randn(2, 1, 30, 40).half() * 20
+    density = deformation_map(logits, floor=0.2)
+    assert density.dtype == torch.float32
+    torch.testing.assert_close(density.sum(dim=(1, 2, 3)), torch.ones(2))
+    assert density.min() >= 0.2 / 1200 * 0.999

@@ -1,0 +1,66 @@
+"""The deformation network: one logit per position of the low-res view."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from wsi_deform.errors import ModelError, ShapeError
+from wsi_deform.networks.deformation import DeformationNetwork
+
+
+def test_layers_are_those_of_the_paper():
+    convolutions = [m for m in DeformationNetwork().modules() if isinstance(m, nn.Conv2d)]
+    assert [(c.in_channels, c.out_channels, c.kernel_size) for c in convolutions] == [
+        (3, 24, (3, 3)),
+        (24, 24, (3, 3)),
+        (24, 3, (3, 3)),
+        (3, 1, (1, 1)),
+    ]
+
+
+def test_zero_head_starts_with_a_constant_map():
+    logits = DeformationNetwork()(torch.randn(2, 3, 9, 20))
+    assert (logits == 0).all()
+
+
+def test_he_head_starts_with_a_varied_map():
+    torch.manual_seed(0)
+    logits = DeformationNetwork(zero_init_head=False)(torch.randn(2, 3, 9, 20))
+    assert logits.std() > 0
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 5, 7])
+@pytest.mark.parametrize("size", [(24, 96), (1, 40), (1, 1)])
+@pytest.mark.parametrize("training", [True, False])
+def test_output_is_one_logit_per_position(kernel: int, size: tuple[int, int], training: bool):
+    network = DeformationNetwork(in_channels=4, widths=(6, 2), kernel=kernel).train(training)
+    assert network(torch.randn(1, 4, *size)).shape == (1, 1, *size)
+
+
+def test_zero_head_learns():
+    torch.manual_seed(0)
+    network = DeformationNetwork()
+    view = torch.randn(2, 3, 12, 30)
+    optimiser = torch.optim.Adam(network.parameters(), lr=0.01)
+    losses = []
+    for _ in range(30):
+        loss = (network(view) - view[:, :1]).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        assert all(p.grad.isfinite().all() for p in network.parameters())
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.7 * losses[0]
+
+
+@pytest.mark.parametrize("options", [{"kernel": 4}, {"kernel": -1}, {"widths": ()}, {"widths": (8, 0)}])
+def test_impossible_settings_are_refused(options: dict):
+    with pytest.raises(ModelError, match="needed"):
+        DeformationNetwork(**options)
+
+
+def test_wrong_input_is_refused():
+    with pytest.raises(ShapeError, match=r"needed \(B, 3, H, W\)"):
+        DeformationNetwork()(torch.zeros(3, 9, 9))

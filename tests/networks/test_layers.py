@@ -1,0 +1,38 @@
+"""BatchNorm on one pixel, normalisation by name, resizing."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from wsi_deform.errors import ModelError
+from wsi_deform.networks.layers import BatchNorm, normalisation, resized
+
+
+def test_batch_norm_equals_torch_where_torch_works():
+    torch.manual_seed(0)
+    ours, theirs, features = BatchNorm(4), nn.BatchNorm2d(4), torch.randn(2, 4, 3, 5)
+    assert torch.equal(ours(features), theirs(features))
+    assert ours.state_dict().keys() == theirs.state_dict().keys()
+    assert torch.equal(ours.running_var, theirs.running_var)
+
+
+def test_batch_norm_of_one_pixel_uses_and_keeps_the_running_statistics():
+    layer, features = BatchNorm(4), torch.randn(1, 4, 1, 1)
+    torch.testing.assert_close(layer(features), features, rtol=1e-4, atol=1e-5)
+    assert (layer.running_mean == 0).all()
+    assert layer.num_batches_tracked == 0
+
+
+def test_normalisation_by_name():
+    assert isinstance(normalisation("batch", 6), BatchNorm)
+    assert normalisation("group", 6).num_groups == 2
+    with pytest.raises(ModelError, match="'instance'"):
+        normalisation("instance", 6)
+
+
+def test_resized_keeps_a_fitting_size_and_a_constant():
+    features = torch.full((1, 2, 3, 5), 7.0)
+    assert resized(features, (3, 5)) is features
+    assert torch.allclose(resized(features, (8, 9)), torch.tensor(7.0))

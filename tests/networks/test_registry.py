@@ -1,0 +1,115 @@
+"""Networks by name: any size in, scores of that size out, and refusals that help."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torch
+from torch import nn
+
+from wsi_deform.errors import ModelError, ShapeError
+from wsi_deform.networks.hrnet import HRNetV2
+from wsi_deform.networks.monai_nets import MonaiNetwork, monai_network_names
+from wsi_deform.networks.registry import segmentation_network
+
+MONAI_NAMES = ["UNet", "BasicUNet", "BasicUNetPlusPlus", "SegResNet", "AttentionUnet", "DynUNet"]
+SIZES = [(24, 96), (17, 33), (8, 8), (1, 40)]
+
+
+@pytest.mark.parametrize("name", MONAI_NAMES)
+def test_monai_networks_train_and_score_at_any_size(name: str):
+    torch.manual_seed(0)
+    network = segmentation_network(f"monai:{name}", classes=5)
+    for size in SIZES:
+        for training in (True, False):
+            scores = network.train(training)(torch.randn(1, 3, *size))
+            assert scores.shape == (1, 5, *size), (size, training)
+            assert scores.isfinite().all()
+    network.train()(torch.randn(2, 3, 24, 96)).square().mean().backward()
+    gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    assert gradients
+    assert all(gradient.isfinite().all() for gradient in gradients)
+
+
+def test_a_monai_network_without_defaults_here_works_too():
+    network = segmentation_network("monai:HighResNet", classes=2, size_multiple=1).eval()
+    assert network(torch.zeros(1, 3, 9, 12)).shape == (1, 2, 9, 12)
+
+
+def test_a_size_that_fits_is_not_padded():
+    network = segmentation_network("monai:DynUNet", classes=3)
+    seen = []
+    network.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].shape[-2:]))
+    network(torch.zeros(2, 3, 24, 96))
+    network(torch.zeros(2, 3, 8, 8))
+    assert seen == [(24, 96), (8, 16)]
+
+
+def test_padding_repeats_the_border_on_both_sides_and_is_cropped_off():
+    network = MonaiNetwork("UNet", classes=3, size_multiple=4)
+    network.network = nn.Identity()
+    seen = []
+    network.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    image = torch.randn(1, 3, 5, 10)
+    assert torch.equal(network(image), image)
+    assert seen[0].shape == (1, 3, 8, 12)
+    assert torch.equal(seen[0][:, :, 1:6, 1:11], image)
+    assert torch.equal(seen[0][:, :, 0, 1:11], image[:, :, 0])
+
+
+def test_monai_networks_start_with_the_standard_deviation_of_he():
+    torch.manual_seed(0)
+    network = segmentation_network("monai:DynUNet", classes=5)
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d) and layer.weight.numel() > 10_000:
+            fan_in = layer.weight[0].numel()
+            assert layer.weight.std().item() == pytest.approx((2 / fan_in) ** 0.5, rel=0.05)
+        if isinstance(layer, nn.ConvTranspose2d) and layer.weight.numel() > 5_000:
+            # Kernel 2, stride 2: an output pixel sees one weight of each input channel.
+            assert layer.weight.std().item() == pytest.approx((2 / layer.in_channels) ** 0.5, rel=0.05)
+
+
+def test_hrnet_is_built_with_its_options():
+    network = segmentation_network("hrnetv2", classes=4, width=2, stem_stride=1, in_channels=4)
+    assert isinstance(network, HRNetV2)
+    assert network.backbone(torch.zeros(2, 4, 9, 8))[0].shape == (2, 2, 9, 8)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("hrnetv", {"width": 18}, "Did you mean 'hrnetv2'"),
+        ("HRNetV2", {"width": 18}, "Did you mean 'hrnetv2'"),
+        ("basicunet", {}, "Did you mean 'monai:BasicUNet'"),
+        ("qqqqqq", {}, "Known: .*hrnetv2"),
+        ("hrnetv2", {"widht": 18}, "no option 'widht'. Did you mean 'width'"),
+        ("hrnetv2", {}, "needs the option 'width'"),
+        ("monai:BasicUnett", {}, "Did you mean 'monai:BasicUNet'"),
+        ("monai:convert_to", {}, "no two-dimensional segmentation network"),
+        ("monai:SENet", {}, "no two-dimensional segmentation network"),
+        ("monai:UNet", {"chanels": (8, 16)}, "no option 'chanels'. Did you mean 'channels'"),
+        ("monai:UNet", {"spatial_dims": 3}, "no option 'spatial_dims'"),
+        ("monai:UNet", {"strides": (2,)}, "refuses the options"),
+        ("monai:UNet", {"size_multiple": 0}, "size_multiple 0"),
+        ("monai:UNet", {"classes": 0}, "with 0 classes"),
+    ],
+)
+def test_unknown_names_and_options_are_answered_with_the_nearest(name: str, options: dict, message: str):
+    with pytest.raises(ModelError, match=message):
+        segmentation_network(name, **{"classes": 3, **options})
+
+
+def test_wrong_input_is_refused():
+    with pytest.raises(ShapeError, match=r"monai:UNet: input of shape .* needed \(B, 3, H, W\)"):
+        segmentation_network("monai:UNet", classes=3)(torch.zeros(1, 1, 16, 16))
+
+
+def test_known_monai_names_include_the_common_ones():
+    assert set(MONAI_NAMES) <= set(monai_network_names())
+
+
+def test_monai_is_not_imported_before_it_is_needed():
+    code = "import sys, wsi_deform.networks.registry; sys.exit('monai' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,144 @@
+"""Pretrained weights: what fits is loaded, the rest is named, and no code is run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from wsi_deform.errors import ModelError
+from wsi_deform.networks.hrnet import HRNetV2
+from wsi_deform.networks.registry import segmentation_network
+from wsi_deform.networks.weights import load_pretrained
+
+
+def network(seed: int, width: int = 2, classes: int = 3) -> HRNetV2:
+    torch.manual_seed(seed)
+    return HRNetV2(width=width, classes=classes)
+
+
+@pytest.fixture(scope="module")
+def published() -> dict[str, Tensor]:
+    """A checkpoint like the published ones: the backbone, and a classification head that we do not have."""
+    tensors = {name: tensor.clone() for name, tensor in network(1).backbone.state_dict().items()}
+    return {**tensors, "classifier.weight": torch.zeros(7, 5), "incre_modules.0.0.conv1.weight": torch.zeros(2)}
+
+
+def wrap(tensors: dict[str, Tensor], how: str) -> object:
+    return {
+        "plain": tensors,
+        "module": {f"module.{name}": tensor for name, tensor in tensors.items()},
+        "model": {f"model.{name}": tensor for name, tensor in tensors.items()},
+        "state_dict": {"epoch": 3, "state_dict": {f"module.model.{k}": v for k, v in tensors.items()}},
+        "backbone": {f"backbone.{name}": tensor for name, tensor in tensors.items()},
+    }[how]
+
+
+@pytest.mark.parametrize("how", ["plain", "module", "model", "state_dict", "backbone"])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_backbone_checkpoint_loads_however_it_is_wrapped(
+    tmp_path: Path, published: dict[str, Tensor], how: str, zipped: bool
+):
+    path = tmp_path / "weights.pth"
+    torch.save(wrap(published, how), path, _use_new_zipfile_serialization=zipped)
+    loaded_into = network(2)
+    report = load_pretrained(loaded_into, path)
+    for name, tensor in loaded_into.backbone.state_dict().items():
+        assert torch.equal(tensor, published[name]), name
+    assert len(report.loaded) == 1830
+    assert all(name.startswith("head.") for name in report.missing)
+    assert len(report.unexpected) == 2
+    assert report.shape_mismatched == ()
+    assert str(report).startswith("weights.pth: 1830 loaded")
+
+
+def test_safetensors_file_loads(tmp_path: Path, published: dict[str, Tensor]):
+    path = tmp_path / "weights.safetensors"
+    save_file(published, path)
+    assert len(load_pretrained(network(2).backbone, path).loaded) == 1830
+
+
+def test_every_network_name_is_in_exactly_one_list(tmp_path: Path):
+    source, path = network(1, classes=4).state_dict(), tmp_path / "run.pt"
+    del source["backbone.bn1.weight"]
+    source["extra"] = torch.zeros(1)
+    torch.save(source, path)
+    target = network(2, classes=3)
+    before = target.head[3].weight.clone()
+    report = load_pretrained(target, path)
+    assert report.missing == ("backbone.bn1.weight",)
+    assert report.unexpected == ("extra",)
+    assert set(report.shape_mismatched) == {"head.3.weight", "head.3.bias"}
+    assert torch.equal(target.head[3].weight, before)
+    assert sorted((*report.loaded, *report.missing, *report.shape_mismatched)) == sorted(target.state_dict())
+
+
+def test_monai_network_round_trip(tmp_path: Path):
+    path = tmp_path / "unet.pt"
+    source = segmentation_network("monai:UNet", classes=3)
+    torch.save({f"module.{k}": v for k, v in source.state_dict().items()}, path)
+    target = segmentation_network("monai:UNet", classes=3)
+    report = load_pretrained(target, path)
+    assert (report.missing, report.unexpected, report.shape_mismatched) == ((), (), ())
+    assert all(torch.equal(a, b) for a, b in zip(source.parameters(), target.parameters(), strict=True))
+
+
+def test_checkpoint_of_another_width_is_refused_and_changes_nothing(tmp_path: Path):
+    path = tmp_path / "w3.pth"
+    torch.save(network(1, width=3).backbone.state_dict(), path)
+    target = network(2)
+    before = {name: tensor.clone() for name, tensor in target.state_dict().items()}
+    with pytest.raises(ModelError, match=r"w3\.pth: .* another shape, such as .* another width"):
+        load_pretrained(target, path)
+    assert all(torch.equal(before[name], tensor) for name, tensor in target.state_dict().items())
+
+
+def test_checkpoint_of_another_network_is_refused(tmp_path: Path):
+    path = tmp_path / "other.pth"
+    torch.save(nn.Linear(2, 2).state_dict(), path)
+    with pytest.raises(ModelError, match="none of its 2 names is in the network"):
+        load_pretrained(network(2), path)
+
+
+class Harmful:
+    """Unpickling it would make a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.folder),)
+
+
+def test_file_with_code_is_refused_and_the_code_not_run(tmp_path: Path):
+    path, folder = tmp_path / "harmful.pth", tmp_path / "made"
+    torch.save({"conv1.weight": torch.zeros(1), "x": Harmful(folder)}, path)
+    with pytest.raises(ModelError, match=r"harmful\.pth: holds more than tensors"):
+        load_pretrained(network(2), path)
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("name", ["cut.pth", "cut.safetensors"])
+def test_damaged_file_is_refused(tmp_path: Path, published: dict[str, Tensor], name: str):
+    path = tmp_path / name
+    if path.suffix == ".pth":
+        torch.save(published, path)
+    else:
+        save_file(published, path)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ModelError, match=name):
+        load_pretrained(network(2), path)
+
+
+def test_file_that_is_no_checkpoint_is_refused(tmp_path: Path):
+    text, empty, numbers = tmp_path / "notes.pth", tmp_path / "empty.pth", tmp_path / "numbers.pth"
+    text.write_text("not found")
+    empty.write_bytes(b"")
+    torch.save({"epoch": 3, "state_dict": {}}, numbers)
+    for path in (text, empty, numbers, tmp_path / "absent.pth"):
+        with pytest.raises(ModelError, match=path.name):
+            load_pretrained(network(2), path)

@@ -1,0 +1,161 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from array_slide import random_slide
+from dask.distributed import Client
+from scipy.ndimage import gaussian_filter
+
+from wsi_deform.deform.density import deformation_map
+from wsi_deform.deform.grid import cell_areas, sampling_grid
+from wsi_deform.errors import ShapeError
+from wsi_deform.geometry import Region, Size
+from wsi_deform.sample.gather import gather
+from wsi_deform.sample.plan import areas_of_grid, plan_tiles
+
+
+def warped_grid(size: Size, *, seed: int = 0, spread: float = 2.0, dtype=torch.float64) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    logits = spread * torch.randn(1, 1, 9, 13, generator=generator, dtype=dtype)
+    return sampling_grid(deformation_map(logits), sigma_px=2.0, size=size)[0]
+
+
+def grid_sample(array: np.ndarray, grid: torch.Tensor) -> torch.Tensor:
+    """The whole level through torch's own sampler."""
+    image = torch.from_numpy(array).double().permute(2, 0, 1)[None]
+    return F.grid_sample(
+        image, grid[None] * 2 - 1, mode="bilinear", padding_mode="border", align_corners=False
+    )[0]
+
+
+@pytest.mark.parametrize("size", [Size(70, 45), Size(16, 16), Size(1, 33), Size(131, 7)])
+def test_convention_exact_gather_equals_grid_sample_on_the_whole_image(size):
+    slide = random_slide(size, levels=2 if size.short > 1 else 1)
+    grid = warped_grid(Size(23, 14)).requires_grad_()
+    again = grid.detach().clone().requires_grad_()
+    ours, theirs = gather(slide, grid, level="exact"), grid_sample(slide.arrays[0], again)
+    assert ours.shape == (3, 14, 23)
+    assert (ours - theirs).abs().max() < 1e-9 * 255
+    weights = torch.randn(3, 14, 23, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    (ours * weights).sum().backward()
+    (theirs * weights).sum().backward()
+    extent = torch.tensor([size.width, size.height], dtype=torch.float64)
+    at = again.detach() * extent
+    interior = ((at > 0.5) & (at < extent - 0.5)).all(dim=-1)
+    difference = (grid.grad - again.grad)[interior].abs()
+    assert (difference <= 1e-9 * again.grad[interior].abs().clamp(min=1)).all()
+
+
+def test_a_region_is_sampled_as_if_it_were_cut_out():
+    slide = random_slide(Size(90, 80))
+    region = Region(16, 32, 48, 40)
+    cut = slide.arrays[0][32:72, 16:64]
+    grid = (0.1 + 0.8 * warped_grid(Size(9, 8))).contiguous()
+    torch.testing.assert_close(gather(slide, grid, region=region, level="exact"), grid_sample(cut, grid))
+
+
+@pytest.mark.parametrize("level", ["mip", "trilinear"])
+def test_every_sample_reads_the_level_whose_pixels_are_as_large_as_its_cell(level):
+    slide = random_slide(Size(256, 256), levels=5)
+    for samples, expected in [(256, 0), (128, 1), (64, 2), (16, 4), (4, 4)]:
+        grid = warped_grid(Size(samples, samples), spread=0.0)
+        ours = gather(slide, grid, level=level)
+        torch.testing.assert_close(ours, grid_sample(slide.arrays[expected], grid), rtol=0, atol=1e-9)
+
+
+def test_trilinear_blends_the_two_levels_around_the_size_of_the_cell():
+    slide = random_slide(Size(256, 256), levels=5)
+    grid = warped_grid(Size(100, 100), spread=0.0)
+    share = np.log2(256 / 100) - 1
+    expected = (1 - share) * grid_sample(slide.arrays[1], grid) + share * grid_sample(slide.arrays[2], grid)
+    torch.testing.assert_close(gather(slide, grid, level="trilinear"), expected, rtol=0, atol=1e-3)
+
+
+def test_auto_is_exact_for_few_tiles_and_mip_for_many():
+    grid = warped_grid(Size(8, 8))
+    small, large = random_slide(Size(256, 256), levels=5), random_slide(Size(800, 800), levels=5)
+    torch.testing.assert_close(gather(small, grid, level="auto"), gather(small, grid, level="exact"))
+    torch.testing.assert_close(gather(large, grid, level="auto"), gather(large, grid, level="mip"))
+
+
+def test_each_planned_tile_is_read_once_and_no_other():
+    slide = random_slide(Size(256, 256), levels=3)
+    grid = warped_grid(Size(30, 30))
+    plan = plan_tiles(slide, grid)
+    gather(slide, grid, plan=plan)
+    assert sorted(slide.read) == sorted((int(level), int(c), int(r)) for level, c, r in plan.tiles)
+    assert len(set(slide.read)) == len(slide.read)
+
+
+def test_loop_threads_processes_and_cluster_agree_bit_for_bit():
+    slide = random_slide(Size(400, 400), levels=3)
+    grid = warped_grid(Size(140, 140), dtype=torch.float32)
+    plan = plan_tiles(slide, grid)
+    assert plan.tile_count > 128
+    loop = gather(slide, grid, plan=plan, scheduler="loop")
+    assert torch.equal(gather(slide, grid, plan=plan), loop)
+    assert torch.equal(gather(slide, grid, plan=plan, scheduler="threads"), loop)
+    assert torch.equal(gather(slide, grid, plan=plan, scheduler="processes"), loop)
+    with Client(processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None) as client:
+        assert torch.equal(gather(slide, grid, plan=plan, scheduler=client), loop)
+
+
+def test_positions_are_exact_far_from_the_origin():
+    # float32 would be wrong by 0.008 px here and flip floors.
+    class Ramp:
+        levels = random_slide(Size(8, 8)).levels
+
+        def read_tile(self, level, column, row):
+            x = (column * 256 + np.arange(256)) % 251
+            return np.broadcast_to(x[None, :, None], (256, 256, 3)).astype(np.uint8)
+
+    ramp = Ramp()
+    one = ramp.levels[0]
+    ramp.levels = (type(one)(size=Size(100_000, 256), downsample=one.downsample, tile=Size(256, 256)),)
+    x = torch.tensor([99_000.25 / 100_000, 31_337.75 / 100_000], dtype=torch.float64)
+    grid = torch.stack((x, torch.full_like(x, 0.5)), dim=-1)[None]
+    expected = [float((99_000.25 - 0.5) % 251), float((31_337.75 - 0.5) % 251)]
+    assert gather(ramp, grid, level="exact")[0, 0].tolist() == pytest.approx(expected, abs=1e-8)
+
+
+def test_gradient_of_mip_sampling_predicts_what_moving_a_sample_does():
+    rng = np.random.default_rng(0)
+    slide = random_slide(Size(1024, 1024), levels=6)
+    smooth = gaussian_filter(rng.standard_normal((1024, 1024, 1)), (40, 40, 0), mode="wrap")
+    texture = 30 * smooth / smooth.std() + 40 * rng.standard_normal((1024, 1024, 3)) + 128
+    slide.arrays[0] = texture.clip(0, 255).astype(np.uint8)
+    for level in range(1, 6):
+        fine = slide.arrays[level - 1].astype(float)
+        slide.arrays[level] = fine.reshape(fine.shape[0] // 2, 2, -1, 2, 3).mean(axis=(1, 3)).astype(np.uint8)
+    move = 0.25 / 32 * torch.ones(32, 32, 2, dtype=torch.float64) * torch.tensor([1.0, 0.0])
+
+    def correlation(level):
+        grid = warped_grid(Size(32, 32), spread=0.0).requires_grad_()
+        before = gather(slide, grid, level=level)
+        before.sum().backward()
+        after = gather(slide, (grid + move).clamp(0, 1).detach(), level=level)
+        predicted = (grid.grad * move).sum(dim=-1).flatten()
+        return torch.corrcoef(torch.stack((predicted, (after - before).sum(dim=0).flatten().detach())))[0, 1]
+
+    assert correlation("mip") > 0.7
+    assert correlation("exact") < 0.3
+
+
+def test_areas_of_grid_agree_with_the_cells_it_stands_for():
+    maps = deformation_map(torch.randn(1, 1, 20, 30, generator=torch.Generator().manual_seed(2)))
+    corners = sampling_grid(maps, sigma_px=5, size=Size(31, 21), placement="corner")
+    grid = sampling_grid(maps, sigma_px=5, size=Size(30, 20))
+    torch.testing.assert_close(areas_of_grid(grid[0]), cell_areas(corners)[0], rtol=0.25, atol=1e-5)
+    single = torch.tensor([[[0.5, 0.5]]])
+    assert areas_of_grid(single).item() == 1
+
+
+@pytest.mark.parametrize("wrong", [torch.zeros(4, 2), torch.zeros(2, 4, 4, 2), torch.zeros(4, 4, 3)])
+def test_grid_of_another_shape_is_refused(wrong):
+    with pytest.raises(ShapeError, match=r"\(h, w, 2\)"):
+        gather(random_slide(Size(32, 32)), wrong)
+
+
+def test_grid_that_is_not_finite_is_refused():
+    with pytest.raises(ShapeError, match="not finite"):
+        gather(random_slide(Size(32, 32)), torch.full((2, 2, 2), float("nan")))

@@ -1,0 +1,339 @@
+"""The class table: which classes there are, their colours, and which mask values mean which class."""
+
+from __future__ import annotations
+
+import colorsys
+import difflib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from wsi_deform.errors import AnnotationError
+from wsi_deform.provenance import write_json, write_text
+
+UNLABELLED = 255
+MOST_CLASSES = 255  # indices 0 to 254; 255 says unlabelled
+LARGEST_VALUE = 65535  # masks are uint8 or uint16
+BACKGROUND_COLOUR = (220, 220, 220)
+# Okabe and Ito 2008, then Paul Tol's muted scheme: both stay apart for colour-blind readers.
+PALETTE = [
+    "E69F00",
+    "009E73",
+    "0072B2",
+    "D55E00",
+    "56B4E9",
+    "CC79A7",
+    "F0E442",
+    "332288",
+    "88CCEE",
+    "44AA99",
+    "117733",
+    "999933",
+    "DDCC77",
+    "CC6677",
+    "882255",
+    "AA4499",
+]
+
+Colour = tuple[int, int, int]
+TABLE_KEYS = ("classes", "background", "unlabelled")
+CLASS_KEYS = ("name", "color", "colour", "value", "values")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassTable:
+    """The classes of a study, in the order of their indices.
+
+    Attributes:
+        names: Name of class 0, 1, ...; unique.
+        colours: RGB, 0 to 255, one per class.
+        values: Raw mask values that mean the class, one tuple per class.
+        background: Index of the class that "without background" leaves out, or None.
+        unlabelled_values: Raw mask values that mean "nobody said"; they count nowhere.
+
+    Convention:
+        Class indices are 0 to n - 1 and 255 is unlabelled, in every label map and every mask that wsi-deform
+        writes. Raw values are what a user's mask file holds; by default a raw value is its class index.
+    """
+
+    names: tuple[str, ...]
+    colours: tuple[Colour, ...]
+    values: tuple[tuple[int, ...], ...]
+    background: int | None = None
+    unlabelled_values: tuple[int, ...] = (UNLABELLED,)
+
+    @classmethod
+    def from_names(cls, names: Sequence[str]) -> ClassTable:
+        """Make a table of classes 0, 1, ... whose raw values are their indices."""
+        return class_table_from_data(list(names), "class names")
+
+    @classmethod
+    def from_values(cls, values: Iterable[int]) -> ClassTable:
+        """Make a table from the raw values seen in masks: one class per value, in rising order.
+
+        Args:
+            values: Raw mask values, 0 to 65535, in any order; 255 is taken for unlabelled.
+
+        Raises:
+            AnnotationError: There is no value besides 255, or there are more than 255.
+        """
+        found = sorted({int(value) for value in values} - {UNLABELLED})
+        if not found:
+            raise AnnotationError(
+                "masks: no value besides 255 (unlabelled). Needed at least one class. Name the classes in a "
+                "class table."
+            )
+        names = {value: "background" if value == 0 else f"class {value}" for value in found}
+        return class_table_from_data({name: value for value, name in names.items()}, "values of the masks")
+
+    @property
+    def count(self) -> int:
+        """Number of classes."""
+        return len(self.names)
+
+    @property
+    def mapping(self) -> dict[int, int]:
+        """Raw mask value -> class index, or 255 for unlabelled."""
+        mapping = dict.fromkeys(self.unlabelled_values, UNLABELLED)
+        return mapping | {value: index for index, values in enumerate(self.values) for value in values}
+
+    def index(self, name: str) -> int:
+        """Index of the class with this name.
+
+        Raises:
+            AnnotationError: There is none; the message names the nearest.
+        """
+        if name not in self.names:
+            raise AnnotationError(
+                f"class {name!r}: not in the class table. Needed one of "
+                f"{', '.join(self.names)}.{_nearest(name, self.names)}"
+            )
+        return self.names.index(name)
+
+    def lookup(self) -> NDArray[np.int16]:
+        """Array of 65,536 entries, raw value -> class index, 255 for unlabelled, -1 for unknown values."""
+        table = np.full(LARGEST_VALUE + 1, -1, np.int16)
+        for value, index in self.mapping.items():
+            table[value] = index
+        return table
+
+    def to_data(self) -> dict[str, Any]:
+        """The table as plain lists and numbers, the form that ``class_table_from_data`` reads."""
+        classes = [
+            {"name": name, "color": list(colour), "values": list(values)}
+            for name, colour, values in zip(self.names, self.colours, self.values, strict=True)
+        ]
+        background = None if self.background is None else self.names[self.background]
+        return {"classes": classes, "background": background, "unlabelled": list(self.unlabelled_values)}
+
+
+def read_class_table(path: Path | str) -> ClassTable:
+    """Read a class table from a YAML or JSON file.
+
+    Args:
+        path: The file holds a list of names; or a list of ``{name, color, value | values}``; or
+            ``name: value`` pairs; or a table with ``classes`` (any of these), ``background`` (a name, or
+            null) and ``unlabelled`` (raw values).
+
+    Returns:
+        The table. A class without a colour gets one of a palette that colour-blind readers can tell apart.
+
+    Raises:
+        AnnotationError: The file cannot be read, or says something that is not a class table.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise AnnotationError(
+            f"class table {path}: cannot be read ({error}). Needed a YAML or JSON text file. Check the path."
+        ) from error
+    try:
+        data = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
+    except (json.JSONDecodeError, yaml.YAMLError) as error:
+        raise AnnotationError(
+            f"class table {path}: not valid YAML or JSON ({' '.join(str(error).split())}). Mend the file at "
+            "that place."
+        ) from error
+    return class_table_from_data(data, f"class table {path}")
+
+
+def write_class_table(table: ClassTable, path: Path | str) -> None:
+    """Write a class table as JSON (``.json``) or YAML (any other suffix); the file is whole or absent."""
+    path = Path(path)
+    if path.suffix.lower() == ".json":
+        write_json(path, table.to_data())
+    else:
+        write_text(path, yaml.safe_dump(table.to_data(), sort_keys=False, default_flow_style=None))
+
+
+def class_table_from_data(data: object, source: str) -> ClassTable:
+    """Make a class table from parsed YAML or JSON.
+
+    Args:
+        data: Any of the forms that ``read_class_table`` describes.
+        source: What errors call it, usually "class table PATH".
+
+    Raises:
+        AnnotationError: The data is not a class table; the message says where and what is needed.
+    """
+    options: Mapping[Any, object] = {}
+    if isinstance(data, Mapping) and "classes" in data:
+        options = data
+        _check_keys(options, TABLE_KEYS, source)
+        data = data["classes"]
+    if isinstance(data, Mapping):
+        entries: list[object] = [{"name": name, "values": value} for name, value in data.items()]
+    elif isinstance(data, Sequence) and not isinstance(data, str):
+        entries = list(data)
+    else:
+        raise AnnotationError(
+            f"{source}: found {type(data).__name__} {str(data)[:60]!r}. "
+            "Needed a list of names, a list of {name, color, value}, or name: value pairs."
+        )
+    if not 1 <= len(entries) <= MOST_CLASSES:
+        raise AnnotationError(
+            f"{source}: {len(entries)} classes. Needed 1 to {MOST_CLASSES}. Add or merge classes (255 means "
+            "unlabelled)."
+        )
+    rows = [_entry(entry, index, source) for index, entry in enumerate(entries)]
+    names = tuple(name for name, _, _ in rows)
+    _refuse_repeats(names, f"{source}: class name", "Give every class a name of its own.")
+    _refuse_repeats(
+        [value for _, _, values in rows for value in values],
+        f"{source}: mask value",
+        "Let every value mean one class.",
+    )
+    background = _background(options, names, source)
+    taken = {value for _, _, values in rows for value in values}
+    default = [] if UNLABELLED in taken else [UNLABELLED]
+    unlabelled = _values(options.get("unlabelled", default), f"{source}: unlabelled")
+    if clash := sorted(taken & set(unlabelled)):
+        raise AnnotationError(
+            f"{source}: value {clash[0]} is both unlabelled and a class. Needed one meaning per value. "
+            "Take it out of one of the two."
+        )
+    return ClassTable(
+        names=names,
+        colours=tuple(colour or default_colour(i, background) for i, (_, colour, _) in enumerate(rows)),
+        values=tuple(values for _, _, values in rows),
+        background=background,
+        unlabelled_values=unlabelled,
+    )
+
+
+def default_colour(index: int, background: int | None) -> Colour:
+    """Colour of a class that has none: grey for the background, then a colour-blind-safe palette."""
+    if index == background:
+        return BACKGROUND_COLOUR
+    place = index - 1 if background is not None and index > background else index
+    if place < len(PALETTE):
+        return _colour_from_hex(PALETTE[place])
+    # Past the palette: the golden angle keeps successive hues apart.
+    red, green, blue = colorsys.hsv_to_rgb(place * 0.618034 % 1, 0.55 + 0.35 * (place % 2), 0.85)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def _entry(entry: object, index: int, source: str) -> tuple[str, Colour | None, tuple[int, ...]]:
+    """Name, colour and raw values of one class."""
+    where = f"{source}: class {index}"
+    if not isinstance(entry, Mapping):
+        entry = {"name": entry}
+    _check_keys(entry, CLASS_KEYS, where)
+    name = entry.get("name")
+    if not isinstance(name, str | int | float) or isinstance(name, bool) or not str(name).strip():
+        raise AnnotationError(
+            f"{where}: name {name!r}. Needed a text. Write e.g. name: tumour (quote yes, no, on, off)."
+        )
+    given = [key for key in ("value", "values") if key in entry]
+    if len(given) == 2:
+        raise AnnotationError(f"{where}: both value and values. Needed one of them. Remove one.")
+    values = _values(
+        entry[given[0]] if given else index, f"{where} ({name}): {given[0] if given else 'value'}"
+    )
+    colour = entry.get("color", entry.get("colour"))
+    return str(name).strip(), None if colour is None else _colour(colour, f"{where} ({name})"), values
+
+
+def _values(found: object, where: str) -> tuple[int, ...]:
+    """Raw mask values from one number or a list of numbers."""
+    several = found if isinstance(found, Sequence) and not isinstance(found, str) else [found]
+    for value in several:
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= LARGEST_VALUE:
+            raise AnnotationError(
+                f"{where}: {value!r}. Needed whole numbers from 0 to {LARGEST_VALUE}. Write the values that "
+                "the masks hold."
+            )
+    return tuple(several)
+
+
+def _colour(found: object, where: str) -> Colour:
+    """RGB from ``[r, g, b]`` or ``"#rrggbb"``."""
+    if isinstance(found, str):
+        digits = found.removeprefix("#")
+        if len(digits) == 6 and all(digit in "0123456789abcdefABCDEF" for digit in digits):
+            return _colour_from_hex(digits)
+    elif (
+        isinstance(found, Sequence)
+        and len(found) == 3
+        and all(isinstance(part, int) and not isinstance(part, bool) and 0 <= part <= 255 for part in found)
+    ):
+        return found[0], found[1], found[2]
+    raise AnnotationError(f'{where}: color {found!r}. Needed [red, green, blue] from 0 to 255, or "#rrggbb".')
+
+
+def _colour_from_hex(digits: str) -> Colour:
+    """RGB from six hexadecimal digits."""
+    red, green, blue = bytes.fromhex(digits)
+    return red, green, blue
+
+
+def _background(options: Mapping[Any, object], names: tuple[str, ...], source: str) -> int | None:
+    """Index of the background class: the one that is named, else the one called background."""
+    if "background" not in options:
+        return next((i for i, name in enumerate(names) if name.lower() == "background"), None)
+    named = options["background"]
+    if named is None:
+        return None
+    if (
+        isinstance(named, int)
+        and not isinstance(named, bool)
+        and str(named) not in names
+        and 0 <= named < len(names)
+    ):
+        return named
+    if str(named) not in names:
+        raise AnnotationError(
+            f"{source}: background {named!r} is no class. Needed one of {', '.join(names)}, or null."
+            f"{_nearest(str(named), names)}"
+        )
+    return names.index(str(named))
+
+
+def _check_keys(found: Mapping[Any, object], known: Sequence[str], where: str) -> None:
+    """Refuse keys that nobody reads, naming the nearest that somebody does."""
+    for key in found:
+        if key not in known:
+            raise AnnotationError(
+                f"{where}: unknown key {key!r}. Known: "
+                f"{', '.join(known)}.{_nearest(str(key), known) or ' Remove it.'}"
+            )
+
+
+def _refuse_repeats(items: Sequence[object], what: str, remedy: str) -> None:
+    """Refuse a list in which something stands twice."""
+    for place, item in enumerate(items):
+        if item in items[:place]:
+            raise AnnotationError(f"{what} {item!r} stands twice. Needed once. {remedy}")
+
+
+def _nearest(found: str, known: Iterable[str]) -> str:
+    """A sentence that names the nearest known word, or nothing when none is near."""
+    near = difflib.get_close_matches(found, list(known), 1)
+    return f" Did you mean {near[0]!r}?" if near else ""

@@ -1,0 +1,208 @@
+"""A manifest from a folder: slides paired with masks by name, patients dealt to splits."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from wsi_deform.annotation.mask_file import LOSSY_SUFFIXES, OUTLINE_SUFFIXES
+from wsi_deform.errors import ManifestError
+from wsi_deform.manifest import (
+    SPLITS,
+    Manifest,
+    ManifestRow,
+    Problem,
+    Split,
+    problem_text,
+    slide_id_from_path,
+)
+from wsi_deform.slide.open import find_slides
+
+MASK_ENDINGS = ("_mask", "-mask", ".mask", "_labels", "-labels", "_label", "_anno")
+MASK_FOLDERS = ("masks", "labels", "annotations")
+MASK_SUFFIXES = (".tif", ".tiff", ".btf", ".png", *OUTLINE_SUFFIXES)
+# A TCGA barcode starts with project, site and participant: the participant is the patient.
+TCGA_PATIENT = re.compile(r"TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}")
+DEFAULT_SHARES: Mapping[Split, float] = {"train": 0.7, "val": 0.15, "test": 0.15}
+
+
+def manifest_from_folder(
+    folder: Path | str,
+    *,
+    masks: Path | str | None = None,
+    patient_pattern: str | None = None,
+    shares: Mapping[Split, float] = DEFAULT_SHARES,
+    seed: int = 0,
+) -> Manifest:
+    """Make a manifest of all slides in a folder.
+
+    Args:
+        folder: Searched with its subfolders.
+        masks: Folder of the masks; default: folders called masks, labels or annotations inside ``folder`` or
+            beside it. ``<id>_mask.*`` beside a slide always counts.
+        patient_pattern: Regular expression searched in the slide id; its first group, or all of it, is the
+            patient.
+            Default: the participant of TCGA barcodes, else every slide is a patient of its own.
+        shares: Share of the labelled slides (of all slides when none is labelled) per split.
+        seed: Decides which patients go where; the same seed and ids give the same splits.
+
+    Returns:
+        Rows in the order of their ids, slides of one patient always in one split.
+
+    Raises:
+        ManifestError: There are no slides, ids repeat, a slide has two masks, or the pattern does not fit;
+            all at once.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ManifestError(f"folder {folder}: not a folder. Needed a folder of slides. Check the path.")
+    mask_folders = [Path(masks)] if masks is not None else _mask_folders(folder)
+    if masks is not None and not Path(masks).is_dir():
+        raise ManifestError(
+            f"masks {masks}: not a folder. Needed the folder that holds the masks. Check the path."
+        )
+    slides = [
+        path
+        for path in find_slides(folder)
+        if not _is_mask_name(path)
+        and not any(path.is_relative_to(other) and other != folder for other in mask_folders)
+    ]
+    if not slides:
+        raise ManifestError(
+            f"folder {folder}: no slides found. Needed at least one slide file (SVS, TIFF, NDPI, MRXS, ...). "
+            "Check the path."
+        )
+    problems: list[Problem] = []
+    found_masks = _masks_by_id(folder, mask_folders, set(slides))
+    rows = []
+    first: dict[str, Path] = {}
+    for path in sorted(slides, key=lambda slide: (slide_id_from_path(slide), str(slide))):
+        slide_id = slide_id_from_path(path)
+        earlier = first.setdefault(slide_id.casefold(), path)
+        if earlier != path:
+            remedy = "Rename one, or write the manifest by hand with a slide_id for each"
+            problems.append(
+                Problem(
+                    where=str(path), found=f"same name as {earlier}", needed="unique names", remedy=remedy
+                )
+            )
+        labels = found_masks.get(slide_id, [])
+        if len(labels) > 1:
+            both = " and ".join(str(label) for label in labels)
+            problems.append(
+                Problem(
+                    where=str(path),
+                    found=f"masks {both}",
+                    needed="one mask per slide",
+                    remedy="Move one away",
+                )
+            )
+        outlines = bool(labels) and labels[0].suffix.lower() in OUTLINE_SUFFIXES
+        patient = _patient(slide_id, patient_pattern)
+        if patient is None:
+            remedy = "Correct the pattern; its first group is the patient"
+            problems.append(
+                Problem(
+                    where=str(path),
+                    found=f"no match of {patient_pattern!r}",
+                    needed="a patient",
+                    remedy=remedy,
+                )
+            )
+        mask, annotation = (None, labels[0]) if outlines else (labels[0] if labels else None, None)
+        rows.append(
+            ManifestRow(slide=path, slide_id=slide_id, patient=patient, mask=mask, annotation=annotation)
+        )
+    if problems:
+        raise ManifestError(problem_text(f"folder {folder}", problems))
+    splits = split_patients(rows, shares, seed)
+    rows = [row.model_copy(update={"split": splits.get(str(row.patient))}) for row in rows]
+    return Manifest(rows=tuple(rows), folder=folder)
+
+
+def split_patients(rows: Sequence[ManifestRow], shares: Mapping[Split, float], seed: int) -> dict[str, Split]:
+    """Deal patients to splits so that the numbers of their slides come near to the shares.
+
+    Args:
+        rows: Where some have labels, only patients with labelled slides are dealt.
+        shares: Positive numbers; 0 or absent leaves a split out.
+        seed: Decides the order in which patients are dealt.
+
+    Returns:
+        Patient -> split. Every wanted split gets a patient if there are enough, train first.
+
+    Raises:
+        ManifestError: No share is positive.
+    """
+    wanted = [split for split in SPLITS if shares.get(split, 0) > 0]
+    if not wanted or any(share < 0 for share in shares.values()):
+        raise ManifestError(
+            f"shares {dict(shares)}: needed positive numbers for at least one split. Write e.g. 0.7, 0.15, "
+            "0.15."
+        )
+    labelled = [row for row in rows if row.mask or row.annotation] or list(rows)
+    slides: dict[str, int] = {}
+    for row in labelled:
+        slides[str(row.patient)] = slides.get(str(row.patient), 0) + 1
+    order = sorted(slides)
+    random.Random(seed).shuffle(order)
+    total, whole = len(labelled), sum(shares[split] for split in wanted)
+    missing = {split: total * shares[split] / whole for split in wanted}
+    dealt: dict[str, Split] = {}
+    for number, patient in enumerate(order):
+        # One patient each first; then whoever lacks most of what it should have.
+        split = wanted[number] if number < len(wanted) else max(wanted, key=lambda one: missing[one])
+        dealt[patient] = split
+        missing[split] -= slides[patient]
+    return dealt
+
+
+def _mask_folders(folder: Path) -> list[Path]:
+    """Folders with a usual name inside the folder or beside it."""
+    places = [place / name for place in (folder, folder.absolute().parent) for name in MASK_FOLDERS]
+    return [place for place in places if place.is_dir() and place.absolute() != folder.absolute()]
+
+
+def _is_mask_name(path: Path) -> bool:
+    return slide_id_from_path(path).lower().endswith(MASK_ENDINGS)
+
+
+def _masks_by_id(folder: Path, mask_folders: Sequence[Path], slides: set[Path]) -> dict[str, list[Path]]:
+    """Slide id -> its masks: beside the slides by ending, in a folder of masks by name."""
+    found: dict[str, list[Path]] = {}
+    beside = [path for path in folder.rglob("*") if _is_mask_name(path)]
+    inside = [path for place in mask_folders for path in place.rglob("*")]
+    for path in sorted({*beside, *inside} - slides):
+        suffix = path.suffix.lower()
+        if (
+            not path.is_file()
+            or suffix not in MASK_SUFFIXES
+            or suffix in LOSSY_SUFFIXES
+            or path.name.startswith(".")
+        ):
+            continue
+        name = path.name[: -len(path.suffix)] if suffix in OUTLINE_SUFFIXES else slide_id_from_path(path)
+        ending = next((ending for ending in MASK_ENDINGS if name.lower().endswith(ending)), "")
+        found.setdefault(name.removesuffix(name[len(name) - len(ending) :]) if ending else name, []).append(
+            path
+        )
+    return found
+
+
+def _patient(slide_id: str, pattern: str | None) -> str | None:
+    """The patient of a slide, or None when the pattern does not match."""
+    if pattern is None:
+        tcga = TCGA_PATIENT.search(slide_id)
+        return tcga.group(0) if tcga else slide_id
+    try:
+        match = re.search(pattern, slide_id)
+    except re.error as error:
+        raise ManifestError(
+            f"patient pattern {pattern!r}: {error}. Needed a regular expression, e.g. '^([^_]+)_'. Correct "
+            "it."
+        ) from error
+    if match is None:
+        return None
+    return match.group(1) if match.re.groups else match.group(0)

@@ -1,0 +1,170 @@
+"""Raster mask files: raw values of one channel, tile by tile, from TIFF or PNG."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from wsi_deform.errors import AnnotationError, SlideError
+from wsi_deform.geometry import Size, tile_grid
+from wsi_deform.slide.tiff_tiles import TiffTiles
+
+TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8", ".svs")
+LOSSY_SUFFIXES = (".jpg", ".jpeg", ".webp")
+OUTLINE_SUFFIXES = (".geojson", ".json", ".xml")
+
+
+class MaskFile:
+    """An open mask file; one serves all threads of a process.
+
+    Attributes:
+        path: The file.
+        size: Width and height of the mask, px.
+        tile: Size of its tiles, px; a PNG is one tile.
+        decoded_bytes: Size of all its raw values of all channels, decoded.
+    """
+
+    def __init__(self, path: Path, channel: int | None = None) -> None:
+        """Open a mask.
+
+        Args:
+            path: TIFF (tiled or stripped, pyramidal or not; level 0 is used) or PNG, of whole numbers.
+            channel: Which channel holds the labels, from 0; needed where there are several.
+
+        Raises:
+            AnnotationError: The file cannot be read, has no such channel, or has several and none is named.
+        """
+        self.path = path
+        self._tiles: TiffTiles | None = None
+        suffix = path.suffix.lower()
+        if suffix in OUTLINE_SUFFIXES or suffix in LOSSY_SUFFIXES:
+            why = (
+                "outlines, not pixels"
+                if suffix in OUTLINE_SUFFIXES
+                else "lossy, so its values are not the labels"
+            )
+            raise AnnotationError(
+                f"mask {path}: a {suffix} file is {why}. Needed a TIFF or PNG of class values. Export the "
+                "labels as TIFF or PNG."
+            )
+        if suffix in TIFF_SUFFIXES:
+            self._open_tiff(channel)
+        else:
+            self._open_picture(channel)
+
+    def read_tile(self, column: int, row: int) -> NDArray[Any]:
+        """Read the raw values of one tile: (h, w) of whole numbers, clipped at the mask's edge.
+
+        Raises:
+            AnnotationError: The tile cannot be decoded.
+        """
+        if self._tiles is None:
+            return self._decoded_picture()
+        try:
+            return self._tiles.read_tile(0, column, row)[..., self._channel]
+        except SlideError as error:
+            raise AnnotationError(f"mask {error}") from error
+
+    def _open_tiff(self, channel: int | None) -> None:
+        try:
+            tiles = TiffTiles(self.path)
+        except (SlideError, OSError) as error:
+            raise AnnotationError(f"mask {self.path}: cannot be opened as TIFF ({error}).") from error
+        self._check_dtype(tiles.dtype)
+        self._channel = self._chosen_channel(channel, tiles.channels)
+        self.size, self.tile = tiles.levels[0].size, tiles.levels[0].tile
+        self.decoded_bytes = self.size.area * tiles.channels * tiles.dtype.itemsize
+        self._tiles = tiles
+
+    def _open_picture(self, channel: int | None) -> None:
+        with self._picture() as picture:
+            self.size = self.tile = Size(*picture.size)
+            bands = picture.getbands()
+            wide = picture.mode.startswith("I")
+            if picture.mode in ("F", "CMYK", "YCbCr", "LAB", "HSV"):
+                raise AnnotationError(
+                    f"mask {self.path}: pixel type {picture.mode}. Needed whole numbers. Save it as 8-bit or "
+                    "16-bit PNG or TIFF."
+                )
+        self._channel = self._chosen_channel(channel, len(bands))
+        self.decoded_bytes = self.size.area * len(bands) * (2 if wide else 1)
+
+    def _picture(self) -> Image.Image:
+        try:
+            with warnings.catch_warnings():
+                # Pillow fears large pictures from strangers; masks are large and the user's own.
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+                return Image.open(self.path)
+        except Image.DecompressionBombError as error:
+            raise AnnotationError(
+                f"mask {self.path}: too large for a picture that is decoded as a whole ({error}). Save it as "
+                "tiled TIFF."
+            ) from error
+        except (OSError, SyntaxError, ValueError) as error:
+            raise AnnotationError(
+                f"mask {self.path}: cannot be opened ({error}). Needed a TIFF or PNG of class values. Check "
+                "the file."
+            ) from error
+
+    def _decoded_picture(self) -> NDArray[Any]:
+        try:
+            with self._picture() as picture:
+                # A palette picture keeps its indices: they are the labels, the colours are only for people.
+                pixels = np.asarray(picture)
+        except (OSError, SyntaxError, ValueError) as error:
+            raise AnnotationError(
+                f"mask {self.path}: damaged or cut off ({error}). Needed a whole file. Copy or export it "
+                "again."
+            ) from error
+        pixels = pixels.astype(np.uint8) if pixels.dtype == np.bool_ else pixels
+        return np.ascontiguousarray(pixels if pixels.ndim == 2 else pixels[..., self._channel])
+
+    def _check_dtype(self, dtype: np.dtype[Any]) -> None:
+        if dtype.kind not in "ui":
+            raise AnnotationError(
+                f"mask {self.path}: pixel type {dtype}. Needed whole numbers (uint8 or uint16). Save it with "
+                "one of these types."
+            )
+
+    def _chosen_channel(self, channel: int | None, channels: int) -> int:
+        if channel is None and channels > 1:
+            raise AnnotationError(
+                f"mask {self.path}: {channels} channels. Needed one, or the name of the one with the labels. "
+                "Set mask_channel in the manifest (red for PANDA-like masks)."
+            )
+        if channel is not None and not 0 <= channel < channels:
+            raise AnnotationError(
+                f"mask {self.path}: mask_channel {channel}, but it has {channels} "
+                f"channel{'s' if channels > 1 else ''}. "
+                f"Needed 0 to {channels - 1}. Correct mask_channel in the manifest or leave it empty."
+            )
+        return channel or 0
+
+
+def raw_value_counts(path: Path | str, channel: int | None = None) -> dict[int, int]:
+    """Count the raw values of a mask file, a tile at a time.
+
+    Args:
+        path: TIFF or PNG.
+        channel: Which channel holds the labels, where there are several.
+
+    Returns:
+        Raw value -> number of pixels, in rising order of values.
+
+    Raises:
+        AnnotationError: The mask cannot be read.
+    """
+    file = MaskFile(Path(path), channel)
+    counts: dict[int, int] = {}
+    grid = tile_grid(file.size, file.tile)
+    for row in range(grid.height):
+        for column in range(grid.width):
+            values, numbers = np.unique(file.read_tile(column, row), return_counts=True)
+            for value, number in zip(values.tolist(), numbers.tolist(), strict=True):
+                counts[value] = counts.get(value, 0) + number
+    return dict(sorted(counts.items()))

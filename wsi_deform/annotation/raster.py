@@ -1,0 +1,287 @@
+"""Label maps from raster masks: the classes of any region, of any points, of the cells of any coarse grid."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_deform.annotation.classes import LARGEST_VALUE, UNLABELLED, ClassTable
+from wsi_deform.annotation.mask_file import MaskFile
+from wsi_deform.errors import AnnotationError, ShapeError
+from wsi_deform.geometry import Region, Size, level_downsample, tile_grid, tile_region
+from wsi_deform.slide.cache import TileCache
+
+WHOLE_MASK_BYTES = 100 << 20  # masks that decode to less are decoded once and kept
+CACHE_BYTES = 512 << 20
+
+# Masks and tiles of masks, already mapped to class indices, of all masks of this process.
+LABEL_CACHE = TileCache(CACHE_BYTES)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=LABEL_CACHE.forget)
+
+
+class LabelMask:
+    """The labels of one slide, read from a raster file where they are asked for.
+
+    It is safe in threads and pickles as its path: the file is opened again where it is unpickled.
+
+    Attributes:
+        path: The mask file.
+        slide_size: Size of the slide's level 0, px.
+        classes: What its raw values mean.
+        channel: Channel that holds the labels, or None.
+        downsample: Level-0 px of the slide per mask pixel, a whole number; 1 for a mask of the slide's size.
+
+    Convention:
+        Every method speaks of the slide: level-0 px, edge frame. Pixel index = floor(x), clamped to the
+        slide, so a point on the right edge belongs to the last pixel. Labels are class indices, 255 is
+        unlabelled, never blended.
+    """
+
+    def __init__(
+        self, path: Path, *, slide_size: Size, classes: ClassTable, channel: int | None = None
+    ) -> None:
+        """Open a mask; see ``open_label_mask``."""
+        self.path, self.slide_size, self.classes, self.channel = Path(path), slide_size, classes, channel
+        self._file = MaskFile(self.path, channel)
+        self.downsample = self._checked_downsample()
+        status = self.path.stat()
+        # A mask that was written again is another mask; so is one that is read by another class table.
+        self._key = (str(self.path.resolve()), status.st_mtime_ns, status.st_size, channel, classes)
+        self._lookup = classes.lookup()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as the arguments of ``open_label_mask``."""
+        return _reopened, (self.path, self.slide_size, self.classes, self.channel)
+
+    def read_region(self, region: Region) -> NDArray[np.uint8]:
+        """Read the label map of a region.
+
+        Args:
+            region: Level-0 px of the slide.
+
+        Returns:
+            (region.height, region.width) uint8 class indices; 255 where unlabelled and outside the slide.
+
+        Raises:
+            AnnotationError: The mask holds a value that the class table does not know, or cannot be decoded.
+        """
+        labels = np.full((region.height, region.width), UNLABELLED, np.uint8)
+        inside = region.intersection(Region.whole(self.slide_size))
+        if inside.is_empty:
+            return labels
+        columns = self._mask_pixels(np.arange(inside.x, inside.right), self._file.size.width)
+        rows = self._mask_pixels(np.arange(inside.y, inside.bottom), self._file.size.height)
+        left, top = int(columns[0]), int(rows[0])
+        needed = Region(left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1)
+        part = self._read_mask(needed)
+        if self.downsample > 1:
+            part = part[np.ix_(rows - top, columns - left)]
+        place = np.s_[
+            inside.y - region.y : inside.bottom - region.y, inside.x - region.x : inside.right - region.x
+        ]
+        labels[place] = part
+        return labels
+
+    def at_points(self, points_px: NDArray[np.float64]) -> NDArray[np.uint8]:
+        """Read the labels at points: that of the level-0 pixel each point lies in.
+
+        Args:
+            points_px: (N, 2) float64, (x, y) in the slide's edge frame, level-0 px; clamped to the slide.
+
+        Returns:
+            (N,) uint8 class indices, 255 is unlabelled. Only the tiles with points are read, each once.
+
+        Raises:
+            ShapeError: The points are not (N, 2), or one is not finite.
+            AnnotationError: The mask holds an unknown value, or cannot be decoded.
+        """
+        points_px = np.asarray(points_px, np.float64)
+        if points_px.ndim != 2 or points_px.shape[1] != 2 or not np.isfinite(points_px).all():
+            raise ShapeError(
+                f"mask {self.path}: points of shape {points_px.shape}, or not finite. Needed (N, 2) finite "
+                "(x, y), level-0 px."
+            )
+        limit = (self.slide_size.width - 1, self.slide_size.height - 1)
+        pixels = np.clip(np.floor(points_px), 0, limit).astype(np.int64)
+        columns = self._mask_pixels(pixels[:, 0], self._file.size.width)
+        rows = self._mask_pixels(pixels[:, 1], self._file.size.height)
+        if self._is_small:
+            found: NDArray[np.uint8] = self._whole()[rows, columns]
+            return found
+        tile = self._file.tile
+        across = tile_grid(self._file.size, tile).width
+        number = rows // tile.height * across + columns // tile.width
+        order = np.argsort(number, kind="stable")
+        labels = np.empty(len(number), np.uint8)
+        for group in np.split(order, np.flatnonzero(np.diff(number[order])) + 1) if len(order) else []:
+            tile_row, tile_column = divmod(int(number[group[0]]), across)
+            held = self._tile(tile_column, tile_row)
+            labels[group] = held[
+                rows[group] - tile_row * tile.height, columns[group] - tile_column * tile.width
+            ]
+        return labels
+
+    def cell_fractions(self, region: Region, size: Size, subsamples: int = 4) -> NDArray[np.float32]:
+        """Estimate how much of each cell of a coarse grid each class covers.
+
+        Args:
+            region: What the grid covers, level-0 px of the slide.
+            size: Columns and rows of the grid.
+            subsamples: Points per cell and axis, evenly spread; the label at each is that of its pixel.
+
+        Returns:
+            (classes, size.height, size.width) float32, 0 to 1. The sum over classes is the labelled share of
+            the cell.
+
+        Raises:
+            ShapeError: There are no subsamples, or the region is empty.
+            AnnotationError: The mask holds an unknown value, or cannot be decoded.
+        """
+        if subsamples < 1 or region.is_empty:
+            raise ShapeError(
+                f"{subsamples} subsamples over {region}: needed at least 1 and a region with pixels."
+            )
+        x_px = region.x + (np.arange(size.width * subsamples) + 0.5) * (
+            region.width / (size.width * subsamples)
+        )
+        y_px = region.y + (np.arange(size.height * subsamples) + 0.5) * (
+            region.height / (size.height * subsamples)
+        )
+        points = np.empty((len(y_px), len(x_px), 2))
+        points[..., 0], points[..., 1] = x_px, y_px[:, None]
+        labels = self.at_points(points.reshape(-1, 2)).reshape(
+            size.height, subsamples, size.width, subsamples
+        )
+        # One count of (cell, class) pairs instead of one pass per class.
+        cells = (np.arange(size.height) * size.width)[:, None, None, None] + np.arange(size.width)[:, None]
+        counts = np.bincount(
+            (cells * (UNLABELLED + 1) + labels).ravel(), minlength=size.area * (UNLABELLED + 1)
+        ).reshape(size.height, size.width, UNLABELLED + 1)
+        shares = counts[..., : self.classes.count].astype(np.float32) / np.float32(subsamples**2)
+        return np.ascontiguousarray(shares.transpose(2, 0, 1))
+
+    def class_counts(self) -> NDArray[np.int64]:
+        """Count the mask's pixels per class, a tile at a time.
+
+        Returns:
+            (classes + 1,) int64 pixels of the mask; the last is unlabelled.
+
+        Raises:
+            AnnotationError: The mask holds an unknown value, or cannot be decoded.
+        """
+        counts = np.zeros(UNLABELLED + 1, np.int64)
+        grid = tile_grid(self._file.size, self._file.tile)
+        for row in range(grid.height):
+            for column in range(grid.width):
+                labels = self._mapped(self._file.read_tile(column, row))
+                counts += np.bincount(labels.ravel(), minlength=UNLABELLED + 1)
+        return np.append(counts[: self.classes.count], counts[UNLABELLED])
+
+    @property
+    def _is_small(self) -> bool:
+        return self._file.decoded_bytes < WHOLE_MASK_BYTES
+
+    def _checked_downsample(self) -> int:
+        """Level-0 px per mask pixel, if that is one whole number on both axes."""
+        size, slide_size = self._file.size, self.slide_size
+        ratio = level_downsample(slide_size, size)
+        fits = size.width <= slide_size.width and size.height <= slide_size.height
+        if not fits or ratio.x != ratio.y or ratio.x != int(ratio.x):
+            raise AnnotationError(
+                f"mask {self.path}: {size} px, but its slide is {slide_size} px. Needed a mask of the "
+                "slide's size, or smaller by "
+                "the same whole number on both axes. Check that the mask belongs to this slide, and export "
+                "it again at full size."
+            )
+        return int(ratio.x)
+
+    def _mask_pixels(self, slide_px: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+        """Mask pixel of each level-0 pixel along one axis of ``length`` mask pixels."""
+        # A writer that rounds down leaves a last part-pixel of the slide without one of its own.
+        return slide_px if self.downsample == 1 else np.minimum(slide_px // self.downsample, length - 1)
+
+    def _read_mask(self, region: Region) -> NDArray[np.uint8]:
+        """Labels of a region in mask px that lies inside the mask."""
+        if self._is_small:
+            return self._whole()[region.y : region.bottom, region.x : region.right]
+        labels = np.empty(region.size.shape, np.uint8)
+        for column, row in region.tiles(self._file.tile):
+            place = tile_region(column, row, self._file.tile, self._file.size)
+            part = place.intersection(region)
+            held = self._tile(column, row)[
+                part.y - place.y : part.bottom - place.y, part.x - place.x : part.right - place.x
+            ]
+            labels[part.y - region.y : part.bottom - region.y, part.x - region.x : part.right - region.x] = (
+                held
+            )
+        return labels
+
+    def _whole(self) -> NDArray[np.uint8]:
+        """All labels of a small mask, decoded once."""
+        return LABEL_CACHE.get(self._key, self._decode_whole)
+
+    def _decode_whole(self) -> NDArray[np.uint8]:
+        labels = np.empty(self._file.size.shape, np.uint8)
+        for column, row in Region.whole(self._file.size).tiles(self._file.tile):
+            place = tile_region(column, row, self._file.tile, self._file.size)
+            labels[place.y : place.bottom, place.x : place.right] = self._mapped(
+                self._file.read_tile(column, row)
+            )
+        return labels
+
+    def _tile(self, column: int, row: int) -> NDArray[np.uint8]:
+        """Labels of one tile of a large mask."""
+        return LABEL_CACHE.get(
+            (*self._key, column, row), lambda: self._mapped(self._file.read_tile(column, row))
+        )
+
+    def _mapped(self, raw: NDArray[Any]) -> NDArray[np.uint8]:
+        """Class indices of raw values."""
+        if raw.dtype == np.uint8:
+            labels = self._lookup[:256].take(raw)
+        else:
+            labels = np.where(
+                (raw >= 0) & (raw <= LARGEST_VALUE), self._lookup.take(raw, mode="clip"), np.int16(-1)
+            )
+        if labels.size and labels.min() < 0:
+            value = int(raw[labels < 0].min())
+            known = ", ".join(str(known) for known in sorted(self.classes.mapping))
+            raise AnnotationError(
+                f"mask {self.path}: value {value} is not in the class table. Known values: {known}. Add the "
+                "value to a class or to "
+                "unlabelled in the class table, or set mask_channel if the labels are in another channel."
+            )
+        return labels.astype(np.uint8)
+
+
+def open_label_mask(
+    path: Path | str, *, slide_size: Size, classes: ClassTable, channel: int | None = None
+) -> LabelMask:
+    """Open the label mask of a slide.
+
+    Args:
+        path: Single-channel TIFF (tiled, stripped, pyramidal or not) or PNG of whole numbers; palettes count
+            as indices.
+        slide_size: Size of the slide's level 0, px.
+        classes: What the raw values mean.
+        channel: Channel that holds the labels, from 0; needed where there are several (PANDA-like masks: 0).
+
+    Returns:
+        The mask; pixels are read when asked for.
+
+    Raises:
+        AnnotationError: The file cannot be read, several channels and none named, or its size does not fit:
+            it must be the slide's, or ``slide / k`` for one whole number k on both axes (to less than a
+            pixel: writers round).
+    """
+    return LabelMask(Path(path), slide_size=slide_size, classes=classes, channel=channel)
+
+
+def _reopened(path: Path, slide_size: Size, classes: ClassTable, channel: int | None) -> LabelMask:
+    """Open a mask from the arguments that it pickles as."""
+    return LabelMask(path, slide_size=slide_size, classes=classes, channel=channel)

@@ -1,0 +1,49 @@
+"""`wsi-deform inspect`: what is in a slide file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def inspect(
+    slide: Annotated[Path, typer.Argument(help="A slide file or an OME-Zarr or DICOM folder.")],
+    thumbnail: Annotated[Path | None, typer.Option(help="Write a thumbnail here (.jpg or .png).")] = None,
+    mpp: Annotated[float | None, typer.Option(help="Level-0 um per pixel, where the file is wrong.")] = None,
+) -> None:
+    """Show levels, resolution, vendor and tissue of a slide."""
+    from PIL import Image
+    from rich.console import Console
+    from rich.table import Table
+
+    from wsi_deform.provenance import write_aside
+    from wsi_deform.slide.lowres import thumbnail as thumbnail_of
+    from wsi_deform.slide.open import open_slide
+    from wsi_deform.slide.tissue import tissue_mask
+
+    opened = open_slide(slide, mpp=mpp)
+    console = Console()
+    console.print(f"[bold]{opened.slide_id}[/bold]  {opened.info.vendor}, {opened.size} px")
+    if opened.mpp_or_none is None:
+        console.print("mpp: not in the file; set the mpp column in its manifest row, or pass --mpp")
+    else:
+        width_mm, height_mm = (side * opened.mpp / 1000 for side in (opened.size.width, opened.size.height))
+        console.print(f"mpp: {opened.mpp:.4g} um per pixel; {width_mm:.2f} x {height_mm:.2f} mm")
+    table = Table("level", "size, px", "downsample", "tile, px", "stored")
+    for index, level in enumerate(opened.levels):
+        downsample = (
+            f"{level.downsample.x:g}"
+            if level.downsample.x == level.downsample.y
+            else f"{level.downsample.x:.4f}, {level.downsample.y:.4f}"
+        )
+        stored = "yes" if index < opened.stored_levels else "made when read"
+        table.add_row(str(index), str(level.size), downsample, str(level.tile), stored)
+    console.print(table)
+    tissue = tissue_mask(opened)
+    console.print(f"tissue: {100 * float(tissue.mask.mean()):.1f} % of the slide")
+    if thumbnail is not None:
+        with write_aside(thumbnail) as aside:
+            Image.fromarray(thumbnail_of(opened, 1024)).save(aside)
+        console.print(f"thumbnail: {thumbnail}")

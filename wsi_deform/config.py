@@ -1,0 +1,236 @@
+"""What a YAML file in ``configs/`` may say, with its defaults.
+
+A configuration is complete and readable alone: no inheritance, no interpolation. An unknown key is an error that names the
+nearest key.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from wsi_deform.errors import ConfigError
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Sampling(_Section):
+    """How densely, and where, a field is sampled."""
+
+    budget: tuple[int, int] = Field(
+        (80, 800), description="Short and long side of the sampled image, px; see size."
+    )
+    size: Literal["area", "sides"] = Field(
+        "area",
+        description="area: as many samples as the budget's product, in the field's aspect ratio. "
+        "sides: neither side above the budget's (the paper's appendix A.6).",
+    )
+    density: Literal["learned", "uniform"] = Field(
+        "learned", description="learned: the deformation network decides. uniform: the same density everywhere."
+    )
+    map_scale: float = Field(1.0, gt=0, le=4, description="Side of view and map / side of the sampled image.")
+    sigma: float = Field(0.25, gt=0, description="Standard deviation of the pull / short side of the map.")
+    radius_sigmas: float = Field(3.0, gt=0, description="Where the pull ends, in standard deviations.")
+    warp_steps: int = Field(2, ge=1, le=8, description="How often the map is applied; 1 is the paper.")
+    floor: float = Field(0.0, ge=0, le=1, description="Share of the density that is spread evenly.")
+    border: Literal["mirror", "replicate"] = Field("mirror", description="replicate is the paper.")
+    placement: Literal["cell", "corner"] = Field("cell", description="corner is the paper's footnote 2.")
+    level: Literal["exact", "mip", "trilinear", "auto"] = Field(
+        "mip", description="Pyramid level that a sample reads; exact (level 0) is the paper."
+    )
+
+    @field_validator("budget")
+    @classmethod
+    def _short_side_first(cls, budget: tuple[int, int]) -> tuple[int, int]:
+        if not 1 <= budget[0] <= budget[1]:
+            raise ValueError("needed [short, long], both positive, short side first")
+        return budget
+
+
+class Fields(_Section):
+    """How a slide larger than a core is covered."""
+
+    side_um: float | None = Field(
+        2048.0, gt=0, description="Longest side of a field; null is one field over the whole slide."
+    )
+    whole_below_mm2: float = Field(16.0, ge=0, description="Slides up to this area are one field.")
+    margin: float = Field(0.1, ge=0, le=1, description="Context read around a field / its side; cut off the mask.")
+
+
+class SegmentationNetwork(_Section):
+    """Which network segments the sampled image; other keys are options of that network."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str = Field("hrnetv2", description="hrnetv2, unet, or monai:NAME")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The network's own options."""
+        return dict(self.model_extra or {})
+
+
+class DeformationNetwork(_Section):
+    """The network that sees the low-res view."""
+
+    widths: tuple[int, ...] = (24, 24, 3)
+    kernel: Literal[3, 5, 7] = 3
+    zero_init_head: bool = Field(True, description="Start from the uniform grid.")
+
+
+class Networks(_Section):
+    """Both networks."""
+
+    segmentation: SegmentationNetwork = Field(
+        default_factory=lambda: SegmentationNetwork.model_validate({"width": 18, "stem_stride": 1})
+    )
+    deformation: DeformationNetwork = DeformationNetwork()
+    pretrained: str | None = Field(None, description="Local checkpoint of the segmentation network.")
+
+
+class Loss(_Section):
+    """Equation 4."""
+
+    focal_gamma: float = Field(2.0, ge=0, description="0 is cross-entropy.")
+    edge_weight: float = Field(1.0, ge=0, description="gamma of equation 4; 0 is the single loss.")
+    edge_floor: float = Field(0.03, ge=0, description="Added to the edge target / its maximum.")
+    weighting: Literal["none", "area", "mixed"] = Field(
+        "none", description="Weight of a sample: 1, the area of its cell, or the mean of both."
+    )
+
+
+class Optimiser(_Section):
+    """Adam with a decaying learning rate."""
+
+    learning_rate: float = Field(2e-3, gt=0)
+    deformation_learning_rate: float = Field(1e-2, gt=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = Field(0.0, ge=0)
+    decay: Literal["cosine", "step", "none"] = "cosine"
+    step_epochs: int = Field(100, ge=1, description="With step: epochs between two decays by 10.")
+    clip_norm: float | None = Field(5.0, gt=0)
+
+
+class Augmentation(_Section):
+    """Changes of the training fields."""
+
+    flip_x: bool = Field(True, description="Left-right, half of the time.")
+    flip_y: bool = Field(False, description="Top-bottom, half of the time.")
+    shift_cells: float = Field(0.0, ge=0, description="Whole grid shifted by up to this many cells.")
+    warp_cells: float = Field(0.0, ge=0, description="Amplitude of a smooth random warp, in cells.")
+
+
+class Training(_Section):
+    """The loop."""
+
+    epochs: int = Field(250, ge=1)
+    batch: int = Field(2, ge=1, description="Fields per step.")
+    validate_every: int = Field(5, ge=1, description="Epochs between validations.")
+    workers: int = Field(0, ge=0, description="Loader processes (spawned); 0 reads in the main process.")
+    cache_gib: float = Field(2.0, ge=0, description="Memory for decoded tiles.")
+    threads: int | None = Field(None, ge=1, description="Threads of torch; null leaves its default.")
+
+
+class Config(_Section):
+    """Everything that a run depends on besides its slides and its seed."""
+
+    name: str = Field("joint", description="For people.")
+    seed: int = 0
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+    sampling: Sampling = Sampling()
+    fields: Fields = Fields()
+    networks: Networks = Networks()
+    loss: Loss = Loss()
+    optimiser: Optimiser = Optimiser()
+    augmentation: Augmentation = Augmentation()
+    training: Training = Training()
+
+
+def read_config(path: Path | str | None = None, *, changes: Iterable[str] = ()) -> Config:
+    """Read a configuration.
+
+    Args:
+        path: A YAML file; None is the defaults.
+        changes: ``key=value`` with dots for sections and values in YAML, e.g. ``sampling.budget=[40, 400]``.
+
+    Returns:
+        The validated configuration.
+
+    Raises:
+        ConfigError: The file cannot be read, a key is unknown or a value is out of range; all at once.
+    """
+    raw: Any = {}
+    source = "defaults"
+    if path is not None:
+        source = str(path)
+        try:
+            raw = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise ConfigError(f"config {source}: cannot be read: {error}. Needed a YAML file.") from error
+        if not isinstance(raw, dict):
+            raise ConfigError(f"config {source}: found {type(raw).__name__}. Needed keys and values.")
+    for change in changes:
+        _apply(raw, change)
+    return parse_config(raw, source=source)
+
+
+def parse_config(raw: dict[str, Any], *, source: str) -> Config:
+    """Validate a configuration that was read as plain data.
+
+    Args:
+        raw: Nested dictionaries as YAML or JSON give them.
+        source: Where they came from, for the error.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        ConfigError: Lists every problem.
+    """
+    try:
+        return Config.model_validate(raw)
+    except ValidationError as error:
+        problems = [_problem(each, raw) for each in error.errors()]
+        raise ConfigError(f"config {source}:\n" + "\n".join(f"  - {each}" for each in problems)) from error
+
+
+def dump_config(config: Config) -> str:
+    """The configuration as YAML, complete."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def _apply(raw: dict[str, Any], change: str) -> None:
+    key, equals, value = change.partition("=")
+    if not equals or not key.strip():
+        raise ConfigError(f"--set {change}: needed key=value, e.g. sampling.warp_steps=1.")
+    *sections, last = key.strip().split(".")
+    target = raw
+    for section in sections:
+        target = target.setdefault(section, {})
+        if not isinstance(target, dict):
+            raise ConfigError(f"--set {change}: {section} is a value, not a section.")
+    try:
+        target[last] = yaml.safe_load(value)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {change}: the value is not YAML: {error}.") from error
+
+
+def _problem(error: Any, raw: Any) -> str:
+    """One line: where, what was found, what was needed."""
+    where = ".".join(str(part) for part in error["loc"]) or "file"
+    if error["type"] != "extra_forbidden":
+        return f"{where}: found {error['input']!r}. {error['msg']}."
+    model: Any = Config
+    for part in error["loc"][:-1]:
+        model = model.model_fields[str(part)].annotation
+    known = list(model.model_fields)
+    unknown = str(error["loc"][-1])
+    near = difflib.get_close_matches(unknown, known, n=1)
+    remedy = f'Did you mean "{near[0]}"?' if near else f"Known keys: {', '.join(known)}."
+    return f'{where}: unknown key "{unknown}". {remedy}'

@@ -1,0 +1,46 @@
+"""From the rows of a manifest to labelled fields."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from wsi_deform.annotation.classes import ClassTable
+from wsi_deform.annotation.raster import LabelMask, open_label_mask
+from wsi_deform.errors import ManifestError
+from wsi_deform.manifest import ManifestRow
+from wsi_deform.slide.open import open_slide
+from wsi_deform.slide.slide import Slide
+
+
+def open_labelled(row: ManifestRow, classes: ClassTable) -> tuple[Slide, LabelMask]:
+    """Open the slide and the label mask of a manifest row.
+
+    Args:
+        row: The row.
+        classes: The class table that the mask's values are read with.
+
+    Returns:
+        Slide and mask of the same level-0 size.
+
+    Raises:
+        ManifestError: The row has no mask.
+        SlideError: The slide cannot be opened.
+        AnnotationError: The mask cannot be used.
+    """
+    if row.mask is None:
+        raise ManifestError(
+            f"slide {row.slide_id}: no mask in its manifest row. Needed labels. Fill the mask column."
+        )
+    slide = open_slide(row.slide, mpp=row.mpp, slide_id=row.slide_id)
+    return slide, open_label_mask(row.mask, slide_size=slide.size, classes=classes, channel=row.mask_channel)
+
+
+def median_mpp(slides: Sequence[Slide]) -> float:
+    """The middle mpp of some slides, um per level-0 pixel.
+
+    Raises:
+        SlideError: A slide has none.
+    """
+    return sorted(slide.mpp for slide in slides)[len(slides) // 2]
+
+

@@ -1,0 +1,42 @@
+"""Work done by several threads, handed on in the order in which it was given."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+_AHEAD_PER_THREAD = 4
+
+
+def map_in_order(
+    function: Callable[[_Item], _Result], items: Iterable[_Item], threads: int
+) -> Iterator[_Result]:
+    """Apply a function to items as they come, by several threads, a bounded number of items ahead.
+
+    Args:
+        function: Called once per item; it should release the GIL to gain from threads.
+        items: Read lazily, by the calling thread.
+        threads: Number of threads; 1 calls the function here, with no pool at all.
+
+    Yields:
+        The results, in the order of the items whatever the number of threads.
+    """
+    if threads <= 1:
+        yield from map(function, items)
+        return
+    waiting: deque[Future[_Result]] = deque()
+    pool = ThreadPoolExecutor(threads)
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > _AHEAD_PER_THREAD * threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)

@@ -1,0 +1,40 @@
+"""Every exception that wsi-deform raises on purpose.
+
+A message says what was found, what was needed and what to do, and names the file and the value.
+"""
+
+
+class WsiDeformError(Exception):
+    """The base of all errors that a user can mend; the command line prints these without a traceback."""
+
+
+class SlideError(WsiDeformError):
+    """A slide cannot be opened, read or placed (missing levels, missing mpp, truncated file)."""
+
+
+class AnnotationError(WsiDeformError):
+    """A label mask or class table cannot be used (wrong size, unknown value, wrong channel)."""
+
+
+class ManifestError(WsiDeformError):
+    """A manifest has one or more problems; the message lists all of them."""
+
+
+class ConfigError(WsiDeformError):
+    """A configuration says something that the program does not understand."""
+
+
+class ModelError(WsiDeformError):
+    """A run folder, checkpoint or network name cannot be used."""
+
+
+class MaskError(WsiDeformError):
+    """A mask cannot be written or does not fit its slide."""
+
+
+class ShapeError(WsiDeformError):
+    """An array or tensor handed to a public function has the wrong shape, dtype or range."""
+
+
+class TrainingError(WsiDeformError):
+    """Training cannot start or go on (no training field, loss not finite, run of another config)."""

@@ -1,0 +1,430 @@
+"""The manifest: a CSV that says which slides there are, whose they are, and where their labels lie.
+
+One row per slide. ``slide`` is required (also written wsi, image or path); ``slide_id``, ``patient``,
+``split`` (train, val, test), ``mask`` or ``annotation``, ``mask_channel``, ``tissue_mask`` and ``mpp`` may
+follow, and every other column is kept as it is. Relative paths start at the folder of the CSV. Slides are not
+opened here: ``annotation/check.py`` does that.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import logging
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from wsi_deform.errors import ManifestError
+from wsi_deform.provenance import write_aside
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
+COLUMNS = tuple("slide_id slide patient split mask annotation mask_channel tissue_mask mpp".split())
+PATH_COLUMNS = ("slide", "mask", "annotation", "tissue_mask")
+ALIASES = {"wsi": "slide", "image": "slide", "path": "slide", "patient_id": "patient", "case_id": "patient"}
+SPLIT_SYNONYMS = {"training": "train", "dev": "val", "valid": "val", "validation": "val", "testing": "test"}
+CHANNELS = {"red": 0, "green": 1, "blue": 2}
+LEAST_MPP, LARGEST_MPP = 0.05, 20.0
+DOUBLE_SUFFIXES = (".ome.tiff", ".ome.tif", ".ome.btf", ".ome.tf8", ".ome.zarr")
+# What slide/find.py takes for the suffix of a slide (a test compares the two): other dots belong to the name.
+SUFFIXES = tuple(
+    f".{kind}"
+    for kind in "svs tif tiff btf tf8 ndpi vms vmu scn mrxs bif svslide dcm png jpg jpeg bmp zarr".split()
+)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One thing that is wrong with a manifest or with what it points to.
+
+    Attributes:
+        where: File, with line and column or with the slide's id.
+        found: What is there.
+        needed: What should be there.
+        remedy: What to do about it.
+    """
+
+    where: str
+    found: str
+    needed: str
+    remedy: str
+
+    def __str__(self) -> str:
+        """The problem as one line."""
+        return f"{self.where}: {self.found}. Needed {self.needed}. {self.remedy}."
+
+
+class ManifestRow(BaseModel):
+    """One slide of a manifest.
+
+    Attributes:
+        slide: Path of the slide, absolute or from the working folder.
+        slide_id: Unique name of the slide; outputs are called after it.
+        patient: Whose slide it is, or None where the manifest does not say.
+        split: "train", "val", "test", or None.
+        mask: Raster file of labels, or None.
+        annotation: File of outlines (GeoJSON, XML), or None; never beside a mask.
+        mask_channel: Channel of the mask that holds the labels, from 0, or None for a single channel.
+        tissue_mask: Raster file whose pixels above 0 are tissue, or None.
+        mpp: Level-0 um per pixel that overrides what the file says, or None.
+        line: Line of the CSV, from 1; 0 for rows that never were in a CSV.
+        extra: Cells of the columns that this program does not know.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    slide: Path
+    slide_id: str = Field(min_length=1)
+    patient: str | None = None
+    split: Split | None = None
+    mask: Path | None = None
+    annotation: Path | None = None
+    mask_channel: int | None = Field(default=None, ge=0)
+    tissue_mask: Path | None = None
+    mpp: float | None = Field(default=None, ge=LEAST_MPP, le=LARGEST_MPP)
+    line: int = 0
+    extra: Mapping[str, str] = Field(default_factory=dict)
+
+
+class Manifest(BaseModel):
+    """All rows of a manifest, in the order of the file.
+
+    Attributes:
+        rows: One per slide.
+        folder: Where relative paths start.
+        extra_columns: Names of the columns that this program does not know, as written.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rows: tuple[ManifestRow, ...]
+    folder: Path
+    extra_columns: tuple[str, ...] = ()
+
+    def of_split(self, split: Split) -> tuple[ManifestRow, ...]:
+        """The rows of one split."""
+        return tuple(row for row in self.rows if row.split == split)
+
+
+def read_manifest(path: Path | str, *, check_files: bool = True) -> Manifest:
+    """Read a manifest and check everything that can be checked without opening a slide.
+
+    Args:
+        path: A CSV (commas, semicolons or tabs; UTF-8 with or without a byte-order mark) with a header line.
+        check_files: Whether slides, masks and annotations must exist.
+
+    Returns:
+        The manifest; it has at least one row, unique slide ids, and no patient in two splits.
+
+    Raises:
+        ManifestError: Something is wrong; the message lists all problems, each with line, column, value and
+            remedy.
+    """
+    path = Path(path)
+    names, lines = _table(path)
+    columns = _columns(path, names)
+    problems: list[Problem] = []
+    rows: list[ManifestRow] = []
+    partial = _partly_filled(columns, lines)
+    for line, cells in lines:
+        reader = _RowReader(path, line, problems, check_files)
+        if len(cells) > len(names):
+            reader.refuse(
+                "",
+                f"{len(cells)} cells",
+                f"{len(names)}, as in the header",
+                'Quote cells that hold a "," or ";"',
+            )
+        padded = [cell.strip() for cell in cells] + [""] * (len(names) - len(cells))
+        found = {column: padded[place] for column, place in columns.items()}
+        extra = {names[i]: padded[i] for i in range(len(names)) if i not in columns.values()}
+        before = len(problems)
+        values = reader.row(found, partial)
+        if len(problems) == before:
+            rows.append(ManifestRow(**values, line=line, extra=extra))
+    problems += _between_rows(path, rows)
+    if problems:
+        raise ManifestError(problem_text(f"manifest {path}", problems))
+    known = set(columns.values())
+    extra_columns = tuple(name for i, name in enumerate(names) if i not in known)
+    return Manifest(rows=tuple(rows), folder=path.parent, extra_columns=extra_columns)
+
+
+def write_manifest(manifest: Manifest, path: Path | str) -> None:
+    """Write a manifest as CSV; paths inside the folder of the CSV are written relative to it.
+
+    Args:
+        manifest: Columns that no row fills are left out.
+        path: Where to write; the file is whole or absent.
+    """
+    path = Path(path)
+    columns = [
+        c
+        for c in COLUMNS
+        if c in ("slide_id", "slide") or any(getattr(r, c) is not None for r in manifest.rows)
+    ]
+    with write_aside(path) as aside, aside.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow([*columns, *manifest.extra_columns])
+        for row in manifest.rows:
+            cells = [_cell(getattr(row, column), path.parent) for column in columns]
+            writer.writerow(cells + [row.extra.get(column, "") for column in manifest.extra_columns])
+
+
+def slide_id_from_path(path: Path | str) -> str:
+    """Name a slide after its file: without the suffix of a slide, and without ".ome" before it.
+
+    Convention:
+        Only one suffix goes, except ".ome.tif" and its kin: "case.7.svs" is "case.7", and so is a folder
+        "case.7".
+    """
+    name = Path(path).name
+    for suffix in (*DOUBLE_SUFFIXES, *SUFFIXES):
+        if name.lower().endswith(suffix) and len(name) > len(suffix):
+            return name[: -len(suffix)]
+    return name
+
+
+def problem_text(subject: str, problems: Sequence[Problem]) -> str:
+    """Say how many problems a file has, and all of them, one per line."""
+    many = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    return "\n".join([f"{subject}: {many}.", *(f"  {problem}" for problem in problems)])
+
+
+@dataclass(frozen=True, slots=True)
+class _RowReader:
+    """Turns the cells of one line into values and notes every cell that cannot be one."""
+
+    path: Path
+    line: int
+    problems: list[Problem]
+    check_files: bool
+
+    def refuse(self, column: str, found: str, needed: str, remedy: str) -> None:
+        """Note a problem of this line."""
+        place = f"line {self.line}, column {column}" if column else f"line {self.line}"
+        self.problems.append(
+            Problem(where=f"{self.path.name} {place}", found=found, needed=needed, remedy=remedy)
+        )
+
+    def row(self, cells: Mapping[str, str], partial: set[str]) -> dict[str, Any]:
+        """Values of a ``ManifestRow``; only complete when no problem was noted."""
+        values: dict[str, Any] = {column: self.file(column, cells.get(column, "")) for column in PATH_COLUMNS}
+        if not cells["slide"]:
+            self.refuse("slide", "an empty cell", "the path of a slide", "Fill it in or remove the line")
+        for column in ("patient", "split"):
+            if column in partial and not cells[column]:
+                self.refuse(column, "an empty cell", "a value, as other lines have one", "Fill it in")
+        values["slide_id"] = self.slide_id(cells.get("slide_id", ""), cells["slide"])
+        values["patient"] = cells.get("patient") or None
+        values["split"] = self.split(cells.get("split", ""))
+        values["mpp"] = self.mpp(cells.get("mpp", ""))
+        values["mask_channel"] = self.channel(cells.get("mask_channel", ""))
+        if values["mask"] and values["annotation"]:
+            found = f"both mask {cells['mask']!r} and annotation {cells['annotation']!r}"
+            self.refuse("mask", found, "one source of labels per slide", "Empty one of the two cells")
+        if values["mask_channel"] is not None and not values["mask"]:
+            self.refuse(
+                "mask_channel",
+                repr(cells["mask_channel"]),
+                "a mask beside it",
+                "Fill in mask or empty this cell",
+            )
+        return values
+
+    def file(self, column: str, cell: str) -> Path | None:
+        """A path from the manifest's folder, or None for an empty cell."""
+        if not cell:
+            return None
+        found = self.path.parent / Path(cell).expanduser()
+        if self.check_files and not found.exists():
+            beside = [entry.name for entry in found.parent.iterdir()] if found.parent.is_dir() else []
+            near = difflib.get_close_matches(found.name, beside, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            remedy = f"Correct the path (relative paths start at {self.path.parent.resolve()})"
+            self.refuse(column, f"{cell!r} does not exist{hint}", "an existing file", remedy)
+        return found
+
+    def slide_id(self, cell: str, slide: str) -> str:
+        """The id of a slide: as written, else from its file name."""
+        found = cell or slide_id_from_path(slide)
+        if re.search(r'[/\\:*?"<>|\x00-\x1f]', found) or found.startswith("."):
+            self.refuse(
+                "slide_id", repr(found), 'a name without / \\ : * ? " < > | and no leading dot', "Rename it"
+            )
+        return found
+
+    def split(self, cell: str) -> str | None:
+        """A split, or None for an empty cell."""
+        lower = cell.lower()
+        if lower in ("", *SPLITS):
+            return lower or None
+        near = SPLIT_SYNONYMS.get(lower) or next(iter(difflib.get_close_matches(lower, SPLITS, 1, 0.5)), None)
+        self.refuse(
+            "split", repr(cell), "train, val or test", f"Write {near}" if near else "Write one of them"
+        )
+        return None
+
+    def mpp(self, cell: str) -> float | None:
+        """Level-0 um per pixel, or None for an empty cell."""
+        if not cell:
+            return None
+        try:
+            value = float(cell)
+        except ValueError:
+            value = math.nan
+        if LEAST_MPP <= value <= LARGEST_MPP:
+            return value
+        comma = " with a point, not a comma" if "," in cell else ""
+        self.refuse(
+            "mpp",
+            repr(cell),
+            f"a number from {LEAST_MPP} to {LARGEST_MPP:g} um per level-0 pixel",
+            f"Write it{comma} (0.25 is usual for 40x, 0.5 for 20x), or empty the cell to use what the slide "
+            "says",
+        )
+        return None
+
+    def channel(self, cell: str) -> int | None:
+        """Channel index of a mask, or None for an empty cell."""
+        if not cell:
+            return None
+        if cell.lower() in CHANNELS:
+            return CHANNELS[cell.lower()]
+        if cell.isdecimal() and int(cell) < 64:
+            return int(cell)
+        self.refuse(
+            "mask_channel",
+            repr(cell),
+            "red, green, blue, or an index from 0",
+            "Name the channel with the labels",
+        )
+        return None
+
+
+def _table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Header cells, and (line number, cells) of every line that is not blank."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise ManifestError(
+            f"manifest {path}: cannot be read ({error.strerror}). Needed a CSV file. Check the path."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ManifestError(
+            f"manifest {path}: not UTF-8 text (byte {error.object[error.start]:#04x} at position "
+            f"{error.start}). "
+            'Needed a CSV in UTF-8. Save it again as "CSV UTF-8" (a spreadsheet file must be exported first).'
+        ) from error
+    header = next((line for line in text.splitlines() if line.strip()), "")
+    delimiter = max(",;\t", key=header.count)
+    reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, strict=True)
+    lines: list[tuple[int, list[str]]] = []
+    try:
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                lines.append((reader.line_num, cells))
+    except csv.Error as error:
+        raise ManifestError(
+            f"manifest {path}: line {reader.line_num} is not CSV ({error}). Needed quotes that close. Mend "
+            "that line."
+        ) from error
+    if len(lines) < 2:
+        found = "a header and no rows" if lines else "nothing"
+        raise ManifestError(
+            f"manifest {path}: holds {found}. Needed a header line and one line per slide. Add the slides."
+        )
+    return [name.strip() for name in lines[0][1]], lines[1:]
+
+
+def _columns(path: Path, names: Sequence[str]) -> dict[str, int]:
+    """Known column -> its place in the table."""
+    columns: dict[str, int] = {}
+    for place, name in enumerate(names):
+        key = re.sub(r"[\s-]+", "_", name.lower())
+        key = ALIASES.get(key, key)
+        if key not in COLUMNS:
+            if near := difflib.get_close_matches(key, COLUMNS, 1, 0.75):
+                logger.warning(
+                    "manifest %s: column %r is kept but not used; did you mean %r?", path, name, near[0]
+                )
+        elif key in columns:
+            raise ManifestError(
+                f"manifest {path}: columns {names[columns[key]]!r} and {name!r} both mean {key}. Needed one. "
+                "Remove or rename one."
+            )
+        else:
+            columns[key] = place
+    if "slide" not in columns:
+        raise ManifestError(
+            f"manifest {path}: no column slide; found {', '.join(map(repr, names))}. Needed a column slide "
+            "(or wsi, image, path) "
+            "with the path of each slide. Rename the column that holds the paths to slide."
+        )
+    return columns
+
+
+def _partly_filled(columns: Mapping[str, int], lines: Sequence[tuple[int, Sequence[str]]]) -> set[str]:
+    """Columns with a value in at least one line."""
+    return {
+        column
+        for column, place in columns.items()
+        if any(place < len(cells) and cells[place].strip() for _, cells in lines)
+    }
+
+
+def _between_rows(path: Path, rows: Sequence[ManifestRow]) -> list[Problem]:
+    """Problems that only show between rows: repeated ids and files, patients in two splits."""
+    problems = []
+    for column, remedy in (
+        ("slide_id", "Give each slide an id of its own in column slide_id"),
+        ("slide", "Remove the line that repeats it"),
+    ):
+        first: dict[str, ManifestRow] = {}
+        for row in rows:
+            # Ids become file names, and some disks do not tell "A" from "a".
+            key = row.slide_id.casefold() if column == "slide_id" else str(row.slide)
+            earlier = first.setdefault(key, row)
+            if earlier is not row:
+                found = f"{str(getattr(row, column))!r} again, as in line {earlier.line}"
+                where = f"{path.name} line {row.line}, column {column}"
+                problems.append(Problem(where=where, found=found, needed="every slide once", remedy=remedy))
+    lines: dict[str, dict[str, list[int]]] = {}
+    for row in rows:
+        if row.patient and row.split:
+            lines.setdefault(row.patient, {}).setdefault(row.split, []).append(row.line)
+    for patient, splits in lines.items():
+        if len(splits) > 1:
+            places = " and ".join(
+                f"{split} (line{'s' if len(at) > 1 else ''} {', '.join(map(str, at))})"
+                for split, at in splits.items()
+            )
+            where = f"{path.name} line {max(at[0] for at in splits.values())}, column patient"
+            remedy = (
+                "Give all slides of this patient the same split, or measures on unseen slides mean nothing"
+            )
+            problems.append(
+                Problem(
+                    where=where,
+                    found=f"patient {patient!r} is in {places}",
+                    needed="one split per patient",
+                    remedy=remedy,
+                )
+            )
+    return problems
+
+
+def _cell(value: object, folder: Path) -> str:
+    """A value as the text of a CSV cell."""
+    if isinstance(value, Path):
+        absolute, root = value.absolute(), folder.absolute()
+        return absolute.relative_to(root).as_posix() if absolute.is_relative_to(root) else str(absolute)
+    return "" if value is None else str(value)

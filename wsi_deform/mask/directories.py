@@ -1,0 +1,159 @@
+"""The header and the image file directories (IFDs) of a tiled pyramid in classic TIFF or BigTIFF.
+
+The layout is a hybrid, since readers look for levels in one of two places: there is one set of reduced IFDs, chained
+after IFD 0 (OpenSlide, libvips, GDAL) *and* listed in its SubIFDs (tifffile, Bio-Formats and with it QuPath).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_deform.geometry import Size, tile_grid
+
+HEADER_BYTES = 16
+"""Room for either header: 8 bytes of classic TIFF, 16 of BigTIFF."""
+
+_ASCII, _SHORT, _LONG, _RATIONAL, _IFD, _LONG8, _IFD8 = 2, 3, 4, 5, 13, 16, 18
+_LARGEST_LONG = 2**32 - 1
+_UM_PER_CM = 10_000.0
+_DEFLATE, _MIN_IS_BLACK, _UNSIGNED, _NO_UNIT, _CENTIMETRE = 8, 1, 1, 1, 3
+
+
+class TileTable:
+    """Where the tiles of one level lie in the file.
+
+    Attributes:
+        size: Size of the level, px.
+        offsets: (rows, columns) uint64, bytes from the start of the file.
+        lengths: (rows, columns) uint32, bytes; 0 where no tile was given yet.
+    """
+
+    def __init__(self, size: Size, tile_px: int) -> None:
+        grid = tile_grid(size, Size(tile_px, tile_px))
+        self.size = size
+        self.offsets: NDArray[np.uint64] = np.zeros(grid.shape, np.uint64)
+        self.lengths: NDArray[np.uint32] = np.zeros(grid.shape, np.uint32)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Entry:
+    """One tag of an IFD; the payload is little-endian and ``count`` values of TIFF type ``kind`` long."""
+
+    tag: int
+    kind: int
+    count: int
+    payload: bytes
+
+
+def tiff_header(first_directory: int, *, big: bool) -> bytes:
+    """The first HEADER_BYTES of the file: byte order, flavour and where IFD 0 is."""
+    if big:
+        return struct.pack("<2sHHHQ", b"II", 43, 8, 0, first_directory)
+    return struct.pack("<2sHI8x", b"II", 42, first_directory)
+
+
+def pyramid_directories(
+    levels: Sequence[TileTable],
+    *,
+    start: int,
+    big: bool,
+    tile_px: int,
+    mpp: float | None,
+    description: str,
+    software: str,
+) -> bytes:
+    """All IFDs of a pyramid as one block of bytes.
+
+    Args:
+        levels: Finest first.
+        start: Where the block will lie in the file, bytes, even; IFD 0 is at its start.
+        big: BigTIFF (64-bit offsets) instead of classic TIFF.
+        tile_px: Side of a tile.
+        mpp: Level-0 um per pixel, or None for no resolution.
+        description: ImageDescription of IFD 0, ASCII.
+        software: Software tag, ASCII.
+
+    Returns:
+        Bytes; their number depends on no value of an offset.
+    """
+    entries = []
+    for level, table in enumerate(levels):
+        common = _level_entries(level, table, big=big, tile_px=tile_px, mpp=mpp)
+        entries.append([*common, _text(305, software), *([_text(270, description)] if level == 0 else [])])
+    offsets = [0] * len(levels)  # the first pass finds the lengths, the second writes the offsets that follow
+    for _ in range(2):
+        block = b""
+        next_offsets = []
+        for level, own in enumerate(entries):
+            reduced = (
+                [_numbers(330, _IFD8 if big else _IFD, offsets[1:])] if level == 0 and offsets[1:] else []
+            )
+            following = offsets[level + 1] if level + 1 < len(levels) else 0
+            next_offsets.append(start + len(block))
+            block += _directory(own + reduced, start + len(block), following, big=big)
+        offsets = next_offsets
+    return block
+
+
+def _level_entries(
+    level: int, table: TileTable, *, big: bool, tile_px: int, mpp: float | None
+) -> list[_Entry]:
+    """The tags that every level has."""
+    resolution = Fraction(1)
+    if mpp is not None:
+        per_cm = _UM_PER_CM / (mpp * 2**level)
+        resolution = Fraction(per_cm).limit_denominator(max(1, int(_LARGEST_LONG // (per_cm + 1))))
+    ratio = struct.pack("<II", resolution.numerator, resolution.denominator)
+    return [
+        _numbers(254, _LONG, [1 if level else 0]),  # NewSubfileType: reduced resolution
+        _numbers(256, _LONG, [table.size.width]),
+        _numbers(257, _LONG, [table.size.height]),
+        _numbers(258, _SHORT, [8]),  # BitsPerSample
+        _numbers(259, _SHORT, [_DEFLATE]),
+        _numbers(262, _SHORT, [_MIN_IS_BLACK]),
+        _numbers(277, _SHORT, [1]),  # SamplesPerPixel
+        _Entry(tag=282, kind=_RATIONAL, count=1, payload=ratio),  # XResolution
+        _Entry(tag=283, kind=_RATIONAL, count=1, payload=ratio),  # YResolution
+        _numbers(284, _SHORT, [1]),  # PlanarConfiguration: contiguous
+        _numbers(296, _SHORT, [_NO_UNIT if mpp is None else _CENTIMETRE]),
+        _numbers(322, _LONG, [tile_px]),
+        _numbers(323, _LONG, [tile_px]),
+        _numbers(324, _LONG8 if big else _LONG, table.offsets),
+        _numbers(325, _LONG, table.lengths),
+        _numbers(339, _SHORT, [_UNSIGNED]),  # SampleFormat
+    ]
+
+
+def _numbers(tag: int, kind: int, values: Sequence[int] | NDArray[np.unsignedinteger]) -> _Entry:
+    """An entry of whole numbers."""
+    dtype = {_SHORT: "<u2", _LONG: "<u4", _IFD: "<u4", _LONG8: "<u8", _IFD8: "<u8"}[kind]
+    array = np.asarray(values).astype(dtype)
+    return _Entry(tag=tag, kind=kind, count=array.size, payload=array.tobytes())
+
+
+def _text(tag: int, text: str) -> _Entry:
+    """An entry of text, closed by a zero byte."""
+    payload = text.encode("ascii") + b"\0"
+    return _Entry(tag=tag, kind=_ASCII, count=len(payload), payload=payload)
+
+
+def _directory(entries: Sequence[_Entry], offset: int, following: int, *, big: bool) -> bytes:
+    """One IFD at a place in the file, with the values that do not fit into it right behind."""
+    head, entry, link, inline = ("<Q", "<HHQ", "<Q", 8) if big else ("<H", "<HHI", "<I", 4)
+    length = struct.calcsize(head) + len(entries) * (struct.calcsize(entry) + inline) + struct.calcsize(link)
+    directory = struct.pack(head, len(entries))
+    values = bytearray(length % 2)  # values begin at even offsets
+    for item in sorted(entries, key=lambda item: item.tag):
+        directory += struct.pack(entry, item.tag, item.kind, item.count)
+        if len(item.payload) <= inline:
+            directory += item.payload.ljust(inline, b"\0")
+        else:
+            directory += struct.pack(link, offset + length + len(values))
+            values += item.payload + bytes(len(item.payload) % 2)
+    return directory + struct.pack(link, following) + bytes(values)

@@ -1,0 +1,223 @@
+"""A model: both networks, the configuration and class table they were trained with, and how it is stored.
+
+A stored model is two files that any language can read: ``NAME.safetensors`` (tensors only; loading runs no code) and
+``NAME.json`` (classes, configuration, mpp, metrics, provenance).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from wsi_deform.annotation.classes import ClassTable, class_table_from_data
+from wsi_deform.config import Config, parse_config
+from wsi_deform.deform.density import deformation_map, uniform_map
+from wsi_deform.errors import ModelError
+from wsi_deform.geometry import Size, sampled_size, size_of_area
+from wsi_deform.networks.deformation import DeformationNetwork
+from wsi_deform.networks.registry import segmentation_network
+from wsi_deform.provenance import write_aside, write_json
+
+FORMAT = "wsi-deform model 1"
+# Mean and standard deviation of ImageNet's channels: what published HRNetV2 weights expect.
+CHANNEL_MEAN = (0.485, 0.456, 0.406)
+CHANNEL_STD = (0.229, 0.224, 0.225)
+LEAST_SIDE_PX = 4
+
+
+class Model(nn.Module):
+    """Both networks and what they were made for.
+
+    Args:
+        config: The configuration; its ``sampling`` and ``networks`` sections fix what the model does.
+        classes: The class table.
+        mpp: Level-0 um per pixel of the slides it was trained on.
+
+    Attributes:
+        deformation: Low-res view -> logits of the deformation map; None for a uniform density.
+        segmentation: Sampled image -> scores.
+    """
+
+    def __init__(self, *, config: Config, classes: ClassTable, mpp: float) -> None:
+        super().__init__()
+        self.config = config
+        self.classes = classes
+        self.mpp = mpp
+        networks = config.networks
+        self.deformation: DeformationNetwork | None = None
+        if config.sampling.density == "learned":
+            self.deformation = DeformationNetwork(
+                widths=networks.deformation.widths,
+                kernel=networks.deformation.kernel,
+                zero_init_head=networks.deformation.zero_init_head,
+            )
+        self.segmentation = segmentation_network(
+            networks.segmentation.name, classes=classes.count, **networks.segmentation.options
+        )
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    def sampled_size(self, region: Size) -> Size:
+        """Size of the sampled image of a level-0 region, px, from ``sampling.budget`` and ``sampling.size``."""
+        short, long = self.config.sampling.budget
+        if self.config.sampling.size == "sides":
+            return sampled_size(region, Size(long, short), least_px=LEAST_SIDE_PX)
+        return size_of_area(region, short * long, least_px=LEAST_SIDE_PX)
+
+    def map_size(self, sampled: Size) -> Size:
+        """Size of the low-res view and the deformation map for a sampled image of this size, px."""
+        scale = self.config.sampling.map_scale
+        return Size(max(1, round(sampled.width * scale)), max(1, round(sampled.height * scale)))
+
+    def density(self, view: Tensor) -> Tensor:
+        """The deformation map of low-res views.
+
+        Args:
+            view: (B, 3, H, W) RGB in [0, 255].
+
+        Returns:
+            (B, 1, H, W), positive, sums to 1 over each map.
+        """
+        if self.deformation is None:
+            return uniform_map(Size(view.shape[3], view.shape[2]), batch=view.shape[0]).to(view.device)
+        return deformation_map(self.deformation(network_input(view)), floor=self.config.sampling.floor)
+
+    def scores(self, sampled: Tensor) -> Tensor:
+        """The segmentation network's scores.
+
+        Args:
+            sampled: (B, 3, h, w) RGB in [0, 255].
+
+        Returns:
+            (B, classes, h, w) logits.
+        """
+        scores: Tensor = self.segmentation(network_input(sampled))
+        return scores
+
+
+def network_input(rgb: Tensor) -> Tensor:
+    """Centre and scale RGB in [0, 255], (B, 3, H, W), per channel as ImageNet networks expect."""
+    mean = torch.tensor(CHANNEL_MEAN, device=rgb.device).view(1, 3, 1, 1)
+    std = torch.tensor(CHANNEL_STD, device=rgb.device).view(1, 3, 1, 1)
+    return (rgb.float() / 255 - mean) / std
+
+
+def save_model(model: Model, path: Path, *, facts: Mapping[str, Any]) -> None:
+    """Store a model as ``path`` (.safetensors) and the JSON beside it, each written aside and moved into place.
+
+    Args:
+        model: The model.
+        path: Where to; the suffix must be ``.safetensors``.
+        facts: What else the JSON says: epoch, metrics, provenance.
+    """
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    with write_aside(path) as aside:
+        safetensors.torch.save_file(tensors, aside)
+    about = {
+        "format": FORMAT,
+        "mpp": model.mpp,
+        "classes": model.classes.to_data(),
+        "config": model.config.model_dump(mode="json"),
+        **facts,
+    }
+    write_json(path.with_suffix(".json"), about)
+
+
+def load_model(run: Path | str, *, device: str | torch.device = "cpu") -> Model:
+    """Load a trained model, ready to segment.
+
+    Args:
+        run: A run folder (its best model is taken, or the last where there is no best yet) or a ``.safetensors`` file.
+        device: Where to put the weights.
+
+    Returns:
+        The model in evaluation mode.
+
+    Raises:
+        ModelError: There is no model, its two files do not fit each other, or they cannot be read.
+    """
+    path = find_model(Path(run))
+    about = read_model_facts(path)
+    config = parse_config(about["config"], source=str(path.with_suffix(".json")))
+    classes = class_table_from_data(about["classes"], f"model {path.with_suffix('.json')}: classes")
+    model = Model(config=config, classes=classes, mpp=float(about["mpp"]))
+    try:
+        tensors = safetensors.torch.load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(
+            f"model {path}: cannot be read: {error}. Needed a .safetensors file that wsi-deform wrote."
+        ) from error
+    load_tensors(model, tensors, source=str(path))
+    return model.to(device).eval()
+
+
+def load_tensors(model: Model, tensors: Mapping[str, Tensor], *, source: str) -> None:
+    """Put stored tensors into a model.
+
+    Args:
+        model: The model that its JSON describes.
+        tensors: Name -> tensor.
+        source: The file, for the error.
+
+    Raises:
+        ModelError: Names or shapes differ; the message names the first few and the class count.
+    """
+    own = model.state_dict()
+    wrong = [
+        f"{name}: found {list(tensors[name].shape) if name in tensors else 'nothing'}, "
+        f"needed {list(own[name].shape) if name in own else 'nothing'}"
+        for name in sorted(own.keys() | tensors.keys())
+        if name not in own or name not in tensors or own[name].shape != tensors[name].shape
+    ]
+    if wrong:
+        shown = "; ".join(wrong[:4]) + (f"; and {len(wrong) - 4} more" if len(wrong) > 4 else "")
+        raise ModelError(
+            f"model {source}: {len(wrong)} tensors do not fit a "
+            f"{model.config.networks.segmentation.name} with {model.classes.count} classes: {shown}. "
+            "Keep the .safetensors and .json of one checkpoint together, with the class table they were trained with."
+        )
+    model.load_state_dict(dict(tensors))
+
+
+def find_model(run: Path) -> Path:
+    """The ``.safetensors`` file that a run folder or a path stands for.
+
+    Raises:
+        ModelError: There is none.
+    """
+    if run.suffix == ".safetensors" and run.is_file():
+        return run
+    for name in ("best.safetensors", "last.safetensors"):
+        if (run / name).is_file():
+            return run / name
+    state = "has no best.safetensors or last.safetensors" if run.is_dir() else "does not exist"
+    raise ModelError(f"model {run}: {state}. Needed a run folder of `wsi-deform train`, or a .safetensors file.")
+
+
+def read_model_facts(path: Path) -> dict[str, Any]:
+    """What the JSON beside a ``.safetensors`` file says.
+
+    Raises:
+        ModelError: It is missing, not JSON, or not a model's.
+    """
+    beside = path.with_suffix(".json")
+    try:
+        about = json.loads(beside.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ModelError(
+            f"model {path}: {beside.name} beside it cannot be read: {error}. Needed the JSON that was written with it."
+        ) from error
+    found = about.get("format") if isinstance(about, dict) else type(about).__name__
+    if found != FORMAT or not {"mpp", "classes", "config"} <= about.keys():
+        raise ModelError(f'model {beside}: format {found!r}. Needed "{FORMAT}" with mpp, classes and config.')
+    return dict(about)

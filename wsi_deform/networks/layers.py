@@ -1,0 +1,110 @@
+"""The few layers that every network here is built from, and the one way they are initialised."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wsi_deform.errors import ModelError, ShapeError
+
+#: Widths of normalisation groups that GroupNorm tries, largest first.
+_GROUP_COUNTS = (8, 4, 2, 1)
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Batch normalisation that also trains on a feature map of one pixel and a batch of one.
+
+    The variance of one value is 0, and torch refuses it. Here such a feature map is normalised by the running
+    statistics instead, which it does not update. Names and shapes of parameters are those of torch.
+
+    Convention:
+        ``torch.nn.SyncBatchNorm.convert_sync_batchnorm`` replaces this layer; the exception for one
+        pixel is then lost, and is not needed where the processes together hold more than one.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Normalise (B, C, H, W) per channel."""
+        if self.training and input.numel() == input.shape[1]:
+            return F.batch_norm(
+                input,
+                self.running_mean,
+                self.running_var,
+                self.weight,
+                self.bias,
+                training=False,
+                eps=self.eps,
+            )
+        return super().forward(input)
+
+
+def normalisation(kind: str, channels: int) -> nn.Module:
+    """A normalisation layer by name.
+
+    Args:
+        kind: ``batch`` or ``group`` (as many groups of 8, 4, 2 or 1 as divide the channels).
+        channels: Channels of the feature map.
+
+    Raises:
+        ModelError: Another name.
+    """
+    if kind == "batch":
+        return BatchNorm(channels)
+    if kind == "group":
+        return nn.GroupNorm(next(n for n in _GROUP_COUNTS if channels % n == 0), channels)
+    raise ModelError(f"normalisation {kind!r}: needed 'batch' or 'group'.")
+
+
+def he_initialise(network: nn.Module) -> None:
+    """Initialise every convolution and linear layer as He et al. do; biases and shifts 0, scales 1.
+
+    The standard deviation is ``sqrt(2 / fan_in)``, with the fan-in that one output pixel really has: a
+    transposed convolution with stride s spreads its kernel, so that an output pixel sees 1 / s^2 of it.
+
+    Args:
+        network: Changed in place.
+
+    Source:
+        He et al., "Delving Deep into Rectifiers", ICCV 2015.
+    """
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        elif isinstance(layer, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d):
+            inputs, kernel = layer.in_channels // layer.groups, math.prod(layer.kernel_size)
+            seen = max(1.0, kernel / math.prod(layer.stride))
+            nn.init.normal_(layer.weight, std=math.sqrt(2.0 / (inputs * seen)))
+        elif isinstance(layer, nn.modules.batchnorm._BatchNorm | nn.GroupNorm | nn.LayerNorm):
+            if layer.weight is not None:
+                nn.init.ones_(layer.weight)
+        else:
+            continue
+        if layer.bias is not None:
+            nn.init.zeros_(layer.bias)
+
+
+def resized(features: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
+    """Feature maps resized bilinearly, edge on edge; the same tensor where the size already fits.
+
+    Args:
+        features: (B, C, H, W).
+        size: (height, width) wanted.
+
+    Returns:
+        (B, C, height, width).
+    """
+    if features.shape[-2:] == torch.Size(size):
+        return features
+    return F.interpolate(features, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def require_image(image: Tensor, channels: int, what: str) -> None:
+    """Refuse what a network cannot read.
+
+    Raises:
+        ShapeError: Not (B, channels, H, W).
+    """
+    if image.dim() != 4 or image.shape[1] != channels:
+        raise ShapeError(f"{what}: input of shape {tuple(image.shape)}, needed (B, {channels}, H, W).")

@@ -1,0 +1,58 @@
+"""Segmentation networks by the names that a configuration gives them."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from torch import nn
+
+from wsi_deform.errors import ModelError
+from wsi_deform.networks.hrnet import HRNetV2
+from wsi_deform.networks.monai_nets import MonaiNetwork
+from wsi_deform.networks.names import nearest, refuse_unknown_options
+
+MONAI_PREFIX = "monai:"
+_OWN_NETWORKS: dict[str, type[nn.Module]] = {"hrnetv2": HRNetV2}
+
+
+def segmentation_network(name: str, *, classes: int, in_channels: int = 3, **options: Any) -> nn.Module:
+    """Build a segmentation network: (B, in_channels, H, W) -> scores (B, classes, H, W), for any H and W.
+
+    Args:
+        name: ``hrnetv2`` (options ``width``, ``stem_stride``), or ``monai:`` and the name of a class in
+            ``monai.networks.nets`` (its arguments, and ``size_multiple``), such as ``monai:BasicUNet``.
+        classes: Classes to score.
+        in_channels: Channels of the input.
+        options: What the network takes beyond these.
+
+    Returns:
+        The network, He-initialised, in training mode.
+
+    Raises:
+        ModelError: An unknown name or option (the nearest known one is named), a missing option, or a value
+            that the network refuses.
+    """
+    if name.startswith(MONAI_PREFIX):
+        return MonaiNetwork(
+            name.removeprefix(MONAI_PREFIX), classes=classes, in_channels=in_channels, **options
+        )
+    network_class = _OWN_NETWORKS.get(name)
+    if network_class is None:
+        raise ModelError(f"network {name!r} is not known. {_nearest_network(name)}")
+    parameters = {
+        key: parameter
+        for key, parameter in inspect.signature(network_class).parameters.items()
+        if key not in ("classes", "in_channels")
+    }
+    refuse_unknown_options(name, options, parameters)
+    for key, parameter in parameters.items():
+        if parameter.default is inspect.Parameter.empty and key not in options:
+            raise ModelError(f"network {name!r} needs the option {key!r}.")
+    return network_class(classes=classes, in_channels=in_channels, **options)
+
+
+def _nearest_network(name: str) -> str:
+    # The short list of MONAI names here saves its slow import when a name is merely misspelt.
+    common = ("UNet", "BasicUNet", "SegResNet", "AttentionUnet", "DynUNet")
+    return nearest(name, [*_OWN_NETWORKS, *(MONAI_PREFIX + each for each in common)])

@@ -1,0 +1,246 @@
+"""From a sampling grid to the tiles that it needs: which level each sample reads, and which pixels of which tiles.
+
+A sample reads the four pixels around its position, on the level of the pyramid where one pixel is about as large as its
+warped cell. So the number of tiles follows the number of samples, whatever the size of the slide.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from wsi_deform.errors import ShapeError
+from wsi_deform.geometry import Region, Size, tile_grid
+from wsi_deform.slide.reader import Level
+
+LevelMode = Literal["exact", "mip", "trilinear", "auto"]
+AUTO_EXACT_TILES = 1_000
+
+
+class TileSource(Protocol):
+    """What gathering needs of a slide: its levels and their tiles."""
+
+    @property
+    def levels(self) -> Sequence[Level]:
+        """The pyramid, finest first."""
+        ...
+
+    def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
+        """One tile, (H, W, 3) uint8, clipped at the slide's edge."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class TilePlan:
+    """Exactly which pixels to read, ordered so that each tile is read once.
+
+    A *reading* is one sample on one level; ``trilinear`` reads each sample on two levels. Each reading has four
+    *corners*: (x0, y0), (x1, y0), (x0, y1), (x1, y1).
+
+    Attributes:
+        region: The level-0 region that the unit frame of the grid spans.
+        shape: (h, w) of the sampled image.
+        levels: The slide's levels.
+        level: (R,) level of each reading.
+        sample: (R,) index of its sample, row by row.
+        weight: (R,) share of the reading in its sample; constant to autograd.
+        floor: (R, 2) int64, the pixel (x0, y0) of the level.
+        tiles: (T, 3) int64 (level, column, row), each tile once, sorted by level, row and column.
+        starts: (T + 1,) where the corners of each tile start in the next arrays.
+        corner: (4 R,) index of the corner, ``4 * reading + corner``.
+        row_px: (4 R,) row of the corner's pixel within its tile.
+        column_px: (4 R,) column of the corner's pixel within its tile.
+    """
+
+    region: Region
+    shape: tuple[int, int]
+    levels: tuple[Level, ...]
+    level: NDArray[np.int64]
+    sample: NDArray[np.int64]
+    weight: NDArray[np.float64]
+    floor: NDArray[np.int64]
+    tiles: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    corner: NDArray[np.int64]
+    row_px: NDArray[np.int64]
+    column_px: NDArray[np.int64]
+
+    @property
+    def tile_count(self) -> int:
+        """Number of tiles that the plan reads."""
+        return len(self.tiles)
+
+
+def plan_tiles(
+    slide: TileSource,
+    grid: Tensor,
+    *,
+    region: Region | None = None,
+    areas: Tensor | None = None,
+    level: LevelMode = "mip",
+    bias: float = 0.0,
+) -> TilePlan:
+    """Plan which tiles a sampling grid reads.
+
+    Args:
+        slide: An open slide.
+        grid: (h, w, 2), last axis (x, y), unit frame of ``region``.
+        region: Level-0 region that the grid spans; None is the whole slide.
+        areas: (h, w), area of each warped cell as a fraction of the region; None estimates it from the grid.
+        level: "exact" reads level 0; "mip" the level whose pixels are nearest in size to the
+            warped cell; "trilinear" blends the two levels around that size; "auto" is "exact" for regions
+            of fewer than 1,000 level-0 tiles and "mip" for others.
+        bias: Added to the level in octaves; positive reads coarser.
+
+    Returns:
+        The plan.
+
+    Raises:
+        ShapeError: The grid is not (h, w, 2), is not finite, or the areas do not fit it.
+
+    Convention:
+        ``level_x = slide_x / downsample`` in the edge frame; the pixel index is ``level_x - 0.5``, clamped.
+    """
+    if grid.ndim != 3 or grid.shape[-1] != 2:
+        raise ShapeError(f"sampling grid of shape {tuple(grid.shape)}: needed (h, w, 2).")
+    region = Region.whole(slide.levels[0].size) if region is None else region
+    levels = tuple(slide.levels)
+    flat = grid.detach().reshape(-1, 2).cpu().double()
+    if not bool(torch.isfinite(flat).all()):
+        raise ShapeError("sampling grid: found positions that are not finite. Needed numbers in [0, 1].")
+    if level == "auto":
+        tiles = tile_grid(region.size, levels[0].tile).area
+        level = "exact" if tiles < AUTO_EXACT_TILES else "mip"
+    reading_level, sample, weight = _readings(levels, grid, region, areas, level, bias)
+    position = level_positions(flat, region, levels, reading_level, sample).numpy()
+    floor = np.floor(position).astype(np.int64)
+    return TilePlan(
+        region=region,
+        shape=(grid.shape[0], grid.shape[1]),
+        levels=levels,
+        level=reading_level,
+        sample=sample,
+        weight=weight,
+        floor=floor,
+        **_corners_by_tile(levels, reading_level, floor),
+    )
+
+
+def level_positions(
+    unit_xy: Tensor, region: Region, levels: Sequence[Level], level: NDArray[np.int64], sample: NDArray[np.int64]
+) -> Tensor:
+    """Pixel-index positions of the readings on their levels; planner and blender both call this.
+
+    Args:
+        unit_xy: (N, 2) float64 on the CPU, unit frame of the region.
+        region: Level-0 region.
+        levels: The slide's levels.
+        level: (R,) level of each reading.
+        sample: (R,) sample of each reading.
+
+    Returns:
+        (R, 2) float64, clamped to [0, side - 1]; differentiable with respect to ``unit_xy``.
+    """
+    origin = torch.tensor([region.x, region.y], dtype=torch.float64)
+    extent = torch.tensor([region.width, region.height], dtype=torch.float64)
+    downsample = torch.tensor([[each.downsample.x, each.downsample.y] for each in levels], dtype=torch.float64)
+    last = torch.tensor([[each.size.width - 1, each.size.height - 1] for each in levels], dtype=torch.float64)
+    of_level = torch.from_numpy(level)
+    slide_xy = (origin + unit_xy * extent)[torch.from_numpy(sample)]
+    position = slide_xy / downsample[of_level] - 0.5
+    return torch.minimum(position.clamp(min=0), last[of_level])
+
+
+def areas_of_grid(grid: Tensor) -> Tensor:
+    """Areas of the cells around the samples of a grid, estimated from the distances between samples.
+
+    Args:
+        grid: (h, w, 2), unit frame.
+
+    Returns:
+        (h, w) non-negative fractions of the region. An axis with one sample counts as the whole side.
+    """
+    h, w, _ = grid.shape
+    one = torch.ones(1, dtype=grid.dtype, device=grid.device)
+    zero = torch.zeros(1, dtype=grid.dtype, device=grid.device)
+    down = torch.gradient(grid, dim=0)[0] if h > 1 else torch.cat((zero, one)).expand_as(grid)
+    right = torch.gradient(grid, dim=1)[0] if w > 1 else torch.cat((one, zero)).expand_as(grid)
+    return (right[..., 0] * down[..., 1] - right[..., 1] * down[..., 0]).abs()
+
+
+def _readings(
+    levels: Sequence[Level],
+    grid: Tensor,
+    region: Region,
+    areas: Tensor | None,
+    mode: LevelMode,
+    bias: float,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """Level, sample and weight of every reading."""
+    count = grid.shape[0] * grid.shape[1]
+    every = np.arange(count, dtype=np.int64)
+    if mode == "exact":
+        return np.zeros(count, dtype=np.int64), every, np.ones(count)
+    if mode not in ("mip", "trilinear"):
+        raise ShapeError(f'level "{mode}": needed "exact", "mip", "trilinear" or "auto".')
+    areas = areas_of_grid(grid.detach()) if areas is None else areas.detach()
+    if areas.shape != grid.shape[:2]:
+        raise ShapeError(f"areas of shape {tuple(areas.shape)}: needed {tuple(grid.shape[:2])}, as the grid.")
+    area_px = areas.reshape(-1).cpu().double().numpy() * region.size.area
+    # Octave: log2 of level-0 pixels per pixel. A cell folded to nothing reads level 0.
+    wanted = 0.5 * np.log2(np.maximum(area_px, 1.0)) + bias
+    octave = np.array([0.5 * np.log2(each.downsample.x * each.downsample.y) for each in levels])
+    if mode == "mip":
+        middles = (octave[1:] + octave[:-1]) / 2
+        return np.searchsorted(middles, wanted, side="right").astype(np.int64), every, np.ones(count)
+    wanted = np.clip(wanted, octave[0], octave[-1])
+    fine = np.clip(np.searchsorted(octave, wanted, side="right") - 1, 0, max(0, len(octave) - 2))
+    coarse = np.minimum(fine + 1, len(octave) - 1)
+    gap = np.where(coarse > fine, octave[coarse] - octave[fine], 1.0)
+    share = (wanted - octave[fine]) / gap
+    level = np.concatenate((fine, coarse)).astype(np.int64)
+    weight = np.concatenate((1 - share, share))
+    used = weight > 0
+    return level[used], np.concatenate((every, every))[used], weight[used]
+
+
+def _corners_by_tile(
+    levels: Sequence[Level], level: NDArray[np.int64], floor: NDArray[np.int64]
+) -> dict[str, NDArray[np.int64]]:
+    """The four corners of every reading, sorted by the tile that holds them."""
+    size = np.array([[each.size.width, each.size.height] for each in levels], dtype=np.int64)
+    tile = np.array([[each.tile.width, each.tile.height] for each in levels], dtype=np.int64)
+    grids = [tile_grid(each.size, Size(each.tile.width, each.tile.height)) for each in levels]
+    columns = np.array([each.width for each in grids], dtype=np.int64)
+    first_tile = np.concatenate(([0], np.cumsum([each.area for each in grids]))).astype(np.int64)
+    next_px = np.minimum(floor + 1, size[level] - 1)
+    x = np.stack((floor[:, 0], next_px[:, 0], floor[:, 0], next_px[:, 0]), axis=1).ravel()
+    y = np.stack((floor[:, 1], floor[:, 1], next_px[:, 1], next_px[:, 1]), axis=1).ravel()
+    of_level = np.repeat(level, 4)
+    column, column_px = np.divmod(x, tile[of_level, 0])
+    row, row_px = np.divmod(y, tile[of_level, 1])
+    number = first_tile[of_level] + row * columns[of_level] + column
+    # A bitmap over all tiles gives each tile that is needed a rank; ranks of 16 bits sort by radix.
+    needed = np.zeros(first_tile[-1], dtype=bool)
+    needed[number] = True
+    wanted = np.flatnonzero(needed)
+    rank_of = np.zeros(first_tile[-1], dtype=np.uint16 if len(wanted) <= 1 << 16 else np.int64)
+    rank_of[wanted] = np.arange(len(wanted))
+    rank = rank_of[number]
+    corner = np.argsort(rank, kind="stable")
+    wanted_level = np.searchsorted(first_tile, wanted, side="right") - 1
+    wanted_row, wanted_column = np.divmod(wanted - first_tile[wanted_level], columns[wanted_level])
+    counts = np.bincount(rank, minlength=len(wanted))
+    return {
+        "tiles": np.stack((wanted_level, wanted_column, wanted_row), axis=1),
+        "starts": np.concatenate(([0], np.cumsum(counts))).astype(np.int64),
+        "corner": corner,
+        "row_px": row_px[corner],
+        "column_px": column_px[corner],
+    }

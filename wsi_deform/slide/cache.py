@@ -1,0 +1,84 @@
+"""One cache of decoded tiles per process, limited in bytes."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+
+import numpy as np
+from numpy.typing import NDArray
+
+DEFAULT_CACHE_BYTES = 256 << 20
+
+
+class TileCache:
+    """Least recently used tiles go first; safe in threads.
+
+    Attributes:
+        limit_bytes: Decoded bytes that may be held.
+    """
+
+    def __init__(self, limit_bytes: int = DEFAULT_CACHE_BYTES) -> None:
+        """Make an empty cache."""
+        self.limit_bytes = limit_bytes
+        self.forget()
+
+    @property
+    def held_bytes(self) -> int:
+        """Decoded bytes that are held now."""
+        return self._held_bytes
+
+    def forget(self) -> None:
+        """Drop everything; a forked child too, whose lock a thread that it does not have may hold."""
+        self._lock = threading.Lock()
+        self._tiles: OrderedDict[Hashable, NDArray[np.uint8]] = OrderedDict()
+        self._held_bytes = 0
+
+    def get(self, key: Hashable, read: Callable[[], NDArray[np.uint8]]) -> NDArray[np.uint8]:
+        """The tile under a key, read when it is not held.
+
+        Args:
+            key: Slide, level, column and row.
+            read: Reads the tile; called outside the lock, so two threads may both read the same tile.
+
+        Returns:
+            (H, W, 3), read-only.
+        """
+        with self._lock:
+            tile = self._tiles.get(key)
+            if tile is not None:
+                self._tiles.move_to_end(key)
+                return tile
+        tile = read()
+        tile.setflags(write=False)
+        with self._lock:
+            if tile.nbytes <= self.limit_bytes and key not in self._tiles:
+                self._tiles[key] = tile
+                self._held_bytes += tile.nbytes
+                self._shrink()
+        return tile
+
+    def set_limit(self, limit_bytes: int) -> None:
+        """Change the limit; tiles beyond it are dropped at once."""
+        with self._lock:
+            self.limit_bytes = limit_bytes
+            self._shrink()
+
+    def _shrink(self) -> None:
+        while self._held_bytes > self.limit_bytes:
+            _, dropped = self._tiles.popitem(last=False)
+            self._held_bytes -= dropped.nbytes
+
+
+TILE_CACHE = TileCache()
+
+
+def set_cache_bytes(limit_bytes: int) -> None:
+    """Limit the decoded tiles that this process keeps over all slides; 0 keeps none."""
+    TILE_CACHE.set_limit(limit_bytes)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=TILE_CACHE.forget)

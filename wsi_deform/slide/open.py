@@ -1,0 +1,30 @@
+"""Open a slide by its path; find the slides of a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from wsi_deform.slide.find import find_slides, is_slide
+from wsi_deform.slide.slide import Slide
+
+__all__ = ["find_slides", "is_slide", "open_slide"]
+
+
+def open_slide(path: str | Path, *, mpp: float | None = None, slide_id: str | None = None) -> Slide:
+    """Open a slide.
+
+    Args:
+        path: A slide file (SVS, TIFF, OME-TIFF, NDPI, MRXS, DICOM, SCN, PNG, JPEG, ...), an OME-Zarr folder
+            or a folder with one DICOM series.
+        mpp: um per level-0 pixel that wins over the file's own.
+        slide_id: Its name; None takes the file name without suffixes.
+
+    Returns:
+        The open slide.
+
+    Raises:
+        SlideError: No reader can open the file; the message has what each of them said.
+    """
+    slide = Slide(path, slide_id=slide_id, mpp=mpp)
+    _ = slide.info  # opens the file now, so that an unreadable one is refused here
+    return slide

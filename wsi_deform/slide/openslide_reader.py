@@ -1,0 +1,178 @@
+"""Every format that OpenSlide knows: NDPI, MRXS, DICOM, SCN, ... The only importer of OpenSlide."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import numpy as np
+import openslide
+from numpy.typing import NDArray
+
+from wsi_deform.errors import SlideError
+from wsi_deform.geometry import Point, Region, Size, level_downsample, tile_grid, tile_region
+from wsi_deform.slide.colour import composited
+from wsi_deform.slide.reader import WHITE, Level, SlideInfo
+from wsi_deform.slide.resolution import plausible_mpp, positive_or_none
+
+TILE = Size(512, 512)
+# A level that OpenSlide would resample is decoded once as a whole and kept, where it is no larger than this.
+WHOLE_LEVEL_BYTES = 64 << 20
+
+
+def detect_vendor(path: str | Path) -> str | None:
+    """OpenSlide's name of the format, e.g. "hamamatsu", or None where it does not know the file."""
+    try:
+        return openslide.OpenSlide.detect_format(str(path))  # type: ignore[no-any-return]
+    except (openslide.OpenSlideError, OSError):
+        return None
+
+
+class OpenSlideReader:
+    """A slide read by OpenSlide; implements ``Reader``. One handle serves all threads.
+
+    Convention:
+        OpenSlide takes positions in level-0 pixels and divides them by its own downsample, ``W_0 / W_l``.
+        Where that is not a whole number (2.0005) it interpolates between stored pixels everywhere but at the
+        origin. Such a level is read once, from the origin, and kept in memory when it has at most 64 MiB; a
+        larger one is read tile by tile and is up to half a pixel blurred.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        """Open a slide.
+
+        Args:
+            path: Any file that OpenSlide opens; for DICOM any instance of the series.
+
+        Raises:
+            SlideError: OpenSlide does not know or cannot open the file.
+        """
+        self.path = Path(path)
+        try:
+            self._slide = openslide.OpenSlide(str(path))
+        except (openslide.OpenSlideError, OSError) as error:
+            raise SlideError(
+                f"{path}: OpenSlide cannot open it ({error or type(error).__name__})."
+            ) from error
+        sizes = [Size(width, height) for width, height in self._slide.level_dimensions]
+        # A format may list the same size twice (focal planes, rounding): later levels must be smaller.
+        self._stored = [0]
+        for number, size in enumerate(sizes[1:], start=1):
+            last = sizes[self._stored[-1]]
+            if size.width <= last.width and size.height <= last.height and size != last:
+                self._stored.append(number)
+        sizes = [sizes[number] for number in self._stored]
+        self._exact = [_is_whole(self._slide.level_downsamples[number]) for number in self._stored]
+        self._whole: dict[int, NDArray[np.uint8]] = {}
+        self._lock = threading.Lock()
+        properties = {str(key): str(value) for key, value in self._slide.properties.items()}
+        self.info = SlideInfo(
+            levels=tuple(
+                Level(size=size, downsample=self._downsample(number, sizes), tile=TILE)
+                for number, size in enumerate(sizes)
+            ),
+            mpp=_mpp(properties),
+            vendor=properties.get(openslide.PROPERTY_NAME_VENDOR, "unknown"),
+            background=_background(properties),
+            bounds=_bounds(properties, sizes[0]),
+            properties=properties,
+        )
+
+    def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
+        """Read one tile as RGB; see ``Reader``."""
+        if not 0 <= level < len(self.info.levels):
+            raise SlideError(
+                f"{self.path}: level {level} wanted, levels 0 to {len(self.info.levels) - 1} exist."
+            )
+        found = self.info.levels[level]
+        grid = tile_grid(found.size, found.tile)
+        if not (0 <= column < grid.width and 0 <= row < grid.height):
+            raise SlideError(
+                f"{self.path}: tile (column {column}, row {row}) of level {level} wanted; the level has "
+                f"{grid.width} columns "
+                f"and {grid.height} rows."
+            )
+        region = tile_region(column, row, found.tile, found.size)
+        if self._is_kept_whole(level):
+            whole = self._whole_level(level)
+            return np.ascontiguousarray(whole[region.y : region.bottom, region.x : region.right])
+        return self._read(level, region)
+
+    def close(self) -> None:
+        """Release the file; reading afterwards is an error."""
+        self._slide.close()
+
+    def _downsample(self, level: int, sizes: list[Size]) -> Point:
+        # A level that OpenSlide interpolates lies where its own ratio says, not at the nominal whole number.
+        if self._exact[level] or self._fits_in_memory(sizes[level]):
+            return level_downsample(sizes[0], sizes[level])
+        ratio = float(self._slide.level_downsamples[self._stored[level]])
+        return Point(ratio, ratio)
+
+    def _is_kept_whole(self, level: int) -> bool:
+        return not self._exact[level] and self._fits_in_memory(self.info.levels[level].size)
+
+    @staticmethod
+    def _fits_in_memory(size: Size) -> bool:
+        return size.area * 3 <= WHOLE_LEVEL_BYTES
+
+    def _whole_level(self, level: int) -> NDArray[np.uint8]:
+        with self._lock:
+            if level not in self._whole:
+                self._whole[level] = self._read(level, Region.whole(self.info.levels[level].size))
+            return self._whole[level]
+
+    def _read(self, level: int, region: Region) -> NDArray[np.uint8]:
+        downsample = self.info.levels[level].downsample
+        position = round(region.x * downsample.x), round(region.y * downsample.y)
+        try:
+            image = self._slide.read_region(position, self._stored[level], (region.width, region.height))
+        except (openslide.OpenSlideError, OSError, ValueError) as error:
+            raise SlideError(
+                f"{self.path}: {region.width} x {region.height} px at ({region.x}, {region.y}) of level "
+                f"{level} cannot be read "
+                f"({error}). The file is damaged or incomplete: copy it again, with all its companion files."
+            ) from error
+        pixels = np.asarray(image)
+        return composited(pixels[..., :3], pixels[..., 3], self.info.background)
+
+
+def _is_whole(downsample: float) -> bool:
+    return abs(downsample - round(downsample)) < 1e-9
+
+
+def _mpp(properties: dict[str, str]) -> float | None:
+    found = [
+        positive_or_none(properties.get(name, ""))
+        for name in (openslide.PROPERTY_NAME_MPP_X, openslide.PROPERTY_NAME_MPP_Y)
+    ]
+    known = [value for value in found if value is not None]
+    if not known:
+        return None
+    mpp = sum(known) / len(known)
+    # OpenSlide takes a plain TIFF's resolution tags at their word.
+    return plausible_mpp(mpp) if properties.get(openslide.PROPERTY_NAME_VENDOR) == "generic-tiff" else mpp
+
+
+def _background(properties: dict[str, str]) -> tuple[int, int, int]:
+    text = properties.get(openslide.PROPERTY_NAME_BACKGROUND_COLOR, "")
+    try:
+        value = bytes.fromhex(text)
+    except ValueError:
+        return WHITE
+    return (value[0], value[1], value[2]) if len(value) == 3 else WHITE
+
+
+def _bounds(properties: dict[str, str], size: Size) -> Region:
+    names = (
+        openslide.PROPERTY_NAME_BOUNDS_X,
+        openslide.PROPERTY_NAME_BOUNDS_Y,
+        openslide.PROPERTY_NAME_BOUNDS_WIDTH,
+        openslide.PROPERTY_NAME_BOUNDS_HEIGHT,
+    )
+    try:
+        x, y, width, height = (int(properties[name]) for name in names)
+    except (KeyError, ValueError):
+        return Region.whole(size)
+    bounds = Region(x, y, width, height).intersection(Region.whole(size))
+    return Region.whole(size) if bounds.is_empty else bounds

@@ -1,0 +1,85 @@
+"""What every reader of a slide file offers: levels, resolution and tiles of pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_deform.geometry import Point, Region, Size
+
+WHITE = (255, 255, 255)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Level:
+    """One level of a slide's pyramid; level 0 is the finest.
+
+    Attributes:
+        size: Width and height in pixels of this level.
+        downsample: Level-0 pixels per pixel of this level, per axis.
+        tile: Size of a tile, in pixels of this level; edge tiles are clipped when read.
+    """
+
+    size: Size
+    downsample: Point
+    tile: Size
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlideInfo:
+    """Everything about a slide that is known without reading pixels.
+
+    Attributes:
+        levels: Finest first, sizes strictly decreasing.
+        mpp: Level-0 um per pixel (mean of both axes), or None where the file does not say.
+        vendor: Who wrote the file, as far as the reader can tell, e.g. "aperio" or "generic-tiff".
+        background: RGB colour behind transparent pixels.
+        bounds: Level-0 region that viewers show (whole slide except MRXS and friends).
+        properties: Metadata of the file as text, for people.
+    """
+
+    levels: tuple[Level, ...]
+    mpp: float | None
+    vendor: str
+    bounds: Region
+    background: tuple[int, int, int] = WHITE
+    properties: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def size(self) -> Size:
+        """Size of level 0, px."""
+        return self.levels[0].size
+
+
+class Reader(Protocol):
+    """An open slide file. One reader serves all threads of one process; it is never pickled.
+
+    Convention:
+        Tile (column, row) of a level covers pixels ``[column * tile.width, ...)`` of that level.
+    """
+
+    info: SlideInfo
+
+    def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
+        """Read one tile.
+
+        Args:
+            level: Index into ``info.levels``.
+            column: Tile column, from 0 at the left edge.
+            row: Tile row, from 0 at the top edge.
+
+        Returns:
+            (H, W, 3) uint8 RGB, composited on ``info.background``; clipped at the slide's edge.
+
+        Raises:
+            SlideError: The tile cannot be read or decoded.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release the file; reading afterwards is an error."""
+        ...

@@ -1,0 +1,207 @@
+"""An open slide: what the rest of the program reads pixels from."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_deform.errors import SlideError
+from wsi_deform.geometry import Region, Size, tile_region
+from wsi_deform.slide.cache import TILE_CACHE
+from wsi_deform.slide.colour import filled
+from wsi_deform.slide.find import slide_id_of
+from wsi_deform.slide.reader import Level, Reader, SlideInfo
+from wsi_deform.slide.registry import READERS, new_token
+from wsi_deform.slide.resolution import positive_or_none
+from wsi_deform.slide.virtual import VirtualReader
+
+
+class Slide:
+    """A slide that pickles as its path; open one with ``open_slide``.
+
+    File handles live in one registry per process: copies of a slide share them, forked children open their
+    own. All methods may be called from any thread.
+
+    Attributes:
+        path: The file or folder; for a slide made from a reader, its name.
+        slide_id: The name of the slide in manifests and outputs.
+    """
+
+    def __init__(self, path: str | Path, *, slide_id: str | None = None, mpp: float | None = None) -> None:
+        """Name a slide; the file is opened on first use.
+
+        Args:
+            path: A slide file or folder.
+            slide_id: Its name; None takes the file name without suffixes.
+            mpp: um per level-0 pixel that wins over the file's own.
+
+        Raises:
+            SlideError: The mpp is not a positive number.
+        """
+        self.path = Path(path)
+        self.slide_id = slide_id_of(self.path) if slide_id is None else slide_id
+        if mpp is not None and positive_or_none(str(mpp)) is None:
+            raise SlideError(
+                f"slide {self.path}: mpp {mpp}. Needed a positive number of um per pixel; mend the mpp "
+                "column in its manifest row."
+            )
+        self._mpp_override = None if mpp is None else float(mpp)
+        self._own_reader: Reader | None = None
+        self._open: tuple[int, int, VirtualReader] | None = None
+
+    @classmethod
+    def from_reader(
+        cls, reader: Reader, *, slide_id: str, mpp: float | None = None, virtual_levels: bool = True
+    ) -> Slide:
+        """Make a slide from a reader object; it pickles only if the reader does.
+
+        Args:
+            reader: Any ``Reader``.
+            slide_id: Name of the slide.
+            mpp: um per level-0 pixel that wins over the reader's own.
+            virtual_levels: Whether missing coarse levels are built in memory, as for files.
+
+        Returns:
+            The slide.
+        """
+        slide = cls(slide_id, slide_id=slide_id, mpp=mpp)
+        slide._own_reader = reader
+        slide._open = os.getpid(), new_token(), VirtualReader(reader, append=virtual_levels)
+        return slide
+
+    @property
+    def info(self) -> SlideInfo:
+        """Everything known without reading pixels; ``info.mpp`` is the file's own."""
+        return self._reader()[1].info
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """The levels, finest first, virtual ones included."""
+        return self.info.levels
+
+    @property
+    def stored_levels(self) -> int:
+        """Number of levels in the file; those from here on are built in memory."""
+        return self._reader()[1].stored_levels
+
+    @property
+    def size(self) -> Size:
+        """Size of level 0, px."""
+        return self.info.size
+
+    @property
+    def bounds(self) -> Region:
+        """Level-0 region that viewers show."""
+        return self.info.bounds
+
+    @property
+    def mpp_or_none(self) -> float | None:
+        """Level-0 um per pixel: the override, else the file's own, else None."""
+        return self.info.mpp if self._mpp_override is None else self._mpp_override
+
+    @property
+    def mpp(self) -> float:
+        """Level-0 um per pixel.
+
+        Raises:
+            SlideError: Neither an override nor the file has it.
+        """
+        mpp = self.mpp_or_none
+        if mpp is None:
+            raise SlideError(
+                f"slide {self.path}: no believable microns-per-pixel in the file. Needed to place it at a "
+                "physical scale. "
+                "Set the mpp column in its manifest row."
+            )
+        return mpp
+
+    def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
+        """Read one tile through the process-wide tile cache.
+
+        Args:
+            level: Index into ``levels``.
+            column: Tile column.
+            row: Tile row.
+
+        Returns:
+            (H, W, 3) RGB, read-only, clipped at the slide's edge.
+
+        Raises:
+            SlideError: The tile cannot be read.
+        """
+        token, reader = self._reader()
+        if level >= reader.stored_levels:  # in memory already
+            return reader.read_tile(level, column, row)
+        return TILE_CACHE.get((token, level, column, row), lambda: reader.read_tile(level, column, row))
+
+    def read_region(self, level: int, region: Region) -> NDArray[np.uint8]:
+        """Read a rectangle of one level.
+
+        Args:
+            level: Index into ``levels``.
+            region: In pixels of that level; may reach beyond it.
+
+        Returns:
+            (region.height, region.width, 3) RGB; background colour outside the level.
+
+        Raises:
+            SlideError: A tile cannot be read.
+        """
+        found = self.info.levels[level]
+        inside = region.intersection(Region.whole(found.size))
+        if inside == region:
+            out = np.empty((region.height, region.width, 3), np.uint8)
+        else:
+            out = filled(region.height, region.width, self.info.background)
+        for column, row in inside.tiles(found.tile):
+            place = tile_region(column, row, found.tile, found.size)
+            part = place.intersection(inside)
+            tile = self.read_tile(level, column, row)
+            out[part.y - region.y : part.bottom - region.y, part.x - region.x : part.right - region.x] = tile[
+                part.y - place.y : part.bottom - place.y, part.x - place.x : part.right - place.x
+            ]
+        return out
+
+    def level_for_downsample(self, downsample: float) -> int:
+        """The coarsest level that is still fine enough.
+
+        Args:
+            downsample: Level-0 pixels per pixel that is wanted.
+
+        Returns:
+            The level with the largest downsample (on its coarser axis) of at most 1.01 times ``downsample``;
+            level 0 where all are larger.
+        """
+        best = 0
+        for number, level in enumerate(self.info.levels):
+            if max(level.downsample.x, level.downsample.y) <= downsample * 1.01:
+                best = number
+        return best
+
+    def _reader(self) -> tuple[int, VirtualReader]:
+        opened = self._open
+        if opened is None or (opened[0] != os.getpid() and self._own_reader is None):
+            token, reader = READERS.reader(self.path)
+            opened = self._open = os.getpid(), token, reader
+        return opened[1], opened[2]
+
+    def __getstate__(self) -> dict[str, Any]:
+        state: dict[str, Any] = {"path": self.path, "slide_id": self.slide_id, "mpp": self._mpp_override}
+        if self._own_reader is not None:
+            reader = self._reader()[1]
+            state |= {"reader": self._own_reader, "virtual_levels": reader.append}
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["path"], slide_id=state["slide_id"], mpp=state["mpp"])  # type: ignore[misc]
+        if "reader" in state:
+            self._own_reader = state["reader"]
+            reader = VirtualReader(state["reader"], append=state["virtual_levels"])
+            self._open = os.getpid(), new_token(), reader
+
+    def __repr__(self) -> str:
+        return f"Slide({str(self.path)!r}, slide_id={self.slide_id!r})"

@@ -1,0 +1,350 @@
+"""The index of a tiled or stripped TIFF pyramid, parsed once: where each tile lies and how it is decoded."""
+
+from __future__ import annotations
+
+import logging
+import struct
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+
+from wsi_deform.errors import SlideError
+from wsi_deform.geometry import Point, Size, level_downsample, tile_grid
+
+log = logging.getLogger(__name__)
+
+# What tifffile raises on files that are cut off, scrambled or not TIFF at all (TiffFileError is a
+# ValueError).
+INDEX_ERRORS = (
+    ValueError, OSError, RuntimeError, struct.error, LookupError, TypeError, AttributeError, ArithmeticError,
+    ImportError,
+)  # fmt: skip
+
+# Uncompressed strips are cut into blocks of about this size, so that one strip of a whole image is never one
+# tile.
+RAW_BLOCK_BYTES = 1 << 20
+
+Decode = Callable[[bytes, int], NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plane:
+    """One stored plane of a level: all channels, or one of several.
+
+    Attributes:
+        offsets: (tiles,) int64, file position of each tile, row by row.
+        counts: (tiles,) int64, stored bytes of each tile; 0 where the writer left the tile out.
+        decode: From stored bytes and segment number to (h, w, c); edge tiles may still be padded.
+        first_segment: Segment number of the plane's first tile, which ``decode`` needs.
+        channels: Number of channels in this plane.
+    """
+
+    offsets: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    decode: Decode
+    first_segment: int
+    channels: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TiffLevel:
+    """One level: its geometry (see ``Level``) and its planes, which are stacked along channels."""
+
+    size: Size
+    tile: Size
+    downsample: Point
+    planes: tuple[Plane, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TiffIndex:
+    """All that is known about a TIFF pyramid without reading pixels.
+
+    Attributes:
+        levels: Finest first, sizes strictly decreasing.
+        dtype: Of stored pixels, in native byte order; 1-bit images count as uint8.
+        channels: Channels per pixel over all planes.
+        photometric: TIFF photometric interpretation (0 white is zero, 1 black is zero, 2 RGB, 3 palette, 6
+            YCbCr).
+        compression: TIFF compression number.
+        extra_samples: TIFF ExtraSamples (1 associated alpha, 2 unassociated alpha), may be empty.
+        colormap: (3, 2**bits) uint16 for palette images, else None.
+        description: The first page's ImageDescription.
+        resolution: Pixels per unit (x, y) and the unit's number (2 inch, 3 cm), or None.
+        flavour: "aperio", "ome" or "generic-tiff".
+    """
+
+    levels: tuple[TiffLevel, ...]
+    dtype: np.dtype[Any]
+    channels: int
+    photometric: int
+    compression: int
+    extra_samples: tuple[int, ...]
+    colormap: NDArray[np.uint16] | None
+    description: str
+    resolution: tuple[float, float, int] | None
+    flavour: str
+
+
+def read_index(path: Path) -> TiffIndex:
+    """Parse the index of a TIFF pyramid and close the file again.
+
+    Args:
+        path: A TIFF, BigTIFF, SVS or OME-TIFF file.
+
+    Returns:
+        The index of the first image and its reduced levels; label, macro and thumbnail images are left out.
+
+    Raises:
+        SlideError: Not a TIFF, cut off, or stored in a way that cannot be read directly.
+    """
+    try:
+        with tifffile.TiffFile(path) as tif:
+            return _index_from_tif(tif, path)
+    except SlideError:
+        raise
+    except INDEX_ERRORS as error:
+        raise SlideError(
+            f"{path}: the TIFF index cannot be read ({type(error).__name__}: {error}). Needed a complete "
+            "TIFF; "
+            f"copy or download the file again and compare its {_bytes_of(path)} with the original."
+        ) from error
+
+
+def _index_from_tif(tif: tifffile.TiffFile, path: Path) -> TiffIndex:
+    series = tif.series[0]
+    pages_of_levels = [_pages_of(level, path) for level in series.levels]
+    if len(pages_of_levels) == 1 and len(pages_of_levels[0]) == 1:
+        pages_of_levels += _chained_levels(tif, pages_of_levels[0][0])
+    first = pages_of_levels[0][0].keyframe
+    level_0 = Size(first.imagewidth, first.imagelength)
+    levels: list[TiffLevel] = []
+    for pages in pages_of_levels:
+        page = pages[0].keyframe
+        size = Size(page.imagewidth, page.imagelength)
+        if levels and (
+            size.width > levels[-1].size.width
+            or size.height > levels[-1].size.height
+            or size == levels[-1].size
+        ):
+            continue
+        if levels and (page.dtype != first.dtype or page.samplesperpixel != first.samplesperpixel):
+            continue
+        levels.append(_level(pages, level_0, path))
+    _check_bytes(levels, path)
+    colormap = first.colormap
+    return TiffIndex(
+        levels=tuple(levels),
+        dtype=_native_dtype(first.dtype),
+        channels=sum(plane.channels for plane in levels[0].planes),
+        photometric=int(first.photometric),
+        compression=int(first.compression),
+        extra_samples=tuple(int(extra) for extra in first.extrasamples),
+        colormap=None if colormap is None else np.asarray(colormap, np.uint16),
+        description=tif.pages.first.description,
+        resolution=_resolution(first),
+        flavour="aperio" if tif.is_svs else "ome" if tif.is_ome else "generic-tiff",
+    )
+
+
+def _pages_of(series: tifffile.TiffPageSeries, path: Path) -> list[Any]:
+    """The page (all channels) or pages (one channel each) that make up one level."""
+    axes, shape = series.get_axes(squeeze=False), series.get_shape(squeeze=False)
+    leading = [(axis, length) for axis, length in zip(axes, shape, strict=True) if axis not in "YXS"]
+    page = series.keyframe
+    separate = page.planarconfig == 2 and page.samplesperpixel > 1
+    paged = [(axis, length) for axis, length in leading if length > 1]
+    if not paged or separate:
+        chosen = [0]
+    else:
+        for axis, length in paged:
+            if axis != "C":
+                log.warning("%s: axis %s has %d planes; only the first is read.", path.name, axis, length)
+        lengths = [length for _, length in leading]
+        channels = dict(leading).get("C", 1)
+        index = [0] * len(leading)
+        chosen = []
+        for channel in range(channels):
+            if channels > 1:
+                index[[axis for axis, _ in leading].index("C")] = channel
+            chosen.append(int(np.ravel_multi_index(index, lengths)))
+    pages = [series.pages[number] if number < len(series.pages) else None for number in chosen]
+    for number, found in zip(chosen, pages, strict=True):
+        if found is None or found.parent.filehandle.path != series.keyframe.parent.filehandle.path:
+            raise SlideError(
+                f"{path}: plane {number} of axes {axes} {shape} is not in this file. Needed all planes in "
+                "one file; "
+                "convert the slide to a single pyramidal OME-TIFF."
+            )
+    return pages
+
+
+def _chained_levels(tif: tifffile.TiffFile, base: Any) -> list[list[Any]]:
+    """Reduced pages that tifffile did not take for levels: SubIFDs, or later pages of the same aspect."""
+    first = base.keyframe
+    candidates: list[Any] = list(first.pages) if first.subifds else []
+    candidates += [page.aspage() for page in tif.pages[1:]] if len(tif.pages) > 1 else []
+    levels: list[list[Any]] = []
+    before = first
+    for page in candidates:
+        if (
+            page.dtype != first.dtype
+            or page.samplesperpixel != first.samplesperpixel
+            or page.photometric != first.photometric
+        ):
+            continue
+        reduced = bool(int(page.subfiletype) & 1)
+        if first.is_tiled != page.is_tiled or not (page.is_tiled or reduced):
+            continue  # thumbnails, labels and macro images are stripped
+        if not (0 < page.imagewidth < before.imagewidth and 0 < page.imagelength < before.imagelength):
+            continue
+        ratio = first.imagewidth / page.imagewidth
+        if abs(page.imagelength - first.imagelength / ratio) >= 1 + first.imagelength / first.imagewidth:
+            continue
+        levels.append([page])
+        before = page
+    return levels
+
+
+def _level(pages: Sequence[Any], level_0: Size, path: Path) -> TiffLevel:
+    page = pages[0].keyframe
+    size = Size(page.imagewidth, page.imagelength)
+    if page.imagedepth > 1 or page.dtype is None:
+        raise SlideError(
+            f"{path}: depth {page.imagedepth}, {page.bitspersample} bits of sample format "
+            f"{page.sampleformat}. "
+            "Needed a flat image of a common pixel type; convert the slide to a tiled 8-bit TIFF."
+        )
+    raw = int(page.compression) == 1 and int(page.predictor) == 1 and int(page.fillorder) == 1
+    if raw and not page.is_tiled and page.bitspersample in (8, 16, 32, 64):
+        return _raw_level(pages, level_0)
+    tile = (
+        Size(page.tilewidth, page.tilelength)
+        if page.is_tiled
+        else Size(size.width, min(page.rowsperstrip, size.height))
+    )
+    area = tile_grid(size, tile).area
+    planes = [plane for one in pages for plane in _planes(one, area)]
+    needed = area * len(planes)
+    found = sum(len(plane.offsets) for plane in planes)
+    if found != needed:
+        raise SlideError(
+            f"{path}: the level of {size} lists {found} tiles, needed {needed}. The file is damaged: copy "
+            "it again."
+        )
+    return TiffLevel(size=size, tile=tile, downsample=level_downsample(level_0, size), planes=tuple(planes))
+
+
+def _planes(page: Any, area: int) -> Iterable[Plane]:
+    key = page.keyframe
+    decode = _decode_of(page)
+    offsets, counts = np.asarray(page.dataoffsets, np.int64), np.asarray(page.databytecounts, np.int64)
+    separate = key.planarconfig == 2 and key.samplesperpixel > 1
+    for number in range(key.samplesperpixel if separate else 1):
+        part = slice(number * area, (number + 1) * area)
+        yield Plane(
+            offsets=offsets[part],
+            counts=np.where(offsets[part] > 0, counts[part], 0),
+            decode=decode,
+            first_segment=number * area,
+            channels=1 if separate else key.samplesperpixel,
+        )
+
+
+def _decode_of(page: Any) -> Decode:
+    decode_segment, tables = page.decode, page.jpegtables
+    decode_segment(None, 0)  # raises where compression or pixel type is not supported
+
+    def decode(stored: bytes, segment: int) -> NDArray[Any]:
+        if tables is None:
+            tile = decode_segment(stored, segment)[0]
+        else:
+            tile = decode_segment(stored, segment, jpegtables=tables)[0]
+        return tile[0]  # type: ignore[no-any-return]
+
+    return decode
+
+
+def _raw_level(pages: Sequence[Any], level_0: Size) -> TiffLevel:
+    """An uncompressed stripped level, cut into blocks of rows that may be finer than its strips."""
+    key = pages[0].keyframe
+    size = Size(key.imagewidth, key.imagelength)
+    stored_dtype = key.dtype.newbyteorder(key.parent.byteorder)
+    separate = key.planarconfig == 2 and key.samplesperpixel > 1
+    channels = 1 if separate else key.samplesperpixel
+    row_bytes = size.width * channels * stored_dtype.itemsize
+    strip_rows = min(key.rowsperstrip, size.height)
+    rows = strip_rows
+    if rows * row_bytes > RAW_BLOCK_BYTES:
+        # A divisor of the strip keeps every block inside one strip; one strip for all needs no divisor.
+        most = max(1, RAW_BLOCK_BYTES // row_bytes)
+        single = strip_rows == size.height
+        rows = most if single else next(count for count in range(most, 0, -1) if strip_rows % count == 0)
+
+    def decode(stored: bytes, _segment: int) -> NDArray[Any]:
+        tile = np.frombuffer(stored, stored_dtype).reshape(-1, size.width, channels)
+        return tile.astype(stored_dtype.newbyteorder("="), copy=False)
+
+    strips = -(-size.height // strip_rows)
+    tops = np.arange(0, size.height, rows)
+    heights = np.minimum(rows, size.height - tops)
+    planes = []
+    for page in pages:
+        offsets, counts = np.asarray(page.dataoffsets, np.int64), np.asarray(page.databytecounts, np.int64)
+        for number in range(key.samplesperpixel if separate else 1):
+            strip = number * strips + tops // strip_rows
+            if len(offsets) == 1:  # tifffile joins contiguous strips into one
+                strip = np.zeros_like(tops)
+                inside = (tops + number * size.height) * row_bytes
+            else:
+                inside = (tops % strip_rows) * row_bytes
+            present = (offsets[strip] > 0) & (counts[strip] > 0)
+            planes.append(
+                Plane(
+                    offsets=offsets[strip] + inside,
+                    counts=np.where(present, heights * row_bytes, 0),
+                    decode=decode,
+                    first_segment=0,
+                    channels=channels,
+                )
+            )
+    downsample = level_downsample(level_0, size)
+    return TiffLevel(size=size, tile=Size(size.width, int(rows)), downsample=downsample, planes=tuple(planes))
+
+
+def _check_bytes(levels: Sequence[TiffLevel], path: Path) -> None:
+    """Refuse a cut-off file before the first pixel is read."""
+    found = path.stat().st_size
+    for number, level in enumerate(levels):
+        for plane in level.planes:
+            ends = np.where(plane.counts > 0, plane.offsets + plane.counts, 0)
+            if ends.size and int(ends.max()) > found:
+                worst = int(np.flatnonzero(ends > found)[0])
+                columns = tile_grid(level.size, level.tile).width
+                raise SlideError(
+                    f"{path}: truncated. Tile (column {worst % columns}, row {worst // columns}) of level "
+                    f"{number} ends at byte "
+                    f"{int(ends[worst])}, the file has {found} bytes. Copy or download it again."
+                )
+
+
+def _native_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    return np.dtype(np.uint8) if dtype == np.bool_ else dtype.newbyteorder("=")
+
+
+def _resolution(page: Any) -> tuple[float, float, int] | None:
+    unit = page.tags.valueof("ResolutionUnit")
+    pair = page.tags.valueof("XResolution"), page.tags.valueof("YResolution")
+    if unit is None or None in pair:
+        return None
+    per_unit = [float(top) / float(bottom) if bottom else 0.0 for top, bottom in pair]
+    return per_unit[0], per_unit[1], int(unit)
+
+
+def _bytes_of(path: Path) -> str:
+    return f"{path.stat().st_size} bytes" if path.is_file() else "bytes"

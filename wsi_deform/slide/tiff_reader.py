@@ -1,0 +1,130 @@
+"""RGB slides in tiled TIFF, SVS and OME-TIFF, read tile by tile without OpenSlide."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_deform.errors import SlideError
+from wsi_deform.geometry import Region, tile_region
+from wsi_deform.slide.colour import composited, filled, rgb_from_gray, rgb_from_palette
+from wsi_deform.slide.reader import Level, SlideInfo
+from wsi_deform.slide.resolution import aperio_entries, mpp_from_aperio, mpp_from_ome_xml, mpp_from_resolution
+from wsi_deform.slide.tiff_index import TiffIndex
+from wsi_deform.slide.tiff_tiles import TiffTiles
+
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6
+JPEG = 7
+# Decoders of these turn YCbCr into RGB themselves; any other compression leaves it as stored.
+YCBCR_DECODED = {JPEG, 50001, 50002}
+APERIO_JPEG2000_YCBCR = 33003
+
+
+class TiffReader:
+    """A slide in a TIFF file; implements ``Reader``.
+
+    Attributes:
+        info: Levels, resolution and metadata.
+        tiles: The file in its stored pixel type.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        """Open a slide.
+
+        Args:
+            path: A TIFF, SVS or OME-TIFF.
+
+        Raises:
+            SlideError: Not a TIFF, truncated, or its pixels are not 8-bit gray, palette or RGB.
+        """
+        self.tiles = TiffTiles(path)
+        index = self.tiles.index
+        _check_pixels(index, self.tiles.path)
+        levels = tuple(Level(size=one.size, downsample=one.downsample, tile=one.tile) for one in index.levels)
+        self.info = SlideInfo(
+            levels=levels,
+            mpp=_mpp(index),
+            vendor=index.flavour,
+            bounds=Region.whole(levels[0].size),
+            properties=_properties(index),
+        )
+
+    def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
+        """Read one tile as RGB; see ``Reader``. A tile that the writer left out is background."""
+        if not self.tiles.has_tile(level, column, row):
+            found = self.tiles.levels[level]
+            region = tile_region(column, row, found.tile, found.size)
+            return filled(region.height, region.width, self.info.background)
+        return self._rgb(self.tiles.read_tile(level, column, row))
+
+    def close(self) -> None:
+        """Release the file; reading afterwards is an error."""
+        self.tiles.close()
+
+    def _rgb(self, tile: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        index = self.tiles.index
+        colours = 3 if index.photometric in (RGB, YCBCR) or index.channels == 3 else 1
+        pixels = tile[..., :colours]
+        if colours == 1:
+            if index.photometric == PALETTE and index.colormap is not None:
+                pixels = rgb_from_palette(pixels, index.colormap)
+            else:
+                pixels = rgb_from_gray(255 - pixels if index.photometric == WHITE_IS_ZERO else pixels)
+        extra = index.extra_samples[:1]
+        if tile.shape[2] > colours and extra in ((1,), (2,)):
+            return composited(pixels, tile[..., colours], self.info.background, premultiplied=extra == (1,))
+        return np.ascontiguousarray(pixels)
+
+
+def _check_pixels(index: TiffIndex, path: Path) -> None:
+    if index.dtype != np.uint8:
+        raise SlideError(
+            f"{path}: pixels are {index.dtype}. Needed 8 bits per channel; convert the slide to 8 bits "
+            "with the "
+            "contrast that you want to see."
+        )
+    if index.photometric in (RGB, YCBCR):
+        fits = index.channels in (3, 4)
+    elif index.photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO):
+        fits = index.channels in (1, 3) or (index.channels == 2 and len(index.extra_samples) == 1)
+    else:
+        fits = index.photometric == PALETTE and index.channels == 1 and index.colormap is not None
+    if not fits:
+        raise SlideError(
+            f"{path}: {index.channels} channels with photometric interpretation {index.photometric}. "
+            "Needed RGB (2), "
+            "YCbCr (6), gray (0, 1) or palette (3); convert the slide to RGB."
+        )
+    ycbcr_stored = index.photometric == YCBCR and index.compression not in YCBCR_DECODED
+    if ycbcr_stored or index.compression == APERIO_JPEG2000_YCBCR:
+        raise SlideError(
+            f"{path}: YCbCr pixels in compression {index.compression} cannot be read directly. Needed JPEG "
+            "or WebP; "
+            "convert the slide to an RGB or JPEG TIFF."
+        )
+
+
+def _mpp(index: TiffIndex) -> float | None:
+    if index.flavour == "aperio":
+        return mpp_from_aperio(index.description)
+    if index.flavour == "ome":
+        found = mpp_from_ome_xml(index.description)
+        if found is not None:
+            return found
+    return None if index.resolution is None else mpp_from_resolution(*index.resolution)
+
+
+def _properties(index: TiffIndex) -> dict[str, str]:
+    properties = {"tiff.ImageDescription": index.description} if index.description else {}
+    if index.resolution is not None:
+        x, y, unit = index.resolution
+        properties |= {
+            "tiff.XResolution": f"{x:g}",
+            "tiff.YResolution": f"{y:g}",
+            "tiff.ResolutionUnit": str(unit),
+        }
+    if index.flavour == "aperio":
+        properties |= {f"aperio.{key}": value for key, value in aperio_entries(index.description).items()}
+    return properties

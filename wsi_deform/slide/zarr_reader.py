@@ -1,0 +1,212 @@
+"""OME-Zarr slides (NGFF 0.4 and 0.5)."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from wsi_deform.errors import SlideError
+from wsi_deform.geometry import Region, Size, level_downsample, tile_region
+from wsi_deform.slide.colour import composited, rgb_from_gray
+from wsi_deform.slide.reader import Level, SlideInfo
+from wsi_deform.slide.resolution import UM_PER_UNIT
+
+log = logging.getLogger(__name__)
+
+# What zarr raises on missing groups, broken JSON and chunks that do not decode.
+ZARR_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError)
+LEAST_TILE_PX = 256
+
+
+class ZarrReader:
+    """A multiscales image in a Zarr group; implements ``Reader``.
+
+    Convention:
+        Axes are named (c, y, x), (t, c, z, y, x), (y, x, c), ...; the first time point and the middle z
+        plane are read. A tile is a chunk, or several where chunks are smaller than 256 px. A missing chunk
+        has the array's fill value, as the Zarr specification says.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        """Open an OME-Zarr folder.
+
+        Args:
+            path: The group with the ``multiscales`` attribute, or a bioformats2raw folder, of which image 0
+                is taken.
+
+        Raises:
+            SlideError: Not OME-Zarr, or its pixels are not 8-bit gray or RGB.
+        """
+        self.path = Path(path)
+        try:
+            self._open()
+        except SlideError:
+            raise
+        except ZARR_ERRORS as error:
+            raise SlideError(
+                f"{path}: not a readable OME-Zarr ({type(error).__name__}: {error}). Needed a group with "
+                "NGFF 0.4 or 0.5 "
+                "multiscales; copy the folder again or convert the slide to a tiled pyramidal TIFF."
+            ) from error
+
+    def _open(self) -> None:
+        group = zarr.open_group(str(self.path), mode="r")
+        attributes = _ngff(group.attrs.asdict())
+        if "multiscales" not in attributes and "0" in group:
+            group = zarr.open_group(str(self.path / "0"), mode="r")
+            attributes = _ngff(group.attrs.asdict())
+        if not attributes.get("multiscales"):
+            raise SlideError(
+                f"{self.path}: a Zarr folder without the multiscales attribute of NGFF 0.4 or 0.5. Write "
+                "it as OME-Zarr."
+            )
+        image = attributes["multiscales"][0]
+        self._axes = _axes(image)
+        arrays = [group[one["path"]] for one in image["datasets"]]
+        sizes = [self._size(array) for array in arrays]
+        keep = [0]
+        for number, size in enumerate(sizes):
+            last = sizes[keep[-1]]
+            if size != last and size.width <= last.width and size.height <= last.height:
+                keep.append(number)
+        self._arrays = [arrays[number] for number in keep]
+        self._check_pixels()
+        self._fixed = self._fixed_indices(self._arrays[0])
+        levels = tuple(
+            Level(
+                size=sizes[number],
+                downsample=level_downsample(sizes[0], sizes[number]),
+                tile=self._tile(arrays[number]),
+            )
+            for number in keep
+        )
+        self.info = SlideInfo(
+            levels=levels,
+            mpp=_mpp(image, self._axes),
+            vendor="ome-zarr",
+            bounds=Region.whole(sizes[0]),
+            properties={"ngff.multiscales": json.dumps(image, default=str)},
+        )
+
+    def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
+        """Read one tile as RGB; see ``Reader``."""
+        if not 0 <= level < len(self.info.levels):
+            raise SlideError(
+                f"{self.path}: level {level} wanted, levels 0 to {len(self.info.levels) - 1} exist."
+            )
+        found = self.info.levels[level]
+        region = tile_region(column, row, found.tile, found.size)
+        where = f"{self.path}: tile (column {column}, row {row}) of level {level}"
+        if column < 0 or row < 0 or region.is_empty:
+            raise SlideError(f"{where} wanted; the level has {found.size} px in tiles of {found.tile}.")
+        part: dict[str, slice | int] = {
+            **self._fixed,
+            "x": slice(region.x, region.right),
+            "y": slice(region.y, region.bottom),
+        }
+        try:
+            stored = np.asarray(
+                self._arrays[level][tuple(part.get(axis, slice(None)) for axis in self._axes)]
+            )
+        except ZARR_ERRORS as error:
+            raise SlideError(
+                f"{where} cannot be read ({type(error).__name__}: {error}). A chunk is damaged: copy the "
+                "folder again."
+            ) from error
+        order = [axis for axis in self._axes if not isinstance(part.get(axis, slice(None)), int)]
+        pixels = np.moveaxis(
+            stored, [order.index(axis) for axis in "yxc" if axis in order], range(len(order))
+        )
+        return self._rgb(pixels)
+
+    def close(self) -> None:
+        """Forget the arrays; reading afterwards is an error."""
+        self._arrays = []
+
+    def _rgb(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        if pixels.ndim == 2 or pixels.shape[2] == 1:
+            return rgb_from_gray(pixels)
+        if pixels.shape[2] == 4:
+            return composited(pixels[..., :3], pixels[..., 3], self.info.background)
+        return np.ascontiguousarray(pixels)
+
+    def _size(self, array: Any) -> Size:
+        return Size(array.shape[self._axes.index("x")], array.shape[self._axes.index("y")])
+
+    def _tile(self, array: Any) -> Size:
+        sides = []
+        for axis in "xy":
+            chunk = array.chunks[self._axes.index(axis)]
+            sides.append(chunk * max(1, -(-LEAST_TILE_PX // chunk)))
+        return Size(*sides)
+
+    def _check_pixels(self) -> None:
+        for array in self._arrays:
+            channels = array.shape[self._axes.index("c")] if "c" in self._axes else 1
+            if array.dtype != np.uint8 or channels not in (1, 3, 4) or len(array.shape) != len(self._axes):
+                raise SlideError(
+                    f"{self.path}: axes {self._axes}, shape {array.shape}, {array.dtype}. Needed uint8 "
+                    "with 1 (gray), 3 (RGB) "
+                    "or 4 (RGBA) channels; convert the slide to 8-bit RGB."
+                )
+
+    def _fixed_indices(self, array: Any) -> dict[str, slice | int]:
+        fixed: dict[str, slice | int] = {}
+        for number, axis in enumerate(self._axes):
+            if axis in "yxc":
+                continue
+            fixed[axis] = array.shape[number] // 2 if axis == "z" else 0
+            if array.shape[number] > 1:
+                log.warning(
+                    "%s: axis %s has %d planes; only plane %s is read.",
+                    self.path.name,
+                    axis,
+                    array.shape[number],
+                    fixed[axis],
+                )
+        return fixed
+
+
+def _ngff(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The NGFF part of a group's attributes: under ``ome`` since 0.5, bare before."""
+    inner = attributes.get("ome")
+    return inner if isinstance(inner, Mapping) else attributes
+
+
+def _axes(image: Mapping[str, Any]) -> str:
+    """One letter per axis; NGFF before 0.4 always has (t, c, z, y, x)."""
+    axes = "".join(
+        (axis if isinstance(axis, str) else axis["name"]).lower() for axis in image.get("axes", "tczyx")
+    )
+    if "x" not in axes or "y" not in axes or len(set(axes)) != len(axes):
+        raise ValueError(f"axes {axes!r}, needed x and y once each")
+    return axes
+
+
+def _mpp(image: Mapping[str, Any], axes: str) -> float | None:
+    """Um per level-0 pixel from the scale transforms of level 0 and of the whole image, mean of x and y."""
+    found = []
+    for axis in "xy":
+        number = axes.index(axis)
+        described = image.get("axes", [])
+        unit = described[number].get("unit") if described and isinstance(described[number], Mapping) else None
+        scale = _scale(image["datasets"][0], number) * _scale(image, number)
+        if unit in UM_PER_UNIT and np.isfinite(scale) and scale > 0:
+            found.append(scale * UM_PER_UNIT[unit])
+    return sum(found) / len(found) if found else None
+
+
+def _scale(described: Mapping[str, Any], axis: int) -> float:
+    transforms: Sequence[Mapping[str, Any]] = described.get("coordinateTransformations", ())
+    product = 1.0
+    for transform in transforms:
+        if transform.get("type") == "scale" and "scale" in transform:
+            product *= float(transform["scale"][axis])
+    return product

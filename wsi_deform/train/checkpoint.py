@@ -1,0 +1,94 @@
+"""The state of a run in one file, so that a killed run goes on where it was.
+
+The file is safetensors: weights and optimiser moments as tensors, everything else as JSON in its header. One file is
+moved into place at once, so weights, optimiser and counters always belong together.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from wsi_deform.errors import TrainingError
+from wsi_deform.model import Model, load_tensors
+from wsi_deform.provenance import write_aside
+
+NAME = "checkpoint.safetensors"
+
+
+@dataclass(kw_only=True)
+class Counters:
+    """How far a run is. Randomness is drawn from (seed, epoch, step), so these are all the state it has.
+
+    Attributes:
+        epoch: The epoch under way, from 0.
+        step: Steps of it that are done.
+        sums: Running sums of the epoch's logged numbers.
+        rows: Logged epochs.
+        best: Best validation mIoU so far, or None.
+        identity: What must not change between a run and its resumption.
+    """
+
+    epoch: int = 0
+    step: int = 0
+    sums: dict[str, float] = field(default_factory=dict)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    best: float | None = None
+    identity: dict[str, Any] = field(default_factory=dict)
+
+
+def save_checkpoint(folder: Path, model: Model, optimiser: torch.optim.Optimizer, counters: Counters) -> None:
+    """Store the state of a run, written aside and moved into place."""
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    state = optimiser.state_dict()
+    for index, moments in state["state"].items():
+        tensors |= {f"optimiser.{index}.{name}": torch.as_tensor(value) for name, value in moments.items()}
+    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    about = {"counters": vars(counters), "groups": state["param_groups"]}
+    with write_aside(folder / NAME) as aside:
+        safetensors.torch.save_file(stored, aside, metadata={"state": json.dumps(about)})
+
+
+def load_checkpoint(folder: Path, model: Model, optimiser: torch.optim.Optimizer) -> Counters:
+    """Put a stored state into a model and its optimiser.
+
+    Args:
+        folder: The run folder.
+        model: Built from the same configuration.
+        optimiser: Built for that model.
+
+    Returns:
+        How far the run was; a fresh ``Counters`` if nothing was stored.
+
+    Raises:
+        TrainingError: The file cannot be read.
+        ModelError: Its weights do not fit the model.
+    """
+    path = folder / NAME
+    if not path.is_file():
+        return Counters()
+    try:
+        with safe_open(path, framework="pt") as opened:
+            about = json.loads((opened.metadata() or {})["state"])
+            tensors: dict[str, Tensor] = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+        raise TrainingError(
+            f"checkpoint {path}: cannot be read: {error}. Needed a file that `wsi-deform train` wrote. "
+            "Delete it to start the run again."
+        ) from error
+    weights = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
+    load_tensors(model, weights, source=str(path))
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimiser."):
+            _, index, moment = name.split(".", 2)
+            moments.setdefault(int(index), {})[moment] = tensor
+    optimiser.load_state_dict({"state": moments, "param_groups": about["groups"]})
+    return Counters(**about["counters"])

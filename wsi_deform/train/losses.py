@@ -1,0 +1,149 @@
+"""What training minimises: the focal loss of the segmentation and the edge loss of the deformation map."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from wsi_deform.errors import ShapeError
+
+UNLABELLED = 255
+
+
+def focal_loss(
+    scores: Tensor,
+    labels: Tensor,
+    *,
+    gamma: float = 2.0,
+    class_weights: Tensor | None = None,
+    sample_weights: Tensor | None = None,
+) -> Tensor:
+    """Cross-entropy in which well-recognised samples count less: ``-(1 - p)^gamma log p`` of the true class.
+
+    Args:
+        scores: (B, C, h, w), before the softmax. Any floating dtype; the loss is computed in float32 or
+            better.
+        labels: (B, h, w), uint8 or int64, classes 0 to C - 1; 255 is unlabelled and counts nowhere.
+        gamma: 0 is cross-entropy.
+        class_weights: (C,), non-negative.
+        sample_weights: (B, h, w), non-negative, such as the areas of the warped cells.
+
+    Returns:
+        Scalar: the mean over the labelled samples of the batch, weighted by class weight times sample
+        weight. Where nothing is labelled (or all weights are 0) it is 0, and so is its gradient.
+
+    Raises:
+        ShapeError: Shapes that do not fit, a negative gamma, or a label that is neither a class nor 255.
+
+    Convention:
+        The mean divides by the sum of the weights, as ``torch.nn.functional.cross_entropy`` does: scaling all
+        weights changes nothing.
+
+    Source:
+        Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017; Jin et al., ICLR 2022, appendix A.7.
+    """
+    _require_pair(scores, labels, gamma)
+    labels = labels.long()
+    labelled = labels != UNLABELLED
+    targets = labels.where(labelled, 0)
+    if int(targets.max()) >= scores.shape[1] or int(targets.min()) < 0:
+        raise ShapeError(
+            f"labels from {int(targets.min())} to {int(targets.max())}: the scores have "
+            f"classes 0 to {scores.shape[1] - 1}, and {UNLABELLED} is unlabelled. "
+            "Check the class table against the model's."
+        )
+    scores = scores.float() if scores.dtype in (torch.float16, torch.bfloat16) else scores
+    log_p = F.log_softmax(scores, dim=1).gather(1, targets.unsqueeze(1)).squeeze(1)
+    loss = -log_p
+    if gamma > 0:
+        # expm1 keeps the digits of 1 - p near p = 1; the clamp keeps the slope of a power below 1 finite.
+        loss = loss * (-torch.expm1(log_p)).clamp_min(torch.finfo(log_p.dtype).eps) ** gamma
+    weights = _weights(scores, labelled, targets, class_weights, sample_weights)
+    return (loss * weights).sum() / weights.sum().clamp_min(torch.finfo(weights.dtype).tiny)
+
+
+def edge_loss(deformation_map: Tensor, target: Tensor) -> Tensor:
+    """Mean squared difference of two deformation maps, both scaled to mean 1 per image.
+
+    Args:
+        deformation_map: (B, 1, H, W), positive, whatever it sums to.
+        target: (B, 1, H, W), non-negative. No gradient flows into it. An image where it is 0 everywhere
+            asks for the uniform map.
+
+    Returns:
+        Scalar, the mean over cells and images.
+
+    Raises:
+        ShapeError: Not two floating-point (B, 1, H, W) of the same size.
+
+    Convention:
+        A deformation map sums to 1 and its target does not: only shapes are compared. On this scale a
+        weight of 1 beside the segmentation loss works; with both summing to 1 the gradient would be N^2
+        times smaller.
+
+    Source:
+        Jin et al., ICLR 2022, equation 4, on a scale of our own.
+    """
+    if (
+        deformation_map.dim() != 4
+        or deformation_map.shape[1] != 1
+        or deformation_map.shape != target.shape
+        or not (deformation_map.is_floating_point() and target.is_floating_point())
+    ):
+        raise ShapeError(
+            f"deformation map {tuple(deformation_map.shape)} {deformation_map.dtype} and "
+            f"target {tuple(target.shape)} {target.dtype}: needed floating-point (B, 1, H, W) of one size."
+        )
+    wanted = _mean_one(target.detach().to(torch.promote_types(target.dtype, torch.float32)))
+    found = _mean_one(deformation_map.to(wanted.dtype))
+    return F.mse_loss(found, wanted)
+
+
+def _mean_one(values: Tensor) -> Tensor:
+    """Each image of (B, 1, H, W) divided by its mean; all ones where that is 0."""
+    mean = values.mean((2, 3), keepdim=True)
+    empty = mean <= torch.finfo(values.dtype).tiny
+    return torch.where(
+        empty, torch.ones_like(values), values / torch.where(empty, torch.ones_like(mean), mean)
+    )
+
+
+def _weights(
+    scores: Tensor,
+    labelled: Tensor,
+    targets: Tensor,
+    class_weights: Tensor | None,
+    sample_weights: Tensor | None,
+) -> Tensor:
+    """(B, h, w): what each sample counts; 0 where unlabelled."""
+    weights = labelled.to(scores.dtype)
+    if class_weights is not None:
+        if class_weights.shape != (scores.shape[1],):
+            raise ShapeError(
+                f"class weights of shape {tuple(class_weights.shape)}: needed one for each "
+                f"of {scores.shape[1]} classes."
+            )
+        weights = weights * class_weights.to(weights)[targets]
+    if sample_weights is not None:
+        if sample_weights.shape != labelled.shape:
+            raise ShapeError(
+                f"sample weights of shape {tuple(sample_weights.shape)}: needed {tuple(labelled.shape)}, "
+                "as the labels."
+            )
+        weights = weights * sample_weights.to(weights)
+    return weights
+
+
+def _require_pair(scores: Tensor, labels: Tensor, gamma: float) -> None:
+    if scores.dim() != 4 or not scores.is_floating_point():
+        raise ShapeError(
+            f"scores of shape {tuple(scores.shape)}, {scores.dtype}: needed floating-point (B, C, h, w)."
+        )
+    if labels.dtype not in (torch.uint8, torch.int64):
+        raise ShapeError(f"labels of dtype {labels.dtype}: needed uint8 or int64.")
+    needed = (scores.shape[0], *scores.shape[2:])
+    if labels.shape != needed:
+        raise ShapeError(f"labels of shape {tuple(labels.shape)}: needed {needed}, as the scores.")
+    if gamma < 0:
+        raise ShapeError(f"gamma {gamma}: needed 0 or more.")
