@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Region, Size, level_downsample, tile_region
 from wsi_deform.slide.reader import WHITE, Level, SlideInfo
 
@@ -61,7 +62,7 @@ class AddressReader:
         found = self.info.levels[level]
         region = tile_region(column, row, found.tile, found.size)
         if region.is_empty or column < 0 or row < 0:
-            raise IndexError(f"tile (column {column}, row {row}) of level {level} does not exist")
+            raise SlideError(f"tile (column {column}, row {row}) of level {level} does not exist")
         x = np.arange(region.x, region.right)[None, :]
         y = np.arange(region.y, region.bottom)[:, None]
         if self.pattern == "address":
@@ -104,7 +105,7 @@ class ArrayReader:
         found = self.info.levels[level]
         region = tile_region(column, row, found.tile, found.size)
         if region.is_empty or column < 0 or row < 0:
-            raise IndexError(f"tile (column {column}, row {row}) of level {level} does not exist")
+            raise SlideError(f"tile (column {column}, row {row}) of level {level} does not exist")
         return self.pixels[level][region.y : region.bottom, region.x : region.right].copy()
 
     def close(self) -> None:

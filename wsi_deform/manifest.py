@@ -25,7 +25,9 @@ from wsi_deform.provenance import write_aside
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
-COLUMNS = tuple("slide_id slide patient split mask annotation mask_channel tissue_mask mpp".split())
+COLUMNS = (
+    "slide_id", "slide", "patient", "split", "mask", "annotation", "mask_channel", "tissue_mask", "mpp",
+)  # fmt: skip
 PATH_COLUMNS = ("slide", "mask", "annotation", "tissue_mask")
 ALIASES = {"wsi": "slide", "image": "slide", "path": "slide", "patient_id": "patient", "case_id": "patient"}
 SPLIT_SYNONYMS = {"training": "train", "dev": "val", "valid": "val", "validation": "val", "testing": "test"}
@@ -33,10 +35,10 @@ CHANNELS = {"red": 0, "green": 1, "blue": 2}
 LEAST_MPP, LARGEST_MPP = 0.05, 20.0
 DOUBLE_SUFFIXES = (".ome.tiff", ".ome.tif", ".ome.btf", ".ome.tf8", ".ome.zarr")
 # What slide/find.py takes for the suffix of a slide (a test compares the two): other dots belong to the name.
-SUFFIXES = tuple(
-    f".{kind}"
-    for kind in "svs tif tiff btf tf8 ndpi vms vmu scn mrxs bif svslide dcm png jpg jpeg bmp zarr".split()
-)
+SUFFIXES = (
+    ".svs", ".tif", ".tiff", ".btf", ".tf8", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".bif", ".svslide",
+    ".dcm", ".png", ".jpg", ".jpeg", ".bmp", ".zarr",
+)  # fmt: skip
 
 logger = logging.getLogger(__name__)
 
@@ -220,9 +222,14 @@ class _RowReader:
         values: dict[str, Any] = {column: self.file(column, cells.get(column, "")) for column in PATH_COLUMNS}
         if not cells["slide"]:
             self.refuse("slide", "an empty cell", "the path of a slide", "Fill it in or remove the line")
-        for column in ("patient", "split"):
-            if column in partial and not cells[column]:
-                self.refuse(column, "an empty cell", "a value, as other lines have one", "Fill it in")
+        if "patient" in partial and not cells["patient"]:
+            self.refuse("patient", "an empty cell", "a value, as other lines have one", "Fill it in")
+        if "split" in partial and not cells["split"] and (values["mask"] or values["annotation"]):
+            # Slides without labels may stay out of all splits; labels that nobody uses are an oversight.
+            needed = "train, val or test, as other lines have one"
+            self.refuse(
+                "split", "an empty cell beside labels", needed, "Fill it in or empty the cell of the labels"
+            )
         values["slide_id"] = self.slide_id(cells.get("slide_id", ""), cells["slide"])
         values["patient"] = cells.get("patient") or None
         values["split"] = self.split(cells.get("split", ""))

@@ -2,61 +2,38 @@
 
     python pipelines/glas/biopsies.py --images FOLDER --out DIR [--seed 0]
 
-FOLDER holds ``<name>.png``, ``<name>_anno.png`` (gland instances, 0 = background) and ``grade.csv`` (image, patient,
-grade). DIR gets ``slides/ labels/ classes.yaml manifest.csv biopsies.json``. Every slide shows images of one patient on
-white glass, as the cores of one biopsy lie on one slide.
+FOLDER holds ``<name>.png``, ``<name>_anno.png`` (gland instances, 0 = background) and ``grade.csv`` with
+image, patient, grade. DIR gets ``slides/ labels/ classes.yaml manifest.csv biopsies.json``. Every slide
+shows images of one patient on white glass, as the pieces of one biopsy lie on one slide.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import sys
-from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from folder import GRADES, GlasImage, read_glas, read_image
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from scatter import scattered
 from splits import split_patients
 
 from wsi_deform.annotation.classes import ClassTable, write_class_table
 from wsi_deform.drawn.study import write_labels, write_slide
-from wsi_deform.errors import ManifestError, ShapeError, SlideError, WsiDeformError
-from wsi_deform.geometry import Region, Size
+from wsi_deform.errors import WsiDeformError
+from wsi_deform.geometry import Size
 from wsi_deform.manifest import SPLITS, Manifest, ManifestRow, Split, write_manifest
 from wsi_deform.provenance import provenance, write_json
 
-GRADES = ("benign", "malignant")
 CLASSES = ("background", "benign gland", "malignant gland")
-NEEDED_COLUMNS = ("image", "patient", "grade")
 MPP = 0.62  # 20x of the Zeiss MIRAX MIDI that the GlaS slides were scanned with
 CANVAS = Size(9400, 2000)
 IMAGES_PER_SLIDE = (8, 12)
-GAP_PX = 16
 LICENCE = "GlaS images are for research use only, no commercial use; so is everything made from them."
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GlasImage:
-    """One image of the folder.
-
-    Attributes:
-        name: As in grade.csv.
-        patient: Whose tissue it shows.
-        grade: "benign" or "malignant", of all glands in the image.
-        picture: The RGB image.
-        instances: Gland instances, 0 = background.
-    """
-
-    name: str
-    patient: str
-    grade: str
-    picture: Path
-    instances: Path
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,64 +53,12 @@ class Biopsy:
     images: tuple[GlasImage, ...]
 
 
-def read_glas(folder: Path) -> list[GlasImage]:
-    """List the images of a GlaS folder.
-
-    Args:
-        folder: Holds ``grade.csv`` and the images.
-
-    Returns:
-        One per line of ``grade.csv``, in its order.
-
-    Raises:
-        ManifestError: The folder, the CSV, a column or a file is missing, or a grade is unknown; all at once.
-    """
-    table = folder / "grade.csv"
-    if not table.is_file():
-        found = "no grade.csv in it" if folder.is_dir() else "no such folder"
-        raise ManifestError(
-            f"GlaS folder {folder}: {found}. Needed <name>.png, <name>_anno.png and grade.csv with the columns "
-            f"{', '.join(NEEDED_COLUMNS)}. Check --images."
-        )
-    with table.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, skipinitialspace=True)
-        columns = [name.strip() for name in reader.fieldnames or []]
-        rows = [
-            {str(name).strip(): (cell or "").strip() for name, cell in row.items() if isinstance(cell, str | None)}
-            for row in reader
-        ]
-    if missing := [name for name in NEEDED_COLUMNS if name not in columns]:
-        raise ManifestError(
-            f"{table}: no column {', '.join(missing)}; found {', '.join(columns) or 'an empty file'}. "
-            f"Needed {', '.join(NEEDED_COLUMNS)}."
-        )
-    images, problems = [], []
-    for line, row in enumerate(rows, start=2):
-        image = GlasImage(
-            name=row["image"],
-            patient=row["patient"],
-            grade=row["grade"].lower(),
-            picture=folder / f"{row['image']}.png",
-            instances=folder / f"{row['image']}_anno.png",
-        )
-        images.append(image)
-        if not image.patient:
-            problems.append(f"line {line}: no patient. Needed one, or the split cannot be by patient.")
-        if image.grade not in GRADES:
-            problems.append(f"line {line}: grade {row['grade']!r}. Needed {' or '.join(GRADES)}.")
-        problems += [
-            f"line {line}: {path.name} is not in the folder. Needed the image and its mask."
-            for path in (image.picture, image.instances)
-            if not path.is_file()
-        ]
-    if problems or not images:
-        listed = "".join(f"\n  {each}" for each in problems) or " no line."
-        raise ManifestError(f"{table}: {len(problems) or 'no images:'} problems.{listed}")
-    return images
-
-
 def plan_biopsies(
-    images: Sequence[GlasImage], counts: dict[Split, int], *, seed: int, per_slide: tuple[int, int] = IMAGES_PER_SLIDE
+    images: Sequence[GlasImage],
+    counts: dict[Split, int],
+    *,
+    seed: int,
+    per_slide: tuple[int, int] = IMAGES_PER_SLIDE,
 ) -> list[Biopsy]:
     """Decide the split of every patient and the images of every slide.
 
@@ -150,8 +75,11 @@ def plan_biopsies(
     of_patient: dict[str, list[GlasImage]] = {}
     for image in images:
         of_patient.setdefault(image.patient, []).append(image)
-    graded = {name: Counter(each.grade for each in own) for name, own in of_patient.items()}
-    split_of = split_patients({name: [each[grade] for grade in GRADES] for name, each in graded.items()}, seed=seed)
+    graded = {
+        name: [sum(each.grade == grade for each in own) for grade in GRADES]
+        for name, own in of_patient.items()
+    }
+    split_of = split_patients(graded, seed=seed)
     biopsies = []
     for split in SPLITS:
         patients = sorted(name for name, its in split_of.items() if its == split)
@@ -171,7 +99,8 @@ def draw_biopsy(biopsy: Biopsy, canvas: Size, *, seed: int) -> tuple[NDArray[np.
     """Lay the images of a slide on glass.
 
     Args:
-        biopsy: What to show. Images of training slides are turned and flipped at random, others stay as they are.
+        biopsy: What to show. Images of training slides are turned and flipped at random,
+            others stay as they are.
         canvas: Size of the slide, px.
         seed: With the slide's id decides positions and turns.
 
@@ -184,49 +113,15 @@ def draw_biopsy(biopsy: Biopsy, canvas: Size, *, seed: int) -> tuple[NDArray[np.
     """
     rng = np.random.default_rng([seed, 2, *biopsy.slide_id.encode()])
     slide = np.empty((*canvas.shape, 3), np.uint8)
-    slide[:] = rng.integers(241, 249) + rng.integers(-1, 2, 3)
+    slide[:] = rng.integers(247, 254) + rng.integers(-1, 2, 3)
     labels = np.zeros(canvas.shape, np.uint8)
-    pieces = [_piece(image, rng if biopsy.split == "train" else None) for image in biopsy.images]
-    places = scattered([Size(part.shape[1], part.shape[0]) for part, _ in pieces], canvas, rng, biopsy.slide_id)
+    pieces = [read_image(image, rng if biopsy.split == "train" else None) for image in biopsy.images]
+    sizes = [Size(picture.shape[1], picture.shape[0]) for picture, _ in pieces]
+    places = scattered(sizes, canvas, rng, biopsy.slide_id)
     for (picture, classes), place in zip(pieces, places, strict=True):
         window = np.s_[place.y : place.bottom, place.x : place.right]
         slide[window], labels[window] = picture, classes
     return slide, labels
-
-
-def scattered(sizes: Sequence[Size], canvas: Size, rng: np.random.Generator, name: str = "") -> list[Region]:
-    """Find places for rectangles along a wavy band, none on another.
-
-    Args:
-        sizes: Of the rectangles, px.
-        canvas: Where they go.
-        rng: Decides.
-        name: Of the slide, for the error.
-
-    Raises:
-        ShapeError: No such places were found.
-    """
-    for _ in range(50):
-        phase, waves = rng.uniform(0, 2 * np.pi), rng.uniform(0.5, 2.0)
-        sway, middle = rng.uniform(0.05, 0.14) * canvas.height, rng.uniform(0.4, 0.6) * canvas.height
-        placed: list[Region] = []
-        for size in sizes:
-            room = canvas.width - size.width - 2 * GAP_PX, canvas.height - size.height - 2 * GAP_PX
-            if min(room) < 0:
-                raise ShapeError(
-                    f"slide {name}: an image of {size} on a canvas of {canvas}. Needed {GAP_PX} px around it."
-                )
-            for _ in range(300):
-                x = GAP_PX + int(rng.integers(room[0] + 1))
-                centre = middle + sway * np.sin(phase + 2 * np.pi * waves * x / canvas.width)
-                y = round(centre - size.height / 2 + rng.normal(0, 0.1) * canvas.height)
-                place = Region(x, int(np.clip(y, GAP_PX, GAP_PX + room[1])), size.width, size.height)
-                if all(place.grown(GAP_PX, canvas).intersection(other).is_empty for other in placed):
-                    placed.append(place)
-                    break
-        if len(placed) == len(sizes):
-            return placed
-    raise ShapeError(f"slide {name}: no room for {len(sizes)} images on {canvas}. Needed fewer or a larger canvas.")
 
 
 def make_biopsies(
@@ -295,36 +190,17 @@ def count_splits(biopsies: Sequence[Biopsy]) -> dict[str, dict[str, int]]:
         own = [each for each in biopsies if each.split == split]
         shown = {image for each in own for image in each.images}
         counted[split] = {"patients": len({each.patient for each in own})}
-        counted[split] |= {f"{grade} images": sum(image.grade == grade for image in shown) for grade in GRADES}
+        counted[split] |= {
+            f"{grade} images": sum(image.grade == grade for image in shown) for grade in GRADES
+        }
         counted[split]["slides"] = len(own)
     return counted
-
-
-def _piece(image: GlasImage, rng: np.random.Generator | None) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Picture and classes of one image, turned and flipped alike if there is a generator."""
-    try:
-        with Image.open(image.picture) as opened:
-            picture = np.asarray(opened.convert("RGB"))
-        with Image.open(image.instances) as opened:
-            instances = np.asarray(opened)
-    except (OSError, UnidentifiedImageError) as error:
-        raise SlideError(f"GlaS image {image.picture}: it or its mask cannot be read: {error}. Needed PNGs.") from error
-    if instances.shape != picture.shape[:2]:
-        raise SlideError(
-            f"GlaS mask {image.instances}: shape {instances.shape}. Needed {picture.shape[:2]}, one channel, as its image."
-        )
-    classes = np.where(instances > 0, np.uint8(1 + GRADES.index(image.grade)), np.uint8(0))
-    if rng is None:
-        return picture, classes
-    turns, flip = int(rng.integers(4)), bool(rng.integers(2))
-    turned = [np.rot90(each[:, ::-1] if flip else each, turns) for each in (picture, classes)]
-    return turned[0], turned[1]
 
 
 def _deal(
     images: Sequence[GlasImage], deck: list[GlasImage], wanted: int, rng: np.random.Generator
 ) -> tuple[GlasImage, ...]:
-    """Take images from a shuffled deck, none twice; the deck is changed, and filled again when it runs out."""
+    """Take images from a shuffled deck, none twice; changes the deck, and fills it when it runs out."""
     hand: list[GlasImage] = []
     while len(hand) < min(wanted, len(images)):
         fresh = [each for each in deck if each not in hand]
@@ -340,8 +216,11 @@ def _shares(weights: Sequence[int], total: int) -> list[int]:
     """Whole numbers in proportion to weights that sum to ``total``, at least 1 each where there is enough."""
     shares = [0] * len(weights)
     for _ in range(total):
-        # The next one goes to whom it is least too much for; who has none comes first, largest weight first.
-        shares[min(range(len(weights)), key=lambda i: ((shares[i] + 1) / weights[i] if shares[i] else -weights[i]))] += 1
+        # Who has none comes first, largest weight first; then whom one more takes least above its share.
+        def order(i: int) -> float:
+            return (shares[i] + 1) / weights[i] if shares[i] else -weights[i]
+
+        shares[min(range(len(weights)), key=order)] += 1
     return shares
 
 
@@ -349,7 +228,9 @@ def main() -> int:
     """Parse, make, print counts."""
     parser = argparse.ArgumentParser(description="Make biopsy-like slides of a GlaS folder.", epilog=LICENCE)
     parser.add_argument("--images", type=Path, required=True, help="folder with the PNGs and grade.csv")
-    parser.add_argument("--out", type=Path, required=True, help="gets slides/ labels/ classes.yaml manifest.csv")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="gets slides/ labels/ classes.yaml manifest.csv"
+    )
     parser.add_argument("--seed", type=int, default=0, help="decides split, positions and turns")
     for split, count in zip(SPLITS, (64, 12, 24), strict=True):
         parser.add_argument(f"--{split}", type=int, default=count, help=f"number of {split} slides")

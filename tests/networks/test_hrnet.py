@@ -134,7 +134,12 @@ def test_extra_input_channels_are_accepted_and_wrong_ones_refused():
 
 
 @pytest.mark.parametrize(
-    "options", [{"width": 0, "classes": 2}, {"width": 4, "classes": 0}, {"width": 4, "classes": 2, "stem_stride": 3}]
+    "options",
+    [
+        {"width": 0, "classes": 2},
+        {"width": 4, "classes": 0},
+        {"width": 4, "classes": 2, "stem_stride": 3},
+    ],
 )
 def test_impossible_settings_are_refused(options: dict[str, int]):
     with pytest.raises(ModelError, match="needed"):

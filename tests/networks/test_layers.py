@@ -1,13 +1,11 @@
-"""BatchNorm on one pixel, normalisation by name, resizing."""
+"""BatchNorm on one pixel, and resizing."""
 
 from __future__ import annotations
 
-import pytest
 import torch
 from torch import nn
 
-from wsi_deform.errors import ModelError
-from wsi_deform.networks.layers import BatchNorm, normalisation, resized
+from wsi_deform.networks.layers import BatchNorm, resized
 
 
 def test_batch_norm_equals_torch_where_torch_works():
@@ -23,13 +21,6 @@ def test_batch_norm_of_one_pixel_uses_and_keeps_the_running_statistics():
     torch.testing.assert_close(layer(features), features, rtol=1e-4, atol=1e-5)
     assert (layer.running_mean == 0).all()
     assert layer.num_batches_tracked == 0
-
-
-def test_normalisation_by_name():
-    assert isinstance(normalisation("batch", 6), BatchNorm)
-    assert normalisation("group", 6).num_groups == 2
-    with pytest.raises(ModelError, match="'instance'"):
-        normalisation("instance", 6)
 
 
 def test_resized_keeps_a_fitting_size_and_a_constant():

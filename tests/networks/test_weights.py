@@ -25,7 +25,11 @@ def network(seed: int, width: int = 2, classes: int = 3) -> HRNetV2:
 def published() -> dict[str, Tensor]:
     """A checkpoint like the published ones: the backbone, and a classification head that we do not have."""
     tensors = {name: tensor.clone() for name, tensor in network(1).backbone.state_dict().items()}
-    return {**tensors, "classifier.weight": torch.zeros(7, 5), "incre_modules.0.0.conv1.weight": torch.zeros(2)}
+    return {
+        **tensors,
+        "classifier.weight": torch.zeros(7, 5),
+        "incre_modules.0.0.conv1.weight": torch.zeros(2),
+    }
 
 
 def wrap(tensors: dict[str, Tensor], how: str) -> object:
@@ -77,14 +81,15 @@ def test_every_network_name_is_in_exactly_one_list(tmp_path: Path):
     assert sorted((*report.loaded, *report.missing, *report.shape_mismatched)) == sorted(target.state_dict())
 
 
-def test_monai_network_round_trip(tmp_path: Path):
+def test_monai_network_loads_with_and_without_the_adapters_prefix(tmp_path: Path):
     path = tmp_path / "unet.pt"
     source = segmentation_network("monai:UNet", classes=3)
-    torch.save({f"module.{k}": v for k, v in source.state_dict().items()}, path)
-    target = segmentation_network("monai:UNet", classes=3)
-    report = load_pretrained(target, path)
-    assert (report.missing, report.unexpected, report.shape_mismatched) == ((), (), ())
-    assert all(torch.equal(a, b) for a, b in zip(source.parameters(), target.parameters(), strict=True))
+    for names in (source, source.network):
+        torch.save({f"module.{k}": v for k, v in names.state_dict().items()}, path)
+        target = segmentation_network("monai:UNet", classes=3)
+        report = load_pretrained(target, path)
+        assert (report.missing, report.unexpected, report.shape_mismatched) == ((), (), ())
+        assert all(torch.equal(a, b) for a, b in zip(source.parameters(), target.parameters(), strict=True))
 
 
 def test_checkpoint_of_another_width_is_refused_and_changes_nothing(tmp_path: Path):

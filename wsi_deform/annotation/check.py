@@ -148,8 +148,10 @@ class _Check:
         if scan and self.classes is not None and "train" in self.seen:
             for name, count in zip(self.classes.names, self.seen["train"][:-1], strict=True):
                 if count == 0:
-                    remedy = "Move a patient that has it to train, or merge it with another class in the class table"
-                    self._of_all(f"class {name!r} is in no training mask", "every class in train", remedy)
+                    found, needed = f"class {name!r} is in no training mask", "every class in train"
+                    self._of_all(
+                        found, needed, "Move a patient that has it to train, or merge it with another class"
+                    )
 
     def _of_all(self, found: str, needed: str, remedy: str) -> None:
         self.problems.append(Problem(where="manifest", found=found, needed=needed, remedy=remedy))

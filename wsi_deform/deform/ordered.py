@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
-_AHEAD_PER_THREAD = 4
+_AHEAD_PER_THREAD = 16
 
 
 def map_in_order(
-    function: Callable[[_Item], _Result], items: Iterable[_Item], threads: int
+    function: Callable[[_Item], _Result],
+    items: Iterable[_Item],
+    threads: int,
+    *,
+    heavy: Callable[[_Item], bool] = lambda item: True,
 ) -> Iterator[_Result]:
     """Apply a function to items as they come, by several threads, a bounded number of items ahead.
 
@@ -22,6 +27,7 @@ def map_in_order(
         function: Called once per item; it should release the GIL to gain from threads.
         items: Read lazily, by the calling thread.
         threads: Number of threads; 1 calls the function here, with no pool at all.
+        heavy: Says which items are worth handing to a thread; the others are done here.
 
     Yields:
         The results, in the order of the items whatever the number of threads.
@@ -29,14 +35,14 @@ def map_in_order(
     if threads <= 1:
         yield from map(function, items)
         return
-    waiting: deque[Future[_Result]] = deque()
+    waiting: deque[Callable[[], _Result]] = deque()
     pool = ThreadPoolExecutor(threads)
     try:
         for item in items:
-            waiting.append(pool.submit(function, item))
+            waiting.append(pool.submit(function, item).result if heavy(item) else partial(function, item))
             if len(waiting) > _AHEAD_PER_THREAD * threads:
-                yield waiting.popleft().result()
+                yield waiting.popleft()()
         while waiting:
-            yield waiting.popleft().result()
+            yield waiting.popleft()()
     finally:
         pool.shutdown(cancel_futures=True)

@@ -1,13 +1,14 @@
 """Exact nearest-sample labels of whole pyramids: the pruned quadtree and its compiled kernels.
 
-The label of a mask pixel is the label of the nearest sample (a Voronoi diagram of the samples, in pixels). A slide
-has 10^10 pixels and 10^5 samples, so almost no pixel can be looked at. Instead, boxes of pixels are: a box carries
-its *candidates*, the samples that may be nearest to some point of it. Where all candidates have one label, the whole
-box has that label, and nothing inside it is visited.
+The label of a mask pixel is the label of the nearest sample (a Voronoi diagram of the samples, in pixels). A
+slide has 10^10 pixels and 10^5 samples, so almost no pixel can be looked at. Instead, boxes of pixels are: a
+box carries its *candidates*, the samples that may be nearest to some point of it. Where all candidates have
+one label, the whole box has that label, and nothing inside it is visited.
 
 The pruning test
-    Let q be the candidate nearest to the centre c of a box with half-sides h. Another candidate s loses to q all
-    over the box when ``f(p) = |p - s|^2 - |p - q|^2`` is positive for every point p of it. The squares of p cancel:
+    Let q be the candidate nearest to the centre c of a box with half-sides h. Another candidate s loses to q
+    all over the box when ``f(p) = |p - s|^2 - |p - q|^2`` is positive for every point p of it. The squares of
+    p cancel:
 
         f(c + v) = f(c) + 2 v . (q - s)
 
@@ -15,22 +16,24 @@ The pruning test
 
         min f = f(c) - 2 (|q_x - s_x| h_x + |q_y - s_y| h_y)
 
-    s is dropped when ``min f > 0``, or when ``min f = 0`` and q has the lower index, since ties go to the lower
-    index. This decides "does q always win?" exactly and in O(1): no winner is ever dropped, at any pixel. What
-    remains is a superset of the winners, small once the box is about as small as the distance between samples.
+    s is dropped when ``min f > 0``, or when ``min f = 0`` and q has the lower index, since ties go to the
+    lower index. This decides "does q beat s everywhere?" exactly and in O(1): no winner is ever dropped, at
+    any pixel. What remains is a superset of the winners, small once the box is about as small as the distance
+    between samples.
 
 Two trees are one
-    A node (k, column, row) of the outer tree covers ``tile_px * 2^k`` level-0 pixels per side and *is* tile (column,
-    row) of level k, so one traversal yields every level (`reverse.py` walks it). Its test covers the pixel centres
-    of levels 0..k, so a node of one label is constant in all of them. Other nodes are rendered: the tile is halved
-    again and again by the same test over the centres of level k alone, until a box has one label or is so small that
-    comparing its few candidates at each pixel costs less than halving it again.
+    A node (k, column, row) of the outer tree covers ``tile_px * 2^k`` level-0 pixels per side and *is* tile
+    (column, row) of level k, so one traversal yields every level (`reverse.py` walks it). Its test covers the
+    pixel centres of levels 0..k, so a node of one label is constant in all of them. Other nodes are rendered:
+    the tile is halved again and again by the same test over the centres of level k alone, until a box has one
+    label or is so small that comparing its few candidates at each pixel costs less than halving it again.
 
 Convention:
-    Kernels count in whole *units* of 1/256 level-0 pixel; pixel x of level k has its centre at ``(2 x + 1) << (k +
-    7)`` units. Coordinates stay below 2^30 units, so squared distances stay below 2^62 and int64 holds every number
-    exactly. A box of pixels never includes its right and bottom edge; a box of centres includes its last centre.
-    Samples are stored field after field; a field owns the pixels whose centres lie in its kept rectangle.
+    Kernels count in whole *units* of 1/256 level-0 pixel; pixel x of level k has its centre at ``(2 x + 1) <<
+    (k + 7)`` units. Coordinates stay below 2^30 units, so squared distances stay below 2^62 and int64 holds
+    every number exactly. A box of pixels never includes its right and bottom edge; a box of centres includes
+    its last centre. Samples are stored field after field; a field owns the pixels whose centres lie in its
+    kept rectangle.
 """
 
 from __future__ import annotations
@@ -112,7 +115,7 @@ def _fill_box(
     out: NDArray[np.uint8],
     origin: tuple[int, int],
 ) -> None:
-    """Fill a small box of pixels of one level: each pixel by the nearest candidate, the lower index on ties."""
+    """Fill a small box of pixels of one level: each by its nearest candidate, the lower index on ties."""
     left, top, right, bottom = box
     for row in range(top, bottom):
         centre_y = np.int64(2 * row + 1) << (level + 7)
@@ -183,7 +186,8 @@ def prune(
         near_fields[count] = field
         near_starts[count] = at
         count += 1
-        centres = (  # at least half a pixel inside the box, but maybe on the left or top edge of the kept rectangle
+        # Centres lie half a pixel or more inside the box, but maybe on the kept rectangle's left or top edge.
+        centres = (
             max((left << 8) + 128, field_left << 8),
             max((top << 8) + 128, field_top << 8),
             (field_right << 8) - 128,
@@ -237,8 +241,8 @@ def render(
     half = np.int64(1) << (level + 7)  # half a pixel, units
     pixel = 2 * half
     out[:, :] = outside_label
-    # The candidates of a box follow, in one long list, those of the box that it is half of: room for one list per
-    # halving is enough, and only what is written to takes memory.
+    # The candidates of a box follow, in one long list, those of the box that it is half of: room for one list
+    # per halving is enough, and only what is written to takes memory.
     halvings = 0
     for side in out.shape:
         while side > 1:
@@ -251,7 +255,8 @@ def render(
         field = fields[i]
         count = starts[i + 1] - starts[i]
         lists[:count] = candidates[starts[i] : starts[i + 1]]
-        # The first pixel whose centre is at or past an edge e of the kept rectangle is ceil((e - half) / pixel).
+        # The first pixel whose centre is at or past an edge e of the kept rectangle is ceil((e - half) /
+        # pixel).
         left = max(origin[0], ((kept[field, 0] << 8) + half - 1) // pixel)
         top = max(origin[1], ((kept[field, 1] << 8) + half - 1) // pixel)
         right = min(origin[0] + out.shape[1], ((kept[field, 2] << 8) + half - 1) // pixel)

@@ -1,8 +1,9 @@
 """The reverse sampler: from labels at sampling points back to a label for every pixel of the slide.
 
-A slide is covered by *fields*, each with its own samples; one field over everything is the common case. A pixel takes
-the label of the nearest sample of the field that keeps it. The sampler answers for any region of any level, and hands
-out the tiles of the whole pyramid in one traversal of the tree that `quadtree.py` explains.
+A slide is covered by *fields*, each with its own samples; one field over everything is the common case. A
+pixel takes the label of the nearest sample of the field that keeps it. The sampler answers for any region of
+any level, and hands out the tiles of the whole pyramid in one traversal of the tree that `quadtree.py`
+explains.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Region, Size, tile_grid
 
 LONGEST_SIDE_PX = 1 << 20
-"""The longest side of a slide for which 64-bit integers hold every squared distance; points may be as far outside."""
+"""The longest side of a slide, such that 64-bit integers hold every squared distance."""
 
 _FAR_PX = 1 << 21
 """Beyond every pixel of every level, also of the partial pixels at the right and bottom edge."""
@@ -35,7 +36,8 @@ class FieldSamples:
         labels: (N,) uint8.
 
     Raises:
-        ShapeError: The arrays have another shape or type, no sample, or a position that is not finite or too far.
+        ShapeError: The arrays have another shape or type, no sample, or a position that is not finite or too
+            far.
     """
 
     kept: Region
@@ -51,7 +53,7 @@ class FieldSamples:
             )
         if labels.shape != points.shape[:1] or labels.dtype != np.uint8:
             raise ShapeError(
-                f"labels: shape {labels.shape}, {labels.dtype}. Needed {points.shape[:1]} uint8, one per point."
+                f"labels: shape {labels.shape}, {labels.dtype}. Needed {points.shape[:1]} uint8, one a point."
             )
         if len(points) == 0:
             raise ShapeError(
@@ -131,11 +133,12 @@ class ReverseSampler:
         ShapeError: Kept regions overlap, the slide is too large, or a number is out of range.
 
     Convention:
-        The pixel (x, y) of level k takes the label of the sample nearest to its centre ((x + 1/2) 2^k, (y + 1/2)
-        2^k). Positions are rounded to 1/256 px and distances compared as integers; ties go to the lower index
-        within the field. A pixel belongs to the field whose kept region, ``[left, right) x [top, bottom)``, holds its
-        centre; a kept region that reaches the slide's right or bottom edge also holds the centres of partial pixels
-        of coarser levels past that edge. A sample of a field never decides a pixel of another.
+        The pixel (x, y) of level k takes the label of the sample nearest to its centre ((x + 1/2) 2^k, (y +
+        1/2) 2^k). Positions are rounded to 1/256 px and distances compared as integers; ties go to the lower
+        index within the field. A pixel belongs to the field whose kept region, ``[left, right) x [top,
+        bottom)``, holds its centre; a kept region that reaches the slide's right or bottom edge also holds
+        the centres of partial pixels of coarser levels past that edge. A sample of a field never decides a
+        pixel of another.
 
     Source:
         Jin et al., ICLR 2022, section 2.1 (reverse sampler; here nearest in the slide plane).
@@ -202,17 +205,19 @@ class ReverseSampler:
             threads: Number of threads that render; the tiles and their order do not depend on it.
 
         Yields:
-            Tiles with pixels, and blocks of tiles of one label, in the order of the tree (not level by level).
+            Tiles with pixels, and blocks of tiles of one label, in the order of the tree (not level by
+            level).
 
         Raises:
             ShapeError: The pyramid has fewer levels than asked for.
         """
         if level_count is not None and not 1 <= level_count <= len(self.level_sizes):
             raise ShapeError(
-                f"level_count {level_count}: needed 1 to {len(self.level_sizes)} for a slide of {self.size} and "
-                f"tiles of {self.tile_px} px."
+                f"level_count {level_count}: needed 1 to {len(self.level_sizes)} for a slide of {self.size} "
+                f"and tiles of {self.tile_px} px."
             )
-        return map_in_order(self._tile, self._nodes(level_count or len(self.level_sizes)), threads)
+        nodes = self._nodes(level_count or len(self.level_sizes))
+        return map_in_order(self._tile, nodes, threads, heavy=lambda node: isinstance(node, _Node))
 
     def _nodes(self, level_count: int) -> Iterator[_Node | MaskTile]:
         """Walk the tree from the top, depth first; a node of one label ends its branch."""
@@ -249,7 +254,8 @@ class ReverseSampler:
             return node
         region = self._tile_region(node.level, node.column, node.row)
         pixels = self._pixels(node, region, node.level)
-        # Candidates of several labels may still leave a tile with one: worth a look, since it need not be encoded.
+        # Candidates of several labels may still leave a tile with one: worth a look, since it need not be
+        # encoded.
         label = int(pixels[0, 0]) if (pixels == pixels[0, 0]).all() else None
         return MaskTile(
             level=node.level,
@@ -265,7 +271,7 @@ class ReverseSampler:
         return tile.intersection(Region.whole(self.level_sizes[level]))
 
     def _pruned(self, parent: _Node, region: Region, level: int, column: int, row: int) -> _Node:
-        """The part of a parent's fields and samples that may decide pixels of levels 0 to ``level`` in a region."""
+        """What of a parent's fields and samples may decide pixels of levels 0 to ``level`` in a region."""
         fields, starts = np.empty_like(parent.fields), np.empty_like(parent.starts)
         candidates = np.empty_like(parent.candidates)
         count, label = quadtree.prune(
@@ -311,7 +317,7 @@ class ReverseSampler:
 
 
 def _kept_edges(regions: Sequence[Region], size: Size) -> NDArray[np.int64]:
-    """(F, 4) left, top, right, bottom, level-0 px; edges on the slide's right and bottom edge move far out."""
+    """(F, 4) left, top, right, bottom, level-0 px; those on the slide's right or bottom edge move far out."""
     edges = np.array([(r.x, r.y, r.right, r.bottom) for r in regions], np.int64).reshape(-1, 4)
     edges[:, :2] = np.maximum(edges[:, :2], 0)
     edges[edges[:, 2] >= size.width, 2] = _FAR_PX

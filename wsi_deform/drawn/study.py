@@ -79,11 +79,11 @@ def draw_study(
             slide_id = f"P{patient:03d}-{'ABCDEFGHIJKLMNOPQRSTUVWXYZ'[number % slides_per_patient % 26]}"
             if slides_per_patient > 26:
                 slide_id = f"P{patient:03d}-{number % slides_per_patient + 1:03d}"
-            files = {
-                "slide": folder / "slides" / f"{slide_id}.tif",
-                "mask": folder / "labels" / f"{slide_id}.tif",
-            }
-            rows.append(ManifestRow(slide_id=slide_id, patient=f"P{patient:03d}", split=split, **files))
+            slide, labels = folder / "slides" / f"{slide_id}.tif", folder / "labels" / f"{slide_id}.tif"
+            patient_id = f"P{patient:03d}"
+            rows.append(
+                ManifestRow(slide=slide, slide_id=slide_id, patient=patient_id, split=split, mask=labels)
+            )
 
     def draw(number: int) -> str:
         row = rows[number]

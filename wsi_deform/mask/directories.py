@@ -1,7 +1,8 @@
 """The header and the image file directories (IFDs) of a tiled pyramid in classic TIFF or BigTIFF.
 
-The layout is a hybrid, since readers look for levels in one of two places: there is one set of reduced IFDs, chained
-after IFD 0 (OpenSlide, libvips, GDAL) *and* listed in its SubIFDs (tifffile, Bio-Formats and with it QuPath).
+The layout is a hybrid, since readers look for levels in one of two places: there is one set of reduced IFDs,
+chained after IFD 0 (OpenSlide, libvips, GDAL) *and* listed in its SubIFDs (tifffile, Bio-Formats and with it
+QuPath).
 """
 
 from __future__ import annotations

@@ -50,8 +50,8 @@ def mask_xml(name: str, size: Size, mpp: float | None, annotations: Mapping[str,
         f'<OME xmlns="{_SCHEMA}" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" '
         f'xsi:schemaLocation="{_SCHEMA} {_SCHEMA}/ome.xsd" Creator="{SOFTWARE}">'
         f'<Image ID="Image:0" Name={_quoted(name)}>'
-        f'<Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint8" SizeX="{size.width}" SizeY="{size.height}" '
-        f'SizeC="1" SizeZ="1" SizeT="1"{physical}>'
+        f'<Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint8" SizeX="{size.width}" '
+        f'SizeY="{size.height}" SizeC="1" SizeZ="1" SizeT="1"{physical}>'
         '<Channel ID="Channel:0:0" SamplesPerPixel="1"/><TiffData IFD="0" PlaneCount="1"/></Pixels>'
         f"{reference}</Image>{values}</OME>"
     )

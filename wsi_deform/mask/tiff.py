@@ -1,12 +1,12 @@
 """Masks on disk: a stream of tiles becomes a pyramidal OME-TIFF that every common reader opens.
 
-Single channel uint8, Deflate tiles, 2x pyramid, physical size in um. Tiles of one label are encoded once per label
-and shared, so a mask of 100,000 x 100,000 px takes a few megabytes. Tile data come first, as they are made; the
-directories come last; the header is written when it is known whether 32-bit offsets suffice.
+Single channel uint8, Deflate tiles, 2x pyramid, physical size in um. Tiles of one label are encoded once per
+label and shared, so a mask of 100,000 x 100,000 px takes a few megabytes. Tile data come first, as they are
+made; the directories come last; the header is written when it is known whether 32-bit offsets suffice.
 
 Convention:
-    Pixel values are labels. They are never blended: a pixel of a coarse level is a label too. (OpenSlide blends
-    levels above 0 by itself where the size of the slide does not divide; its level 0 is exact.)
+    Pixel values are labels. They are never blended: a pixel of a coarse level is a label too. (OpenSlide
+    blends levels above 0 by itself where the size of the slide does not divide; its level 0 is exact.)
 """
 
 from __future__ import annotations
@@ -57,8 +57,8 @@ def write_nearest_mask(
         labels: (N,) uint8.
         size: The slide's level-0 size, px.
         mpp: Level-0 um per pixel, or None when unknown.
-        fields: Kept region (level-0 px) and rows of ``points_px`` of each field; kept regions are disjoint. Default:
-            one field that keeps the whole slide.
+        fields: Kept region (level-0 px) and rows of ``points_px`` of each field; kept regions are disjoint.
+            Default: one field that keeps the whole slide.
         outside_label: Label of pixels that no field keeps.
         tile_px: Side of a tile, a multiple of 16.
         threads: Number of threads that render and encode; the file does not depend on it.
@@ -116,8 +116,8 @@ def write_mask(
 
     Raises:
         ShapeError: A setting is out of range.
-        MaskError: A tile is missing, given twice, of the wrong shape or outside the mask, or the file cannot be
-            written; nothing is left behind, and an older file of this name stays as it was.
+        MaskError: A tile is missing, given twice, of the wrong shape or outside the mask, or the file cannot
+            be written; nothing is left behind, and an older file of this name stays as it was.
     """
     path = Path(path)
     sizes = pyramid_sizes(size, tile_px)
@@ -159,11 +159,11 @@ def _write_tiles(
     tile_px: int,
     threads: int,
 ) -> int:
-    """Write the data of all tiles behind room for the header, note their places; returns the end of the file."""
+    """Write the data of all tiles behind room for the header, note their places; returns the end."""
     end = file.write(bytes(HEADER_BYTES))
     shared: dict[int, tuple[int, int]] = {}  # label -> offset, length
     prepare = partial(_encoded, name, tables, tile_px)
-    for tile, data in map_in_order(prepare, tiles, threads):
+    for tile, data in map_in_order(prepare, tiles, threads, heavy=lambda tile: tile.label is None):
         if tile.label is not None and tile.label in shared:
             place = shared[tile.label]
         else:
@@ -182,8 +182,8 @@ def _write_tiles(
         if len(missing):
             row, column = missing[0]
             raise MaskError(
-                f"mask {name}: {len(missing)} of {table.lengths.size} tiles of level {level} were not given, first "
-                f"(column {column}, row {row}). Needed every tile; was the sampler made for another size?"
+                f"mask {name}: {len(missing)} of {table.lengths.size} tiles of level {level} were not given, "
+                f"first (column {column}, row {row}). Needed every tile; are they of a mask of another size?"
             )
     return end
 
@@ -216,7 +216,8 @@ def _encoded(name: str, tables: Sequence[TileTable], tile_px: int, tile: MaskTil
     ):
         found = "no label and no pixels" if pixels is None else f"pixels {pixels.shape} {pixels.dtype}"
         raise MaskError(
-            f"mask {name}: {_where(tile)} has {found}. Needed one tile of ({height}, {width}) uint8, or a label."
+            f"mask {name}: {_where(tile)} has {found}. "
+            f"Needed one tile of ({height}, {width}) uint8, or a label."
         )
     if pixels.shape != (
         tile_px,
@@ -234,9 +235,10 @@ def _where(tile: MaskTile) -> str:
 
 def _deflated(pixels: NDArray[np.uint8]) -> bytes:
     """A zlib stream of the pixels; releases the GIL."""
+    buffer = cast(bytes, pixels)  # any buffer will do; the stubs of imagecodecs know only bytes
     if imagecodecs.ZLIBNG.available:
-        return cast(bytes, imagecodecs.zlibng_encode(pixels, level=_DEFLATE_LEVEL))
-    return cast(bytes, imagecodecs.zlib_encode(pixels, level=_DEFLATE_LEVEL))
+        return cast(bytes, imagecodecs.zlibng_encode(buffer, level=_DEFLATE_LEVEL))
+    return cast(bytes, imagecodecs.zlib_encode(buffer, level=_DEFLATE_LEVEL))
 
 
 @contextmanager

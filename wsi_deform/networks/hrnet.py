@@ -170,6 +170,7 @@ class HRNetBackbone(nn.Module):
         self.stage3 = self._stage(3)
         self.transition3 = self._transition(4)
         self.stage4 = self._stage(4)
+        he_initialise(self)
 
     def _stage(self, branches: int) -> nn.Sequential:
         widths = self.widths[:branches]
@@ -234,7 +235,7 @@ class HRNetV2(nn.Module):
             nn.ReLU(inplace=True),
             nn.Conv2d(channels, classes, 1),
         )
-        he_initialise(self)
+        he_initialise(self.head)
 
     def forward(self, image: Tensor) -> Tensor:
         """Score every class at every pixel.

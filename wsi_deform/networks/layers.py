@@ -8,10 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wsi_deform.errors import ModelError, ShapeError
-
-#: Widths of normalisation groups that GroupNorm tries, largest first.
-_GROUP_COUNTS = (8, 4, 2, 1)
+from wsi_deform.errors import ShapeError
 
 
 class BatchNorm(nn.BatchNorm2d):
@@ -38,23 +35,6 @@ class BatchNorm(nn.BatchNorm2d):
                 eps=self.eps,
             )
         return super().forward(input)
-
-
-def normalisation(kind: str, channels: int) -> nn.Module:
-    """A normalisation layer by name.
-
-    Args:
-        kind: ``batch`` or ``group`` (as many groups of 8, 4, 2 or 1 as divide the channels).
-        channels: Channels of the feature map.
-
-    Raises:
-        ModelError: Another name.
-    """
-    if kind == "batch":
-        return BatchNorm(channels)
-    if kind == "group":
-        return nn.GroupNorm(next(n for n in _GROUP_COUNTS if channels % n == 0), channels)
-    raise ModelError(f"normalisation {kind!r}: needed 'batch' or 'group'.")
 
 
 def he_initialise(network: nn.Module) -> None:

@@ -99,7 +99,9 @@ class MonaiNetwork(nn.Module):
         Padding repeats the border pixels, on both sides alike (one more at the bottom or right where the
         number is odd), and is cropped off the scores. The coarsest feature map gets at least 2 pixels,
         which normalisation needs in training. He initialisation replaces MONAI's, so that networks compare
-        alike. Where a network returns several scores (deep supervision), the first is taken.
+        alike. Where a network returns several scores (deep supervision), the first is taken. MONAI's UNet
+        halves the image in its first convolution, which costs fine texture in small images; DynUNet and
+        BasicUNet look at full resolution first.
     """
 
     def __init__(

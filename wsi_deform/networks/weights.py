@@ -18,6 +18,8 @@ from wsi_deform.errors import ModelError
 _NESTS = ("state_dict", "model_state_dict", "model", "network", "net")
 #: What wrappers (DistributedDataParallel, torch.compile, trainers) put before every name.
 _PREFIXES = ("module.", "_orig_mod.", "model.", "network.")
+#: Parts of our networks that a checkpoint may hold alone.
+_PARTS = ("backbone", "network")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,9 +68,8 @@ def load_pretrained(network: nn.Module, path: Path | str) -> LoadReport:
         Nothing is changed where an error is raised.
     """
     path = Path(path)
-    found = _without_prefixes(_tensors(_read(path), path))
     own = network.state_dict()
-    names = _placed(found, network, own)
+    found, names = _placed(_tensors(_read(path), path), network, own)
     fitting = {name: found[key] for name, key in names.items() if own[name].shape == found[key].shape}
     mismatched = tuple(name for name in names if name not in fitting)
     if not fitting or len(mismatched) > len(fitting):
@@ -131,25 +132,32 @@ def _tensors(content: object, path: Path) -> dict[str, Tensor]:
     return tensors
 
 
-def _without_prefixes(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Names without what wrappers put before every one of them."""
-    while True:
-        prefix = next((p for p in _PREFIXES if all(name.startswith(p) for name in tensors)), None)
-        if prefix is None:
-            return tensors
-        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+def _placed(
+    found: dict[str, Tensor], network: nn.Module, own: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The reading of a file under which most of its names are in the network.
 
+    A checkpoint may be of the whole network or of one part (the backbone, what an adapter wraps), and its
+    names may carry what wrappers put before every one of them.
 
-def _placed(found: Mapping[str, Tensor], network: nn.Module, own: Mapping[str, Tensor]) -> dict[str, str]:
-    """Name in the network -> name in the file, for the reading under which most of them meet.
-
-    A checkpoint may be of the whole network, or of the backbone alone.
+    Returns:
+        The file's tensors by their names in that reading, and name in the network -> name in that reading.
     """
-    prefixes = ["", *(["backbone."] if isinstance(getattr(network, "backbone", None), nn.Module) else [])]
+    parts = [f"{name}." for name in _PARTS if isinstance(getattr(network, name, None), nn.Module)]
     readings = [
-        {prefix + key: key for key in found if prefix + key in own} for prefix in (*prefixes, "network.")
+        (tensors, {part + key: key for key in tensors if part + key in own})
+        for tensors in _without_wrappers(found)
+        for part in ("", *parts)
     ]
-    return max(readings, key=len)
+    return max(readings, key=lambda reading: len(reading[1]))
+
+
+def _without_wrappers(tensors: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+    """The names as they are, then with one wrapper's prefix fewer at a time."""
+    stages = [tensors]
+    while prefix := next((p for p in _PREFIXES if all(name.startswith(p) for name in stages[-1])), None):
+        stages.append({name.removeprefix(prefix): tensor for name, tensor in stages[-1].items()})
+    return stages
 
 
 def _misfit(

@@ -65,6 +65,8 @@ class ImageReader:
 
     def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
         """Read one tile; see ``Reader``."""
+        if not self._pixels.size:
+            raise SlideError(f"{self.path}: reading from a closed slide. Open the slide again.")
         size = self.info.size
         region = tile_region(column, row, TILE, size)
         if level != 0 or column < 0 or row < 0 or region.is_empty:

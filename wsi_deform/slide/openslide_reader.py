@@ -65,6 +65,7 @@ class OpenSlideReader:
         self._exact = [_is_whole(self._slide.level_downsamples[number]) for number in self._stored]
         self._whole: dict[int, NDArray[np.uint8]] = {}
         self._lock = threading.Lock()
+        self._closed = False
         properties = {str(key): str(value) for key, value in self._slide.properties.items()}
         self.info = SlideInfo(
             levels=tuple(
@@ -84,6 +85,8 @@ class OpenSlideReader:
             raise SlideError(
                 f"{self.path}: level {level} wanted, levels 0 to {len(self.info.levels) - 1} exist."
             )
+        if self._closed:
+            raise SlideError(f"{self.path}: reading from a closed slide. Open the slide again.")
         found = self.info.levels[level]
         grid = tile_grid(found.size, found.tile)
         if not (0 <= column < grid.width and 0 <= row < grid.height):
@@ -100,6 +103,8 @@ class OpenSlideReader:
 
     def close(self) -> None:
         """Release the file; reading afterwards is an error."""
+        self._closed = True
+        self._whole.clear()
         self._slide.close()
 
     def _downsample(self, level: int, sizes: list[Size]) -> Point:

@@ -101,6 +101,8 @@ class ZarrReader:
             raise SlideError(
                 f"{self.path}: level {level} wanted, levels 0 to {len(self.info.levels) - 1} exist."
             )
+        if not self._arrays:
+            raise SlideError(f"{self.path}: reading from a closed slide. Open the slide again.")
         found = self.info.levels[level]
         region = tile_region(column, row, found.tile, found.size)
         where = f"{self.path}: tile (column {column}, row {row}) of level {level}"

@@ -1,0 +1,91 @@
+"""A manifest from a folder: pairs by name, patients dealt to splits as wholes."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from wsi_deform.annotation.folder import manifest_from_folder, split_patients
+from wsi_deform.errors import ManifestError
+from wsi_deform.manifest import read_manifest, write_manifest
+
+
+def touch(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
+def test_masks_are_found_beside_slides_and_in_a_masks_folder(tmp_path):
+    touch(
+        tmp_path,
+        "s/a.svs",
+        "s/a_mask.tif",
+        "s/sub/b.tiff",
+        "masks/b.png",
+        "s/c.svs",
+        "s/labels/c.geojson",
+        "s/d.ndpi",
+    )
+    manifest = manifest_from_folder(tmp_path / "s")
+    assert [row.slide_id for row in manifest.rows] == ["a", "b", "c", "d"]
+    assert [row.mask and row.mask.name for row in manifest.rows] == ["a_mask.tif", "b.png", None, None]
+    assert manifest.rows[2].annotation.name == "c.geojson"
+    assert manifest.rows[3].split is None  # nothing to learn from
+    write_manifest(manifest, tmp_path / "manifest.csv")
+    assert [row.mask for row in read_manifest(tmp_path / "manifest.csv").rows] == [
+        row.mask for row in manifest.rows
+    ]
+
+
+def test_a_named_masks_folder_wins(tmp_path):
+    touch(tmp_path, "slides/a.tif", "masks/a.tif", "truth/a_mask.ome.tif")
+    row = manifest_from_folder(tmp_path / "slides", masks=tmp_path / "truth").rows[0]
+    assert row.mask == tmp_path / "truth" / "a_mask.ome.tif"
+
+
+def test_patients_never_cross_splits_and_splits_are_reproducible(tmp_path):
+    touch(tmp_path, *(f"{patient:02d}_{slide}.svs" for patient in range(20) for slide in range(3)))
+    manifest = manifest_from_folder(tmp_path, patient_pattern=r"^(\d+)_", seed=1)
+    splits = {(row.patient, row.split) for row in manifest.rows}
+    assert len(splits) == 20
+    assert Counter(row.split for row in manifest.rows) == {"train": 42, "val": 9, "test": 9}
+    assert manifest_from_folder(tmp_path, patient_pattern=r"^(\d+)_", seed=1) == manifest
+    assert manifest_from_folder(tmp_path, patient_pattern=r"^(\d+)_", seed=2) != manifest
+
+
+def test_tcga_barcodes_name_their_patients(tmp_path):
+    touch(tmp_path, "TCGA-AA-0001-01Z-00-DX1.svs", "TCGA-AA-0001-01Z-00-DX2.svs", "other.svs")
+    patients = [row.patient for row in manifest_from_folder(tmp_path).rows]
+    assert patients == ["TCGA-AA-0001", "TCGA-AA-0001", "other"]
+
+
+def test_every_wanted_split_gets_a_patient(tmp_path):
+    touch(tmp_path, "a.svs", "b.svs", "c.svs")
+    rows = manifest_from_folder(tmp_path).rows
+    assert Counter(row.split for row in rows) == {"train": 1, "val": 1, "test": 1}
+    assert set(split_patients(rows, {"train": 1, "val": 1}, 0).values()) == {"train", "val"}
+    with pytest.raises(ManifestError, match="needed positive numbers"):
+        split_patients(rows, {}, 0)
+
+
+def test_problems_are_listed_at_once(tmp_path):
+    touch(tmp_path, "s/a.svs", "s/a.tif", "s/a_mask.png", "masks/a.tif", "s/b.svs")
+    with pytest.raises(ManifestError) as caught:
+        manifest_from_folder(tmp_path / "s", patient_pattern="^(a)")
+    for part in ("same name as", "Needed one mask per slide", "no match of '^(a)'"):
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(("folder", "part"), [("none", "not a folder"), ("empty", "no slides found")])
+def test_folders_without_slides_are_refused(tmp_path, folder, part):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ManifestError, match=rf"{folder}: {part}.*Check the path"):
+        manifest_from_folder(tmp_path / folder)
+
+
+def test_bad_pattern_is_named(tmp_path):
+    touch(tmp_path, "a.svs")
+    with pytest.raises(ManifestError, match=r"patient pattern '\('"):
+        manifest_from_folder(tmp_path, patient_pattern="(")

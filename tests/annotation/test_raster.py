@@ -1,0 +1,277 @@
+"""Label masks: one truth, whatever the file, the tiling, the dtype or the way of asking."""
+
+from __future__ import annotations
+
+import pickle
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from wsi_deform.annotation import raster
+from wsi_deform.annotation.classes import ClassTable, class_table_from_data
+from wsi_deform.annotation.mask_file import raw_value_counts
+from wsi_deform.annotation.raster import LABEL_CACHE, open_label_mask
+from wsi_deform.errors import AnnotationError, ShapeError
+from wsi_deform.geometry import Region, Size
+
+SIZE = Size(150, 70)
+CLASSES = ClassTable.from_names(["background", "a", "b"])
+
+
+def truth():
+    values = np.random.default_rng(0).integers(0, 4, (14, 15)).astype(np.uint8).repeat(5, 0).repeat(10, 1)
+    values[values == 3] = 255
+    return values
+
+
+def write_pyramid(path, values):
+    with tifffile.TiffWriter(path) as tiff:
+        tiff.write(values, tile=(32, 48), compression="deflate")
+        tiff.write(values[::2, ::2], tile=(32, 48), subfiletype=1)
+
+
+WRITERS = {
+    "tiled.tif": lambda path, values: tifffile.imwrite(path, values, tile=(32, 16), compression="deflate"),
+    "stripped.tif": lambda path, values: tifffile.imwrite(path, values, rowsperstrip=8, compression="lzw"),
+    "raw.tiff": lambda path, values: tifffile.imwrite(path, values),
+    "pyramid.ome.tif": write_pyramid,
+    "wide.tif": lambda path, values: tifffile.imwrite(path, values.astype(np.uint16), tile=(64, 64)),
+    "plain.png": lambda path, values: Image.fromarray(values).save(path),
+    "wide.png": lambda path, values: Image.fromarray(values.astype(np.uint16)).save(path),
+}
+
+
+@pytest.fixture(params=["kept whole", "read by tiles"])
+def way(request, monkeypatch):
+    LABEL_CACHE.forget()
+    if request.param == "read by tiles":
+        monkeypatch.setattr(raster, "WHOLE_MASK_BYTES", 0)
+
+
+@pytest.fixture(params=sorted(WRITERS))
+def mask(request, way, tmp_path):
+    WRITERS[request.param](tmp_path / request.param, truth())
+    return open_label_mask(tmp_path / request.param, slide_size=SIZE, classes=CLASSES)
+
+
+def test_regions_hold_the_labels_and_255_outside(mask):
+    assert np.array_equal(mask.read_region(Region.whole(SIZE)), truth())
+    found = mask.read_region(Region(-5, 60, 40, 20))
+    assert found.shape == (20, 40)
+    assert found.dtype == np.uint8
+    assert np.array_equal(found[:10, 5:], truth()[60:, :35])
+    assert (found[10:] == 255).all()
+    assert (found[:, :5] == 255).all()
+    assert (mask.read_region(Region(500, 500, 3, 2)) == 255).all()
+
+
+def test_convention_points_take_the_pixel_they_lie_in(mask):
+    x, y = np.meshgrid(np.arange(SIZE.width), np.arange(SIZE.height))
+    centres = np.stack([x, y], axis=-1).reshape(-1, 2).astype(np.float64)
+    shuffle = np.random.default_rng(1).permutation(len(centres))
+    for shift in (0.0, 0.5, 0.999):
+        assert np.array_equal(mask.at_points(centres[shuffle] + shift), truth().ravel()[shuffle])
+    outside = np.array([[-9.0, -0.1], [150.0, 70.0], [1e9, 3.0]])
+    assert mask.at_points(outside).tolist() == [truth()[0, 0], truth()[-1, -1], truth()[3, -1]]
+    assert mask.at_points(np.empty((0, 2))).shape == (0,)
+
+
+def test_cell_fractions_are_exact_when_subsamples_meet_every_pixel(mask):
+    fractions = mask.cell_fractions(Region(10, 5, 120, 60), Size(24, 12), subsamples=5)
+    part = truth()[5:65, 10:130].reshape(12, 5, 24, 5)
+    expected = np.stack([(part == label).mean((1, 3)) for label in range(3)])
+    assert fractions.dtype == np.float32
+    np.testing.assert_allclose(fractions, expected, atol=1e-6)
+    np.testing.assert_allclose(fractions.sum(0), (part != 255).mean((1, 3)), atol=1e-6)
+
+
+def test_class_counts_count_every_pixel(mask):
+    expected = np.bincount(truth().ravel(), minlength=256)
+    assert mask.class_counts().tolist() == [*expected[:3], expected[255]]
+
+
+def test_masks_pickle_as_their_path_and_serve_threads(mask):
+    copy = pickle.loads(pickle.dumps(mask))
+    assert len(pickle.dumps(mask)) < 1000
+    LABEL_CACHE.forget()
+    points = np.random.default_rng(2).uniform(0, (150, 70), (500, 2))
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: copy.at_points(points), range(16)))
+    assert all(np.array_equal(one, mask.at_points(points)) for one in found)
+
+
+def test_only_tiles_with_points_are_read(tmp_path, monkeypatch):
+    LABEL_CACHE.forget()
+    monkeypatch.setattr(raster, "WHOLE_MASK_BYTES", 0)
+    path = tmp_path / "m.tif"
+    WRITERS["tiled.tif"](path, truth())
+    mask = open_label_mask(path, slide_size=SIZE, classes=CLASSES)
+    read, read_tile = [], mask._file.read_tile
+    monkeypatch.setattr(mask._file, "read_tile", lambda *place: read.append(place) or read_tile(*place))
+    points = np.array([[0, 0], [15.9, 31.9], [16, 0], [1, 1], [149, 69]], np.float64)
+    mask.at_points(points)
+    mask.at_points(points)
+    assert sorted(read) == [(0, 0), (1, 0), (9, 2)]
+
+
+def test_a_small_mask_is_decoded_once_for_all_who_open_it(tmp_path, monkeypatch):
+    LABEL_CACHE.forget()
+    WRITERS["tiled.tif"](tmp_path / "m.tif", truth())
+    first, second = (open_label_mask(tmp_path / "m.tif", slide_size=SIZE, classes=CLASSES) for _ in range(2))
+    first.at_points(np.zeros((1, 2)))
+    monkeypatch.setattr(second._file, "read_tile", None)
+    assert np.array_equal(second.read_region(Region.whole(SIZE)), truth())
+    assert LABEL_CACHE.held_bytes == SIZE.area
+
+
+def test_a_mask_that_is_written_again_is_read_again(tmp_path):
+    path = tmp_path / "m.png"
+    for label in (1, 2):
+        Image.fromarray(np.full(SIZE.shape, label, np.uint8)).save(path)
+        stamp = 1_700_000_000 + label
+        import os
+
+        os.utime(path, (stamp, stamp))
+        assert open_label_mask(path, slide_size=SIZE, classes=CLASSES).at_points(np.zeros((1, 2))) == label
+
+
+@pytest.mark.parametrize("mask_size", [Size(75, 35), Size(74, 35)])
+def test_smaller_masks_are_read_at_their_downsample(tmp_path, way, mask_size):
+    slide_size = SIZE if mask_size.width == 75 else Size(149, 70)
+    values = np.random.default_rng(3).integers(0, 3, mask_size.shape).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "half.tif", values, tile=(16, 16))
+    mask = open_label_mask(tmp_path / "half.tif", slide_size=slide_size, classes=CLASSES)
+    full = np.pad(values.repeat(2, 0).repeat(2, 1), ((0, 0), (0, 1)), mode="edge")[:, : slide_size.width]
+    assert mask.downsample == 2
+    assert np.array_equal(mask.read_region(Region.whole(slide_size)), full)
+    assert np.array_equal(mask.read_region(Region(33, 7, 50, 21)), full[7:28, 33:83])
+    points = np.random.default_rng(4).uniform(0, (slide_size.width, slide_size.height), (300, 2))
+    index = points.astype(int)
+    assert np.array_equal(mask.at_points(points), full[index[:, 1], index[:, 0]])
+
+
+@pytest.mark.parametrize("size", [Size(151, 70), Size(100, 47), Size(75, 70), Size(300, 140)])
+def test_mask_of_another_size_names_both_sizes_and_the_remedy(tmp_path, size):
+    tifffile.imwrite(tmp_path / "other.tif", np.zeros(size.shape, np.uint8))
+    with pytest.raises(AnnotationError) as caught:
+        open_label_mask(tmp_path / "other.tif", slide_size=SIZE, classes=CLASSES)
+    for part in (
+        "other.tif",
+        f"{size} px",
+        "its slide is 150 x 70 px",
+        "Check that the mask belongs to this slide",
+    ):
+        assert part in str(caught.value)
+
+
+def test_unknown_value_names_value_file_and_known_values(tmp_path, way):
+    values = truth()
+    values[40, 77] = 17
+    tifffile.imwrite(tmp_path / "odd.tif", values, tile=(32, 32))
+    mask = open_label_mask(tmp_path / "odd.tif", slide_size=SIZE, classes=CLASSES)
+    with pytest.raises(AnnotationError) as caught:
+        mask.at_points(np.array([[77.0, 40.0]]))
+    for part in ("odd.tif: value 17", "Known values: 0, 1, 2, 255", "Add the value to a class"):
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["tif", "png"])
+def test_values_are_mapped_by_the_class_table(tmp_path, kind):
+    values = np.array([[0, 7, 300, 9]], np.uint16).repeat(20, 0)
+    path = tmp_path / f"m.{kind}"
+    tifffile.imwrite(path, values) if kind == "tif" else Image.fromarray(values).save(path)
+    classes = class_table_from_data({"classes": {"x": [7, 300], "y": 9}, "unlabelled": 0}, "test")
+    mask = open_label_mask(path, slide_size=Size(4, 20), classes=classes)
+    assert mask.read_region(Region(0, 3, 4, 1)).tolist() == [[255, 0, 0, 1]]
+    assert raw_value_counts(path) == {0: 20, 7: 20, 9: 20, 300: 20}
+
+
+@pytest.mark.parametrize("kind", ["tif", "png"])
+def test_channel_of_panda_like_masks_is_chosen(tmp_path, way, kind):
+    values = np.stack([truth(), np.full_like(truth(), 9), truth() * 0], axis=-1)
+    path = tmp_path / f"panda.{kind}"
+    if kind == "tif":
+        tifffile.imwrite(path, values, tile=(32, 32), photometric="rgb", compression="lzw")
+    else:
+        Image.fromarray(values).save(path)
+    red = open_label_mask(path, slide_size=SIZE, classes=CLASSES, channel=0)
+    assert np.array_equal(red.read_region(Region.whole(SIZE)), truth())
+    with pytest.raises(AnnotationError, match=rf"panda.{kind}: 3 channels.*Set mask_channel in the manifest"):
+        open_label_mask(path, slide_size=SIZE, classes=CLASSES)
+    with pytest.raises(AnnotationError, match=r"mask_channel 3, but it has 3 channels. Needed 0 to 2"):
+        open_label_mask(path, slide_size=SIZE, classes=CLASSES, channel=3)
+
+
+def test_palette_pictures_give_their_indices(tmp_path):
+    picture = Image.fromarray(np.where(truth() == 255, 0, truth()).astype(np.uint8), mode=None)
+    picture.putpalette([255, 255, 255, 200, 0, 0, 0, 0, 200])
+    picture.save(tmp_path / "palette.png")
+    mask = open_label_mask(tmp_path / "palette.png", slide_size=SIZE, classes=CLASSES)
+    assert mask.class_counts()[:3].sum() == SIZE.area
+
+
+def test_bilevel_masks_are_0_and_1(tmp_path):
+    Image.fromarray(truth() == 1).save(tmp_path / "bits.png")
+    mask = open_label_mask(tmp_path / "bits.png", slide_size=SIZE, classes=CLASSES)
+    assert np.array_equal(mask.read_region(Region.whole(SIZE)), truth() == 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "part"),
+    [
+        ("m.jpg", b"", "lossy"),
+        ("m.geojson", b"{}", "outlines"),
+        ("m.tif", b"II*\0nonsense", "cannot be opened as TIFF"),
+        ("m.png", b"nonsense", "cannot be opened"),
+    ],
+)
+def test_files_that_are_no_masks_are_refused(tmp_path, name, content, part):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(AnnotationError, match=part) as caught:
+        open_label_mask(tmp_path / name, slide_size=SIZE, classes=CLASSES)
+    assert name in str(caught.value)
+    with pytest.raises(AnnotationError):
+        open_label_mask(tmp_path / "none.png", slide_size=SIZE, classes=CLASSES)
+
+
+def test_truncated_files_are_refused(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 3, SIZE.shape).astype(np.uint8)
+    for name in ("cut.png", "cut.tif"):
+        WRITERS["plain.png" if name == "cut.png" else "tiled.tif"](tmp_path / name, noise)
+        whole = (tmp_path / name).read_bytes()
+        (tmp_path / name).write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(AnnotationError, match=name):
+            open_label_mask(tmp_path / name, slide_size=SIZE, classes=CLASSES).class_counts()
+
+
+def test_float_masks_are_refused(tmp_path):
+    tifffile.imwrite(tmp_path / "f.tif", truth().astype(np.float32))
+    with pytest.raises(AnnotationError, match=r"pixel type float32. Needed whole numbers"):
+        open_label_mask(tmp_path / "f.tif", slide_size=SIZE, classes=CLASSES)
+
+
+@pytest.mark.parametrize("points", [np.zeros((3, 3)), np.zeros(2), np.array([[np.nan, 1.0]])])
+def test_points_of_another_shape_are_refused(tmp_path, points):
+    WRITERS["plain.png"](tmp_path / "m.png", truth())
+    with pytest.raises(ShapeError, match=r"Needed \(N, 2\) finite"):
+        open_label_mask(tmp_path / "m.png", slide_size=SIZE, classes=CLASSES).at_points(points)
+
+
+def test_a_training_sample_costs_less_than_a_millisecond(tmp_path):
+    size = Size(2048, 512)
+    tifffile.imwrite(
+        tmp_path / "m.tif", np.zeros(size.shape, np.uint8), tile=(256, 256), compression="deflate"
+    )
+    mask = open_label_mask(tmp_path / "m.tif", slide_size=size, classes=CLASSES)
+    points = np.random.default_rng(0).uniform(0, (2048, 512), (2304, 2))
+    mask.at_points(points)
+    costs = []
+    for _ in range(20):
+        start = time.perf_counter()
+        mask.at_points(points)
+        costs.append(time.perf_counter() - start)
+    assert min(costs) < 1e-3

@@ -1,0 +1,163 @@
+"""Drawn slides: the same for the same seed, equal in mean and contrast, readable as real slides."""
+
+from __future__ import annotations
+
+import numpy as np
+import openslide
+import pytest
+import tifffile
+
+from wsi_deform.annotation.classes import read_class_table
+from wsi_deform.annotation.raster import open_label_mask
+from wsi_deform.drawn.gland import CLASS_NAMES, TEXTURES
+from wsi_deform.drawn.slide import draw_slide
+from wsi_deform.drawn.study import draw_study, write_slide
+from wsi_deform.errors import ShapeError
+from wsi_deform.geometry import Size
+from wsi_deform.manifest import read_manifest
+
+SMALL = Size(512, 128)
+
+
+@pytest.fixture(scope="module")
+def drawings():
+    return [draw_slide(seed) for seed in range(4)]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    return draw_study(
+        tmp_path_factory.mktemp("study"), train=3, val=1, test=2, size=SMALL, slides_per_patient=2, mpp=0.5
+    )
+
+
+def test_same_seed_draws_same_slide():
+    first, again, other = draw_slide(7, SMALL), draw_slide(7, SMALL), draw_slide(8, SMALL)
+    assert np.array_equal(first.image, again.image)
+    assert np.array_equal(first.labels, again.labels)
+    assert not np.array_equal(first.image, other.image)
+
+
+def test_about_nine_tenths_are_background_and_all_classes_occur(drawings):
+    counts = np.bincount(np.concatenate([drawing.labels.ravel() for drawing in drawings]), minlength=5)
+    assert len(counts) == len(CLASS_NAMES)
+    assert 0.88 < counts[0] / counts.sum() < 0.94
+    assert (counts[1:] / counts.sum() > 0.005).all()
+
+
+def test_gland_classes_have_equal_mean_colour(drawings):
+    # Per slide, because the stain differs between patients.
+    for drawing in drawings:
+        found = [
+            drawing.image[drawing.labels == label] for label in TEXTURES if (drawing.labels == label).any()
+        ]
+        means = np.array([pixels.mean(axis=0) for pixels in found])
+        assert np.ptp(means, axis=0).max() < 4
+
+
+def test_contrast_varies_between_glands_alike_in_all_classes(drawings):
+    contrast = [
+        np.mean(
+            [d.image[d.labels == label].mean(axis=1).std() for d in drawings if (d.labels == label).any()]
+        )
+        for label in TEXTURES
+    ]
+    assert max(contrast) / min(contrast) < 1.3
+
+
+def test_classes_differ_in_the_period_of_their_texture(drawings):
+    def detail_share(label):
+        shares = []
+        for drawing in drawings:
+            grey = drawing.image.mean(axis=2)
+            inside = drawing.labels == label
+            whole = inside.reshape(32, 16, 128, 16).all((1, 3))
+            blocks = grey.reshape(32, 16, 128, 16).swapaxes(1, 2)[whole]
+            shares += [block.std() for block in blocks]
+        return np.mean(shares)
+
+    coarse, middle, fine = (detail_share(label) for label in (1, 2, 3))
+    assert coarse < middle < fine
+
+
+def test_slides_of_one_patient_share_the_stain():
+    def stain(seed, patient):
+        drawing = draw_slide(seed, SMALL, patient=patient)
+        return np.median(drawing.image[:8].reshape(-1, 3), axis=0)
+
+    assert np.abs(stain(1, 5) - stain(2, 5)).max() <= 1
+    assert np.abs(stain(1, 5) - stain(1, 6)).max() > 1
+
+
+@pytest.mark.parametrize("size", [Size(128, 512), Size(300, 77), Size(16, 16), Size(1, 40), Size(4096, 64)])
+def test_any_size_can_be_drawn(size):
+    drawing = draw_slide(0, size)
+    assert drawing.image.shape == (*size.shape, 3)
+    assert drawing.labels.shape == size.shape
+    assert drawing.image.dtype == drawing.labels.dtype == np.uint8
+    assert drawing.labels.max() < len(CLASS_NAMES)
+
+
+def test_several_cores_lie_side_by_side():
+    tissue = (draw_slide(3, Size(512, 384), cores=3).image[..., 1] < 215).mean(axis=1)
+    assert [tissue[row] > 0.5 for row in (64, 192, 320)] == [True] * 3
+    assert [tissue[row] < 0.2 for row in (2, 128, 256, 381)] == [True] * 4
+
+
+def test_too_many_cores_are_refused():
+    with pytest.raises(ShapeError, match="cores = 9 on a slide of 512 x 128: needed 1 to 8"):
+        draw_slide(0, SMALL, cores=9)
+
+
+def test_study_can_be_read_as_a_user_would_bring_it(study):
+    manifest = read_manifest(study.manifest)
+    classes = read_class_table(study.classes)
+    assert [row.split for row in manifest.rows] == ["train"] * 3 + ["val"] + ["test"] * 2
+    assert [row.patient for row in manifest.rows] == ["P001", "P001", "P002", "P003", "P004", "P004"]
+    assert classes.names == CLASS_NAMES
+    assert classes.background == 0
+    for row in manifest.rows:
+        mask = open_label_mask(row.mask, slide_size=SMALL, classes=classes)
+        assert mask.class_counts()[:-1].sum() == SMALL.area
+    assert "slides/P001-A.tif" in study.manifest.read_text()
+    assert sorted(path.name for path in study.manifest.parent.iterdir()) == [
+        "classes.yaml",
+        "labels",
+        "manifest.csv",
+        "slides",
+    ]
+
+
+def test_openslide_sees_every_level_and_mpp(study):
+    row = read_manifest(study.manifest).rows[0]
+    with openslide.OpenSlide(row.slide) as slide:
+        assert slide.level_dimensions == ((512, 128), (256, 64), (128, 32), (64, 16))
+        assert slide.level_downsamples == (1, 2, 4, 8)
+        assert float(slide.properties["openslide.mpp-x"]) == pytest.approx(0.5)
+        glass = np.asarray(slide.read_region((0, 0), 0, (64, 4)))[..., :3]
+    assert glass.min() > 200  # colours survive: glass is white, not what YCbCr read as RGB looks like
+
+
+def test_the_same_study_is_written_byte_for_byte(study, tmp_path):
+    draw_study(tmp_path, train=3, val=1, test=2, size=SMALL, slides_per_patient=2, mpp=0.5, workers=1)
+    for path in sorted(study.manifest.parent.rglob("*.*")):
+        assert (tmp_path / path.relative_to(study.manifest.parent)).read_bytes() == path.read_bytes(), (
+            path.name
+        )
+
+
+def test_levels_are_area_means(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (80, 96, 3)).astype(np.uint8)
+    image = image.reshape(10, 8, 12, 8, 3).mean((1, 3)).astype(np.uint8).repeat(8, 0).repeat(8, 1)
+    write_slide(tmp_path / "a.tif", image, mpp=1.0, quality=100)
+    with tifffile.TiffFile(tmp_path / "a.tif") as tiff:
+        levels = [page.asarray() for page in tiff.pages]
+    assert [level.shape for level in levels] == [(80, 96, 3), (40, 48, 3), (20, 24, 3)]
+    means = image.reshape(20, 4, 24, 4, 3).mean((1, 3))
+    assert np.abs(levels[2].astype(float) - means).mean() < 5
+
+
+def test_an_empty_study_is_refused(tmp_path):
+    with pytest.raises(ShapeError, match="needed at least one slide"):
+        draw_study(tmp_path / "none", train=0, val=0, test=0)
+    assert not (tmp_path / "none").exists()

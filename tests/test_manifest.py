@@ -1,0 +1,220 @@
+"""Manifests: what is read, and that every problem is named with value and remedy, all at once."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from wsi_deform.errors import ManifestError
+from wsi_deform.manifest import (
+    SUFFIXES,
+    Manifest,
+    ManifestRow,
+    read_manifest,
+    slide_id_from_path,
+    write_manifest,
+)
+from wsi_deform.slide.find import SLIDE_SUFFIXES, slide_id_of
+
+
+@pytest.fixture
+def write(tmp_path):
+    for name in ("a.svs", "b.ome.tif", "c.svs", "a_mask.png", "t.png"):
+        (tmp_path / name).touch()
+
+    def write_text(text: str, encoding: str = "utf-8") -> Path:
+        path = tmp_path / "manifest.csv"
+        path.write_bytes(text.encode(encoding))
+        return path
+
+    return write_text
+
+
+def message(path):
+    with pytest.raises(ManifestError) as caught:
+        read_manifest(path)
+    return str(caught.value)
+
+
+def test_all_columns_are_read(write, tmp_path):
+    path = write(
+        "slide_id,slide,patient,split,mask,mask_channel,tissue_mask,mpp,Stain batch\n"
+        "one,a.svs,P1,Train,a_mask.png,red,t.png,0.25,7\n"
+        "two,b.ome.tif,P2,test,,,,,\n"
+    )
+    manifest = read_manifest(path)
+    one, two = manifest.rows
+    assert (one.slide, one.slide_id, one.patient, one.split) == (tmp_path / "a.svs", "one", "P1", "train")
+    assert (one.mask, one.mask_channel, one.tissue_mask, one.mpp) == (
+        tmp_path / "a_mask.png",
+        0,
+        tmp_path / "t.png",
+        0.25,
+    )
+    assert (one.extra, one.line) == ({"Stain batch": "7"}, 2)
+    assert (two.mask, two.mask_channel, two.mpp, two.annotation) == (None, None, None, None)
+    assert (manifest.folder, manifest.extra_columns) == (tmp_path, ("Stain batch",))
+    assert [row.slide_id for row in manifest.of_split("test")] == ["two"]
+
+
+@pytest.mark.parametrize("header", ["wsi,case_id", "image,patient_id", "path,patient", "Slide,Patient ID"])
+def test_aliases_name_the_same_columns(write, header):
+    row = read_manifest(write(f"{header}\na.svs,P1\n")).rows[0]
+    assert (row.slide.name, row.patient, row.slide_id) == ("a.svs", "P1", "a")
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_spreadsheet_dialects_are_accepted(write, delimiter, encoding):
+    text = f"slide{delimiter}patient\r\na.svs{delimiter}Müller\r\n\r\nc.svs{delimiter}O\r\n"
+    assert [row.patient for row in read_manifest(write(text, encoding)).rows] == ["Müller", "O"]
+
+
+def test_slide_ids_agree_with_those_of_the_readers():
+    names = [
+        "a.svs",
+        "case.7.svs",
+        "b.ome.tif",
+        "b.OME.TIFF",
+        "z.ome.zarr",
+        "x.jp2.tiff",
+        "folder.7",
+        "noext",
+        ".svs",
+    ]
+    names += [f"n.m{suffix}" for suffix in SUFFIXES]
+    assert {*SUFFIXES} == {*SLIDE_SUFFIXES, ".zarr"}
+    assert [slide_id_from_path(name) for name in names] == [slide_id_of(Path(name)) for name in names]
+
+
+def test_absolute_paths_stay(write, tmp_path):
+    assert read_manifest(write(f"slide\n{tmp_path / 'a.svs'}\n")).rows[0].slide == tmp_path / "a.svs"
+
+
+def test_rows_validate_themselves():
+    with pytest.raises(ValidationError):
+        ManifestRow(slide=Path("a.svs"), slide_id="a", mpp=250.0)
+
+
+def test_written_manifest_reads_the_same(write, tmp_path):
+    manifest = read_manifest(
+        write(
+            "slide,patient,split,mask,mask_channel,mpp,note\n"
+            'a.svs,P,train,a_mask.png,2,0.5,"x, y"\nc.svs,Q,val,,,,\n'
+        )
+    )
+    again = tmp_path / "again.csv"
+    write_manifest(manifest, again)
+    assert read_manifest(again).rows == manifest.rows
+    assert again.read_text().splitlines()[0] == "slide_id,slide,patient,split,mask,mask_channel,mpp,note"
+    assert not list(tmp_path.glob(".aside*"))
+
+
+def test_paths_outside_the_folder_are_written_absolute(tmp_path):
+    manifest = Manifest(rows=(ManifestRow(slide=Path("/data/x.svs"), slide_id="x"),), folder=tmp_path)
+    write_manifest(manifest, tmp_path / "m.csv")
+    assert (tmp_path / "m.csv").read_text() == "slide_id,slide\nx,/data/x.svs\n"
+
+
+def test_all_problems_are_listed_at_once(write):
+    text = message(
+        write(
+            "slide,slide_id,patient,split,mask,annotation,mpp\n"
+            "a.svs,a,P1,train,,,0.25\n"
+            "gone.svs,b,P2,train,,,\n"
+            "c.svs,a,P1,test,,,\n"
+            ",d,P3,val,,,\n"
+            "b.ome.tif,e,P4,validation,a_mask.png,t.png,250\n"
+        )
+    )
+    for part in (
+        "7 problems",
+        "line 3, column slide",
+        "line 5",
+        "line 6, column mpp",
+        "column split",
+        "'a' again",
+    ):
+        assert part in text, part
+    assert "patient 'P1' is in train (line 2) and test (line 4)" in text
+    assert "Needed one source of labels per slide" in text
+
+
+def test_missing_slide_column_names_what_is_there_and_the_remedy(write):
+    text = message(write("file,patient\na.svs,P\n"))
+    assert "manifest.csv: no column slide; found 'file', 'patient'" in text
+    assert "Rename the column that holds the paths to slide" in text
+
+
+def test_patient_in_two_splits_names_lines_and_remedy(write):
+    text = message(write("slide,patient,split\na.svs,P1,train\nb.ome.tif,P1,test\nc.svs,P1,train\n"))
+    assert (
+        "manifest.csv line 3, column patient: patient 'P1' is in train (lines 2, 4) and test (line 3)" in text
+    )
+    assert "Give all slides of this patient the same split" in text
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "250", "nan", "inf", "forty", '"0,25"'])
+def test_wrong_mpp_names_value_range_and_remedy(write, value):
+    text = message(write(f"slide,mpp\na.svs,{value}\n"))
+    assert f"manifest.csv line 2, column mpp: {value.strip(chr(34))!r}" in text
+    assert "Needed a number from 0.05 to 20 um per level-0 pixel" in text
+    assert "empty the cell to use what the slide says" in text
+    assert ("with a point, not a comma" in text) == ("," in value)
+
+
+@pytest.mark.parametrize(
+    ("found", "near"), [("validation", "val"), ("trian", "train"), ("tset", "test"), ("dev", "val")]
+)
+def test_bad_split_suggests_the_nearest(write, found, near):
+    assert f"column split: {found!r}. Needed train, val or test. Write {near}." in message(
+        write(f"slide,split\na.svs,{found}\n")
+    )
+
+
+def test_missing_file_suggests_its_neighbour(write, tmp_path):
+    text = message(write("slide,mask\na.svs,a_mask.pn\n"))
+    assert "column mask: 'a_mask.pn' does not exist; did you mean 'a_mask.png'?" in text
+    assert str(tmp_path) in text
+    assert read_manifest(tmp_path / "manifest.csv", check_files=False).rows[0].slide_id == "a"
+
+
+@pytest.mark.parametrize(
+    ("rows", "parts"),
+    [
+        ("slide,slide_id\na.svs,x/y\n", ["column slide_id: 'x/y'", "Rename it"]),
+        ("slide,slide_id\na.svs,X\nc.svs,x\n", ["'x' again, as in line 2"]),
+        ("slide,slide_id\na.svs,x\na.svs,y\n", ["column slide", "again, as in line 2", "Remove the line"]),
+        ("slide,patient\na.svs,P\nc.svs,\n", ["line 3, column patient: an empty cell"]),
+        (
+            "slide,split,mask\na.svs,train,a_mask.png\nc.svs,,t.png\nb.ome.tif,,\n",
+            ["1 problem.", "line 3, column split: an empty cell beside labels"],
+        ),
+        ("slide,mask_channel\na.svs,red\n", ["'red'", "a mask beside it"]),
+        ("slide,mask,mask_channel\na.svs,a_mask.png,purple\n", ["'purple'", "red, green, blue, or an index"]),
+        ("slide,patient\na.svs,P,,1\n", ["line 2: 4 cells. Needed 2"]),
+        ("slide,wsi\na.svs,a.svs\n", ["columns 'slide' and 'wsi' both mean slide"]),
+        ('slide\n"a.svs\n', ["not CSV", "Mend that line"]),
+        ("slide\n", ["a header and no rows"]),
+        ("", ["holds nothing"]),
+    ],
+)
+def test_each_problem_says_what_and_where(write, rows, parts):
+    text = message(write(rows))
+    for part in parts:
+        assert part in text
+
+
+def test_files_that_are_no_text_are_refused(write, tmp_path):
+    assert "not UTF-8 text (byte 0xfc at position 8)" in message(write("slide\na\n\xfc", "latin-1"))
+    assert "Check the path" in message(tmp_path / "none.csv")
+
+
+def test_misspelt_columns_are_kept_and_pointed_out(write, caplog):
+    with caplog.at_level(logging.WARNING):
+        manifest = read_manifest(write("slide,pateint\na.svs,P\n"))
+    assert manifest.rows[0].extra == {"pateint": "P"}
+    assert "did you mean 'patient'?" in caplog.text

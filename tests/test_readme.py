@@ -1,0 +1,32 @@
+"""README's promises that a machine can check."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_readme_names_the_two_commands_and_only_targets_that_exist():
+    readme, makefile = (ROOT / "README.md").read_text(), (ROOT / "Makefile").read_text()
+    named = set(re.findall(r"make ([a-z]+)\b", readme))
+    assert {"demo", "test"} <= named
+    for target in named - {"sense", "sure"}:
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_every_command_in_readme_exists():
+    from typer.testing import CliRunner
+
+    from wsi_deform.cli.main import typer_app
+
+    readme = (ROOT / "README.md").read_text()
+    commands = set(re.findall(r"wsi-deform ([a-z]+)", readme))
+    assert {"train", "segment", "evaluate", "demo", "inspect", "manifest"} <= commands
+    for command in commands:
+        result = CliRunner().invoke(typer_app, [command, "--help"])
+        assert result.exit_code == 0, command
+
+
+def test_every_link_to_a_file_in_readme_leads_somewhere():
+    for link in re.findall(r"\]\(([^)#:]+)\)", (ROOT / "README.md").read_text()):
+        assert (ROOT / link).exists(), link

@@ -1,0 +1,240 @@
+"""One slide from file to mask: the work that runs in a loop, in worker processes and on a cluster alike."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+
+from wsi_deform.annotation.classes import ClassTable
+from wsi_deform.deform.reverse import ReverseSampler
+from wsi_deform.distribute.ledger import Ledger, State, this_process
+from wsi_deform.distribute.measurements import LabelCounts
+from wsi_deform.distribute.sources import SlideSource
+from wsi_deform.errors import ModelError, WsiDeformError
+from wsi_deform.geometry import Size
+from wsi_deform.mask.folder import MaskFolder
+from wsi_deform.mask.overlay import label_picture, overlay
+from wsi_deform.mask.samples import write_samples
+from wsi_deform.mask.tiff import write_mask
+from wsi_deform.model import Model, find_model, load_model, read_model_facts
+from wsi_deform.provenance import write_aside
+from wsi_deform.segment import segment_slide
+from wsi_deform.slide.lowres import thumbnail
+from wsi_deform.slide.open import open_slide
+from wsi_deform.slide.slide import Slide
+
+OVERLAY_PX = 2048
+JPEG_QUALITY = 88
+
+logger = logging.getLogger(__name__)
+
+OnField = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlideJob:
+    """Everything that a worker needs to segment a slide; plain data that pickles.
+
+    Attributes:
+        source: The slide.
+        model: Path of the model's ``.safetensors``.
+        model_sha256: What ``model_sha256`` gives for it.
+        out: The mask folder.
+        device: Torch device, e.g. "cpu".
+        threads: Threads that render and encode the mask.
+        versions: Package -> version, for the state.
+    """
+
+    source: SlideSource
+    model: Path
+    model_sha256: str
+    out: Path
+    device: str = "cpu"
+    threads: int = 1
+    versions: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def slide_id(self) -> str:
+        """The slide's name."""
+        return self.source.slide_id
+
+    def fingerprint(self) -> str:
+        """Hash of what the mask depends on: the model, the slide's file name and bytes, the mpp override."""
+        path = self.source.path
+        try:
+            size_bytes = path.stat().st_size if path.is_file() else 0
+        except OSError:  # not readable: opening it will say so
+            size_bytes = 0
+        parts = [self.model_sha256, path.name, size_bytes, self.source.mpp]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def segment_to_folder(job: SlideJob, on_field: OnField | None = None) -> State:
+    """Segment a slide and write its samples, overlay and mask; whatever goes wrong is recorded, not raised.
+
+    Args:
+        job: The slide, the model and where to write.
+        on_field: Called after each field with how many are done and how many there are.
+
+    Returns:
+        The slide's new state, "done" or "failed", as it also stands in the ledger.
+
+    Raises:
+        MaskError: The ledger itself cannot be written.
+    """
+    ledger = Ledger(MaskFolder(job.out))
+    running = State(
+        slide_id=job.slide_id,
+        status="running",
+        slide=str(job.source.path.absolute()),
+        fingerprint=job.fingerprint(),
+        model=job.model_sha256,
+        started_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+        versions=job.versions,
+        **this_process(),
+    )
+    ledger.write(running)
+    remove_outputs(ledger.folder, job.slide_id)
+    started = time.monotonic()
+    try:
+        state = replace(running, status="done", **_segmented(job, ledger.folder, on_field))
+    except WsiDeformError as error:
+        state = replace(running, status="failed", error=str(error))
+    except Exception as error:  # noqa: BLE001  one bad slide never stops the rest
+        reason = f"slide {job.source.path}: {type(error).__name__}: {error}"
+        state = replace(running, status="failed", error=reason, traceback=traceback.format_exc())
+        logger.info("%s: not foreseen", job.slide_id, exc_info=True)
+    except BaseException:
+        remove_outputs(ledger.folder, job.slide_id)
+        ledger.write(State(slide_id=job.slide_id, slide=running.slide))
+        raise
+    if state.status == "failed":
+        remove_outputs(ledger.folder, job.slide_id)
+    state = replace(state, seconds=round(time.monotonic() - started, 3))
+    ledger.write(state)
+    return state
+
+
+def remove_outputs(folder: MaskFolder, slide_id: str) -> None:
+    """Remove what an earlier call left of a slide: a mask stands only beside the state "done"."""
+    for path in folder.outputs(slide_id):
+        path.unlink(missing_ok=True)
+
+
+def model_sha256(model: Path) -> str:
+    """Hash of a model: its tensors, and of the JSON beside it what segmentation depends on.
+
+    Args:
+        model: A ``.safetensors`` file.
+
+    Raises:
+        ModelError: It, or the JSON beside it, cannot be read.
+    """
+    facts = read_model_facts(model)
+    config = facts["config"]
+    used = [facts["mpp"], facts["classes"], {key: config.get(key) for key in ("sampling", "fields", "networks")}]
+    digest = hashlib.sha256(json.dumps(used, sort_keys=True).encode())
+    try:
+        with model.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    except OSError as error:
+        raise ModelError(f"model {model}: cannot be read ({error}). Check the file.") from error
+    return digest.hexdigest()
+
+
+@lru_cache(maxsize=1)
+def loaded_model(path: Path, sha256: str, device: str) -> Model:
+    """The model, loaded once per process.
+
+    Args:
+        path: Its ``.safetensors``.
+        sha256: Its hash: a file that was written again is another model.
+        device: Where to put the weights.
+    """
+    return load_model(find_model(path), device=device)
+
+
+def torch_device(name: str) -> str:
+    """The device that a name means here.
+
+    Args:
+        name: "auto" (CUDA, else MPS, else CPU) or any torch device.
+
+    Raises:
+        ModelError: This machine does not have it.
+    """
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        torch.zeros(1, device=torch.device(name))
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f'device "{name}": {reason}. Needed auto, cpu, cuda or mps, as this machine has.') from error
+    return name
+
+
+def _segmented(job: SlideJob, folder: MaskFolder, on_field: OnField | None) -> dict[str, Any]:
+    """Segment the slide, write its files, and return what its state says of them."""
+    source = job.source
+    slide = open_slide(source.path, mpp=source.mpp, slide_id=source.slide_id)
+    model = loaded_model(job.model, job.model_sha256, job.device)
+    segmented = segment_slide(slide, model, on_field=on_field)
+    samples, picture, mask = folder.outputs(job.slide_id)
+    for path in (samples, picture, mask):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_samples(
+        samples, segmented.fields, size=segmented.size, outside_label=segmented.outside_label
+    )
+    sampler = segmented.reverse()
+    write_overlay(picture, slide, sampler, model.classes)
+    counts = _write_mask(mask, slide, sampler, model.classes, threads=job.threads)
+    return {
+        "width_px": slide.size.width,
+        "height_px": slide.size.height,
+        "mpp": slide.mpp_or_none,
+        "fields": len(segmented.fields),
+        "samples": segmented.samples,
+        "tiles": segmented.tiles,
+        "class_pixels": tuple(counts.pixels[: model.classes.count].tolist()),
+    }
+
+
+def write_overlay(path: Path, slide: Slide, sampler: ReverseSampler, classes: ClassTable) -> None:
+    """Write the thumbnail with the classes drawn over it as a JPEG, whole or absent."""
+    picture = thumbnail(slide, OVERLAY_PX)
+    labels = label_picture(sampler, Size(picture.shape[1], picture.shape[0]))
+    drawn = overlay(picture, labels, classes.colours, background=classes.background)
+    with write_aside(path) as aside:
+        Image.fromarray(drawn).save(aside, quality=JPEG_QUALITY)
+
+
+def _write_mask(
+    path: Path, slide: Slide, sampler: ReverseSampler, classes: ClassTable, *, threads: int
+) -> LabelCounts:
+    """Write the mask and count its pixels on the way."""
+    counts = LabelCounts(slide.size, sampler.tile_px)
+    annotations = {"slide": slide.path.name}
+    annotations |= {f"class {index}": name for index, name in enumerate(classes.names)}
+    write_mask(
+        path,
+        counts.counted(sampler.tiles(threads=threads)),
+        size=slide.size,
+        mpp=slide.mpp_or_none,
+        tile_px=sampler.tile_px,
+        threads=threads,
+        annotations=annotations,
+    )
+    return counts

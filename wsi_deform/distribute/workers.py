@@ -1,0 +1,89 @@
+"""Slides on dask workers: processes of this machine, or a cluster behind a scheduler's address."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+
+import torch
+from distributed import Client, LocalCluster, as_completed
+
+from wsi_deform.distribute.job import SlideJob, segment_to_folder, torch_device
+from wsi_deform.distribute.ledger import State
+from wsi_deform.errors import SlideError
+
+CONNECT_TIMEOUT_S = 20
+
+
+def segmented_by_workers(
+    jobs: Sequence[SlideJob], *, workers: int, scheduler: str | None
+) -> Iterator[tuple[SlideJob, State]]:
+    """Segment slides on workers, one slide at a time on each.
+
+    Args:
+        jobs: The slides; workers see the same paths.
+        workers: Processes to start on this machine; ignored with a scheduler.
+        scheduler: Address of a running scheduler, e.g. "tcp://10.0.0.5:8786", or None.
+
+    Yields:
+        Each job with its state, in the order in which they end. A slide that kills its worker (memory) is
+        tried again, and after the scheduler's limit (``distributed.scheduler.allowed-failures``) it fails alone.
+
+    Raises:
+        SlideError: The scheduler cannot be reached.
+    """
+    with ExitStack() as stack:
+        if scheduler is None:
+            count = min(workers, len(jobs))
+            cluster = stack.enter_context(
+                # Spawned, one thread each: torch and numba use threads of their own.
+                LocalCluster(n_workers=count, threads_per_worker=1, processes=True, dashboard_address=None)
+            )
+            client = stack.enter_context(Client(cluster))
+            client.run(torch.set_num_threads, max(1, (os.cpu_count() or 1) // count))
+        else:
+            client = stack.enter_context(_connected(scheduler))
+        futures = {
+            # "impure": the same slide twice is work twice; priority keeps the order of the slides.
+            client.submit(segment_on_worker, job, pure=False, retries=0, priority=-number): job
+            for number, job in enumerate(jobs)
+        }
+        for future in as_completed(futures):
+            job = futures[future]
+            error = future.exception()
+            if error is None:
+                yield job, future.result()
+            else:
+                yield job, _lost(job, error)
+            future.release()
+
+
+def segment_on_worker(job: SlideJob) -> State:
+    """Segment a slide on the device that the worker has."""
+    return segment_to_folder(replace(job, device=torch_device(job.device)))
+
+
+def _connected(scheduler: str) -> Client:
+    try:
+        return Client(scheduler, timeout=CONNECT_TIMEOUT_S)
+    except (OSError, ValueError) as error:
+        raise SlideError(
+            f"scheduler {scheduler}: cannot be reached ({error}). Needed the address of a running dask scheduler, "
+            "e.g. tcp://10.0.0.5:8786. Start one with `dask scheduler`, or use --workers."
+        ) from error
+
+
+def _lost(job: SlideJob, error: BaseException) -> State:
+    """The state of a slide whose worker could not tell how it went."""
+    reason = f"slide {job.source.path}: its worker process died or failed ({type(error).__name__}: {error})."
+    return State(
+        slide_id=job.slide_id,
+        status="failed",
+        slide=str(job.source.path),
+        fingerprint=job.fingerprint(),
+        model=job.model_sha256,
+        error=f"{reason} Most often memory runs out: use fewer --workers.",
+        versions=job.versions,
+    )

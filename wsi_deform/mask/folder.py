@@ -1,0 +1,61 @@
+"""What lies where in the folder that `wsi-deform segment` fills."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class MaskFolder:
+    """The places of all outputs; nothing is read or written here.
+
+    Attributes:
+        path: The folder itself, ``--out`` of `segment` and ``--masks`` of `evaluate`.
+    """
+
+    path: Path
+
+    def mask(self, slide_id: str) -> Path:
+        """The mask, a pyramidal OME-TIFF."""
+        return self.path / "masks" / f"{slide_id}.ome.tif"
+
+    def overlay(self, slide_id: str) -> Path:
+        """The thumbnail with the classes drawn over it."""
+        return self.path / "overlays" / f"{slide_id}.jpg"
+
+    def samples(self, slide_id: str) -> Path:
+        """Where the slide was sampled, with the labels; see ``mask/samples.py``."""
+        return self.path / "samples" / f"{slide_id}.npz"
+
+    def state(self, slide_id: str) -> Path:
+        """How far the slide is."""
+        return self.path / "states" / f"{slide_id}.json"
+
+    def run(self, stamp: str) -> Path:
+        """The record of one call of the command."""
+        return self.path / "runs" / f"{stamp}.json"
+
+    @property
+    def states(self) -> Path:
+        """The folder of all states."""
+        return self.path / "states"
+
+    @property
+    def classes(self) -> Path:
+        """The class table of the masks."""
+        return self.path / "classes.json"
+
+    @property
+    def measurements(self) -> Path:
+        """Pixels and area per slide and class."""
+        return self.path / "measurements.csv"
+
+    @property
+    def summary(self) -> Path:
+        """What the last call did, for people."""
+        return self.path / "summary.md"
+
+    def outputs(self, slide_id: str) -> tuple[Path, Path, Path]:
+        """The files of one slide, in the order in which they are written; the mask is the last."""
+        return self.samples(slide_id), self.overlay(slide_id), self.mask(slide_id)
