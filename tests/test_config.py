@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 
 from wsi_deform.config import Config, dump_config, read_config
@@ -49,3 +51,26 @@ def test_file_that_is_no_mapping_is_refused(tmp_path, text):
     path.write_text(text)
     with pytest.raises(ConfigError, match=r"mine\.yaml"):
         read_config(path)
+
+
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_shipped_configuration_is_complete_and_readable_alone(path):
+    config = read_config(path)
+    assert config.name == path.stem.replace("_", " ")
+
+    def keys(data):
+        return {
+            (key, *rest) for key, value in data.items() for rest in (keys(value) if isinstance(value, dict) else [()])
+        }
+
+    import yaml
+
+    written = keys(yaml.safe_load(path.read_text()))
+    assert keys(config.model_dump()) <= written
+
+
+def test_joint_is_the_default():
+    assert read_config(Path(__file__).parents[1] / "configs" / "joint.yaml") == Config()

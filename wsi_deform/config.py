@@ -68,7 +68,7 @@ class SegmentationNetwork(_Section):
     """Which network segments the sampled image; other keys are options of that network."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
-    name: str = Field("hrnetv2", description="hrnetv2, unet, or monai:NAME")
+    name: str = Field("hrnetv2", description="hrnetv2, or monai:NAME, e.g. monai:DynUNet")
 
     @property
     def options(self) -> dict[str, Any]:
@@ -88,7 +88,7 @@ class Networks(_Section):
     """Both networks."""
 
     segmentation: SegmentationNetwork = Field(
-        default_factory=lambda: SegmentationNetwork.model_validate({"width": 18, "stem_stride": 1})
+        default_factory=lambda: SegmentationNetwork.model_validate({"width": 18, "stem_stride": 2})
     )
     deformation: DeformationNetwork = DeformationNetwork()
     pretrained: str | None = Field(None, description="Local checkpoint of the segmentation network.")
@@ -122,8 +122,8 @@ class Augmentation(_Section):
 
     flip_x: bool = Field(True, description="Left-right, half of the time.")
     flip_y: bool = Field(False, description="Top-bottom, half of the time.")
-    shift_cells: float = Field(0.0, ge=0, description="Whole grid shifted by up to this many cells.")
-    warp_cells: float = Field(0.0, ge=0, description="Amplitude of a smooth random warp, in cells.")
+    shift_cells: float = Field(1.0, ge=0, description="Whole grid shifted by up to this many cells.")
+    warp_cells: float = Field(0.3, ge=0, description="Standard deviation of a smooth random warp, in cells.")
 
 
 class Training(_Section):
@@ -201,8 +201,27 @@ def parse_config(raw: dict[str, Any], *, source: str) -> Config:
 
 
 def dump_config(config: Config) -> str:
-    """The configuration as YAML, complete."""
-    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+    """The configuration as YAML: complete, with what each key means as a comment."""
+    return "\n".join(_yaml_lines(config, "")) + "\n"
+
+
+def _yaml_lines(section: BaseModel, indent: str) -> list[str]:
+    lines = []
+    for key, info in type(section).model_fields.items():
+        value = getattr(section, key)
+        if isinstance(value, BaseModel):
+            lines += [f"{indent}{key}:", *_yaml_lines(value, indent + "  ")]
+        else:
+            comment = f"  # {info.description}" if info.description else ""
+            lines.append(f"{indent}{key}: {_yaml_value(value)}{comment}")
+    lines += [f"{indent}{key}: {_yaml_value(value)}" for key, value in (section.model_extra or {}).items()]
+    return lines
+
+
+def _yaml_value(value: Any) -> str:
+    plain = list(value) if isinstance(value, tuple) else value
+    text = yaml.safe_dump(plain, default_flow_style=True, width=10_000)
+    return text.removesuffix("\n").removesuffix("\n...").strip()
 
 
 def _apply(raw: dict[str, Any], change: str) -> None:

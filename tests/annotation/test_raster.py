@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -133,8 +134,6 @@ def test_a_mask_that_is_written_again_is_read_again(tmp_path):
     for label in (1, 2):
         Image.fromarray(np.full(SIZE.shape, label, np.uint8)).save(path)
         stamp = 1_700_000_000 + label
-        import os
-
         os.utime(path, (stamp, stamp))
         assert open_label_mask(path, slide_size=SIZE, classes=CLASSES).at_points(np.zeros((1, 2))) == label
 
@@ -212,6 +211,14 @@ def test_palette_pictures_give_their_indices(tmp_path):
     picture.save(tmp_path / "palette.png")
     mask = open_label_mask(tmp_path / "palette.png", slide_size=SIZE, classes=CLASSES)
     assert mask.class_counts()[:3].sum() == SIZE.area
+
+
+def test_transparency_of_grey_masks_is_ignored(tmp_path):
+    picture = Image.fromarray(truth())
+    picture.putalpha(7)
+    picture.save(tmp_path / "grey.png")
+    mask = open_label_mask(tmp_path / "grey.png", slide_size=SIZE, classes=CLASSES)
+    assert np.array_equal(mask.read_region(Region.whole(SIZE)), truth())
 
 
 def test_bilevel_masks_are_0_and_1(tmp_path):

@@ -50,7 +50,7 @@ def painted(tiles, sizes: tuple[Size, ...], tile_px: int) -> list[np.ndarray]:
 
 
 def drawn_points(rng: np.random.Generator, size: Size) -> np.ndarray:
-    """Points of one of four kinds: spread, on a lattice with duplicates, at pixel corners, or mostly outside."""
+    """Points of one of four kinds: spread, on a lattice with duplicates, at corners, or mostly outside."""
     count = int(rng.integers(1, 40))
     scale = np.array([size.width, size.height], np.float64)
     kind = int(rng.integers(4))
@@ -106,12 +106,10 @@ def one_field(points: object, labels: object, size: Size, **settings: int) -> Re
 
 def test_convention_a_tie_goes_to_the_lower_index():
     # The pixel centre 1.5 is as far from 1 as from 2.
-    assert one_field([[1, 0.5], [2, 0.5]], [7, 9], Size(3, 1)).region(Region(0, 0, 3, 1)).tolist() == [
-        [7, 7, 9]
-    ]
-    assert one_field([[2, 0.5], [1, 0.5]], [9, 7], Size(3, 1)).region(Region(0, 0, 3, 1)).tolist() == [
-        [7, 9, 9]
-    ]
+    near_first = one_field([[1, 0.5], [2, 0.5]], [7, 9], Size(3, 1))
+    assert near_first.region(Region(0, 0, 3, 1)).tolist() == [[7, 7, 9]]
+    far_first = one_field([[2, 0.5], [1, 0.5]], [9, 7], Size(3, 1))
+    assert far_first.region(Region(0, 0, 3, 1)).tolist() == [[7, 9, 9]]
 
 
 def test_convention_of_duplicate_points_the_first_decides():
@@ -120,19 +118,17 @@ def test_convention_of_duplicate_points_the_first_decides():
 
 
 def test_convention_a_position_is_rounded_to_a_256th_of_a_pixel():
-    # 0.4 / 256 px nearer than the other, which rounding takes away: a tie.
-    pixels = one_field([[1.0, 0.5], [2.0 - 0.4 / 256, 0.5]], [7, 9], Size(3, 1)).region(Region(0, 0, 3, 1))
-    assert pixels.tolist() == [[7, 7, 9]]
+    # The second is 0.4 / 256 px nearer to the centre 1.5, which rounding takes away: a tie.
+    sampler = one_field([[1.0, 0.5], [2.0 - 0.4 / 256, 0.5]], [7, 9], Size(3, 1))
+    assert sampler.region(Region(0, 0, 3, 1)).tolist() == [[7, 7, 9]]
 
 
 def test_convention_a_pixel_belongs_to_the_field_that_keeps_its_centre():
     # Level-1 pixel 1 has its centre at 3.0, the edge between both fields: it belongs to the right one.
-    left = FieldSamples(
-        kept=Region(0, 0, 3, 4), points_px=np.array([[3.0, 2]]), labels=np.array([1], np.uint8)
-    )
-    right = FieldSamples(
-        kept=Region(3, 0, 3, 4), points_px=np.array([[90.0, 2]]), labels=np.array([2], np.uint8)
-    )
+    # The left field's sample is nearest to all pixels, but decides none of the right field's.
+    one, two = np.array([1], np.uint8), np.array([2], np.uint8)
+    left = FieldSamples(kept=Region(0, 0, 3, 4), points_px=np.array([[3.0, 2]]), labels=one)
+    right = FieldSamples(kept=Region(3, 0, 3, 4), points_px=np.array([[90.0, 2]]), labels=two)
     sampler = ReverseSampler([left, right], size=Size(6, 4), tile_px=16)
     assert sampler.region(Region(0, 0, 6, 1)).tolist() == [[1, 1, 1, 2, 2, 2]]
     wide = ReverseSampler([left, right], size=Size(6 * 16, 4), tile_px=16, outside_label=0)

@@ -11,11 +11,14 @@ import tifffile
 import zarr
 from numpy.typing import NDArray
 
-APERIO = "Aperio Image Library v11.2.1 \r\n{w}x{h} [0,0 {w}x{h}] (256x256) JPEG/RGB Q=90|AppMag = 20|MPP = 0.4990|Title = drawn"
+APERIO = (
+    "Aperio Image Library v11.2.1 \r\n{w}x{h} [0,0 {w}x{h}] (128x128) JPEG/RGB Q=90"
+    "|AppMag = 20|MPP = 0.4990|Title = drawn"
+)
 
 
 def picture(width: int, height: int, seed: int = 0) -> NDArray[np.uint8]:
-    """(height, width, 3): waves with noise, so that every tile is different and JPEG has something to lose."""
+    """(height, width, 3): waves with noise, so that tiles differ and JPEG has something to lose."""
     generator = np.random.default_rng(seed)
     y, x = np.mgrid[:height, :width]
     waves = np.stack([np.sin(x / 37 + seed), np.cos(y / 29), np.sin((x + y) / 53)], axis=-1)
@@ -31,7 +34,9 @@ def halved(pixels: NDArray[np.uint8], *, round_up: bool = False) -> NDArray[np.u
     else:
         pixels = pixels[: height // 2 * 2, : width // 2 * 2]
     parts = pixels.astype(np.uint16)
-    return ((parts[::2, ::2] + parts[1::2, ::2] + parts[::2, 1::2] + parts[1::2, 1::2] + 2) // 4).astype(np.uint8)
+    return ((parts[::2, ::2] + parts[1::2, ::2] + parts[::2, 1::2] + parts[1::2, 1::2] + 2) // 4).astype(
+        np.uint8
+    )
 
 
 def pyramid(width: int = 453, height: int = 331, count: int = 3, **how: Any) -> list[NDArray[np.uint8]]:
@@ -42,11 +47,17 @@ def pyramid(width: int = 453, height: int = 331, count: int = 3, **how: Any) -> 
 
 
 def write_tiff(
-    path: Path, levels: Sequence[NDArray[Any]], *, subifds: bool = False, flagged: bool = True, **how: Any
+    path: Path,
+    levels: Sequence[NDArray[Any]],
+    *,
+    subifds: bool = False,
+    flagged: bool = True,
+    byteorder: str = "<",
+    **how: Any,
 ) -> Path:
     """A plain TIFF pyramid; ``how`` goes to tifffile (tile, compression, photometric, rowsperstrip, ...)."""
     how.setdefault("photometric", "rgb")
-    with tifffile.TiffWriter(path) as writer:
+    with tifffile.TiffWriter(path, byteorder=byteorder) as writer:
         writer.write(levels[0], subifds=len(levels) - 1 if subifds else None, metadata=None, **how)
         for level in levels[1:]:
             writer.write(level, subfiletype=1 if flagged else 0, metadata=None, **how)
@@ -71,7 +82,13 @@ def write_svs(path: Path, levels: Sequence[NDArray[np.uint8]], **how: Any) -> Pa
 
 
 def write_ome_tiff(
-    path: Path, levels: Sequence[NDArray[Any]], *, mpp: float = 0.5, unit: str = "µm", axes: str = "YXS", **how: Any
+    path: Path,
+    levels: Sequence[NDArray[Any]],
+    *,
+    mpp: float = 0.5,
+    unit: str = "µm",
+    axes: str = "YXS",
+    **how: Any,
 ) -> Path:
     size = {"PhysicalSizeX": mpp, "PhysicalSizeXUnit": unit, "PhysicalSizeY": mpp, "PhysicalSizeYUnit": unit}
     how = {"tile": (128, 128), "compression": "deflate", "photometric": "rgb"} | how
@@ -100,11 +117,15 @@ def write_ome_zarr(
         for place, axis in enumerate(axes):
             if axis in "tz":
                 stored = np.expand_dims(stored, place)
-        chunks = tuple(chunk if axis in "yx" else length for axis, length in zip(axes, stored.shape, strict=True))
+        chunks = tuple(
+            chunk if axis in "yx" else length for axis, length in zip(axes, stored.shape, strict=True)
+        )
         array = group.create_array(str(number), shape=stored.shape, chunks=chunks, dtype="u1")
         array[...] = stored
         scale = [mpp * 2**number if axis in "yx" else 1.0 for axis in axes]
-        datasets.append({"path": str(number), "coordinateTransformations": [{"type": "scale", "scale": scale}]})
+        datasets.append(
+            {"path": str(number), "coordinateTransformations": [{"type": "scale", "scale": scale}]}
+        )
     kinds = {"c": "channel", "t": "time"}
     described: list[dict[str, str]] = []
     for axis in axes:

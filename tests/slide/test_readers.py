@@ -20,11 +20,12 @@ from wsi_deform.slide.tiff_reader import TiffReader
 from wsi_deform.slide.virtual import VirtualReader
 from wsi_deform.slide.zarr_reader import ZarrReader
 
-
 DRAWN: dict[object, tuple[Path, list[np.ndarray]]] = {}
 
 
-def drawn_once(key: object, factory: pytest.TempPathFactory, draw: Callable[[Path], tuple[Path, list[np.ndarray]]]):
+def drawn_once(
+    key: object, factory: pytest.TempPathFactory, draw: Callable[[Path], tuple[Path, list[np.ndarray]]]
+):
     """The file and its decoded levels, drawn for the first test that asks."""
     if key not in DRAWN:
         DRAWN[key] = draw(factory.mktemp("drawn"))
@@ -46,8 +47,8 @@ TIFFS = {
     "webp": {"compression": "webp", "tile": (128, 128)},
     "packbits": {"compression": "packbits", "tile": (128, 128)},
     "unflagged_levels": {"compression": "deflate", "tile": (128, 128), "flagged": False},
-    "raw_tiles_bigendian": {"tile": (128, 128)},
-    "raw_strips": {"rowsperstrip": 50},
+    "raw_tiles_bigendian": {"byteorder": ">", "tile": (128, 128)},
+    "raw_strips": {"byteorder": ">", "rowsperstrip": 50},
     "one_raw_strip": {"rowsperstrip": 331},
     "deflate_strips": {"compression": "deflate", "rowsperstrip": 64},
     "separate_planes": {"compression": "deflate", "tile": (128, 128), "planarconfig": "separate"},
@@ -136,7 +137,8 @@ def block_means(pixels: np.ndarray, side: int) -> np.ndarray:
     rows, columns = np.arange(0, pixels.shape[0], side), np.arange(0, pixels.shape[1], side)
     ones = np.ones(pixels.shape, np.int64)
     sums, counts = (
-        np.add.reduceat(np.add.reduceat(one.astype(np.int64), rows, axis=0), columns, axis=1) for one in (pixels, ones)
+        np.add.reduceat(np.add.reduceat(one.astype(np.int64), rows, axis=0), columns, axis=1)
+        for one in (pixels, ones)
     )
     return ((sums + counts // 2) // counts).astype(np.uint8)
 

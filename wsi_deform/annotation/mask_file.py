@@ -85,6 +85,8 @@ class MaskFile:
         with self._picture() as picture:
             self.size = self.tile = Size(*picture.size)
             bands = picture.getbands()
+            if bands in (("L", "A"), ("P", "A")) and channel is None:
+                channel = 0  # transparency holds no labels
             wide = picture.mode.startswith("I")
             if picture.mode in ("F", "CMYK", "YCbCr", "LAB", "HSV"):
                 raise AnnotationError(

@@ -42,7 +42,7 @@ def inspect(
         table.add_row(str(index), str(level.size), downsample, str(level.tile), stored)
     console.print(table)
     tissue = tissue_mask(opened)
-    console.print(f"tissue: {100 * float(tissue.mask.mean()):.1f} % of the slide")
+    console.print(f"tissue: {100 * tissue.fraction:.1f} % of the slide")
     if thumbnail is not None:
         with write_aside(thumbnail) as aside:
             Image.fromarray(thumbnail_of(opened, 1024)).save(aside)

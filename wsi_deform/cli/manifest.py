@@ -42,14 +42,26 @@ def check(
 def build(
     slides: Annotated[Path, typer.Argument(help="Folder of slides.")],
     out: Annotated[Path, typer.Option(help="The manifest CSV to write.")] = Path("manifest.csv"),
-    masks: Annotated[Path | None, typer.Option(help="Folder of masks, named <slide_id>_mask.* or <slide_id>.*")] = None,
-    val: Annotated[float, typer.Option(help="Share of the patients for validation.")] = 0.15,
-    test: Annotated[float, typer.Option(help="Share of the patients for testing.")] = 0.15,
+    masks: Annotated[
+        Path | None, typer.Option(help="Folder of masks, named <slide_id>_mask.* or <slide_id>.*")
+    ] = None,
+    patient: Annotated[
+        str | None, typer.Option(help="Regular expression; its first group in a slide's id is the patient.")
+    ] = None,
+    val: Annotated[float, typer.Option(min=0, max=1, help="Share of the patients for validation.")] = 0.15,
+    test: Annotated[float, typer.Option(min=0, max=1, help="Share of the patients for testing.")] = 0.15,
     seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
 ) -> None:
     """Make a manifest of a folder: slides paired with masks, patients split at random."""
-    from wsi_deform.manifest import manifest_from_folder, write_manifest
+    from wsi_deform.annotation.folder import manifest_from_folder
+    from wsi_deform.manifest import write_manifest
 
-    built = manifest_from_folder(slides, masks, val=val, test=test, seed=seed)
+    built = manifest_from_folder(
+        slides,
+        masks=masks,
+        patient_pattern=patient,
+        shares={"train": 1 - val - test, "val": val, "test": test},
+        seed=seed,
+    )
     write_manifest(built, out)
     typer.echo(f"{out}: {len(built.rows)} slides.")

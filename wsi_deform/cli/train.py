@@ -31,18 +31,21 @@ def train(
     """Train a model on labelled slides. Ctrl-C keeps a checkpoint; the same command goes on from it."""
     from rich.console import Console
 
+    from wsi_deform.annotation.check import check_manifest
     from wsi_deform.cli.classes import find_class_table
     from wsi_deform.config import read_config
-    from wsi_deform.manifest import read_manifest
+    from wsi_deform.errors import ManifestError
+    from wsi_deform.manifest import problem_text, read_manifest
     from wsi_deform.train.loop import train as run_training
 
     console = Console()
     read = read_manifest(slides)
     table = find_class_table(read, classes)
+    settings = read_config(config, changes=changes or ())
+    if problems := check_manifest(read, table, for_training=True, scan=False):
+        raise ManifestError(problem_text(f"manifest {slides}", problems))
     with stop_on_interrupt() as stop, TrainingBars(console) as bars:
-        result = run_training(
-            read_config(config, changes=changes or ()), read, table, out, watcher=bars, stop=stop
-        )
+        result = run_training(settings, read, table, out, watcher=bars, stop=stop)
     if not result.finished:
         console.print(f"Stopped in epoch {result.epochs + 1}; {out} holds a checkpoint. The same command goes on.")
         raise typer.Exit(INTERRUPTED)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -86,7 +87,7 @@ class FieldViews(Dataset[tuple[int, Tensor, Tensor]]):
         indices, views, fractions = loaded
         return FieldBatch(items=[self.items[index] for index in indices], views=views, fractions=fractions)
 
-    def _keep(self, index: int, view: Tensor, fractions: np.ndarray) -> None:  # type: ignore[type-arg]
+    def _keep(self, index: int, view: Tensor, fractions: NDArray[np.float32]) -> None:
         entry = (view, torch.from_numpy(fractions))
         self._kept[index] = entry
         self._kept_bytes += sum(tensor.nbytes for tensor in entry)

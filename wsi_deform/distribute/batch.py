@@ -17,7 +17,7 @@ from wsi_deform.distribute.measurements import write_measurements
 from wsi_deform.distribute.sources import SlideSource
 from wsi_deform.distribute.summary import write_summary
 from wsi_deform.distribute.workers import segmented_by_workers
-from wsi_deform.errors import MaskError, ModelError
+from wsi_deform.errors import MaskError, ModelError, SlideError
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.model import find_model
 from wsi_deform.provenance import provenance, write_json
@@ -134,8 +134,10 @@ def segment_slides(
     Raises:
         ModelError: The model cannot be used, or ``out`` holds masks of other classes.
         MaskError: ``out`` cannot be written.
-        SlideError: The scheduler cannot be reached.
+        SlideError: There are no slides, or the scheduler cannot be reached.
     """
+    if not sources:
+        raise SlideError("no slides were given. Needed one or more.")
     watcher = watcher or Quiet()
     folder = MaskFolder(out.absolute())
     ledger = Ledger(folder)
@@ -171,18 +173,24 @@ def segment_slides(
         waiting = []
         for job in jobs:
             outcome = None if overwrite else _skipped(ledger, job)
-            if outcome is None:
-                ledger.write(State(slide_id=job.slide_id, slide=str(job.source.path)))
-                waiting.append(job)
-            else:
+            if outcome is not None:
                 settle(outcome)
+                continue
+            waiting.append(job)
+            # A mask of another model stays one until its turn comes.
+            if ledger.read(job.slide_id).status != "done":
+                ledger.write(State(slide_id=job.slide_id, slide=str(job.source.path)))
         for job, state in _states(waiting, workers, scheduler, watcher):
             if state.status == "failed":
                 ledger.write(state)  # a worker that was killed could not
             status: Literal["done", "failed"] = "done" if state.status == "done" else "failed"
             settle(
                 Outcome(
-                    slide_id=job.slide_id, slide=job.source.path, status=status, reason=state.error, state=state
+                    slide_id=job.slide_id,
+                    slide=job.source.path,
+                    status=status,
+                    reason=state.error,
+                    state=state,
                 )
             )
     return Batch(out=out, outcomes=_in_order(jobs, outcomes), record=record)
@@ -255,7 +263,9 @@ def _recorded(
         write_measurements(ledger.folder, present, classes)
         write_json(record, _record(settled, jobs, about, complete=complete))
         others = [
-            state.slide_id for state in present if state.status == "done" and state.model != jobs[0].model_sha256
+            state.slide_id
+            for state in present
+            if state.status == "done" and state.model != jobs[0].model_sha256
         ]
         rows = [(o.slide_id, o.status, o.reason, o.state) for o in settled]
         left = [job.slide_id for job in jobs if job.slide_id not in outcomes]

@@ -144,7 +144,11 @@ def model_sha256(model: Path) -> str:
     """
     facts = read_model_facts(model)
     config = facts["config"]
-    used = [facts["mpp"], facts["classes"], {key: config.get(key) for key in ("sampling", "fields", "networks")}]
+    used = [
+        facts["mpp"],
+        facts["classes"],
+        {key: config.get(key) for key in ("sampling", "fields", "networks")},
+    ]
     digest = hashlib.sha256(json.dumps(used, sort_keys=True).encode())
     try:
         with model.open("rb") as file:
@@ -182,7 +186,9 @@ def torch_device(name: str) -> str:
         torch.zeros(1, device=torch.device(name))
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
-        raise ModelError(f'device "{name}": {reason}. Needed auto, cpu, cuda or mps, as this machine has.') from error
+        raise ModelError(
+            f'device "{name}": {reason}. Needed auto, cpu, cuda or mps, as this machine has.'
+        ) from error
     return name
 
 
@@ -195,9 +201,7 @@ def _segmented(job: SlideJob, folder: MaskFolder, on_field: OnField | None) -> d
     samples, picture, mask = folder.outputs(job.slide_id)
     for path in (samples, picture, mask):
         path.parent.mkdir(parents=True, exist_ok=True)
-    write_samples(
-        samples, segmented.fields, size=segmented.size, outside_label=segmented.outside_label
-    )
+    write_samples(samples, segmented.fields, size=segmented.size, outside_label=segmented.outside_label)
     sampler = segmented.reverse()
     write_overlay(picture, slide, sampler, model.classes)
     counts = _write_mask(mask, slide, sampler, model.classes, threads=job.threads)

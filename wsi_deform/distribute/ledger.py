@@ -99,7 +99,9 @@ class Ledger:
         try:
             write_json(path, dataclasses.asdict(state))
         except OSError as error:
-            raise MaskError(f"state {path}: cannot be written ({error}). Check folder, rights and free space.") from error
+            raise MaskError(
+                f"state {path}: cannot be written ({error}). Check folder, rights and free space."
+            ) from error
 
     def all(self) -> list[State]:
         """All states of the folder, by slide id."""

@@ -56,9 +56,13 @@ def slide_sources(
     if slides.suffix.lower() in MANIFEST_SUFFIXES and slides.is_file():
         return _rows(slides, mpp, split)
     if split is not None:
-        raise SlideError(f"slides {slides}: --split {split} needs a manifest with a column split. Leave it out.")
+        raise SlideError(
+            f"slides {slides}: --split {split} needs a manifest with a column split. Leave it out."
+        )
     if not slides.exists():
-        raise SlideError(f"slides {slides}: does not exist. Needed a folder, a slide or a manifest CSV. Check the path.")
+        raise SlideError(
+            f"slides {slides}: does not exist. Needed a folder, a slide or a manifest CSV. Check the path."
+        )
     if slides.is_file():
         return (SlideSource(path=slides, slide_id=slide_id_of(slides), mpp=mpp),)
     inside = out.resolve()
@@ -111,7 +115,10 @@ def _rows(path: Path, mpp: float | None, split: Split | None) -> tuple[SlideSour
     manifest = read_manifest(path, check_files=False)
     rows = manifest.rows if split is None else manifest.of_split(split)
     if not rows:
-        raise SlideError(f"manifest {path}: no row of split {split} among {len(manifest.rows)}. Choose another --split.")
+        raise SlideError(
+            f"manifest {path}: no row of split {split} among {len(manifest.rows)}. Choose another --split."
+        )
     return tuple(
-        SlideSource(path=row.slide, slide_id=row.slide_id, mpp=row.mpp if mpp is None else mpp) for row in rows
+        SlideSource(path=row.slide, slide_id=row.slide_id, mpp=row.mpp if mpp is None else mpp)
+        for row in rows
     )

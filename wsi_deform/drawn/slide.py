@@ -125,7 +125,7 @@ def _lane(
     glass = colours["glass"]
     image = glass + opacity[..., None] * (canvas - glass)
     labels[opacity < 0.5] = 0
-    _distractors(rng, image, scale)
+    _distractors(rng, image, scale, glass)
     image += rng.standard_normal(size.shape, np.float32)[..., None] * np.float32(2.0)
     return np.clip(image, 0, 255).astype(np.uint8), labels
 
@@ -182,7 +182,7 @@ def _lymphocytes(
         canvas[rows, columns] += cover * (colours["lymphocytes"] - canvas[rows, columns])
 
 
-def _distractors(rng: np.random.Generator, image: FloatArray, scale: float) -> None:
+def _distractors(rng: np.random.Generator, image: FloatArray, scale: float, glass: FloatArray) -> None:
     """Draw what is on real slides and means nothing: a fold, a pen stroke, dust."""
     height, width = image.shape[:2]
     y = np.arange(height, dtype=np.float32)[:, None]
@@ -197,7 +197,7 @@ def _distractors(rng: np.random.Generator, image: FloatArray, scale: float) -> N
         bend = lean * (y - height / 2) + 6 * scale * np.sin(y / (37 * scale) + rng.uniform(0, 6.3))
         x = np.arange(columns.start, columns.stop, dtype=np.float32)
         cover = (0.75 * np.exp(-(((x - middle - bend) / thick) ** 2)))[..., None].astype(np.float32)
-        image[:, columns] *= 1 - cover + cover * image[:, columns] / 255
+        image[:, columns] *= 1 - cover + cover * image[:, columns] / glass
     if rng.random() < 0.2:  # a pen stroke on the glass, near the upper or lower edge
         ink = np.array([(40, 90, 190), (30, 130, 80), (25, 25, 35)][rng.integers(3)], np.float32)
         start, length, thick = (

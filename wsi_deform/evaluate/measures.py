@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from wsi_deform.annotation.classes import UNLABELLED
 from wsi_deform.errors import ShapeError
 
+LABELS = 256
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Confusion:
@@ -32,25 +34,34 @@ class Confusion:
 
         Args:
             truth: Class indices; 255 is unlabelled and counts nowhere.
-            predicted: Class indices; 255 counts as a class that is never right.
+            predicted: Class indices; 255 only where the truth is unlabelled too.
             classes: Number of classes.
 
         Raises:
             ShapeError: Shapes differ, or an index is not below ``classes``.
         """
-        if truth.shape != predicted.shape:
-            raise ShapeError(f"label maps of shapes {truth.shape} and {predicted.shape}: needed the same.")
-        pairs = np.bincount(
-            truth.astype(np.intp).ravel() * 256 + predicted.ravel(), minlength=256 * 256
-        ).reshape(256, 256)
-        pairs[UNLABELLED] = 0
-        strange = np.flatnonzero(pairs.sum(axis=1) + np.where(np.arange(256) < 255, pairs.sum(axis=0), 0))
-        if len(strange) and strange[-1] >= classes:
-            raise ShapeError(f"label map: class {strange[-1]} found. Needed classes 0 to {classes - 1}, or 255.")
-        counts = pairs[:classes, :classes].copy()
-        if pairs[:classes, UNLABELLED].any():
-            raise ShapeError("predicted label map: unlabelled pixels (255) found. Needed a class everywhere.")
-        return cls(counts)
+        pairs = no_pairs()
+        count_pairs(truth, predicted, into=pairs)
+        return cls.from_pairs(pairs, classes)
+
+    @classmethod
+    def from_pairs(cls, pairs: NDArray[np.int64], classes: int) -> Confusion:
+        """Keep what counts of all pairs of labels.
+
+        Args:
+            pairs: (256, 256) int64, ``pairs[true, predicted]``, see ``count_pairs``.
+            classes: Number of classes.
+
+        Raises:
+            ShapeError: A labelled pixel's truth or prediction is not below ``classes``.
+        """
+        labelled = pairs[:UNLABELLED]
+        for name, totals in (("true", labelled.sum(axis=1)), ("predicted", labelled.sum(axis=0))):
+            strange = np.flatnonzero(totals[classes:]) + classes
+            if len(strange):
+                found = "unlabelled pixels (255)" if strange[0] == UNLABELLED else f"class {strange[0]}"
+                raise ShapeError(f"{name} label map: {found} found. Needed classes 0 to {classes - 1}.")
+        return cls(pairs[:classes, :classes].copy())
 
     def __add__(self, other: Confusion) -> Confusion:
         return Confusion(self.counts + other.counts)
@@ -59,7 +70,8 @@ class Confusion:
         """Intersection over union of each class, (C,); NaN where a class is in neither label map."""
         hit = np.diag(self.counts).astype(float)
         union = self.counts.sum(axis=0) + self.counts.sum(axis=1) - hit
-        return np.divide(hit, union, out=np.full(len(hit), np.nan), where=union > 0)
+        iou: NDArray[np.float64] = np.divide(hit, union, out=np.full(len(hit), np.nan), where=union > 0)
+        return iou
 
     def miou(self, *, without: int | None = None) -> float:
         """Mean IoU over the classes that occur.
@@ -78,3 +90,33 @@ class Confusion:
         """Share of the labelled pixels that are right; NaN when none is labelled."""
         total = self.counts.sum()
         return float(np.diag(self.counts).sum() / total) if total else float("nan")
+
+
+def no_pairs() -> NDArray[np.int64]:
+    """Nothing counted yet: (256, 256) int64, ``[true, predicted]``."""
+    return np.zeros((LABELS, LABELS), np.int64)
+
+
+def count_pairs(truth: NDArray[np.uint8], predicted: NDArray[np.uint8], *, into: NDArray[np.int64]) -> None:
+    """Count pixels by their two labels, whatever these are.
+
+    Args:
+        truth: Label map.
+        predicted: Label map of the same shape.
+        into: (256, 256) int64, ``[true, predicted]``; the counts are added to it.
+
+    Raises:
+        ShapeError: Shapes differ, or the label maps are empty.
+    """
+    if truth.shape != predicted.shape or truth.size == 0:
+        raise ShapeError(
+            f"label maps of shapes {truth.shape} and {predicted.shape}: needed the same, not empty."
+        )
+    # Most of a slide is of one label: a look at the extremes is much cheaper than counting pairs.
+    if truth.min() == truth.max():
+        into[truth.flat[0]] += np.bincount(predicted.ravel(), minlength=LABELS)
+    elif predicted.min() == predicted.max():
+        into[:, predicted.flat[0]] += np.bincount(truth.ravel(), minlength=LABELS)
+    else:
+        codes = truth.astype(np.uint16).ravel() * LABELS + predicted.ravel()
+        into += np.bincount(codes, minlength=LABELS * LABELS).reshape(LABELS, LABELS)

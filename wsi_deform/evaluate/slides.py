@@ -1,17 +1,22 @@
-"""Count a slide's predicted label map against its labels at full resolution, a stripe at a time."""
+"""Count predicted label maps of a slide against its labels at full resolution, a block at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wsi_deform.annotation.classes import UNLABELLED
 from wsi_deform.annotation.raster import LabelMask
-from wsi_deform.evaluate.measures import Confusion
+from wsi_deform.evaluate.measures import Confusion, count_pairs, no_pairs
 from wsi_deform.geometry import Region, Size
 
 BLOCK_PX = 2048
+# Counted in parts: small ones are often of one label, which needs no counting.
+PART_PX = 512
+
+LabelMap = Callable[[Region], NDArray[np.uint8]]
 
 
 def blocks(size: Size, side_px: int = BLOCK_PX) -> Iterator[Region]:
@@ -22,21 +27,37 @@ def blocks(size: Size, side_px: int = BLOCK_PX) -> Iterator[Region]:
             yield Region(x, y, side_px, side_px).intersection(whole)
 
 
-def confusion_of(
-    truth: LabelMask, predicted: Callable[[Region], NDArray[np.uint8]], *, size: Size, classes: int
-) -> Confusion:
-    """Confusion counts of one slide at level 0.
+def confusion_of(truth: LabelMask, predicted: LabelMap, *, size: Size, classes: int) -> Confusion:
+    """Confusion counts of one slide at level 0; see ``confusions_of``."""
+    return confusions_of(truth, [predicted], size=size, classes=classes)[0]
+
+
+def confusions_of(
+    truth: LabelMask, label_maps: Sequence[LabelMap], *, size: Size, classes: int
+) -> list[Confusion]:
+    """Confusion counts of several label maps of one slide at level 0, in one pass over its labels.
 
     Args:
         truth: Its label mask.
-        predicted: Gives the predicted classes of a level-0 region, (H, W) uint8.
+        label_maps: Each gives the classes of a level-0 region, (H, W) uint8. Where one says unlabelled (255), as labels put back
+            through the reverse sampler may, the pixel counts nowhere in it.
         size: Level-0 size of the slide.
         classes: Number of classes.
 
     Returns:
-        The counts; memory stays bounded by one block.
+        The counts of each label map; memory stays bounded by one block.
+
+    Raises:
+        ShapeError: A label is neither a class nor unlabelled.
     """
-    counts = Confusion.empty(classes)
+    pairs = [no_pairs() for _ in label_maps]
     for block in blocks(size):
-        counts = counts + Confusion.of(truth.read_region(block), predicted(block), classes)
-    return counts
+        true = truth.read_region(block)
+        for counted, label_map in zip(pairs, label_maps, strict=True):
+            predicted = label_map(block)
+            for part in blocks(block.size, PART_PX):
+                inside = np.s_[part.y : part.bottom, part.x : part.right]
+                count_pairs(true[inside], predicted[inside], into=counted)
+    for counted in pairs:
+        counted[:, UNLABELLED] = 0
+    return [Confusion.from_pairs(counted, classes) for counted in pairs]

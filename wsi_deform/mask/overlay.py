@@ -60,7 +60,9 @@ def overlay(
         ShapeError: Picture and labels are not of one size.
     """
     if picture.shape != (*labels.shape, 3):
-        raise ShapeError(f"picture {picture.shape}, labels {labels.shape}: needed (H, W, 3) and (H, W) of one size.")
+        raise ShapeError(
+            f"picture {picture.shape}, labels {labels.shape}: needed (H, W, 3) and (H, W) of one size."
+        )
     palette = np.zeros((256, 3), np.float32)
     palette[: len(colours)] = colours
     tinted = np.zeros(256, np.float32)
@@ -68,7 +70,9 @@ def overlay(
     if background is not None:
         tinted[background] = 0.0
     # Where the least and the largest label nearby differ, an outline passes.
-    outline = ndimage.minimum_filter(labels, 3, mode="nearest") != ndimage.maximum_filter(labels, 3, mode="nearest")
+    outline = ndimage.minimum_filter(labels, 3, mode="nearest") != ndimage.maximum_filter(
+        labels, 3, mode="nearest"
+    )
     outline = ndimage.binary_dilation(outline, iterations=1) if min(labels.shape) > 256 else outline
     alpha = (tinted[labels] * np.where(outline, LINE_ALPHA, FILL_ALPHA))[..., None]
     blended = picture + alpha * (palette[labels] - picture)

@@ -31,7 +31,7 @@ class RunLog:
         from torch.utils.tensorboard import SummaryWriter
 
         self.folder = folder
-        self.events: Any = SummaryWriter(str(folder / "tensorboard"))  # type: ignore[no-untyped-call]
+        self.events: Any = SummaryWriter(str(folder / "tensorboard"))
 
     def __enter__(self) -> RunLog:
         return self

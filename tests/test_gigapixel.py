@@ -1,0 +1,83 @@
+"""Cost follows the samples, not the slide: measured on a slide of 100,000 x 80,000 px that is drawn as it is read."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+GATHER = """
+import json, resource, sys
+sys.path.insert(0, {tests!r})
+import torch
+from drawn_reader import AddressReader
+from wsi_deform.deform.density import deformation_map
+from wsi_deform.deform.grid import sampling_grid
+from wsi_deform.geometry import Size
+from wsi_deform.sample.gather import gather
+from wsi_deform.slide.counting import CountingReader
+from wsi_deform.slide.slide import Slide
+
+counting = CountingReader(AddressReader(Size(100_000, 80_000)))
+slide = Slide.from_reader(counting, slide_id="drawn")
+logits = 3 * torch.randn(1, 1, 64, 80, generator=torch.Generator().manual_seed(0))
+grid = sampling_grid(deformation_map(logits), sigma_px=16, size=Size(573, 458), warp_steps=2)[0]
+sampled = gather(slide, grid)
+print(json.dumps(dict(samples=grid.shape[0] * grid.shape[1], tiles=counting.total_tiles,
+                      peak_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)))
+"""
+
+SEGMENT = """
+import json, resource, sys
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+import torch
+from drawn_reader import AddressReader
+from wsi_deform.annotation.classes import ClassTable
+from wsi_deform.config import read_config
+from wsi_deform.geometry import Size
+from wsi_deform.mask.tiff import write_mask
+from wsi_deform.model import Model
+from wsi_deform.segment import segment_slide
+from wsi_deform.slide.slide import Slide
+
+torch.manual_seed(0)
+slide = Slide.from_reader(AddressReader(Size(100_000, 80_000)), slide_id="drawn")
+config = read_config(changes=["sampling.budget=[512, 512]", "fields.side_um=null",
+                              "networks.segmentation={{name: hrnetv2, width: 18, stem_stride: 2}}"])
+model = Model(config=config, classes=ClassTable.from_names(["background", "tumour", "stroma"]), mpp=0.25).eval()
+segmented = segment_slide(slide, model)
+out = Path({out!r})
+write_mask(out, segmented.reverse().tiles(), size=slide.size, mpp=slide.mpp)
+print(json.dumps(dict(samples=segmented.samples, tiles=segmented.tiles,
+                      peak_mib=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)))
+"""
+
+
+def run(program: str) -> dict[str, float]:
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    return json.loads(finished.stdout.splitlines()[-1])
+
+
+def test_gather_of_262k_samples_reads_under_200_tiles_in_under_1_gib():
+    measured = run(GATHER.format(tests=str(Path(__file__).parent)))
+    assert measured["samples"] >= 262_000
+    assert measured["tiles"] < 200
+    assert measured["peak_mib"] < 1024
+
+
+def test_segment_with_hrnet_w18_stays_under_3_gib(tmp_path):
+    out = tmp_path / "drawn.ome.tif"
+    measured = run(SEGMENT.format(tests=str(Path(__file__).parent), out=str(out)))
+    assert measured["samples"] == pytest.approx(262_144, rel=0.01)
+    assert measured["tiles"] < 200
+    assert measured["peak_mib"] < 3 * 1024
+    import tifffile
+
+    with tifffile.TiffFile(out) as opened:
+        assert opened.series[0].levels[0].shape == (80_000, 100_000)
+        assert len(opened.series[0].levels) >= 8

@@ -1,0 +1,110 @@
+"""`wsi-deform evaluate`: how good masks are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from wsi_deform.annotation.classes import ClassTable
+    from wsi_deform.evaluate.masks import Evaluation
+    from wsi_deform.manifest import Manifest
+
+FAILED = 1
+
+
+def evaluate(
+    slides: Annotated[Path, typer.Option(help="Manifest CSV with slides and label masks.")],
+    masks: Annotated[Path, typer.Option(help="The folder that `wsi-deform segment` filled.")],
+    split: Annotated[
+        str | None, typer.Option(help="train, val, test or all; default: test where there is one, else all.")
+    ] = None,
+    classes: Annotated[
+        Path | None,
+        typer.Option(
+            help="Class table of the label masks; default: beside the manifest, else the masks' own."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write FILE.json and FILE.csv; default: evaluation in the folder of the masks."),
+    ] = None,
+) -> None:
+    """Measure masks against labels at full resolution. Exit code 1 if a slide could not be measured."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from wsi_deform.cli.segment import checked_split
+    from wsi_deform.evaluate.masks import evaluate_masks, rows_of_split
+    from wsi_deform.evaluate.tables import write_evaluation
+    from wsi_deform.manifest import read_manifest
+    from wsi_deform.provenance import provenance
+
+    if out is not None and out.suffix.lower() not in ("", ".json", ".csv"):
+        raise typer.BadParameter(f"{out}: needed .json or .csv; both are written.", param_hint="--out")
+    console = Console()
+    read = read_manifest(slides)
+    if split == "all":
+        rows, taken = read.rows, "all"
+    else:
+        rows, taken = rows_of_split(read, None if split is None else checked_split(split))
+    table = label_classes(read, classes, masks)
+    with Progress(console=console, refresh_per_second=2, transient=True) as progress:
+        bar = progress.add_task("slides", total=len(rows))
+        measured = evaluate_masks(
+            rows, masks, table, split=taken, on_slide=lambda slide_id: progress.advance(bar)
+        )
+    written = write_evaluation(measured, out or masks / "evaluation", provenance=provenance())
+    show(measured, console)
+    for path in written:
+        console.print(str(path), markup=False, highlight=False, soft_wrap=True)
+    for each in measured.unmeasured:
+        line = f"not measured: {each.slide_id}: {each.reason}"
+        console.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
+    if measured.unmeasured:
+        raise typer.Exit(FAILED)
+
+
+def label_classes(manifest: Manifest, given: Path | None, masks: Path) -> ClassTable:
+    """The class table of the labels: the one that was named, beside the manifest, or the masks' own."""
+    from wsi_deform.annotation.classes import read_class_table
+    from wsi_deform.cli.classes import find_class_table
+    from wsi_deform.mask.folder import MaskFolder
+
+    own = MaskFolder(masks).classes
+    found = find_class_table(manifest, given, required=not own.is_file())
+    return read_class_table(own) if found is None else found
+
+
+def show(evaluation: Evaluation, console: Console) -> None:
+    """Print the pooled measures as a table."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from wsi_deform.evaluate.tables import evaluation_data
+
+    pooled = evaluation_data(evaluation)["pooled"]
+    predicted, sampled = pooled["predicted"], pooled["sampled"]
+    count = f"{len(evaluation.slides)} slide{'s' if len(evaluation.slides) > 1 else ''}"
+    table = Table(
+        "", "IoU(Y^, Y)", "IoU(Y', Y)", title=f"{count}, split {evaluation.split}, pooled over all pixels"
+    )
+
+    def add(name: str, key: str, inner: str | None = None, *, end: bool = False) -> None:
+        cells: list[Any] = [Text(name)]
+        for kind in (predicted, sampled):
+            value = None if kind is None else kind[key] if inner is None else kind[key][inner]
+            cells.append("-" if value is None else f"{value:.4f}")
+        table.add_row(*cells, end_section=end)
+
+    for name in evaluation.classes.names:
+        add(name, "iou", name, end=name == evaluation.classes.names[-1])
+    add("mean", "miou")
+    if evaluation.classes.background is not None:
+        add("mean without background", "miou_without_background")
+    add("pixel accuracy", "accuracy")
+    console.print(table)

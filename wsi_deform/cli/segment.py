@@ -1,0 +1,132 @@
+"""`wsi-deform segment`: from slides to masks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from wsi_deform.distribute.batch import Outcome
+    from wsi_deform.manifest import Split
+
+FAILED = 1
+INTERRUPTED = 130
+
+
+def segment(
+    slides: Annotated[
+        Path, typer.Option(help="Folder of slides (subfolders too), one slide, or a manifest CSV.")
+    ],
+    model: Annotated[Path, typer.Option(help="Run folder of `wsi-deform train`, or a .safetensors file.")],
+    out: Annotated[Path, typer.Option(help="Folder for masks, overlays and measurements.")] = Path("masks"),
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")] = "auto",
+    overwrite: Annotated[bool, typer.Option(help="Segment again what is done.")] = False,
+    mpp: Annotated[
+        float | None,
+        typer.Option(help="Level-0 um per pixel of all slides, where files and manifest are wrong."),
+    ] = None,
+    split: Annotated[str | None, typer.Option(help="Of a manifest: only train, val or test.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many slides.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Processes on this machine.")] = 1,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of a dask scheduler whose workers do the slides.")
+    ] = None,
+) -> None:
+    """Segment slides. What is done is skipped, a slide that fails never stops the rest; exit code 1 if any failed."""
+    from rich.console import Console
+
+    from wsi_deform.distribute.batch import segment_slides
+    from wsi_deform.distribute.sources import slide_sources
+
+    console = Console()
+    chosen = None if split is None else checked_split(split)
+    found = slide_sources(slides, out=out, mpp=mpp, split=chosen)[:limit]
+    try:
+        with SegmentBars(console) as bars:
+            batch = segment_slides(
+                found,
+                model,
+                out,
+                device=device,
+                overwrite=overwrite,
+                workers=workers,
+                scheduler=scheduler,
+                watcher=bars,
+            )
+    except KeyboardInterrupt:
+        console.print(f"Stopped; {out} keeps what is done. The same command goes on.", markup=False)
+        raise typer.Exit(INTERRUPTED) from None
+    counts = ", ".join(f"{len(batch.of(kind))} {kind}" for kind in ("done", "skipped", "failed"))
+    console.print(f"{counts}. {out / 'summary.md'}", markup=False, highlight=False, soft_wrap=True)
+    if batch.of("failed"):
+        raise typer.Exit(FAILED)
+
+
+def checked_split(text: str) -> Split:
+    """The split that a text names, or a usage error."""
+    from wsi_deform.manifest import SPLITS
+
+    if text not in SPLITS:
+        raise typer.BadParameter(f"{text!r}: needed one of {', '.join(SPLITS)}.", param_hint="--split")
+    return cast("Split", text)
+
+
+class SegmentBars:
+    """Progress bars of a batch; a context manager and a ``distribute.batch.Watcher``."""
+
+    def __init__(self, console: Console) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self.console = console
+        self.progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
+            refresh_per_second=2,
+        )
+        self.slides: Any = None
+        self.fields: Any = None
+
+    def __enter__(self) -> SegmentBars:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def start(self, *, slides: int) -> None:
+        """Show the bar of the slides."""
+        self.slides = self.progress.add_task("slides", total=slides)
+
+    def slide(self, slide_id: str) -> None:
+        """Show the bar of a slide's fields."""
+        self._drop_fields()
+        self.fields = self.progress.add_task(f"{slide_id}: fields", total=None)
+
+    def field(self, done: int, total: int) -> None:
+        """Move the bar of the fields."""
+        self.progress.update(self.fields, completed=done, total=total)
+
+    def outcome(self, outcome: Outcome) -> None:
+        """Say how a slide went and move the bar of the slides."""
+        self._drop_fields()
+        self.progress.advance(self.slides)
+        state = outcome.state
+        line = f"{outcome.slide_id}: {outcome.status}"
+        if outcome.status == "done":
+            line += f", {state.seconds:.1f} s, {state.samples} samples, {state.tiles} tiles read"
+        else:
+            line += f", {outcome.reason}"
+        style = "red" if outcome.status == "failed" else ""
+        self.progress.console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+
+    def _drop_fields(self) -> None:
+        if self.fields is not None:
+            self.progress.remove_task(self.fields)
+            self.fields = None

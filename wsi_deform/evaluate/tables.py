@@ -1,0 +1,118 @@
+"""An evaluation as plain data, JSON and CSV."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from wsi_deform.annotation.classes import ClassTable
+from wsi_deform.evaluate.masks import Evaluation
+from wsi_deform.evaluate.measures import Confusion
+from wsi_deform.provenance import write_aside, write_json
+
+POOLED = "all slides"
+
+
+def measures_of(counts: Confusion, classes: ClassTable) -> dict[str, Any]:
+    """All measures of some counts.
+
+    Args:
+        counts: Pixels by true and predicted class.
+        classes: The class table.
+
+    Returns:
+        ``iou`` (class name -> IoU), ``miou``, ``miou_without_background``, ``accuracy``, ``pixels`` (labelled ones).
+        Shares in [0, 1]; None where nothing was there to measure, and where no class is the background.
+    """
+    without = None if classes.background is None else counts.miou(without=classes.background)
+    return {
+        "iou": {
+            name: _number(value) for name, value in zip(classes.names, counts.iou().tolist(), strict=True)
+        },
+        "miou": _number(counts.miou()),
+        "miou_without_background": None if without is None else _number(without),
+        "accuracy": _number(counts.accuracy()),
+        "pixels": int(counts.counts.sum()),
+    }
+
+
+def evaluation_data(evaluation: Evaluation) -> dict[str, Any]:
+    """The evaluation as lists, numbers and text.
+
+    Returns:
+        ``pooled`` and, per slide, ``slides``: ``predicted`` (the mask against the labels, Y^ and Y) and ``sampled`` (Y' and Y,
+        or None), each as ``measures_of`` and with ``confusion`` (rows true, columns predicted); ``unmeasured``.
+    """
+    classes = evaluation.classes
+
+    def both(predicted: Confusion, sampled: Confusion | None) -> dict[str, Any]:
+        return {
+            name: None
+            if counts is None
+            else {**measures_of(counts, classes), "confusion": counts.counts.tolist()}
+            for name, counts in (("predicted", predicted), ("sampled", sampled))
+        }
+
+    return {
+        "masks": str(evaluation.masks),
+        "split": evaluation.split,
+        "classes": list(classes.names),
+        "background": None if classes.background is None else classes.names[classes.background],
+        "pooled": both(evaluation.pooled, evaluation.pooled_sampled),
+        "slides": [
+            {"slide_id": slide.slide_id, **both(slide.predicted, slide.sampled)}
+            for slide in evaluation.slides
+        ],
+        "unmeasured": [{"slide_id": each.slide_id, "reason": each.reason} for each in evaluation.unmeasured],
+    }
+
+
+def write_evaluation(
+    evaluation: Evaluation, path: Path, *, provenance: Mapping[str, Any]
+) -> tuple[Path, Path]:
+    """Write an evaluation as JSON and as CSV, each whole or absent.
+
+    Args:
+        evaluation: What was measured.
+        path: Where to; its suffix becomes ``.json`` and ``.csv``.
+        provenance: Put into the JSON.
+
+    Returns:
+        Both files. The CSV has a row "all slides" (pooled) and one per slide; an empty cell is a class that does not occur.
+    """
+    json_path, csv_path = path.with_suffix(".json"), path.with_suffix(".csv")
+    data = evaluation_data(evaluation)
+    write_json(json_path, {**data, "provenance": dict(provenance)})
+    with write_aside(csv_path) as aside, aside.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        rows = [{"slide_id": POOLED, **data["pooled"]}, *data["slides"]]
+        for number, row in enumerate(rows):
+            cells = dict(_cells(row, data["classes"]))
+            if number == 0:
+                writer.writerow(cells)
+            writer.writerow(cells.values())
+    return json_path, csv_path
+
+
+def _cells(row: Mapping[str, Any], names: list[str]) -> Iterator[tuple[str, object]]:
+    """Column and value of each cell of a row; NaN and None are empty."""
+    yield "slide_id", row["slide_id"]
+    yield "pixels", row["predicted"]["pixels"]
+    for kind, prefix in (("predicted", ""), ("sampled", "sampled ")):
+        held = row[kind] or {"iou": dict.fromkeys(names)}
+        for column in ("miou", "miou_without_background", "accuracy"):
+            yield prefix + column, _cell(held.get(column))
+        for name in names:
+            yield f"{prefix}iou {name}", _cell(held["iou"][name])
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.6f}"
+
+
+def _number(value: float) -> float | None:
+    """JSON has no NaN."""
+    return None if math.isnan(value) else float(value)

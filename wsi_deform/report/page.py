@@ -1,0 +1,153 @@
+"""One self-contained HTML page: text, tables and figures; no script, nothing loaded from elsewhere."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from wsi_deform.provenance import write_text
+from wsi_deform.report.style import STYLE
+from wsi_deform.report.tables import Table
+
+LARGE_PNG_BYTES = 200_000
+JPEG_QUALITY = 88
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fact:
+    """A number that stands out at the top of a page.
+
+    Attributes:
+        value: The number, as people read it.
+        what: What it counts.
+    """
+
+    value: str
+    what: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """A figure of a page.
+
+    Attributes:
+        image: PNG or JPEG bytes.
+        caption: What it shows; also read to those who cannot see it.
+    """
+
+    image: bytes
+    caption: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """A part of a page, in this order: heading, text, table, pictures.
+
+    Attributes:
+        title: The heading.
+        text: Paragraphs.
+        table: A table, or None.
+        pictures: Figures, one below the other.
+        quote: Text whose line ends matter, e.g. a traceback or YAML; hidden until asked for.
+    """
+
+    title: str
+    text: Sequence[str] = ()
+    table: Table | None = None
+    pictures: Sequence[Picture] = ()
+    quote: Mapping[str, str] = field(default_factory=dict)
+
+
+def write_report(
+    path: Path | str,
+    *,
+    title: str,
+    lead: Sequence[str] = (),
+    facts: Sequence[Fact] = (),
+    sections: Sequence[Section] = (),
+    provenance: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write a report.
+
+    Args:
+        path: The ``.html``; whole or absent.
+        title: Of the page.
+        lead: Paragraphs that say what was done.
+        facts: Numbers to see first.
+        sections: The body.
+        provenance: What ``provenance.provenance`` gave, and anything else that says how the page was made.
+
+    Returns:
+        The path.
+
+    Convention:
+        All text is plain text; ``<`` and ``&`` show as themselves.
+    """
+    body = [f"<header><h1>{escape(title)}</h1>", *(f"<p>{escape(each)}</p>" for each in lead), "</header>"]
+    if facts:
+        tiles = "".join(f"<li><b>{escape(each.value)}</b>{escape(each.what)}</li>" for each in facts)
+        body.append(f'<ul class="facts">{tiles}</ul>')
+    body += [_section(each) for each in sections]
+    if provenance is not None:
+        rows = "".join(
+            f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in _flat(provenance)
+        )
+        body.append(f'<section><h2>How it was made</h2><table class="made">{rows}</table></section>')
+    page = (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark">'
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n<body><main>\n"
+        + "\n".join(body)
+        + "\n</main></body></html>\n"
+    )
+    write_text(path, page)
+    return Path(path)
+
+
+def _section(section: Section) -> str:
+    """The HTML of a section."""
+    parts = [f"<h2>{escape(section.title)}</h2>", *(f"<p>{escape(each)}</p>" for each in section.text)]
+    if section.table is not None:
+        parts.append(f'<div class="wide">{section.table.html()}</div>')
+    for picture in section.pictures:
+        caption = escape(picture.caption)
+        parts.append(
+            f'<figure><img src="{_inlined(picture.image)}" alt="{escape(picture.caption, quote=True)}">'
+            f"<figcaption>{caption}</figcaption></figure>"
+        )
+    for name, text in section.quote.items():
+        parts.append(f"<details><summary>{escape(name)}</summary><pre>{escape(text)}</pre></details>")
+    return f"<section>{''.join(parts)}</section>"
+
+
+def _inlined(image: bytes) -> str:
+    """A data URI; a large PNG of tissue becomes a JPEG a tenth of its size."""
+    kind = "png" if image.startswith(b"\x89PNG") else "jpeg"
+    if kind == "png" and len(image) > LARGE_PNG_BYTES:
+        buffer = io.BytesIO()
+        with Image.open(io.BytesIO(image)) as opened:
+            opened.convert("RGB").save(buffer, format="JPEG", quality=JPEG_QUALITY, subsampling=0)
+        kind, image = "jpeg", buffer.getvalue()
+    return f"data:image/{kind};base64,{base64.b64encode(image).decode('ascii')}"
+
+
+def _flat(data: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Nested data as (name, value) in its order; what is None is left out."""
+    rows: list[tuple[str, str]] = []
+    for name, value in data.items():
+        label = f"{prefix}{name}".replace("_", " ")
+        if isinstance(value, Mapping):
+            rows += _flat(value, f"{label}: ")
+        elif isinstance(value, list | tuple):
+            rows.append((label, " ".join(str(part) for part in value)))
+        elif value is not None:
+            rows.append((label, str(value)))
+    return rows

@@ -1,0 +1,161 @@
+"""The report of a run folder: how training went and what came of it."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from wsi_deform.config import Config, read_config
+from wsi_deform.errors import ModelError
+from wsi_deform.model import find_model, read_model_facts
+from wsi_deform.report.figures import curves_figure
+from wsi_deform.report.page import Fact, Picture, Section, write_report
+from wsi_deform.report.tables import comparison_table
+
+REPORT = "report.html"
+LOG_NEEDS = ("epoch", "loss", "segmentation_loss")
+
+
+def report_run(run: Path | str) -> Path:
+    """Write ``report.html`` into a run folder.
+
+    Args:
+        run: What ``wsi-deform train`` made; it may still be under way.
+
+    Returns:
+        The path of the report.
+
+    Raises:
+        ModelError: The folder is missing or not a run's, or one of its files cannot be read.
+    """
+    run = Path(run)
+    rows = read_log(run)
+    config = read_config(run / "config.yaml")
+    about = read_json(run / "provenance.json")
+    validated = [row for row in rows if "val_miou" in row]
+    seconds = sum(row.get("seconds", 0.0) for row in rows)
+    done, planned = int(rows[-1]["epoch"]), config.training.epochs
+    facts = [
+        Fact(value=f"{done} of {planned}" if done < planned else str(done), what="epochs"),
+        Fact(value=duration(seconds), what="in training epochs"),
+        Fact(value=f"{rows[-1]['loss']:.3f}", what="training loss, last epoch"),
+    ]
+    sections = [
+        Section(
+            title="Learning curves",
+            pictures=[
+                Picture(
+                    image=curves_figure({config.name: rows}),
+                    caption="Training losses (dashed: edge loss) and validation mIoU at full resolution; "
+                    "the ring marks the best epoch.",
+                )
+            ],
+        )
+    ]
+    if validated:
+        best = max(validated, key=lambda row: row["val_miou"])
+        facts.insert(0, Fact(value=f"{best['val_miou']:.3f}", what=f"best validation mIoU, epoch {int(best['epoch'])}"))
+        names = ("val_miou", "val_miou_without_background", "loss", "segmentation_loss", "edge_loss")
+        table = comparison_table(
+            {
+                f"{name}, epoch {int(row['epoch'])}": {
+                    each.replace("_", " ").replace("miou", "mIoU"): row[each] for each in names if each in row
+                }
+                for name, row in (("best", best), ("last validated", validated[-1]))
+            },
+            of="epoch",
+            largest_is_best=(),
+        )
+        sections.insert(0, Section(title="Best epoch", table=table))
+    sections.append(
+        Section(title="Configuration", quote={"config.yaml": (run / "config.yaml").read_text(encoding="utf-8")})
+    )
+    return write_report(
+        run / REPORT,
+        title=f"Training run: {config.name}",
+        lead=describe_config(config),
+        facts=facts,
+        sections=sections,
+        provenance={"run": run.name, **about, **_stored(run)},
+    )
+
+
+def describe_config(config: Config) -> list[str]:
+    """What a configuration does, in sentences."""
+    sampling = config.sampling
+    short, long = sampling.budget
+    how = (
+        f"The deformation network looks at a low-res view and decides where {short * long:,} samples per field "
+        f"(a sampled image of about {short} x {long} px) are taken."
+        if sampling.density == "learned"
+        else f"Each field is sampled evenly with {short * long:,} samples (a sampled image of about {short} x {long} px)."
+    )
+    network = config.networks.segmentation.name
+    return [f"{how} The network {network} segments the sampled image; the reverse sampler puts the labels back."]
+
+
+def read_log(run: Path) -> list[dict[str, float]]:
+    """Read ``log.csv`` of a run: one mapping per epoch, without the cells that are empty.
+
+    Raises:
+        ModelError: It is missing, holds no epoch, lacks a column, or a cell is not a number.
+    """
+    path = run / "log.csv"
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            raw = list(csv.DictReader(file))
+    except (OSError, UnicodeDecodeError) as error:
+        state = "does not exist" if not run.exists() else f"log.csv cannot be read ({error})"
+        raise ModelError(f"run {run}: {state}. Needed a run folder of `wsi-deform train` with one epoch or more.") from error
+    try:
+        rows = [{str(name): float(cell) for name, cell in row.items() if cell} for row in raw]
+    except (ValueError, TypeError) as error:
+        raise ModelError(f"{path}: {error}. Needed numbers in all cells, as `wsi-deform train` writes them.") from error
+    missing = [name for name in LOG_NEEDS if any(name not in row for row in rows)]
+    if missing or not rows:
+        found = f"no {', '.join(missing)}" if missing else "no epoch"
+        raise ModelError(f"{path}: {found}. Needed the log of a run with one epoch or more. Train first.")
+    return rows
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object that this program wrote.
+
+    Raises:
+        ModelError: It is missing, or not a JSON object.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ModelError(f"{path}: cannot be read ({error}). Needed the JSON that wsi-deform wrote there.") from error
+    if not isinstance(data, dict):
+        raise ModelError(f"{path}: found {type(data).__name__}. Needed a JSON object, as wsi-deform writes it.")
+    return data
+
+
+def duration(seconds: float) -> str:
+    """A time as people say it: ``48 s``, ``3 min 20 s``, ``5 h 12 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _stored(run: Path) -> dict[str, Any]:
+    """What is said of the stored model; a run that was stopped early may have none."""
+    if not any((run / name).is_file() for name in ("best.safetensors", "last.safetensors")):
+        return {}
+    path = find_model(run)
+    facts = read_model_facts(path)
+    classes: Sequence[dict[str, Any]] = facts["classes"]["classes"]
+    return {
+        "model": path.name,
+        "model_mpp": facts["mpp"],
+        "classes": ", ".join(str(each["name"]) for each in classes),
+        "size_bytes": f"{path.stat().st_size:,}",
+    }
