@@ -120,7 +120,10 @@ def save_model(model: Model, path: Path, *, facts: Mapping[str, Any]) -> None:
         path: Where to; the suffix must be ``.safetensors``.
         facts: What else the JSON says: epoch, metrics, provenance.
     """
-    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    # Clones, because some networks hold one tensor under two names and safetensors stores no sharing.
+    tensors = {
+        name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()
+    }
     with write_aside(path) as aside:
         safetensors.torch.save_file(tensors, aside)
     about = {

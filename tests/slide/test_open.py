@@ -67,8 +67,14 @@ def test_unreadable_files_say_what_each_reader_said(tmp_path: Path):
         open_slide(tmp_path / "empty.tif")
 
 
-def test_truncated_slide_is_refused_and_not_read_by_another_reader(tmp_path: Path):
-    whole = write_svs(tmp_path / "whole.svs", pyramid()).read_bytes()
+@pytest.mark.parametrize("levels", [1, 3])
+def test_truncated_slide_is_refused_and_not_read_by_another_reader(tmp_path: Path, levels: int):
+    path = tmp_path / "whole.svs"
+    if levels == 1:  # index before pixels: OpenSlide opens what is left of it
+        write_tiff(path, pyramid(count=1), tile=(64, 64), compression="jpeg")
+    else:
+        write_svs(path, pyramid(count=levels))
+    whole = path.read_bytes()
     for keep in (0.2, 0.5, 0.8):
         path = tmp_path / f"cut_{keep}.svs"
         path.write_bytes(whole[: int(len(whole) * keep)])

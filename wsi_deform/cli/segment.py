@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -72,7 +72,7 @@ def checked_split(text: str) -> Split:
 
     if text not in SPLITS:
         raise typer.BadParameter(f"{text!r}: needed one of {', '.join(SPLITS)}.", param_hint="--split")
-    return cast("Split", text)
+    return text
 
 
 class SegmentBars:

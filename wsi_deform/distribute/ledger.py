@@ -132,7 +132,7 @@ def is_being_done(state: State) -> bool:
         return False
     try:
         process = psutil.Process(state.pid)
-        alive = process.status() != psutil.STATUS_ZOMBIE
-        return alive and abs(process.create_time() - state.process_started) < SAME_START_S
+        same = abs(process.create_time() - state.process_started) < SAME_START_S
+        return bool(same and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.Error:
         return False

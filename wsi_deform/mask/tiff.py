@@ -6,7 +6,8 @@ made; the directories come last; the header is written when it is known whether 
 
 Convention:
     Pixel values are labels. They are never blended: a pixel of a coarse level is a label too. (OpenSlide
-    blends levels above 0 by itself where the size of the slide does not divide; its level 0 is exact.)
+    blends levels above 0 by itself where the size of the slide does not divide; its level 0 is exact. libvips
+    refuses a tile more than four times as large as the image: 128 x 128 px or less with tiles of 512.)
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Figures of a report, as PNG bytes: sampling points, label maps beside each other, curves, deformation maps.
+"""Figures of a report, as PNG bytes: sampling points, label maps, learning curves, deformation maps.
 
 Figures have a white ground and need no screen: ``Figure`` objects with the Agg canvas, never pyplot, whose global
 state would not survive threads.
@@ -56,7 +56,7 @@ def sampling_points_figure(
         ShapeError: An array has another shape.
 
     Convention:
-        The picture is lightened, so that the points stand out; a point on the slide's edge lies on the picture's edge.
+        The picture is lightened, so that the points stand out. The slide's edge is the picture's edge.
     """
     _check_picture(picture)
     if points_px.ndim != 2 or points_px.shape[1] != 2:
@@ -84,8 +84,8 @@ def comparison_figure(
 
     Args:
         picture: (H, W, 3) uint8 RGB, a thumbnail of the whole slide.
-        label_maps: Name -> (H', W') uint8 class indices of the whole slide at any resolution, 255 unlabelled; usually the
-            truth first, then a prediction per method.
+        label_maps: Name -> (H', W') uint8 class indices of the whole slide at any resolution, 255 unlabelled;
+            usually the truth first, then a prediction per method.
         classes: Names and colours.
         title: Of the picture.
 
@@ -171,8 +171,8 @@ def curves_figure(runs: Mapping[str, Sequence[LogRow]]) -> bytes:
     """Draw the learning curves of one or several runs.
 
     Args:
-        runs: Name -> one mapping per epoch with ``epoch``, ``segmentation_loss`` and ``edge_loss``, and where the epoch
-            was validated ``val_miou``.
+        runs: Name -> one mapping per epoch with ``epoch``, ``segmentation_loss`` and ``edge_loss``, and where
+            the epoch was validated ``val_miou``.
 
     Returns:
         PNG bytes: training losses on the left, validation mIoU on the right.
@@ -185,7 +185,9 @@ def curves_figure(runs: Mapping[str, Sequence[LogRow]]) -> bytes:
         losses.plot(epochs, [row["segmentation_loss"] for row in rows], color=colour, label=name)
         edge = [row.get("edge_loss", 0.0) for row in rows]
         if any(edge):
-            losses.plot(epochs, edge, color=colour, linestyle=(0, (3, 2)), linewidth=1, label=f"{name}: edge loss")
+            losses.plot(
+                epochs, edge, color=colour, linestyle=(0, (3, 2)), linewidth=1, label=f"{name}: edge loss"
+            )
         validated = [row for row in rows if "val_miou" in row]
         if not validated:
             continue
@@ -243,7 +245,12 @@ def _panels(aspect: float, titles: Sequence[str], *, legend: bool) -> tuple[Figu
         row, column = divmod(number, columns)
         left, top = column * (width + GAP_IN), row * (height + title_in + GAP_IN) + title_in
         axes = figure.add_axes(
-            (left / whole_width, 1 - (top + height) / whole_height, width / whole_width, height / whole_height)
+            (
+                left / whole_width,
+                1 - (top + height) / whole_height,
+                width / whole_width,
+                height / whole_height,
+            )
         )
         axes.set_axis_off()
         axes.set_title(title, loc="left", fontsize=10, color=INK, pad=4)

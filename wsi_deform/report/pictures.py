@@ -32,7 +32,9 @@ class SampledPicture:
     labels: NDArray[np.uint8]
 
 
-def slide_picture(path: Path, *, mpp: float | None = None, most_px: int = PICTURE_PX) -> tuple[NDArray[np.uint8], Size]:
+def slide_picture(
+    path: Path, *, mpp: float | None = None, most_px: int = PICTURE_PX
+) -> tuple[NDArray[np.uint8], Size]:
     """A thumbnail of a slide, (H, W, 3) uint8 RGB, and the slide's level-0 size.
 
     Raises:

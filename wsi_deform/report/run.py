@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from wsi_deform.config import Config, read_config
 from wsi_deform.errors import ModelError
 from wsi_deform.model import find_model, read_model_facts
 from wsi_deform.report.figures import curves_figure
+from wsi_deform.report.files import duration, read_json
 from wsi_deform.report.page import Fact, Picture, Section, write_report
 from wsi_deform.report.tables import comparison_table
 
@@ -57,7 +57,9 @@ def report_run(run: Path | str) -> Path:
     ]
     if validated:
         best = max(validated, key=lambda row: row["val_miou"])
-        facts.insert(0, Fact(value=f"{best['val_miou']:.3f}", what=f"best validation mIoU, epoch {int(best['epoch'])}"))
+        facts.insert(
+            0, Fact(value=f"{best['val_miou']:.3f}", what=f"best validation mIoU, epoch {int(best['epoch'])}")
+        )
         names = ("val_miou", "val_miou_without_background", "loss", "segmentation_loss", "edge_loss")
         table = comparison_table(
             {
@@ -71,7 +73,9 @@ def report_run(run: Path | str) -> Path:
         )
         sections.insert(0, Section(title="Best epoch", table=table))
     sections.append(
-        Section(title="Configuration", quote={"config.yaml": (run / "config.yaml").read_text(encoding="utf-8")})
+        Section(
+            title="Configuration", quote={"config.yaml": (run / "config.yaml").read_text(encoding="utf-8")}
+        )
     )
     return write_report(
         run / REPORT,
@@ -87,14 +91,17 @@ def describe_config(config: Config) -> list[str]:
     """What a configuration does, in sentences."""
     sampling = config.sampling
     short, long = sampling.budget
+    image = f"(a sampled image of about {short} x {long} px)"
     how = (
-        f"The deformation network looks at a low-res view and decides where {short * long:,} samples per field "
-        f"(a sampled image of about {short} x {long} px) are taken."
+        "The deformation network looks at a low-res view and decides where "
+        f"{short * long:,} samples per field {image} are taken."
         if sampling.density == "learned"
-        else f"Each field is sampled evenly with {short * long:,} samples (a sampled image of about {short} x {long} px)."
+        else f"Each field is sampled evenly with {short * long:,} samples {image}."
     )
     network = config.networks.segmentation.name
-    return [f"{how} The network {network} segments the sampled image; the reverse sampler puts the labels back."]
+    return [
+        f"{how} The network {network} segments the sampled image; the reverse sampler puts the labels back."
+    ]
 
 
 def read_log(run: Path) -> list[dict[str, float]]:
@@ -109,41 +116,20 @@ def read_log(run: Path) -> list[dict[str, float]]:
             raw = list(csv.DictReader(file))
     except (OSError, UnicodeDecodeError) as error:
         state = "does not exist" if not run.exists() else f"log.csv cannot be read ({error})"
-        raise ModelError(f"run {run}: {state}. Needed a run folder of `wsi-deform train` with one epoch or more.") from error
+        raise ModelError(
+            f"run {run}: {state}. Needed a run folder of `wsi-deform train` with one epoch or more."
+        ) from error
     try:
         rows = [{str(name): float(cell) for name, cell in row.items() if cell} for row in raw]
     except (ValueError, TypeError) as error:
-        raise ModelError(f"{path}: {error}. Needed numbers in all cells, as `wsi-deform train` writes them.") from error
+        raise ModelError(
+            f"{path}: {error}. Needed numbers in all cells, as `wsi-deform train` writes them."
+        ) from error
     missing = [name for name in LOG_NEEDS if any(name not in row for row in rows)]
     if missing or not rows:
         found = f"no {', '.join(missing)}" if missing else "no epoch"
         raise ModelError(f"{path}: {found}. Needed the log of a run with one epoch or more. Train first.")
     return rows
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object that this program wrote.
-
-    Raises:
-        ModelError: It is missing, or not a JSON object.
-    """
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ModelError(f"{path}: cannot be read ({error}). Needed the JSON that wsi-deform wrote there.") from error
-    if not isinstance(data, dict):
-        raise ModelError(f"{path}: found {type(data).__name__}. Needed a JSON object, as wsi-deform writes it.")
-    return data
-
-
-def duration(seconds: float) -> str:
-    """A time as people say it: ``48 s``, ``3 min 20 s``, ``5 h 12 min``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def _stored(run: Path) -> dict[str, Any]:

@@ -30,11 +30,17 @@ class Table:
     def markdown(self) -> str:
         """The table as Markdown, with a final newline; a ``|`` in a cell stays inside it."""
         rule = [":--", *("--:" for _ in self.header[1:])]
-        lines = [_line([_inside(name) for name in self.header]), _line(":--" if self.is_text else r for r in rule)]
+        lines = [
+            _line([_inside(name) for name in self.header]),
+            _line(":--" if self.is_text else r for r in rule),
+        ]
         for number, row in enumerate(self.rows):
             cells = [_inside(cell) for cell in row]
             lines.append(
-                _line(f"**{cell}**" if (number, place) in self.best else cell for place, cell in enumerate(cells))
+                _line(
+                    f"**{cell}**" if (number, place) in self.best else cell
+                    for place, cell in enumerate(cells)
+                )
             )
         return "\n".join(lines) + "\n"
 
@@ -53,23 +59,27 @@ class Table:
 
 
 def comparison_table(
-    measured: Mapping[str, Mapping[str, float]], *, of: str = "method", largest_is_best: Iterable[str] | None = None
+    measured: Mapping[str, Mapping[str, float]],
+    *,
+    of: str = "method",
+    largest_is_best: Iterable[str] | None = None,
 ) -> Table:
     """A table of methods and measures.
 
     Args:
-        measured: Name of the method -> name of the measure -> value; NaN, or a missing measure, is shown as a dash.
+        measured: Method -> measure -> value; NaN, or a missing measure, is shown as a dash.
         of: What the rows are.
-        largest_is_best: Measures whose largest value stands out where there are two rows or more; None takes all.
+        largest_is_best: Measures whose largest value stands out if there are two rows; None takes all.
 
     Returns:
-        One row per method, in order; columns in the order in which measures first occur. Values are compared as
-        shown: equal to three digits is equally good.
+        One row per method, in order; columns in the order in which measures first occur. Values are compared
+        as shown: equal to three digits is equally good.
     """
     columns = list(dict.fromkeys(name for values in measured.values() for name in values))
     marked = set(columns if largest_is_best is None else largest_is_best)
     rows = [
-        (method, *(number(values.get(column, math.nan)) for column in columns)) for method, values in measured.items()
+        (method, *(number(values.get(column, math.nan)) for column in columns))
+        for method, values in measured.items()
     ]
     best = set()
     for place, column in enumerate(columns, start=1):
@@ -86,7 +96,7 @@ def number(value: float, digits: int = DIGITS) -> str:
 
 
 def mean_and_spread(values: Sequence[float], digits: int = DIGITS) -> str:
-    """Mean and half the range of the values of several seeds, e.g. ``0.512 ± 0.009 (3)``; one value stands alone."""
+    """Mean and half the range over seeds, e.g. ``0.512 ± 0.009 (3)``; one value stands alone."""
     if not values:
         return NOTHING
     mean = sum(values) / len(values)

@@ -10,6 +10,7 @@ from wsi_deform.slide.find import dicom_files, is_zarr_folder
 from wsi_deform.slide.image_reader import ImageReader
 from wsi_deform.slide.openslide_reader import OpenSlideReader, detect_vendor
 from wsi_deform.slide.reader import Reader
+from wsi_deform.slide.tiff_index import DamagedSlideError
 from wsi_deform.slide.tiff_reader import TiffReader
 from wsi_deform.slide.zarr_reader import ZarrReader
 
@@ -52,6 +53,8 @@ def open_reader(path: Path) -> Reader:
     for name, open_one in _candidates(path):
         try:
             return open_one(path)
+        except DamagedSlideError:
+            raise
         except SlideError as error:
             said.append(f"{name}: {str(error).removeprefix(f'{path}: ')}")
     raise SlideError(f"{path}: no reader can open it. " + " | ".join(said) + f" {REMEDY}")

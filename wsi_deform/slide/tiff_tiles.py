@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Region, Size, tile_grid, tile_region
-from wsi_deform.slide.tiff_index import TiffIndex, TiffLevel, read_index
+from wsi_deform.slide.tiff_index import TiffIndex, read_index
+from wsi_deform.slide.tiff_level import TiffLevel
 
 # Decoders raise RuntimeError (imagecodecs), ValueError (tifffile, NumPy) or ImportError (a codec that is not
 # built in).

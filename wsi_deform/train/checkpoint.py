@@ -50,7 +50,8 @@ def save_checkpoint(folder: Path, model: Model, optimiser: torch.optim.Optimizer
     state = optimiser.state_dict()
     for index, moments in state["state"].items():
         tensors |= {f"optimiser.{index}.{name}": torch.as_tensor(value) for name, value in moments.items()}
-    stored = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # Clones, because some networks hold one tensor under two names and safetensors stores no sharing.
+    stored = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     about = {"counters": vars(counters), "groups": state["param_groups"]}
     with write_aside(folder / NAME) as aside:
         safetensors.torch.save_file(stored, aside, metadata={"state": json.dumps(about)})

@@ -1,0 +1,117 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from drawn_reader import ArrayReader
+
+from wsi_deform.annotation.classes import ClassTable
+from wsi_deform.config import read_config
+from wsi_deform.errors import SlideError
+from wsi_deform.geometry import Region, Size
+from wsi_deform.model import Model
+from wsi_deform.segment import fields_of, points_of, segment_slide
+from wsi_deform.slide.slide import Slide
+
+CLASSES = ClassTable.from_names(["background", "dark"])
+
+
+class Darkness(torch.nn.Module):
+    """A segmentation network without weights to learn: class 1 where the sampled image is dark."""
+
+    def __init__(self):
+        super().__init__()
+        self.threshold = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, image):
+        dark = self.threshold - image.mean(dim=1)
+        return torch.stack((-dark, dark), dim=1)
+
+
+class WhereDark(torch.nn.Module):
+    """A deformation network that asks for samples on and around what is dark in the view."""
+
+    def forward(self, view):
+        dark = (view.mean(dim=1, keepdim=True) < 0).float()
+        return 2.0 * (F.avg_pool2d(dark, 7, stride=1, padding=3) > 0.02).float()
+
+
+def make_model(*changes, density=WhereDark):
+    model = Model(config=read_config(changes=["sampling.budget=[32, 64]", *changes]), classes=CLASSES, mpp=0.5)
+    model.segmentation = Darkness()
+    if model.deformation is not None:
+        model.deformation = density()
+    return model.eval()
+
+
+def drawn(width=512, height=256, *, mpp=0.5):
+    """White glass with two dark discs, and where they are."""
+    y, x = np.mgrid[:height, :width] + 0.5
+    discs = ((x - 90) ** 2 + (y - 120) ** 2 < 40**2) | ((x - 400) ** 2 + (y - 90) ** 2 < 60**2)
+    pixels = np.where(discs[..., None], 60, 250).astype(np.uint8).repeat(3, axis=2)
+    return Slide.from_reader(ArrayReader(pixels, levels=4, mpp=mpp), slide_id="discs"), discs
+
+
+def iou(predicted, truth):
+    return (predicted & truth).sum() / (predicted | truth).sum()
+
+
+def test_slide_is_segmented_and_sampling_where_it_matters_draws_sharper_borders():
+    slide, discs = drawn()
+    whole = Region.whole(slide.size)
+    learned = segment_slide(slide, make_model("sampling.sigma=0.1")).reverse().region(whole) == 1
+    even = segment_slide(slide, make_model("sampling.density=uniform")).reverse().region(whole) == 1
+    assert iou(even, discs) > 0.85
+    assert iou(learned, discs) > iou(even, discs) + 0.01
+
+
+def test_fields_meet_without_seams_and_agree_with_one_field_at_the_same_spacing():
+    slide, discs = drawn()
+    many = make_model(
+        "fields={side_um: 64, whole_below_mm2: 0, margin: 0.25}", "sampling={budget: [32, 32], density: uniform}"
+    )
+    segmented = segment_slide(slide, many)
+    assert len(segmented.fields) > 4
+    assert iou(segmented.reverse().region(Region.whole(slide.size)) == 1, discs) > 0.93
+    kept = [field.kept for field in segmented.fields]
+    assert all(a.intersection(b).is_empty for a in kept for b in kept if a is not b)
+
+
+def test_glass_is_not_looked_at_closely():
+    slide, _ = drawn()
+    model = make_model("fields={side_um: 32, whole_below_mm2: 0, margin: 0}")
+    covered = sum(field.kept.size.area for field in fields_of(slide, model))
+    assert 0 < covered < 0.6 * slide.size.area
+    assert (segment_slide(slide, model).reverse().region(Region(480, 200, 32, 56)) == 0).all()
+
+
+def test_convention_points_are_in_the_slide_edge_frame_row_by_row():
+    slide, _ = drawn()
+    (field,) = fields_of(slide, make_model())
+    grid = torch.tensor([[[0.0, 0.0], [1.0, 0.0]], [[0.5, 0.5], [0.25, 1.0]]])
+    assert points_of(field, grid).tolist() == [[0, 0], [512, 0], [256, 128], [128, 256]]
+
+
+@pytest.mark.parametrize("mpp", [50.0, 0.05])
+def test_slide_whose_mpp_is_far_from_the_models_is_refused(mpp):
+    slide, _ = drawn(mpp=mpp)
+    with pytest.raises(SlideError, match=r"trained at 0\.5(.|\n)*mpp column") as error:
+        segment_slide(slide, make_model())
+    assert f"{mpp:g}" in str(error.value)
+
+
+def test_slide_without_mpp_is_segmented_as_if_it_had_the_models():
+    slide, discs = drawn(mpp=None)
+    predicted = segment_slide(slide, make_model()).reverse().region(Region.whole(slide.size)) == 1
+    assert iou(predicted, discs) > 0.85
+
+
+def test_progress_is_told_field_by_field():
+    slide, _ = drawn()
+    told = []
+    model = make_model("fields={side_um: 64, whole_below_mm2: 0}")
+    segment_slide(slide, model, on_field=lambda done, total: told.append((done, total)))
+    assert told == [(index + 1, len(told)) for index in range(len(told))]
+
+
+def test_sampled_sizes_of_tiny_slides_are_never_below_what_networks_accept():
+    assert make_model().sampled_size(Size(3, 5000)).short >= 4

@@ -1,0 +1,70 @@
+"""`wsi-deform demo`: the main job on slides that it draws itself."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from wsi_deform.cli.segment import SegmentBars
+from wsi_deform.cli.train import INTERRUPTED, TrainingBars, stop_on_interrupt
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for slides, runs, masks and report.")] = Path("demo"),
+    seed: Annotated[int, typer.Option(help="Decides the slides and the training.")] = 0,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value over both configurations.")
+    ] = None,
+) -> None:
+    """Draw slides with truth, train joint and uniform on the same budget, segment, evaluate, report: minutes on 2 cores."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from wsi_deform.demo import run_demo
+    from wsi_deform.report.comparison import measures
+
+    console = Console()
+    started = time.monotonic()
+    with stop_on_interrupt() as stop:
+        result = run_demo(out, seed=seed, changes=changes or (), watcher=DemoBars(console), stop=stop)
+    if not result.finished:
+        console.print(f"Stopped; {out} keeps what is done. The same command goes on.")
+        raise typer.Exit(INTERRUPTED)
+    table = Table("method", "mIoU", "mIoU without background", "mIoU(Y', Y)")
+    for method, evaluation in result.evaluations.items():
+        table.add_row(method, *(f"{value:.3f}" for value in list(measures(evaluation).values())[:3]))
+    console.print(table)
+    console.print(f"{time.monotonic() - started:.0f} s. Open {result.page} in a browser.", soft_wrap=True)
+
+
+class DemoBars:
+    """Progress bars for each part of the demo; a ``demo.Watcher``."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    @contextmanager
+    def drawing(self, slides: int) -> Iterator[Callable[[str], None]]:
+        """A bar of the slides that are drawn."""
+        from rich.progress import Progress
+
+        with Progress(console=self.console, refresh_per_second=2) as progress:
+            task = progress.add_task("drawing slides", total=slides)
+            yield lambda slide_id: progress.advance(task)
+
+    def training(self, method: str) -> AbstractContextManager[TrainingBars]:
+        """A bar of the training steps."""
+        return TrainingBars(self.console, title=f"training {method}")
+
+    def segmenting(self, method: str) -> AbstractContextManager[SegmentBars]:
+        """A bar of the slides that are segmented."""
+        self.console.print(f"segmenting with {method}")
+        return SegmentBars(self.console)

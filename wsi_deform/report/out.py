@@ -1,0 +1,190 @@
+"""The report of a mask folder: what was segmented, what failed, what the masks say."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from wsi_deform.distribute.ledger import Ledger, State
+from wsi_deform.errors import MaskError, WsiDeformError
+from wsi_deform.geometry import Size
+from wsi_deform.mask.folder import MaskFolder
+from wsi_deform.mask.samples import read_samples
+from wsi_deform.report.figures import sampling_points_figure
+from wsi_deform.report.files import duration, read_json
+from wsi_deform.report.measured import CEILING, MIOU, measures
+from wsi_deform.report.page import Fact, Picture, Section, write_report
+from wsi_deform.report.pictures import slide_picture
+from wsi_deform.report.tables import Table, comparison_table
+
+REPORT = "report.html"
+EVALUATION = "evaluation.json"
+MOST_SLIDES = 12
+
+
+def report_out(out: Path | str, *, most_slides: int = MOST_SLIDES) -> Path:
+    """Write ``report.html`` into a mask folder.
+
+    Args:
+        out: What ``wsi-deform segment`` filled.
+        most_slides: Of more finished slides, so many are shown, evenly spread; all are in the tables.
+
+    Returns:
+        The path of the report.
+
+    Raises:
+        MaskError: The folder is missing, or no slide was segmented into it yet.
+    """
+    out = Path(out)
+    folder = MaskFolder(out)
+    states = Ledger(folder).all() if folder.states.is_dir() else []
+    if not states:
+        found = "no slides in it" if out.is_dir() else "no such folder"
+        raise MaskError(
+            f"mask folder {out}: {found}. Needed the --out of `wsi-deform segment`. Segment first."
+        )
+    done = [state for state in states if state.status == "done"]
+    failed = [state for state in states if state.status == "failed"]
+    other = len(states) - len(done) - len(failed)
+    facts = [Fact(value=str(len(done)), what="slides segmented")]
+    if failed:
+        facts.append(Fact(value=str(len(failed)), what="slides failed"))
+    if other:
+        facts.append(Fact(value=str(other), what="slides not finished"))
+    facts += _costs(done)
+    sections = []
+    if failed:
+        rows = tuple((state.slide_id, " ".join(state.error.split())) for state in failed)
+        sections.append(
+            Section(
+                title="What failed",
+                table=Table(header=("slide", "reason"), rows=rows, is_text=True),
+                quote={f"traceback: {s.slide_id}": s.traceback for s in failed if s.traceback},
+            )
+        )
+    if (out / EVALUATION).is_file():
+        section, fact = _evaluated(out / EVALUATION)
+        sections.append(section)
+        facts.insert(0, fact)
+    if folder.measurements.is_file():
+        sections.append(Section(title="Measurements", table=_measurements(folder.measurements)))
+    sections += [_slide_section(folder, state) for state in evenly(done, most_slides)]
+    lead = [f"Masks of {len(states)} slides, made by wsi-deform from a few samples per slide."]
+    if len(done) > most_slides:
+        lead.append(
+            f"{most_slides} of the {len(done)} segmented slides are shown below, all are in the tables."
+        )
+    return write_report(
+        out / REPORT,
+        title=f"Segmented slides: {out.resolve().name}",
+        lead=lead,
+        facts=facts,
+        sections=sections,
+        provenance=_last_run(folder),
+    )
+
+
+def evenly(states: Sequence[State], most: int) -> list[State]:
+    """At most so many states, evenly spread, the first and the last among them."""
+    if len(states) <= most:
+        return list(states)
+    return [states[place] for place in np.linspace(0, len(states) - 1, most).round().astype(int)]
+
+
+def _costs(done: Sequence[State]) -> list[Fact]:
+    """How little was read and how long it took."""
+    samples, pixels = sum(state.samples for state in done), sum(s.width_px * s.height_px for s in done)
+    if not samples:
+        return []
+    seconds = sum(state.seconds for state in done)
+    return [
+        Fact(value=f"1 / {pixels / samples:,.0f}", what="samples taken / pixels of the slides"),
+        Fact(value=f"{samples / len(done):,.0f}", what="samples per slide"),
+        Fact(value=f"{sum(state.tiles for state in done) / len(done):,.0f}", what="tiles read per slide"),
+        Fact(value=duration(seconds / len(done)), what="per slide"),
+    ]
+
+
+def _evaluated(path: Path) -> tuple[Section, Fact]:
+    """The measures against labels, and the one to see first."""
+    data = read_json(path)
+    pooled = measures(data)
+    rows = {"all slides, pooled": pooled}
+    rows |= {
+        each["slide_id"]: measures(
+            {**data, "pooled": {kind: each[kind] for kind in ("predicted", "sampled")}}
+        )
+        for each in data["slides"]
+    }
+    section = Section(
+        title="Against the labels",
+        text=[
+            f'Split "{data["split"]}", at full resolution. {CEILING} is what the sampling alone allows: '
+            "the labels at the samples, put back by the reverse sampler."
+        ],
+        table=comparison_table(rows, of="slide", largest_is_best=()),
+    )
+    return section, Fact(value=f"{pooled[MIOU]:.3f}", what=f'mIoU, split "{data["split"]}"')
+
+
+def _measurements(path: Path) -> Table:
+    """Area of each class, one row per slide."""
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    classes = list(dict.fromkeys(row["class_name"] for row in rows))
+    areas: dict[str, dict[str, str]] = {}
+    for row in rows:
+        share = f"{100 * float(row['share_of_slide']):.1f} %"
+        area = f"{float(row['area_mm2']):.3g} mm², " if row["area_mm2"] else ""
+        areas.setdefault(row["slide_id"], {})[row["class_name"]] = area + share
+    return Table(
+        header=("slide", *classes),
+        rows=tuple((slide, *(own.get(name, "") for name in classes)) for slide, own in areas.items()),
+    )
+
+
+def _slide_section(folder: MaskFolder, state: State) -> Section:
+    """Overlay and sampling points of a slide; a file that is gone is said to be gone."""
+    text = [
+        f"{state.width_px:,} x {state.height_px:,} px"
+        + (f" at {state.mpp:.4g} µm per pixel" if state.mpp else "")
+        + f"; {state.samples:,} samples in {state.fields} field{'s' if state.fields != 1 else ''}, "
+        f"{state.tiles:,} tiles read, {duration(state.seconds)}."
+    ]
+    pictures = []
+    overlay = folder.overlay(state.slide_id)
+    if overlay.is_file():
+        pictures.append(Picture(image=overlay.read_bytes(), caption="The mask over the slide."))
+    try:
+        samples = read_samples(folder.samples(state.slide_id))
+        try:
+            picture, size = slide_picture(Path(state.slide), mpp=state.mpp)
+        except WsiDeformError as error:
+            text.append(f"The slide itself is not shown: {error}")
+            picture, size = _blank(samples.size), samples.size
+        points = sampling_points_figure(picture, samples.points_px, size=size)
+        pictures.append(Picture(image=points, caption="Where the slide was sampled."))
+    except WsiDeformError as error:
+        text.append(f"The sampling points are not shown: {error}")
+    return Section(title=state.slide_id, text=text, pictures=pictures)
+
+
+def _blank(size: Size, most_px: int = 1200) -> Any:
+    """White paper in the shape of a slide."""
+    scale = most_px / size.long
+    shape = (max(1, round(size.height * scale)), max(1, round(size.width * scale)), 3)
+    return np.full(shape, 255, np.uint8)
+
+
+def _last_run(folder: MaskFolder) -> dict[str, Any]:
+    """What the newest record in ``runs/`` says."""
+    records = sorted(folder.run("x").parent.glob("[!.]*.json"))
+    if not records:
+        return {}
+    record = read_json(records[-1])
+    about = {name: record[name] for name in ("model", "model_sha256", "device") if name in record}
+    return {"record": f"runs/{records[-1].name}", **about, **record.get("provenance", {})}

@@ -1,0 +1,175 @@
+"""One level of a TIFF pyramid: where its tiles lie and how they are decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_deform.errors import SlideError
+from wsi_deform.geometry import Point, Size, level_downsample, tile_grid
+
+# Uncompressed strips are cut into blocks of about this size, so that one strip of a whole image is never one
+# tile.
+RAW_BLOCK_BYTES = 1 << 20
+
+Decode = Callable[[bytes, int], NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plane:
+    """One stored plane of a level: all channels, or one of several.
+
+    Attributes:
+        offsets: (tiles,) int64, file position of each tile, row by row.
+        counts: (tiles,) int64, stored bytes of each tile; 0 where the writer left the tile out.
+        decode: From stored bytes and segment number to (h, w, c); edge tiles may still be padded.
+        first_segment: Segment number of the plane's first tile, which ``decode`` needs.
+        channels: Number of channels in this plane.
+    """
+
+    offsets: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    decode: Decode
+    first_segment: int
+    channels: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TiffLevel:
+    """One level: its geometry (see ``Level``) and its planes, which are stacked along channels."""
+
+    size: Size
+    tile: Size
+    downsample: Point
+    planes: tuple[Plane, ...]
+
+
+def level_from_pages(pages: Sequence[Any], level_0: Size, path: Path) -> TiffLevel:
+    """Take what is needed from the pages of one level, so that the file can be closed.
+
+    Args:
+        pages: tifffile's page with all channels, or pages with one channel each.
+        level_0: Size of the finest level, px.
+        path: The file, for messages.
+
+    Returns:
+        The level.
+
+    Raises:
+        SlideError: Its pixels cannot be decoded, or tiles are missing in the index.
+    """
+    page = pages[0].keyframe
+    size = Size(page.imagewidth, page.imagelength)
+    if page.imagedepth > 1 or page.dtype is None:
+        raise SlideError(
+            f"{path}: depth {page.imagedepth}, {page.bitspersample} bits of sample format "
+            f"{page.sampleformat}. "
+            "Needed a flat image of a common pixel type; convert the slide to a tiled 8-bit TIFF."
+        )
+    raw = int(page.compression) == 1 and int(page.predictor) == 1 and int(page.fillorder) == 1
+    if raw and not page.is_tiled and page.bitspersample in (8, 16, 32, 64):
+        return _raw_level(pages, level_0)
+    tile = (
+        Size(page.tilewidth, page.tilelength)
+        if page.is_tiled
+        else Size(size.width, min(page.rowsperstrip, size.height))
+    )
+    area = tile_grid(size, tile).area
+    planes = [plane for one in pages for plane in _planes(one, area, path)]
+    needed = area * len(planes)
+    found = sum(len(plane.offsets) for plane in planes)
+    if found != needed:
+        raise SlideError(
+            f"{path}: the level of {size} lists {found} tiles, needed {needed}. The file is damaged: copy "
+            "it again."
+        )
+    return TiffLevel(size=size, tile=tile, downsample=level_downsample(level_0, size), planes=tuple(planes))
+
+
+def _planes(page: Any, area: int, path: Path) -> Iterable[Plane]:
+    key = page.keyframe
+    decode = _decode_of(page, path)
+    offsets, counts = np.asarray(page.dataoffsets, np.int64), np.asarray(page.databytecounts, np.int64)
+    separate = key.planarconfig == 2 and key.samplesperpixel > 1
+    for number in range(key.samplesperpixel if separate else 1):
+        part = slice(number * area, (number + 1) * area)
+        yield Plane(
+            offsets=offsets[part],
+            counts=np.where(offsets[part] > 0, counts[part], 0),
+            decode=decode,
+            first_segment=number * area,
+            channels=1 if separate else key.samplesperpixel,
+        )
+
+
+def _decode_of(page: Any, path: Path) -> Decode:
+    decode_segment, tables = page.decode, page.jpegtables
+    try:
+        decode_segment(None, 0)  # raises where compression or pixel type is not supported
+    except (ValueError, NotImplementedError) as error:
+        raise SlideError(
+            f"{path}: compression {int(page.keyframe.compression)} with photometric interpretation "
+            f"{int(page.keyframe.photometric)} cannot be decoded ({error}). Convert the slide to a JPEG or "
+            "deflate TIFF."
+        ) from error
+
+    def decode(stored: bytes, segment: int) -> NDArray[Any]:
+        if tables is None:
+            tile = decode_segment(stored, segment)[0]
+        else:
+            tile = decode_segment(stored, segment, jpegtables=tables)[0]
+        return tile[0]  # type: ignore[no-any-return]
+
+    return decode
+
+
+def _raw_level(pages: Sequence[Any], level_0: Size) -> TiffLevel:
+    """An uncompressed stripped level, cut into blocks of rows that may be finer than its strips."""
+    key = pages[0].keyframe
+    size = Size(key.imagewidth, key.imagelength)
+    stored_dtype = key.dtype.newbyteorder(key.parent.byteorder)
+    separate = key.planarconfig == 2 and key.samplesperpixel > 1
+    channels = 1 if separate else key.samplesperpixel
+    row_bytes = size.width * channels * stored_dtype.itemsize
+    strip_rows = min(key.rowsperstrip, size.height)
+    rows = strip_rows
+    if rows * row_bytes > RAW_BLOCK_BYTES:
+        # A divisor of the strip keeps every block inside one strip; one strip for all needs no divisor.
+        most = max(1, RAW_BLOCK_BYTES // row_bytes)
+        single = strip_rows == size.height
+        rows = most if single else next(count for count in range(most, 0, -1) if strip_rows % count == 0)
+
+    def decode(stored: bytes, _segment: int) -> NDArray[Any]:
+        tile = np.frombuffer(stored, stored_dtype).reshape(-1, size.width, channels)
+        return tile.astype(stored_dtype.newbyteorder("="), copy=False)
+
+    strips = -(-size.height // strip_rows)
+    tops = np.arange(0, size.height, rows)
+    heights = np.minimum(rows, size.height - tops)
+    planes = []
+    for page in pages:
+        offsets, counts = np.asarray(page.dataoffsets, np.int64), np.asarray(page.databytecounts, np.int64)
+        for number in range(key.samplesperpixel if separate else 1):
+            strip = number * strips + tops // strip_rows
+            if len(offsets) == 1:  # tifffile joins contiguous strips into one
+                strip = np.zeros_like(tops)
+                inside = (tops + number * size.height) * row_bytes
+            else:
+                inside = (tops % strip_rows) * row_bytes
+            present = (offsets[strip] > 0) & (counts[strip] > 0)
+            planes.append(
+                Plane(
+                    offsets=offsets[strip] + inside,
+                    counts=np.where(present, heights * row_bytes, 0),
+                    decode=decode,
+                    first_segment=0,
+                    channels=channels,
+                )
+            )
+    downsample = level_downsample(level_0, size)
+    return TiffLevel(size=size, tile=Size(size.width, int(rows)), downsample=downsample, planes=tuple(planes))
