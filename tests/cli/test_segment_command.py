@@ -31,7 +31,16 @@ def call(*arguments: object) -> tuple[int, str]:
 
 
 def test_a_manifest_is_segmented_and_a_second_call_skips(study: Path, tmp_path: Path) -> None:
-    arguments = ("--slides", study / "manifest.csv", "--model", study / "run", "--out", tmp_path, "--device", "cpu")
+    arguments = (
+        "--slides",
+        study / "manifest.csv",
+        "--model",
+        study / "run",
+        "--out",
+        tmp_path,
+        "--device",
+        "cpu",
+    )
     code, output = call(*arguments, "--split", "test")
     assert code == 0
     assert "2 done, 0 skipped, 0 failed" in output
@@ -56,7 +65,9 @@ def test_one_slide_and_a_limit(study: Path, tmp_path: Path) -> None:
     code, output = call("--slides", one, "--model", study / "run", "--out", tmp_path / "one")
     assert code == 0
     assert "1 done" in output
-    code, output = call("--slides", study / "slides", "--model", study / "run", "--out", tmp_path, "--limit", 1)
+    code, output = call(
+        "--slides", study / "slides", "--model", study / "run", "--out", tmp_path, "--limit", 1
+    )
     assert code == 0
     assert "1 done" in output
 

@@ -84,7 +84,9 @@ def files(out: Path) -> set[str]:
     return {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
 
 
-def test_every_slide_gets_its_outputs_and_nothing_else_is_left(slides: Path, study: Path, tmp_path: Path) -> None:
+def test_every_slide_gets_its_outputs_and_nothing_else_is_left(
+    slides: Path, study: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     batch, log = run(slides, study, out)
     assert outcomes(batch) == {"a": "done", "b": "done"}
@@ -155,7 +157,9 @@ def test_a_slide_without_mpp_has_no_area(study: Path, slides: Path, tmp_path: Pa
     assert total == pytest.approx(SIZE.area * 0.16 / 1e6)
 
 
-def test_bad_slides_fail_with_a_reason_and_the_rest_is_done(slides: Path, study: Path, tmp_path: Path) -> None:
+def test_bad_slides_fail_with_a_reason_and_the_rest_is_done(
+    slides: Path, study: Path, tmp_path: Path
+) -> None:
     whole = (slides / "a.tif").read_bytes()
     (slides / "0-cut.tif").write_bytes(whole[: len(whole) // 2])
     (slides / "0-text.svs").write_text("not a slide")
@@ -163,7 +167,13 @@ def test_bad_slides_fail_with_a_reason_and_the_rest_is_done(slides: Path, study:
     (slides / "notes.txt").write_text("ignored")
     out = tmp_path / "out"
     batch, _ = run(slides, study, out)
-    assert outcomes(batch) == {"0-cut": "failed", "0-empty": "failed", "0-text": "failed", "a": "done", "b": "done"}
+    assert outcomes(batch) == {
+        "0-cut": "failed",
+        "0-empty": "failed",
+        "0-text": "failed",
+        "a": "done",
+        "b": "done",
+    }
     assert {path.name for path in (out / "masks").iterdir()} == {"a.ome.tif", "b.ome.tif"}
     assert {path.name for path in (out / "samples").iterdir()} == {"a.npz", "b.npz"}
     summary = (out / "summary.md").read_text()
@@ -205,7 +215,9 @@ def test_an_error_that_nobody_foresaw_is_recorded_with_its_traceback(
     assert not (out / "samples" / "a.npz").exists()
 
 
-def test_what_is_done_is_skipped_and_what_failed_is_tried_again(slides: Path, study: Path, tmp_path: Path) -> None:
+def test_what_is_done_is_skipped_and_what_failed_is_tried_again(
+    slides: Path, study: Path, tmp_path: Path
+) -> None:
     whole = (slides / "b.tif").read_bytes()
     (slides / "b.tif").write_bytes(b"")
     out = tmp_path / "out"
@@ -296,7 +308,9 @@ def test_masks_of_other_classes_must_not_lie_in_one_folder(slides: Path, study: 
     out = tmp_path / "out"
     run(slides, study, out)
     other = tiny_model(tmp_path / "other", ClassTable.from_names(["background", "tumour"]))
-    with pytest.raises(ModelError, match=r"classes background, .*the model has background, tumour.*another --out"):
+    with pytest.raises(
+        ModelError, match=r"classes background, .*the model has background, tumour.*another --out"
+    ):
         run(slides, study, out, model=other, overwrite=True)
     assert Ledger(MaskFolder(out)).read("a").status == "done"
 
@@ -308,9 +322,13 @@ def test_a_bad_model_is_refused_before_anything_is_written(slides: Path, tmp_pat
     assert not out.exists()
 
 
-def test_a_device_that_is_not_there_is_refused_before_anything_is_written(slides: Path, study: Path, tmp_path: Path) -> None:
+def test_a_device_that_is_not_there_is_refused_before_anything_is_written(
+    slides: Path, study: Path, tmp_path: Path
+) -> None:
     with pytest.raises(ModelError, match='device "nonsense"'):
-        segment_slides([SlideSource(path=slides, slide_id="a")], study / "run", tmp_path / "out", device="nonsense")
+        segment_slides(
+            [SlideSource(path=slides, slide_id="a")], study / "run", tmp_path / "out", device="nonsense"
+        )
     assert not (tmp_path / "out").exists()
 
 
@@ -332,7 +350,9 @@ def test_a_worker_process_does_the_same_as_the_loop(slides: Path, study: Path, t
 
 def test_a_scheduler_s_workers_do_the_slides(slides: Path, study: Path, tmp_path: Path) -> None:
     (slides / "c.svs").write_text("not a slide")
-    cluster = LocalCluster(n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None, protocol="tcp")
+    cluster = LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None, protocol="tcp"
+    )
     with cluster:
         batch, log = run(slides, study, tmp_path / "out", scheduler=cluster.scheduler_address)
     assert outcomes(batch) == {"a": "done", "b": "done", "c": "failed"}
@@ -340,7 +360,9 @@ def test_a_scheduler_s_workers_do_the_slides(slides: Path, study: Path, tmp_path
     assert {path.name for path in (tmp_path / "out" / "masks").iterdir()} == {"a.ome.tif", "b.ome.tif"}
 
 
-def test_a_scheduler_that_is_not_there_is_an_error(slides: Path, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scheduler_that_is_not_there_is_an_error(
+    slides: Path, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("wsi_deform.distribute.workers.CONNECT_TIMEOUT_S", 0.5)
     with pytest.raises(SlideError, match=r"scheduler tcp://127\.0\.0\.1:9: cannot be reached"):
         run(slides, study, tmp_path / "out", scheduler="tcp://127.0.0.1:9")

@@ -30,7 +30,9 @@ def test_a_state_is_read_as_it_was_written(ledger: Ledger) -> None:
     assert ledger.all() == [state]
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"slide_id": "a", "status": "odd"}', '{"status": "done"}'])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", '{"slide_id": "a", "status": "odd"}', '{"status": "done"}']
+)
 def test_a_slide_without_a_readable_state_was_not_started(ledger: Ledger, text: str) -> None:
     assert ledger.read("a").status == "not_started"
     path = ledger.folder.state("a")
@@ -53,9 +55,7 @@ def test_only_a_living_process_of_the_same_start_is_at_work() -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
         host = this_process()["host"]
         started = psutil.Process(process.pid).create_time()
-        state = State(
-            slide_id="a", status="running", host=host, pid=process.pid, process_started=started
-        )
+        state = State(slide_id="a", status="running", host=host, pid=process.pid, process_started=started)
         assert is_being_done(state)
         assert not is_being_done(dataclasses.replace(state, status="done"))
         assert not is_being_done(dataclasses.replace(state, process_started=started - 100))

@@ -24,7 +24,9 @@ def names_in(folder: Path) -> dict[str, str]:
 
 
 def test_slides_of_a_folder_are_named_after_their_files_and_other_files_are_ignored(tmp_path: Path) -> None:
-    touch(tmp_path, "a.svs", "case.7.tiff", "notes.txt", "labels.xml", "areas.csv", "deep/b.ome.tif", ".c.svs")
+    touch(
+        tmp_path, "a.svs", "case.7.tiff", "notes.txt", "labels.xml", "areas.csv", "deep/b.ome.tif", ".c.svs"
+    )
     assert names_in(tmp_path) == {"a.svs": "a", "case.7.tiff": "case.7", "deep/b.ome.tif": "b"}
 
 

@@ -35,7 +35,9 @@ def sampler_of(fields: list[FieldSamples], size: Size) -> ReverseSampler:
 class Made:
     """A slide with labels, mask and samples, and the same as arrays."""
 
-    def __init__(self, folder: Path, slide_id: str, seed: int, size: Size = SIZE, *, samples: bool = True) -> None:
+    def __init__(
+        self, folder: Path, slide_id: str, seed: int, size: Size = SIZE, *, samples: bool = True
+    ) -> None:
         rng = np.random.default_rng(seed)
         image = rng.integers(0, 255, (*size.shape, 3), dtype=np.uint8)
         coarse = rng.choice([0, 0, 1, 2, 255], (9, 13)).astype(np.uint8)
@@ -45,7 +47,10 @@ class Made:
         write_slide(folder / f"{slide_id}.tif", image, mpp=0.5)
         write_labels(folder / f"{slide_id}-labels.tif", self.truth, mpp=0.5)
         self.row = ManifestRow(
-            slide=folder / f"{slide_id}.tif", slide_id=slide_id, mask=folder / f"{slide_id}-labels.tif", split="test"
+            slide=folder / f"{slide_id}.tif",
+            slide_id=slide_id,
+            mask=folder / f"{slide_id}-labels.tif",
+            split="test",
         )
         half = size.width // 2
         fields, true_fields = [], []
@@ -103,7 +108,9 @@ def test_counts_equal_those_of_the_arrays(tmp_path: Path) -> None:
 def test_json_and_csv_say_the_same(tmp_path: Path) -> None:
     made = [Made(tmp_path, "a", 1), Made(tmp_path, "b", 2, samples=False)]
     evaluation = evaluate_masks([each.row for each in made], tmp_path / "out", CLASSES)
-    json_path, csv_path = write_evaluation(evaluation, tmp_path / "out" / "evaluation", provenance={"seed": 3})
+    json_path, csv_path = write_evaluation(
+        evaluation, tmp_path / "out" / "evaluation", provenance={"seed": 3}
+    )
     held = json.loads(json_path.read_text())
     assert held["provenance"] == {"seed": 3}
     with csv_path.open() as file:
@@ -119,14 +126,16 @@ def test_json_and_csv_say_the_same(tmp_path: Path) -> None:
 
 
 def test_missing_masks_and_masks_of_another_size_are_listed_and_the_rest_is_measured(tmp_path: Path) -> None:
-    good, small, gone = Made(tmp_path, "good", 1), Made(tmp_path, "small", 2, Size(300, 200)), Made(tmp_path, "gone", 3)
+    good, small, gone = (
+        Made(tmp_path, "good", 1),
+        Made(tmp_path, "small", 2, Size(300, 200)),
+        Made(tmp_path, "gone", 3),
+    )
     folder = MaskFolder(tmp_path / "out")
     folder.mask("good").rename(folder.mask("gone"))
     Made(tmp_path, "good", 1)
     folder.mask("gone").unlink()
-    write_mask(
-        folder.mask("small"), sampler_of([], Size(310, 200)).tiles(), size=Size(310, 200), mpp=None
-    )
+    write_mask(folder.mask("small"), sampler_of([], Size(310, 200)).tiles(), size=Size(310, 200), mpp=None)
     unlabelled = ManifestRow(slide=good.row.slide, slide_id="plain")
     lost = good.row.model_copy(update={"slide": tmp_path / "lost.tif", "slide_id": "lost"})
     rows = [small.row, gone.row, good.row, unlabelled, lost]
@@ -160,7 +169,9 @@ def test_damaged_samples_are_named(tmp_path: Path) -> None:
 def test_masks_of_other_classes_are_refused(tmp_path: Path) -> None:
     made = Made(tmp_path, "a", 1)
     write_class_table(ClassTable.from_names(["background", "gland"]), tmp_path / "out" / "classes.json")
-    with pytest.raises(AnnotationError, match=r"masks have 2 classes \(background, gland\), the labels 4 \(background"):
+    with pytest.raises(
+        AnnotationError, match=r"masks have 2 classes \(background, gland\), the labels 4 \(background"
+    ):
         evaluate_masks([made.row], tmp_path / "out", CLASSES)
 
 

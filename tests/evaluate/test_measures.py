@@ -19,7 +19,9 @@ def brute_iou(truth: np.ndarray, predicted: np.ndarray, classes: int) -> list[fl
     return result
 
 
-@pytest.mark.parametrize("kind", ["mixed", "constant truth", "constant prediction", "both constant", "unlabelled"])
+@pytest.mark.parametrize(
+    "kind", ["mixed", "constant truth", "constant prediction", "both constant", "unlabelled"]
+)
 def test_measures_equal_brute_force(kind: str) -> None:
     rng = np.random.default_rng(0)
     truth = rng.choice([0, 1, 2, 255], (40, 30)).astype(np.uint8)

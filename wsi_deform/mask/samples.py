@@ -101,7 +101,7 @@ def read_samples(path: Path | str) -> SlideSamples:
         MaskError: The file is missing, damaged, or not one that ``write_samples`` wrote.
     """
     try:
-        with np.load(path, allow_pickle=False) as held:
+        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as held:
             points_px = held["points"] / float(held["units_per_px"])
             labels, starts = held["labels"], held["starts"].tolist()
             regions = [Region(*map(int, row)) for row in held["kept"]]

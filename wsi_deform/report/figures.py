@@ -1,7 +1,7 @@
 """Figures of a report, as PNG bytes: sampling points, label maps, learning curves, deformation maps.
 
-Figures have a white ground and need no screen: ``Figure`` objects with the Agg canvas, never pyplot, whose global
-state would not survive threads.
+They have a white ground and need no screen: ``Figure`` objects with the Agg canvas, never pyplot, whose state is
+global.
 """
 
 from __future__ import annotations
