@@ -133,7 +133,7 @@ class Training(_Section):
     batch: int = Field(2, ge=1, description="Fields per step.")
     validate_every: int = Field(5, ge=1, description="Epochs between validations.")
     workers: int = Field(0, ge=0, description="Loader processes (spawned); 0 reads in the main process.")
-    cache_gib: float = Field(2.0, ge=0, description="Memory for decoded tiles.")
+    cache_gib: float = Field(2.0, ge=0, description="Memory for decoded tiles, and as much for label masks.")
     threads: int | None = Field(None, ge=1, description="Threads of torch; null leaves its default.")
 
 

@@ -2,9 +2,9 @@
 
     python pipelines/glas/study.py --slides DIR --out OUT --budgets 24x113 48x226 --seeds 0 1
 
-DIR is what ``biopsies.py`` made. OUT gets ``runs/NAME``, ``masks/NAME``, ``results.csv``, ``results.md``. What is
-finished is skipped, and a run that was stopped goes on: the same command can be given again. The tables hold the
-combinations that the command names.
+DIR is what ``biopsies.py`` made. OUT gets ``runs/NAME``, ``masks/NAME``, ``results.csv`` and ``results.md``.
+What is finished is skipped, and a run that was stopped goes on: the same command can be given again. Both
+tables hold the combinations that the command names.
 """
 
 from __future__ import annotations

@@ -238,14 +238,25 @@ def test_distances_stay_exact_at_the_largest_size_and_offset():
             assert sampler.region(Region(x, y, 1, 1), level)[0, 0] == squares.index(min(squares))
 
 
+def test_the_smallest_difference_of_the_largest_distances_decides():
+    side, far = 1 << 20, (1 << 28) - 4096  # px, units
+    for level in (0, 3):
+        x, y = centres(Size(1, 1), level)
+        # |(far + 1, far - 1)|^2 is 2 more than |(far, far)|^2: 2 in 2^57, which no double holds.
+        offsets = np.array([[far + 1, far - 1], [far, far], [far - 1, far + 1]])
+        points = (np.array([x[0, 0], y[0, 0]]) + offsets) / 256
+        sampler = one_field(points, [7, 8, 9], Size(side, side))
+        assert sampler.region(Region(0, 0, 1, 1), level)[0, 0] == 8
+
+
 def test_thousands_of_fields_share_a_slide():
-    side, per_field = 50, 20  # 2,500 fields of 1,024 px, samples up to 300 px outside
+    side, per_field = 50, 20  # 2,500 places for fields of 256 px, samples up to 100 px outside
     rng = np.random.default_rng(6)
-    size = Size(side * 1024 - 500, side * 1024 - 300)
+    size = Size(side * 256 - 50, side * 256 - 30)
     fields = [
         FieldSamples(
-            kept=Region(column * 1024, row * 1024, 1024, 1024),
-            points_px=rng.uniform(-300, 1324, (per_field, 2)) + [column * 1024, row * 1024],
+            kept=Region(column * 256, row * 256, 256, 256),
+            points_px=rng.uniform(-100, 356, (per_field, 2)) + [column * 256, row * 256],
             labels=rng.integers(0, 4, per_field).astype(np.uint8),
         )
         for row in range(side)
@@ -253,15 +264,15 @@ def test_thousands_of_fields_share_a_slide():
         if (row + column) % 5
     ]
     sampler = ReverseSampler(fields, size=size, outside_label=OUTSIDE)
-    assert sum(1 for _ in sampler.tiles()) > len(fields)
+    levels = painted(sampler.tiles(), sampler.level_sizes, 512)
     by_place = {(field.kept.x, field.kept.y): field for field in fields}
-    for level in (0, 3, len(sampler.level_sizes) - 1):
+    for level in (0, 3, 5):
         level_size = sampler.level_sizes[level]
         for _ in range(100):
             x, y = int(rng.integers(level_size.width)), int(rng.integers(level_size.height))
             centre = (np.array([x, y]) + 0.5) * 2**level
-            column, row = np.minimum(centre // 1024, side - 1).astype(int) * 1024
-            found = sampler.region(Region(x, y, 1, 1), level)[0, 0]
+            column, row = np.minimum(centre // 256, side - 1).astype(int) * 256
+            found = levels[level][y, x]
             if (column, row) not in by_place:
                 assert found == OUTSIDE
                 continue

@@ -20,9 +20,10 @@ from tiny_study import MPP, SIZE, tiny_model, tiny_study
 
 from wsi_deform.annotation.classes import ClassTable, read_class_table
 from wsi_deform.distribute import job as job_module
-from wsi_deform.distribute.batch import Batch, Quiet, segment_slides
+from wsi_deform.distribute.batch import segment_slides
 from wsi_deform.distribute.job import SlideJob, model_sha256
 from wsi_deform.distribute.ledger import Ledger
+from wsi_deform.distribute.outcome import Batch, Quiet
 from wsi_deform.distribute.sources import SlideSource, slide_sources
 from wsi_deform.distribute.workers import segmented_by_workers
 from wsi_deform.errors import ModelError, SlideError
@@ -147,6 +148,7 @@ def test_a_slide_without_mpp_has_no_area(study: Path, slides: Path, tmp_path: Pa
     out = tmp_path / "out"
     batch, _ = run(slides, study, out)
     assert outcomes(batch) == {"a": "done"}
+    assert "no mpp in file or manifest: the model's was taken" in (out / "summary.md").read_text()
     with (out / "measurements.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert {row["area_mm2"] for row in rows} == {""}
@@ -263,9 +265,15 @@ def test_a_slide_that_was_cut_off_is_done_again(slides: Path, study: Path, tmp_p
     ledger = Ledger(MaskFolder(out))
     # The process of this state is long gone; its number may be another's by now.
     ledger.write(dataclasses.replace(ledger.read("a"), status="running", pid=2**22 + 1))
+    before = files(out)
+    (out / "masks" / ".a.ome.tif.0123abcd.part").write_bytes(b"half")
+    (out / "overlays" / ".aside-0123456789ab-a.jpg").write_bytes(b"half")
     _, log = run(slides, study, out)
     assert log.worked == ["a"]
     assert ledger.read("a").status == "done"
+    assert {name for name in files(out) if not name.startswith("runs/")} == {
+        name for name in before if not name.startswith("runs/")
+    }
 
 
 def test_an_interrupt_leaves_consistent_states(

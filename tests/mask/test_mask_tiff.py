@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
@@ -18,6 +19,7 @@ import tifffile
 from wsi_deform.deform.reverse import FieldSamples, MaskTile, ReverseSampler
 from wsi_deform.errors import MaskError, ShapeError
 from wsi_deform.geometry import Region, Size
+from wsi_deform.mask.directories import TileTable, header_and_directories
 from wsi_deform.mask.tiff import write_mask, write_nearest_mask
 
 SIZE = Size(1300, 1101)  # 3 levels of 512 px tiles; partial tiles and partial pixels on both sides
@@ -223,12 +225,39 @@ def test_a_mask_of_ten_billion_pixels_takes_seconds_and_is_exact(tmp_path: Path)
     rng = np.random.default_rng(1)
     with openslide.OpenSlide(path) as slide:
         assert slide.level_count == 9
-        for x, y in rng.integers(0, 100_000 - 8, (25, 2)).tolist():
-            found = np.asarray(slide.read_region((x, y), 0, (8, 8)))[..., 0]
-            for row in range(8):
-                for column in range(8):
+        for x, y in rng.integers(0, 100_000 - 4, (25, 2)).tolist():
+            found = np.asarray(slide.read_region((x, y), 0, (4, 4)))[..., 0]
+            for row in range(4):
+                for column in range(4):
                     centre = 2 * np.array([x + column, y + row]) * 128 + 128
                     assert found[row, column] == labels[((units - centre) ** 2).sum(axis=1).argmin()]
+
+
+@pytest.mark.parametrize("past_bytes", [-200, 0, 4096])
+def test_a_file_past_four_gigabytes_is_a_big_tiff_with_64_bit_offsets(tmp_path: Path, past_bytes: int):
+    path = tmp_path / "sparse.tif"  # a hole of 4 GiB takes no room on the disk
+    tables = [TileTable(Size(20, 16), 16), TileTable(Size(10, 8), 16)]
+    data = zlib.compress(bytes(range(256)))
+    place = 2**32 + past_bytes
+    for table in tables:
+        table.offsets[:], table.lengths[:] = place, len(data)
+    start = place + len(data) + len(data) % 2
+    header, directories = header_and_directories(
+        tables, start=start, tile_px=16, mpp=0.5, description="x", software="y"
+    )
+    with path.open("wb") as file:
+        file.write(header)
+        file.seek(place)
+        file.write(data)
+        file.seek(start)
+        file.write(directories)
+    with tifffile.TiffFile(path) as tiff:
+        assert tiff.is_bigtiff
+        assert len(tiff.pages) == 2
+        assert tiff.pages[0].subifds == (tiff.pages[1].offset,)
+        expected = np.arange(256, dtype=np.uint8).reshape(16, 16)
+        np.testing.assert_array_equal(tiff.pages[0].asarray()[:, :16], expected)
+        np.testing.assert_array_equal(tiff.pages[1].asarray(), expected[:8, :10])
 
 
 def peak_bytes() -> int:
@@ -293,8 +322,9 @@ def test_mask_settings_out_of_range_are_refused(tmp_path: Path):
         write_nearest_mask(path, points_px=points, labels=labels, size=SIZE, mpp=float("nan"))
     with pytest.raises(ShapeError, match="no points"):
         write_nearest_mask(path, points_px=points[:0], labels=labels[:0], size=SIZE, mpp=0.5)
-    with pytest.raises(ShapeError, match="tile_px 100"):
-        write_mask(path, [], size=SIZE, mpp=0.5, tile_px=100)
+    for tile_px in (0, 100):
+        with pytest.raises(ShapeError, match=f"tile_px {tile_px}"):
+            write_mask(path, [], size=SIZE, mpp=0.5, tile_px=tile_px)
     with pytest.raises(ShapeError, match="level_count 4"):
         write_mask(path, [], size=SIZE, mpp=0.5, level_count=4)
     assert list(tmp_path.iterdir()) == []

@@ -10,7 +10,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from wsi_deform.distribute.batch import Outcome
+    from wsi_deform.distribute.outcome import Outcome
     from wsi_deform.manifest import Split
 
 FAILED = 1
@@ -36,7 +36,7 @@ def segment(
         str | None, typer.Option(help="Address of a dask scheduler whose workers do the slides.")
     ] = None,
 ) -> None:
-    """Segment slides. What is done is skipped, a slide that fails never stops the rest; exit code 1 if any failed."""
+    """Segment slides: skips what is done; a bad slide never stops the rest; exit code 1 if any failed."""
     from rich.console import Console
 
     from wsi_deform.distribute.batch import segment_slides
@@ -76,7 +76,7 @@ def checked_split(text: str) -> Split:
 
 
 class SegmentBars:
-    """Progress bars of a batch; a context manager and a ``distribute.batch.Watcher``."""
+    """Progress bars of a batch; a context manager and a ``distribute.outcome.Watcher``."""
 
     def __init__(self, console: Console) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -121,7 +121,7 @@ class SegmentBars:
         line = f"{outcome.slide_id}: {outcome.status}"
         if outcome.status == "done":
             line += f", {state.seconds:.1f} s, {state.samples} samples, {state.tiles} tiles read"
-        else:
+        if outcome.reason:
             line += f", {outcome.reason}"
         style = "red" if outcome.status == "failed" else ""
         self.progress.console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)

@@ -255,8 +255,7 @@ def render(
         field = fields[i]
         count = starts[i + 1] - starts[i]
         lists[:count] = candidates[starts[i] : starts[i + 1]]
-        # The first pixel whose centre is at or past an edge e of the kept rectangle is ceil((e - half) /
-        # pixel).
+        # The first pixel whose centre is at or past an edge of the kept region: ceil((edge - half) / pixel).
         left = max(origin[0], ((kept[field, 0] << 8) + half - 1) // pixel)
         top = max(origin[1], ((kept[field, 1] << 8) + half - 1) // pixel)
         right = min(origin[0] + out.shape[1], ((kept[field, 2] << 8) + half - 1) // pixel)
@@ -267,12 +266,8 @@ def render(
         waiting = 1
         while waiting > 0:
             waiting -= 1
-            left, top, right, bottom = (
-                boxes[waiting, 0],
-                boxes[waiting, 1],
-                boxes[waiting, 2],
-                boxes[waiting, 3],
-            )
+            left, top = boxes[waiting, 0], boxes[waiting, 1]
+            right, bottom = boxes[waiting, 2], boxes[waiting, 3]
             begin = boxes[waiting, 5]
             centres = (left * pixel + half, top * pixel + half, right * pixel - half, bottom * pixel - half)
             end = _keep_near(samples, lists, boxes[waiting, 4], begin, lists, begin, centres)

@@ -223,11 +223,9 @@ class ReverseSampler:
         """Walk the tree from the top, depth first; a node of one label ends its branch."""
         grids = [tile_grid(size, Size(self.tile_px, self.tile_px)) for size in self.level_sizes]
         top = len(self.level_sizes) - 1
-        waiting = [
-            (self._whole, top, 0, 0)
-        ]  # parent, whose candidates the child's are taken from; level, column, row
+        waiting = [(self._whole, top, 0, 0)]
         while waiting:
-            parent, level, column, row = waiting.pop()
+            parent, level, column, row = waiting.pop()  # a node's candidates are taken from its parent's
             node = self._pruned(parent, self._tile_region(level, column, row), level, column, row)
             if node.label != quadtree.MIXED:
                 for finer in range(min(level, level_count - 1), -1, -1):
@@ -254,8 +252,7 @@ class ReverseSampler:
             return node
         region = self._tile_region(node.level, node.column, node.row)
         pixels = self._pixels(node, region, node.level)
-        # Candidates of several labels may still leave a tile with one: worth a look, since it need not be
-        # encoded.
+        # Candidates of several labels may leave a tile with one: worth a look, since it need not be encoded.
         label = int(pixels[0, 0]) if (pixels == pixels[0, 0]).all() else None
         return MaskTile(
             level=node.level,

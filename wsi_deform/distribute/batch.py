@@ -5,98 +5,26 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any
 
 from wsi_deform.annotation.classes import ClassTable, read_class_table, write_class_table
 from wsi_deform.distribute.job import SlideJob, loaded_model, model_sha256, segment_to_folder, torch_device
 from wsi_deform.distribute.ledger import Ledger, State, is_being_done
 from wsi_deform.distribute.measurements import write_measurements
+from wsi_deform.distribute.outcome import Batch, Outcome, OutcomeStatus, Quiet, Watcher
 from wsi_deform.distribute.sources import SlideSource
-from wsi_deform.distribute.summary import write_summary
+from wsi_deform.distribute.summary import Ended, write_record, write_summary
 from wsi_deform.distribute.workers import segmented_by_workers
 from wsi_deform.errors import MaskError, ModelError, SlideError
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.model import find_model
-from wsi_deform.provenance import provenance, write_json
+from wsi_deform.provenance import provenance
 
 MOST_MASK_THREADS = 8
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """What one call did with one slide.
-
-    Attributes:
-        slide_id: The slide.
-        slide: Its path.
-        status: "done" now, "skipped" because it needed no work or another process does it, or "failed".
-        reason: Why it was skipped or failed; empty when it was done.
-        state: What the ledger says of it.
-    """
-
-    slide_id: str
-    slide: Path
-    status: Literal["done", "skipped", "failed"]
-    reason: str
-    state: State
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
-    """What one call did.
-
-    Attributes:
-        out: The mask folder.
-        outcomes: One per slide, in the order of the slides; those that an interrupt left are missing.
-        record: The file in ``runs/``.
-    """
-
-    out: Path
-    outcomes: tuple[Outcome, ...]
-    record: Path
-
-    def of(self, status: Literal["done", "skipped", "failed"]) -> tuple[Outcome, ...]:
-        """The outcomes of one kind."""
-        return tuple(outcome for outcome in self.outcomes if outcome.status == status)
-
-
-class Watcher(Protocol):
-    """Who is told how the batch goes; the command line draws progress bars with it."""
-
-    def start(self, *, slides: int) -> None:
-        """The batch starts."""
-        ...
-
-    def slide(self, slide_id: str) -> None:
-        """Work on a slide starts (not told for slides that workers do)."""
-        ...
-
-    def field(self, done: int, total: int) -> None:
-        """A field of that slide is done."""
-        ...
-
-    def outcome(self, outcome: Outcome) -> None:
-        """A slide is settled."""
-        ...
-
-
-class Quiet:
-    """Watches nothing."""
-
-    def start(self, *, slides: int) -> None:
-        """Ignore."""
-
-    def slide(self, slide_id: str) -> None:
-        """Ignore."""
-
-    def field(self, done: int, total: int) -> None:
-        """Ignore."""
-
-    def outcome(self, outcome: Outcome) -> None:
-        """Ignore."""
+NO_MPP = "no mpp in file or manifest: the model's was taken, and no area is given; set mpp if that is wrong"
 
 
 def segment_slides(
@@ -113,9 +41,9 @@ def segment_slides(
 ) -> Batch:
     """Segment slides into a mask folder; goes on where an earlier call stopped.
 
-    A slide that an earlier call finished with the same model is skipped. One that cannot be segmented is recorded with
-    its reason, and the others are done all the same. ``measurements.csv``, ``summary.md`` and the record in ``runs/`` are written
-    at the end, also after an interrupt.
+    A slide that an earlier call finished with the same model is skipped. One that cannot be segmented is
+    recorded with its reason, and the others are done all the same. ``measurements.csv``, ``summary.md`` and
+    the record in ``runs/`` are written at the end, also after an interrupt.
 
     Args:
         sources: The slides, each with an id of its own.
@@ -183,16 +111,7 @@ def segment_slides(
         for job, state in _states(waiting, workers, scheduler, watcher):
             if state.status == "failed":
                 ledger.write(state)  # a worker that was killed could not
-            status: Literal["done", "failed"] = "done" if state.status == "done" else "failed"
-            settle(
-                Outcome(
-                    slide_id=job.slide_id,
-                    slide=job.source.path,
-                    status=status,
-                    reason=state.error,
-                    state=state,
-                )
-            )
+            settle(_settled(job, state))
     return Batch(out=out, outcomes=_in_order(jobs, outcomes), record=record)
 
 
@@ -217,7 +136,19 @@ def _skipped(ledger: Ledger, job: SlideJob) -> Outcome | None:
         reason = f"process {state.pid} on this machine is working on it"
     else:
         return None
-    return Outcome(slide_id=job.slide_id, slide=job.source.path, status="skipped", reason=reason, state=state)
+    return _outcome(job, state, "skipped", reason)
+
+
+def _settled(job: SlideJob, state: State) -> Outcome:
+    """The outcome of a slide that was worked on."""
+    if state.status != "done":
+        return _outcome(job, state, "failed", state.error)
+    remark = "" if state.mpp is not None else NO_MPP
+    return _outcome(job, state, "done", remark)
+
+
+def _outcome(job: SlideJob, state: State, status: OutcomeStatus, reason: str) -> Outcome:
+    return Outcome(slide_id=job.slide_id, slide=job.source.path, status=status, reason=reason, state=state)
 
 
 def _prepare(folder: MaskFolder, classes: ClassTable) -> None:
@@ -226,8 +157,9 @@ def _prepare(folder: MaskFolder, classes: ClassTable) -> None:
         held = read_class_table(folder.classes)
         if held.names != classes.names:
             raise ModelError(
-                f"{folder.classes}: classes {', '.join(held.names)}; the model has {', '.join(classes.names)}. Needed the same "
-                "for all masks of a folder. Choose another --out, or delete the folder."
+                f"{folder.classes}: classes {', '.join(held.names)}; the model has "
+                f"{', '.join(classes.names)}. "
+                "Needed the same for all masks of a folder. Choose another --out, or delete the folder."
             )
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
@@ -261,42 +193,11 @@ def _recorded(
         # A mask that somebody removed is not measured.
         present = [state for state in states if ledger.folder.mask(state.slide_id).is_file()]
         write_measurements(ledger.folder, present, classes)
-        write_json(record, _record(settled, jobs, about, complete=complete))
-        others = [
-            state.slide_id
-            for state in present
-            if state.status == "done" and state.model != jobs[0].model_sha256
-        ]
-        rows = [(o.slide_id, o.status, o.reason, o.state) for o in settled]
-        left = [job.slide_id for job in jobs if job.slide_id not in outcomes]
-        write_summary(ledger.folder, rows, model=jobs[0].model, record=record, left=left, others=others)
-
-
-def _record(
-    outcomes: Sequence[Outcome], jobs: Sequence[SlideJob], about: Mapping[str, Any], *, complete: bool
-) -> dict[str, Any]:
-    """What ``runs/<time>.json`` says."""
-    return {
-        "provenance": dict(about),
-        "complete": complete,
-        "model": str(jobs[0].model),
-        "model_sha256": jobs[0].model_sha256,
-        "device": jobs[0].device,
-        "slides": [
-            {
-                "slide_id": outcome.slide_id,
-                "slide": str(outcome.slide),
-                "outcome": outcome.status,
-                "reason": outcome.reason,
-                "seconds": outcome.state.seconds,
-                "fields": outcome.state.fields,
-                "samples": outcome.state.samples,
-                "tiles": outcome.state.tiles,
-            }
-            for outcome in outcomes
-        ],
-        "left": [job.slide_id for job in jobs if job.slide_id not in {o.slide_id for o in outcomes}],
-    }
+        others = tuple(s.slide_id for s in present if s.status == "done" and s.model != jobs[0].model_sha256)
+        left = tuple(job.slide_id for job in jobs if job.slide_id not in outcomes)
+        ended = Ended(job=jobs[0], outcomes=settled, left=left, others=others, complete=complete)
+        write_record(record, ended, about)
+        write_summary(ledger.folder.summary, ended, record)
 
 
 def _in_order(jobs: Sequence[SlideJob], outcomes: Mapping[str, Outcome]) -> tuple[Outcome, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import logging
@@ -131,6 +132,11 @@ def remove_outputs(folder: MaskFolder, slide_id: str) -> None:
     """Remove what an earlier call left of a slide: a mask stands only beside the state "done"."""
     for path in folder.outputs(slide_id):
         path.unlink(missing_ok=True)
+        # Files that were written aside when the process was killed.
+        name = glob.escape(path.name)
+        for pattern in (f".aside-{'[0-9a-f]' * 12}-{name}", f".{name}.{'[0-9a-f]' * 8}.part"):
+            for half_written in path.parent.glob(pattern):
+                half_written.unlink(missing_ok=True)
 
 
 def model_sha256(model: Path) -> str:

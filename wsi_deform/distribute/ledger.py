@@ -45,7 +45,8 @@ class State:
         class_pixels: Level-0 pixels of each class of the mask.
         host: The machine that worked on it.
         pid: Its process there.
-        process_started: When that process started, seconds since 1970; tells it from a later one of the same number.
+        process_started: When that process started, seconds since 1970; tells it from a later one of the same
+            number.
         versions: Package -> version.
     """
 
@@ -125,8 +126,8 @@ def this_process() -> dict[str, Any]:
 def is_being_done(state: State) -> bool:
     """Whether another living process of this machine works on the slide.
 
-    A state of another machine counts as cut off: nobody here can tell, and as outputs are moved into place whole,
-    doing a slide twice does no harm.
+    A state of another machine counts as cut off: nobody here can tell, and as outputs are moved into place
+    whole, doing a slide twice does no harm.
     """
     if state.status != "running" or state.host != socket.gethostname() or state.pid == os.getpid():
         return False

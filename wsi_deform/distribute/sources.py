@@ -50,8 +50,9 @@ def slide_sources(
         ManifestError: The manifest cannot be used.
 
     Convention:
-        A slide of a folder is named after its file without its suffix. Where two would share a name (letter case
-        aside), all of them keep their suffix, and if that is not enough, the folders above them too, joined by "__".
+        A slide of a folder is named after its file without its suffix. Where two would share a name (letter
+        case aside), all of them keep their suffix, and if that is not enough, the folders above them too,
+        joined by "__".
     """
     if slides.suffix.lower() in MANIFEST_SUFFIXES and slides.is_file():
         return _rows(slides, mpp, split)
@@ -71,8 +72,8 @@ def slide_sources(
         files = sum(1 for path in slides.rglob("*") if path.is_file())
         raise SlideError(
             f"slides {slides}: no slide among its {files} files. Looked in it and its subfolders for "
-            f"{', '.join(sorted(SLIDE_SUFFIXES))}, OME-Zarr folders and DICOM folders. Check the path, or list the slides in a "
-            "manifest CSV with a column slide."
+            f"{', '.join(sorted(SLIDE_SUFFIXES))}, OME-Zarr folders and DICOM folders. Check the path, or "
+            "list the slides in a manifest CSV with a column slide."
         )
     names = distinct_names(found, slides)
     return tuple(
@@ -111,7 +112,7 @@ def _name(path: Path, folder: Path, step: int) -> str:
 
 
 def _rows(path: Path, mpp: float | None, split: Split | None) -> tuple[SlideSource, ...]:
-    # Files are not checked here: a slide that is missing fails alone, with its reason, and the others are done.
+    # Files are not checked here: a slide that is missing fails alone, and the others are done.
     manifest = read_manifest(path, check_files=False)
     rows = manifest.rows if split is None else manifest.of_split(split)
     if not rows:

@@ -1,66 +1,108 @@
-"""``summary.md``: what the last call did, for people."""
+"""What a call leaves about itself: ``summary.md`` for people, ``runs/<time>.json`` for programs."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from wsi_deform.distribute.ledger import State
-from wsi_deform.mask.folder import MaskFolder
-from wsi_deform.provenance import write_text
+from wsi_deform.distribute.job import SlideJob
+from wsi_deform.distribute.outcome import Outcome
+from wsi_deform.provenance import write_json, write_text
 
 HEADER = "| slide | outcome | seconds | size, px | um/px | fields | samples | tiles read | reason |"
 
 
-def write_summary(
-    folder: MaskFolder,
-    rows: Sequence[tuple[str, str, str, State]],
-    *,
-    model: Path,
-    record: Path,
-    left: Sequence[str],
-    others: Sequence[str],
-) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How a call ended.
+
+    Attributes:
+        job: Any of its jobs; they share model and device.
+        outcomes: The slides that were settled, in order.
+        left: Slides that it did not come to.
+        others: Slides of the folder whose masks another model made.
+        complete: False after an interrupt.
+    """
+
+    job: SlideJob
+    outcomes: tuple[Outcome, ...]
+    left: tuple[str, ...]
+    others: tuple[str, ...]
+    complete: bool
+
+
+def write_record(path: Path, ended: Ended, about: Mapping[str, Any]) -> None:
+    """Write the record of a call.
+
+    Args:
+        path: The file in ``runs/``.
+        ended: How it ended.
+        about: Its provenance.
+    """
+    record = {
+        "provenance": dict(about),
+        "complete": ended.complete,
+        "model": str(ended.job.model),
+        "model_sha256": ended.job.model_sha256,
+        "device": ended.job.device,
+        "slides": [
+            {
+                "slide_id": outcome.slide_id,
+                "slide": str(outcome.slide),
+                "outcome": outcome.status,
+                "reason": outcome.reason,
+                "seconds": outcome.state.seconds,
+                "fields": outcome.state.fields,
+                "samples": outcome.state.samples,
+                "tiles": outcome.state.tiles,
+            }
+            for outcome in ended.outcomes
+        ],
+        "left": list(ended.left),
+    }
+    write_json(path, record)
+
+
+def write_summary(path: Path, ended: Ended, record: Path) -> None:
     """Write the summary of a call.
 
     Args:
-        folder: The mask folder.
-        rows: Slide id, outcome (done, skipped, failed), reason and state of each slide.
-        model: The model.
+        path: The file.
+        ended: How it ended.
         record: The file in ``runs/`` with all details.
-        left: Slides that the call did not come to.
-        others: Slides of the folder whose masks another model made.
     """
-    counts = {kind: sum(1 for row in rows if row[1] == kind) for kind in ("done", "skipped", "failed")}
-    lines = [
-        "# Segmented slides",
-        "",
-        f"{counts['done']} done, {counts['skipped']} skipped, {counts['failed']} failed"
-        + (f", {len(left)} not reached" if left else "")
-        + ".",
-        "",
-        f"Model: `{model}`. Details: `runs/{record.name}`.",
-        "",
-    ]
-    if left:
-        lines += [f"Stopped before: {', '.join(left)}. The same command goes on.", ""]
-    if others:
-        lines += [f"Masks of another model lie in this folder: {', '.join(others)}.", ""]
+    kinds = ("done", "skipped", "failed")
+    counts = [f"{sum(o.status == kind for o in ended.outcomes)} {kind}" for kind in kinds]
+    if ended.left:
+        counts.append(f"{len(ended.left)} not reached")
+    lines = ["# Segmented slides", "", ", ".join(counts) + ".", ""]
+    lines += [f"Model: `{ended.job.model}`. Details: `runs/{record.name}`.", ""]
+    if ended.left:
+        lines += [f"Stopped before: {', '.join(ended.left)}. The same command goes on.", ""]
+    if ended.others:
+        lines += [f"Masks of another model lie in this folder: {', '.join(ended.others)}.", ""]
     lines += [HEADER, "|" + " --- |" * (HEADER.count("|") - 1)]
     # What failed comes first: it is what the reader must act on.
-    for slide_id, outcome, reason, state in sorted(rows, key=lambda row: row[1] != "failed"):
-        known = state.status == "done"
-        cells = [
-            slide_id,
-            f"**{outcome}**" if outcome == "failed" else outcome,
-            f"{state.seconds:.1f}",
-            f"{state.width_px} x {state.height_px}" if known else "",
-            ("unknown" if state.mpp is None else f"{state.mpp:.4g}") if known else "",
-            *(str(number) if known else "" for number in (state.fields, state.samples, state.tiles)),
-            reason,
-        ]
-        lines.append("| " + " | ".join(_cell(cell) for cell in cells) + " |")
-    write_text(folder.summary, "\n".join(lines) + "\n")
+    lines += [_row(outcome) for outcome in sorted(ended.outcomes, key=lambda o: o.status != "failed")]
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def _row(outcome: Outcome) -> str:
+    state = outcome.state
+    known = state.status == "done"
+    size = f"{state.width_px} x {state.height_px}"
+    cells = [
+        outcome.slide_id,
+        f"**{outcome.status}**" if outcome.status == "failed" else outcome.status,
+        f"{state.seconds:.1f}",
+        size if known else "",
+        ("unknown" if state.mpp is None else f"{state.mpp:.4g}") if known else "",
+        *(str(number) if known else "" for number in (state.fields, state.samples, state.tiles)),
+        outcome.reason,
+    ]
+    return "| " + " | ".join(_cell(cell) for cell in cells) + " |"
 
 
 def _cell(text: str) -> str:

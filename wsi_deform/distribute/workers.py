@@ -29,7 +29,8 @@ def segmented_by_workers(
 
     Yields:
         Each job with its state, in the order in which they end. A slide that kills its worker (memory) is
-        tried again, and after the scheduler's limit (``distributed.scheduler.allowed-failures``) it fails alone.
+        tried again, and after the scheduler's limit (``distributed.scheduler.allowed-failures``) it fails
+        alone.
 
     Raises:
         SlideError: The scheduler cannot be reached.
@@ -70,8 +71,8 @@ def _connected(scheduler: str) -> Client:
         return Client(scheduler, timeout=CONNECT_TIMEOUT_S)
     except (OSError, ValueError) as error:
         raise SlideError(
-            f"scheduler {scheduler}: cannot be reached ({error}). Needed the address of a running dask scheduler, "
-            "e.g. tcp://10.0.0.5:8786. Start one with `dask scheduler`, or use --workers."
+            f"scheduler {scheduler}: cannot be reached ({error}). Needed the address of a running dask "
+            "scheduler, e.g. tcp://10.0.0.5:8786. Start one with `dask scheduler`, or use --workers."
         ) from error
 
 

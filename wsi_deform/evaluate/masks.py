@@ -34,8 +34,8 @@ class SlideEvaluation:
         slide_id: The slide.
         size: Its level-0 size, px.
         predicted: The mask Y^ against the labels Y.
-        sampled: Y' against Y, where Y' are the labels at the samples put back by the reverse sampler: what the sampling
-            alone loses. None where the mask came without its samples.
+        sampled: Y' against Y, where Y' are the labels at the samples put back by the reverse sampler: what
+            the sampling alone loses. None where the mask came without its samples.
     """
 
     slide_id: str
@@ -100,7 +100,8 @@ def rows_of_split(manifest: Manifest, split: Split | None = None) -> tuple[tuple
     rows = manifest.rows if split is None else manifest.of_split(split)
     if not rows:
         raise ManifestError(
-            f"manifest in {manifest.folder}: no row of split {split} among {len(manifest.rows)}. Choose another --split."
+            f"manifest in {manifest.folder}: no row of split {split} among {len(manifest.rows)}. "
+            "Choose another --split."
         )
     return rows, split or "all"
 
@@ -115,7 +116,8 @@ def evaluate_masks(
 ) -> Evaluation:
     """Measure the masks of some slides.
 
-    A slide whose mask is missing or does not fit is listed with the reason; the others are measured all the same.
+    A slide whose mask is missing or does not fit is listed with the reason; the others are measured all the
+    same.
 
     Args:
         rows: Rows of a manifest with label masks.
@@ -163,8 +165,8 @@ def mask_label_map(path: Path, *, size: Size, classes: ClassTable) -> LabelMap:
         classes: The classes that may occur.
 
     Returns:
-        From a level-0 region to (H, W) uint8 class indices; raises MaskError for a label that is no class, SlideError for
-        a tile that cannot be read.
+        From a level-0 region to (H, W) uint8 class indices; raises MaskError for a label that is no class,
+        SlideError for a tile that cannot be read.
 
     Raises:
         MaskError: The file is missing, of another size, or not a single-channel uint8 image.
@@ -174,8 +176,8 @@ def mask_label_map(path: Path, *, size: Size, classes: ClassTable) -> LabelMap:
     tiles = TiffTiles(path)
     if tiles.size != size:
         raise MaskError(
-            f"mask {path}: {tiles.size} px, its slide is {size} px. Needed the same size. Segment the slide again, or check "
-            "that mask and slide belong together."
+            f"mask {path}: {tiles.size} px, its slide is {size} px. Needed the same size. "
+            "Segment the slide again, or check that mask and slide belong together."
         )
     if tiles.channels != 1 or tiles.dtype != np.uint8:
         raise MaskError(
@@ -226,6 +228,6 @@ def _check_classes(folder: MaskFolder, classes: ClassTable) -> None:
     if held.names != classes.names:
         raise AnnotationError(
             f"{folder.classes}: the masks have {held.count} classes ({', '.join(held.names)}), the labels "
-            f"{classes.count} ({', '.join(classes.names)}). Needed the same names in the same order. Pass the table that the model "
-            "was trained with by --classes."
+            f"{classes.count} ({', '.join(classes.names)}). Needed the same names in the same "
+            "order. Pass the table that the model was trained with by --classes."
         )

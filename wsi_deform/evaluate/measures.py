@@ -77,7 +77,8 @@ class Confusion:
         """Mean IoU over the classes that occur.
 
         Args:
-            without: Class to leave out of the mean, usually the background; its pixels still count as errors of others.
+            without: Class to leave out of the mean, usually the background; its pixels still count as errors
+                of others.
 
         Returns:
             In [0, 1]; NaN when no class occurs.

@@ -39,8 +39,8 @@ def confusions_of(
 
     Args:
         truth: Its label mask.
-        label_maps: Each gives the classes of a level-0 region, (H, W) uint8. Where one says unlabelled (255), as labels put back
-            through the reverse sampler may, the pixel counts nowhere in it.
+        label_maps: Each gives the classes of a level-0 region, (H, W) uint8. Where one says unlabelled (255),
+            as labels put back through the reverse sampler may, the pixel counts nowhere in it.
         size: Level-0 size of the slide.
         classes: Number of classes.
 

@@ -24,7 +24,7 @@ def measures_of(counts: Confusion, classes: ClassTable) -> dict[str, Any]:
         classes: The class table.
 
     Returns:
-        ``iou`` (class name -> IoU), ``miou``, ``miou_without_background``, ``accuracy``, ``pixels`` (labelled ones).
+        ``iou`` (class name -> IoU), ``miou``, ``miou_without_background``, ``accuracy``, ``pixels``.
         Shares in [0, 1]; None where nothing was there to measure, and where no class is the background.
     """
     without = None if classes.background is None else counts.miou(without=classes.background)
@@ -43,8 +43,9 @@ def evaluation_data(evaluation: Evaluation) -> dict[str, Any]:
     """The evaluation as lists, numbers and text.
 
     Returns:
-        ``pooled`` and, per slide, ``slides``: ``predicted`` (the mask against the labels, Y^ and Y) and ``sampled`` (Y' and Y,
-        or None), each as ``measures_of`` and with ``confusion`` (rows true, columns predicted); ``unmeasured``.
+        ``pooled`` and, per slide, ``slides``: ``predicted`` (the mask against the labels, Y^ and Y) and
+        ``sampled`` (Y' and Y, or None), each as ``measures_of`` and with ``confusion`` (rows true, columns
+        predicted); ``unmeasured``.
     """
     classes = evaluation.classes
 
@@ -81,7 +82,8 @@ def write_evaluation(
         provenance: Put into the JSON.
 
     Returns:
-        Both files. The CSV has a row "all slides" (pooled) and one per slide; an empty cell is a class that does not occur.
+        Both files. The CSV has a row "all slides" (pooled) and one per slide; an empty cell is a class that
+        does not occur.
     """
     json_path, csv_path = path.with_suffix(".json"), path.with_suffix(".csv")
     data = evaluation_data(evaluation)

@@ -20,6 +20,9 @@ from wsi_deform.geometry import Size, tile_grid
 HEADER_BYTES = 16
 """Room for either header: 8 bytes of classic TIFF, 16 of BigTIFF."""
 
+CLASSIC_LIMIT_BYTES = 2**32
+"""The size up to which a file can be classic TIFF (32-bit offsets)."""
+
 _ASCII, _SHORT, _LONG, _RATIONAL, _IFD, _LONG8, _IFD8 = 2, 3, 4, 5, 13, 16, 18
 _LARGEST_LONG = 2**32 - 1
 _UM_PER_CM = 10_000.0
@@ -52,59 +55,58 @@ class _Entry:
     payload: bytes
 
 
-def tiff_header(first_directory: int, *, big: bool) -> bytes:
-    """The first HEADER_BYTES of the file: byte order, flavour and where IFD 0 is."""
-    if big:
-        return struct.pack("<2sHHHQ", b"II", 43, 8, 0, first_directory)
-    return struct.pack("<2sHI8x", b"II", 42, first_directory)
-
-
-def pyramid_directories(
+def header_and_directories(
     levels: Sequence[TileTable],
     *,
     start: int,
-    big: bool,
     tile_px: int,
     mpp: float | None,
     description: str,
     software: str,
-) -> bytes:
-    """All IFDs of a pyramid as one block of bytes.
+    classic_limit_bytes: int = CLASSIC_LIMIT_BYTES,
+) -> tuple[bytes, bytes]:
+    """The first HEADER_BYTES of a pyramid's file, and all its IFDs as one block that ends it.
 
     Args:
         levels: Finest first.
         start: Where the block will lie in the file, bytes, even; IFD 0 is at its start.
-        big: BigTIFF (64-bit offsets) instead of classic TIFF.
         tile_px: Side of a tile.
         mpp: Level-0 um per pixel, or None for no resolution.
         description: ImageDescription of IFD 0, ASCII.
         software: Software tag, ASCII.
+        classic_limit_bytes: A file that would be larger as classic TIFF becomes BigTIFF.
 
     Returns:
-        Bytes; their number depends on no value of an offset.
+        Header and block.
     """
-    entries = []
-    for level, table in enumerate(levels):
-        common = _level_entries(level, table, big=big, tile_px=tile_px, mpp=mpp)
-        entries.append([*common, _text(305, software), *([_text(270, description)] if level == 0 else [])])
-    offsets = [0] * len(levels)  # the first pass finds the lengths, the second writes the offsets that follow
+
+    def block(start: int, *, big: bool) -> bytes:
+        entries = [_level_entries(level, table, big, tile_px, mpp) for level, table in enumerate(levels)]
+        for own in entries:
+            own.append(_text(305, software))
+        entries[0].append(_text(270, description))
+        return _chained(entries, start, big)
+
+    # The length of the block depends on no offset, so it can be asked for at 0, where every offset fits.
+    if start + len(block(0, big=False)) <= classic_limit_bytes:
+        return struct.pack("<2sHI8x", b"II", 42, start), block(start, big=False)
+    return struct.pack("<2sHHHQ", b"II", 43, 8, 0, start), block(start, big=True)
+
+
+def _chained(entries: Sequence[Sequence[_Entry]], start: int, big: bool) -> bytes:
+    """The IFDs of all levels one behind the other, linked both ways that readers look for."""
+    offsets = [0] * len(entries)  # the first pass finds the lengths, the second writes what follows from them
     for _ in range(2):
-        block = b""
-        next_offsets = []
-        for level, own in enumerate(entries):
-            reduced = (
-                [_numbers(330, _IFD8 if big else _IFD, offsets[1:])] if level == 0 and offsets[1:] else []
-            )
-            following = offsets[level + 1] if level + 1 < len(levels) else 0
-            next_offsets.append(start + len(block))
-            block += _directory(own + reduced, start + len(block), following, big=big)
-        offsets = next_offsets
+        block, places = b"", []
+        for own, following in zip(entries, [*offsets[1:], 0], strict=True):
+            places.append(start + len(block))
+            sub_ifds = [_numbers(330, _IFD8 if big else _IFD, offsets[1:])] if len(places) == 1 else []
+            block += _directory([*own, *(sub_ifds if len(entries) > 1 else [])], places[-1], following, big)
+        offsets = places
     return block
 
 
-def _level_entries(
-    level: int, table: TileTable, *, big: bool, tile_px: int, mpp: float | None
-) -> list[_Entry]:
+def _level_entries(level: int, table: TileTable, big: bool, tile_px: int, mpp: float | None) -> list[_Entry]:
     """The tags that every level has."""
     resolution = Fraction(1)
     if mpp is not None:
@@ -144,7 +146,7 @@ def _text(tag: int, text: str) -> _Entry:
     return _Entry(tag=tag, kind=_ASCII, count=len(payload), payload=payload)
 
 
-def _directory(entries: Sequence[_Entry], offset: int, following: int, *, big: bool) -> bytes:
+def _directory(entries: Sequence[_Entry], offset: int, following: int, big: bool) -> bytes:
     """One IFD at a place in the file, with the values that do not fit into it right behind."""
     head, entry, link, inline = ("<Q", "<HHQ", "<Q", 8) if big else ("<H", "<HHI", "<I", 4)
     length = struct.calcsize(head) + len(entries) * (struct.calcsize(entry) + inline) + struct.calcsize(link)

@@ -24,8 +24,8 @@ def label_picture(sampler: ReverseSampler, size: Size) -> NDArray[np.uint8]:
         size: Size of the picture, px; at most the slide's.
 
     Returns:
-        (size.height, size.width) uint8: the label at the centre of each picture pixel, to half a pixel of the finest
-        level that is not coarser than the picture.
+        (size.height, size.width) uint8: the label at the centre of each picture pixel, to half a pixel of the
+        coarsest level that is not coarser than the picture.
     """
     downsample = min(sampler.size.width / size.width, sampler.size.height / size.height)
     level = 0

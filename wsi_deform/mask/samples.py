@@ -1,7 +1,7 @@
 """The samples that a mask was made from, on disk: positions, labels and fields in one ``.npz``.
 
-Positions are whole numbers of 1/256 px, as exact as the reverse sampler takes them: a mask made from the file is the
-mask that was made from memory.
+Positions are whole numbers of 1/256 px, as exact as the reverse sampler takes them: a mask made from the file
+is the mask that was made from memory.
 """
 
 from __future__ import annotations
@@ -74,9 +74,9 @@ def write_samples(
         outside_label: Class of everything that no field keeps.
 
     Convention:
-        ``points`` (N, 2) int32 (x, y) in ``1 / units_per_px`` level-0 px from the slide's top-left edge; ``labels`` (N,)
-        uint8; ``kept`` (F, 4) int64 x, y, width, height, level-0 px; the samples of field f are rows ``starts[f]``
-        to ``starts[f + 1]``; ``size`` (2,) width, height; ``outside_label``.
+        ``points`` (N, 2) int32 (x, y) in ``1 / units_per_px`` level-0 px from the slide's top-left edge;
+        ``labels`` (N,) uint8; ``kept`` (F, 4) int64 x, y, width, height, level-0 px; the samples of field f
+        are rows ``starts[f]`` to ``starts[f + 1]``; ``size`` (2,) width, height; ``outside_label``.
     """
     samples = SlideSamples(size=size, fields=tuple(fields), outside_label=outside_label)
     kept = [(r.x, r.y, r.width, r.height) for r in (field.kept for field in fields)]
@@ -108,8 +108,8 @@ def read_samples(path: Path | str) -> SlideSamples:
             size, outside = Size(*map(int, held["size"])), int(held["outside_label"])
     except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise MaskError(
-            f"samples {path}: cannot be read ({type(error).__name__}: {error}). Needed the .npz that `wsi-deform segment` "
-            "wrote beside the mask. Segment the slide again with --overwrite."
+            f"samples {path}: cannot be read ({type(error).__name__}: {error}). Needed the .npz that "
+            "`wsi-deform segment` wrote beside the mask. Segment the slide again with --overwrite."
         ) from error
     fields = tuple(
         FieldSamples(kept=kept, points_px=points_px[start:stop], labels=labels[start:stop])

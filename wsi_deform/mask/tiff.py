@@ -28,11 +28,13 @@ from wsi_deform.deform.ordered import map_in_order
 from wsi_deform.deform.reverse import FieldSamples, MaskTile, ReverseSampler, pyramid_sizes
 from wsi_deform.errors import MaskError, ShapeError
 from wsi_deform.geometry import Region, Size
-from wsi_deform.mask.directories import HEADER_BYTES, TileTable, pyramid_directories, tiff_header
+from wsi_deform.mask.directories import (
+    CLASSIC_LIMIT_BYTES,
+    HEADER_BYTES,
+    TileTable,
+    header_and_directories,
+)
 from wsi_deform.mask.ome import SOFTWARE, mask_xml
-
-CLASSIC_LIMIT_BYTES = 2**32
-"""The size up to which a file can be classic TIFF (32-bit offsets)."""
 
 _DEFLATE_LEVEL = 3
 
@@ -121,13 +123,13 @@ def write_mask(
             be written; nothing is left behind, and an older file of this name stays as it was.
     """
     path = Path(path)
+    if tile_px < 16 or tile_px % 16:
+        raise ShapeError(f"mask {path.name}: tile_px {tile_px}. TIFF needs a multiple of 16.")
     sizes = pyramid_sizes(size, tile_px)
     if level_count is not None and not 1 <= level_count <= len(sizes):
         raise ShapeError(
             f"mask {path.name}: level_count {level_count}. Needed 1 to {len(sizes)} for {size} px."
         )
-    if tile_px < 16 or tile_px % 16:
-        raise ShapeError(f"mask {path.name}: tile_px {tile_px}. TIFF needs a multiple of 16.")
     if mpp is not None and not 1e-4 <= mpp <= 1e4:
         raise ShapeError(f"mask {path.name}: mpp {mpp}. Needed um per pixel, 0.0001 to 10,000, or None.")
     tables = [TileTable(level_size, tile_px) for level_size in sizes[:level_count]]
@@ -135,21 +137,18 @@ def write_mask(
     with _written_aside(path) as file:
         end = _write_tiles(file, path.name, tables, tiles, tile_px, threads)
         start = end + end % 2
-        for big in (False, True):
-            directories = pyramid_directories(
-                tables,
-                start=start,
-                big=big,
-                tile_px=tile_px,
-                mpp=mpp,
-                description=description,
-                software=SOFTWARE,
-            )
-            if start + len(directories) <= classic_limit_bytes:
-                break
+        header, directories = header_and_directories(
+            tables,
+            start=start,
+            classic_limit_bytes=classic_limit_bytes,
+            tile_px=tile_px,
+            mpp=mpp,
+            description=description,
+            software=SOFTWARE,
+        )
         file.write(bytes(start - end) + directories)
         file.seek(0)
-        file.write(tiff_header(start, big=big))
+        file.write(header)
 
 
 def _write_tiles(
@@ -220,10 +219,8 @@ def _encoded(name: str, tables: Sequence[TileTable], tile_px: int, tile: MaskTil
             f"mask {name}: {_where(tile)} has {found}. "
             f"Needed one tile of ({height}, {width}) uint8, or a label."
         )
-    if pixels.shape != (
-        tile_px,
-        tile_px,
-    ):  # stored tiles are whole; repeating the edge adds no label and few bytes
+    if height < tile_px or width < tile_px:
+        # Stored tiles are whole; repeating the edge adds no label and few bytes.
         pixels = np.pad(pixels, ((0, tile_px - height), (0, tile_px - width)), mode="edge")
     return tile, _deflated(np.ascontiguousarray(pixels))
 

@@ -1,7 +1,7 @@
 """Figures of a report, as PNG bytes: sampling points, label maps, learning curves, deformation maps.
 
-They have a white ground and need no screen: ``Figure`` objects with the Agg canvas, never pyplot, whose state is
-global.
+They have a white ground and need no screen: ``Figure`` objects with the Agg canvas, never pyplot, whose
+state is global.
 """
 
 from __future__ import annotations
@@ -160,7 +160,9 @@ def density_figure(
         interpolation="nearest",
     )
     low, height = LEGEND_IN / figure.get_size_inches()[1], 0.09 / figure.get_size_inches()[1]
-    bar = figure.colorbar(heat, cax=figure.add_axes((0.0, low * 0.62, 0.3, height)), orientation="horizontal")
+    bar = figure.colorbar(
+        heat, cax=figure.add_axes((0.01, low * 0.62, 0.29, height)), orientation="horizontal"
+    )
     bar.ax.tick_params(labelsize=8, colors=INK, length=2, pad=1)
     bar.outline.set_visible(False)
     figure.text(0.315, low * 0.62, "times the uniform density", fontsize=8, color=FAINT, va="bottom")
@@ -191,31 +193,24 @@ def curves_figure(runs: Mapping[str, Sequence[LogRow]]) -> bytes:
         validated = [row for row in rows if "val_miou" in row]
         if not validated:
             continue
+        best = max(validated, key=lambda row: row["val_miou"])
         scores.plot(
             [row["epoch"] for row in validated],
             [row["val_miou"] for row in validated],
             color=colour,
             marker=".",
             markersize=5,
-            label=name,
+            label=f"{name} (best {best['val_miou']:.3f})",
         )
-        best = max(validated, key=lambda row: row["val_miou"])
         scores.plot(best["epoch"], best["val_miou"], "o", color=colour, markersize=8, markerfacecolor="white")
-        scores.annotate(
-            f"{best['val_miou']:.3f}",
-            (best["epoch"], best["val_miou"]),
-            xytext=(0, 8),
-            textcoords="offset points",
-            ha="center",
-            fontsize=9,
-            color=colour,
-        )
+    last = max((row["epoch"] for rows in runs.values() for row in rows), default=1)
     losses.set(xlabel="epoch", ylabel="training loss", ylim=(0, None))
     scores.set(xlabel="epoch", ylabel="validation mIoU, full resolution", ylim=(0, 1))
     for axes in (losses, scores):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color="#e5e7eb", linewidth=0.8)
         axes.set_axisbelow(True)
+        axes.set_xlim(1 - 0.02 * last, 1.02 * last)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         if axes.get_lines():
             axes.legend(frameon=False, fontsize=9)

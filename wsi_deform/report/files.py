@@ -25,7 +25,9 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def duration(seconds: float) -> str:
-    """A time as people say it: ``48 s``, ``3 min 20 s``, ``5 h 12 min``."""
+    """A time as people say it: ``4.2 s``, ``48 s``, ``3 min 20 s``, ``5 h 12 min``."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

@@ -153,7 +153,7 @@ def _slide_section(folder: MaskFolder, state: State) -> Section:
         f"{state.width_px:,} x {state.height_px:,} px"
         + (f" at {state.mpp:.4g} µm per pixel" if state.mpp else "")
         + f"; {state.samples:,} samples in {state.fields} field{'s' if state.fields != 1 else ''}, "
-        f"{state.tiles:,} tiles read, {duration(state.seconds)}."
+        f"{state.tiles:,} tile{'s' if state.tiles != 1 else ''} read, {duration(state.seconds)}."
     ]
     pictures = []
     overlay = folder.overlay(state.slide_id)

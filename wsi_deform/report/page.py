@@ -143,7 +143,7 @@ def _flat(data: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """Nested data as (name, value) in its order; what is None is left out."""
     rows: list[tuple[str, str]] = []
     for name, value in data.items():
-        label = f"{prefix}{name}".replace("_", " ")
+        label = prefix + ("wsi-deform" if name == "wsi_deform" else str(name).replace("_", " "))
         if isinstance(value, Mapping):
             rows += _flat(value, f"{label}: ")
         elif isinstance(value, list | tuple):

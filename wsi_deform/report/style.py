@@ -13,13 +13,13 @@ main { max-width: 1120px; margin: 0 auto; padding: 40px 24px 72px; }
 header p, section > p { max-width: 46em; margin: 0 0 .8em; }
 h1 { font-size: 2rem; line-height: 1.2; margin: 0 0 .5em; letter-spacing: -.01em; }
 h2 { font-size: 1.25rem; margin: 2.4em 0 .6em; padding-top: .9em; border-top: 1px solid var(--line); }
-.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(160px, 1fr)); gap: 12px;
+.facts { display: grid; grid-template-columns: repeat(auto-fit, minmax(172px, 1fr)); gap: 12px;
   list-style: none;
   margin: 1.6em 0 0; padding: 0; }
 .facts li { background: var(--card); border-radius: 10px; padding: 14px 16px; color: var(--faint);
   font-size: .88rem;
   line-height: 1.35; }
-.facts b { display: block; color: var(--ink); font-size: 1.55rem; line-height: 1.25;
+.facts b { display: block; white-space: nowrap; color: var(--ink); font-size: 1.55rem; line-height: 1.25;
   font-variant-numeric: tabular-nums;
   letter-spacing: -.01em; }
 .wide { overflow-x: auto; margin: 0 0 1.2em; }
@@ -27,7 +27,8 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size
 th, td { padding: 7px 14px 7px 0; text-align: right; border-bottom: 1px solid var(--line);
   white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
-thead th { color: var(--faint); font-weight: 600; vertical-align: bottom; }
+thead th { color: var(--faint); font-weight: 600; vertical-align: bottom;
+  white-space: normal; line-height: 1.25; }
 tbody th { font-weight: 600; }
 td.best { font-weight: 700;
   background: linear-gradient(var(--best), var(--best)) right / calc(100% - 8px) 100% no-repeat; }

@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from wsi_deform.annotation.classes import ClassTable, write_class_table
-from wsi_deform.annotation.raster import LabelMask
+from wsi_deform.annotation.raster import LABEL_CACHE, LabelMask
 from wsi_deform.config import Config, dump_config
 from wsi_deform.data.fields import FieldBatch, FieldViews, LabelledField, shuffled_batches
 from wsi_deform.data.study import median_mpp, open_labelled
@@ -115,7 +115,9 @@ def train(
     torch.manual_seed(config.seed)
     if config.training.threads is not None:
         torch.set_num_threads(config.training.threads)
-    set_cache_bytes(int(config.training.cache_gib * 2**30))
+    cache_bytes = int(config.training.cache_gib * 2**30)
+    set_cache_bytes(cache_bytes)
+    LABEL_CACHE.set_limit(cache_bytes)
     training = [open_labelled(row, classes) for row in manifest.of_split("train")]
     validation = [open_labelled(row, classes) for row in manifest.of_split("val")]
     if not training:

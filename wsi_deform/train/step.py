@@ -70,8 +70,9 @@ def batch_losses(model: Model, batch: FieldBatch, change: GridChange) -> Losses:
     total = segmentation + config.loss.edge_weight * edge
     if not bool(torch.isfinite(total)):
         names = ", ".join(sorted({item.slide.slide_id for item in batch.items}))
+        found = [float(term.detach()) for term in (total, segmentation, edge)]
         raise TrainingError(
-            f"loss is {float(total)} (segmentation {float(segmentation)}, edge {float(edge)}) on slides {names}. "
+            f"loss is {found[0]} (segmentation {found[1]}, edge {found[2]}) on slides {names}. "
             "Needed a finite number. Look at these slides, or lower optimiser.learning_rate."
         )
     return Losses(total=total, segmentation=segmentation, edge=edge)

@@ -1,0 +1,49 @@
+"""Classes drawn over a thumbnail."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from wsi_deform.deform.reverse import FieldSamples, ReverseSampler
+from wsi_deform.errors import ShapeError
+from wsi_deform.geometry import Region, Size
+from wsi_deform.mask.overlay import label_picture, overlay
+
+
+@pytest.mark.parametrize("picture", [Size(640, 400), Size(333, 208), Size(64, 40), Size(7, 5), Size(1, 1)])
+def test_label_picture_is_the_label_near_the_centre_of_each_pixel(picture: Size) -> None:
+    size = Size(640, 400)
+    rng = np.random.default_rng(0)
+    points = rng.uniform(0, 1, (12, 2)) * [size.width, size.height]
+    field = FieldSamples(kept=Region.whole(size), points_px=points, labels=np.arange(12, dtype=np.uint8))
+    sampler = ReverseSampler([field], size=size, tile_px=16)
+    labels = label_picture(sampler, picture)
+    assert labels.shape == picture.shape
+    scale = [size.width / picture.width, size.height / picture.height]
+    centres = (np.argwhere(np.ones(picture.shape))[:, ::-1] + 0.5) * scale
+    distance = np.linalg.norm(centres[:, None] - points, axis=2)
+    # Half a pixel off the centre changes no distance by more than that.
+    off = 0.5 * np.hypot(*scale)
+    chosen = distance[np.arange(len(centres)), labels.ravel()]
+    assert (chosen <= distance.min(axis=1) + 2 * off + 1).all()
+    if picture == size:
+        np.testing.assert_array_equal(labels, sampler.region(Region.whole(size)))
+
+
+def test_background_and_unlabelled_stay_clear_and_classes_are_tinted_with_an_outline() -> None:
+    picture = np.full((60, 90, 3), 100, np.uint8)
+    labels = np.zeros((60, 90), np.uint8)
+    labels[20:40, 30:60] = 1
+    labels[0:5, 0:5] = 255
+    drawn = overlay(picture, labels, [(0, 0, 0), (250, 0, 50)], background=0)
+    np.testing.assert_array_equal(drawn[labels != 1], picture[labels != 1])
+    inside, edge = drawn[30, 45].astype(int), drawn[20, 45].astype(int)
+    for colour in (inside, edge):
+        assert colour[0] > 100 > colour[2] > colour[1]
+    assert edge[0] > inside[0]
+
+
+def test_picture_and_labels_must_be_of_one_size() -> None:
+    with pytest.raises(ShapeError, match="of one size"):
+        overlay(np.zeros((4, 5, 3), np.uint8), np.zeros((5, 4), np.uint8), [(0, 0, 0)])

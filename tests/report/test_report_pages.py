@@ -1,0 +1,266 @@
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from wsi_deform.annotation.classes import ClassTable, write_class_table
+from wsi_deform.config import Config, dump_config
+from wsi_deform.deform.reverse import FieldSamples
+from wsi_deform.distribute.ledger import Ledger, State
+from wsi_deform.distribute.measurements import write_measurements
+from wsi_deform.drawn.study import write_slide
+from wsi_deform.errors import MaskError, ModelError
+from wsi_deform.geometry import Region, Size
+from wsi_deform.mask.folder import MaskFolder
+from wsi_deform.mask.samples import write_samples
+from wsi_deform.provenance import provenance, write_json
+from wsi_deform.report.folder import report_folder
+from wsi_deform.report.out import report_out
+from wsi_deform.report.page import Fact, Picture, Section, write_report
+from wsi_deform.report.run import read_log, report_run
+from wsi_deform.report.tables import comparison_table
+
+CLASSES = ClassTable.from_names(["background", "gland"])
+LOG = (
+    "epoch,loss,segmentation_loss,edge_loss,learning_rate,seconds,val_miou,val_miou_without_background\n"
+    "1,1.5,1.0,0.5,0.002,30.0,,\n2,0.9,0.6,0.3,0.001,31.0,0.4321,0.25\n3,0.8,0.5,0.3,0.001,31.0,0.41,0.2\n"
+)
+
+
+class Balance(HTMLParser):
+    """Checks that every tag is closed in order, and collects what it names."""
+
+    VOID = ("meta", "img")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.links: list[str] = []
+        self.texts: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in self.VOID:
+            self.open.append(tag)
+        self.links += [value or "" for name, value in attrs if name in ("src", "href")]
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
+
+
+def parsed(path: Path) -> Balance:
+    page = Balance()
+    page.feed(path.read_text(encoding="utf-8"))
+    assert page.open == []
+    assert all(link.startswith("data:image/") for link in page.links)
+    return page
+
+
+def png(side: int = 8) -> bytes:
+    buffer = io.BytesIO()
+    noise = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
+    Image.fromarray(noise).save(buffer, format="PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "log.csv").write_text(LOG)
+    (folder / "config.yaml").write_text(dump_config(Config(name="a <b> & c")))
+    write_json(folder / "provenance.json", provenance(command=["train", "--out", "<run>"], seed=7))
+    return folder
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    folder = MaskFolder(tmp_path / "out")
+    write_class_table(CLASSES, folder.classes)
+    slide = tmp_path / "good.tif"
+    write_slide(slide, np.full((100, 400, 3), 230, np.uint8), mpp=0.5)
+    write_slide(tmp_path / "gone.tif", np.full((100, 400, 3), 230, np.uint8), mpp=0.5)
+    points = np.random.default_rng(0).random((40, 2)) * [400, 100]
+    field = FieldSamples(kept=Region(0, 0, 400, 100), points_px=points, labels=np.zeros(40, np.uint8))
+    ledger = Ledger(folder)
+    for name in ("good", "gone"):
+        write_samples(folder.samples(name), [field], size=Size(400, 100), outside_label=0)
+        folder.overlay(name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 10), (10, 200, 30)).save(folder.overlay(name))
+        ledger.write(
+            State(
+                slide_id=name,
+                status="done",
+                slide=str(tmp_path / f"{name}.tif"),
+                seconds=4.2,
+                width_px=400,
+                height_px=100,
+                mpp=0.5,
+                fields=1,
+                samples=40,
+                tiles=3,
+                class_pixels=(30_000, 10_000),
+            )
+        )
+    (tmp_path / "gone.tif").unlink()
+    ledger.write(
+        State(slide_id="bad", status="failed", error="slide bad.svs: <truncated>", traceback="at & in")
+    )
+    write_measurements(folder, ledger.all(), CLASSES)
+    write_json(folder.run("20260101T000000Z"), {"model": "m.safetensors", "provenance": provenance(seed=3)})
+    return folder.path
+
+
+def test_page_shows_text_as_text_and_numbers_as_numbers(tmp_path: Path) -> None:
+    path = write_report(
+        tmp_path / "page.html",
+        title="<script>alert(1)</script>",
+        lead=["a < b & c"],
+        facts=[Fact(value="1 / 1,024", what="<samples>")],
+        sections=[
+            Section(
+                title="Measures",
+                table=comparison_table({"joint <x>": {"mIoU": 0.6464}, "uniform": {"mIoU": 0.4261}}),
+                pictures=[Picture(image=png(), caption='"quoted" <caption>')],
+                quote={"log": "x <y>"},
+            )
+        ],
+        provenance={"command": ["a", "<b>"], "packages": {"torch": "2.13"}, "nothing": None},
+    )
+    text = path.read_text(encoding="utf-8")
+    page = parsed(path)
+    assert "<script" not in text
+    for shown in (
+        "0.646",
+        "0.426",
+        "1 / 1,024",
+        "a < b & c",
+        "joint <x>",
+        "a <b>",
+        "packages: torch",
+        "x <y>",
+    ):
+        assert shown in page.texts
+    assert "nothing" not in page.texts
+    assert "http" not in text
+
+
+def test_pictures_are_inlined_and_large_ones_become_jpeg(tmp_path: Path) -> None:
+    pictures = [Picture(image=png(8), caption="small"), Picture(image=png(400), caption="large")]
+    path = write_report(tmp_path / "p.html", title="t", sections=[Section(title="s", pictures=pictures)])
+    small, large = parsed(path).links
+    assert small.startswith("data:image/png;base64,")
+    assert base64.b64decode(small.split(",")[1]) == png(8)
+    assert large.startswith("data:image/jpeg;base64,")
+    with Image.open(io.BytesIO(base64.b64decode(large.split(",")[1]))) as opened:
+        assert opened.size == (400, 400)
+
+
+def test_page_is_moved_into_place(tmp_path: Path) -> None:
+    write_report(tmp_path / "p.html", title="old")
+    write_report(tmp_path / "p.html", title="new")
+    assert [path.name for path in tmp_path.iterdir()] == ["p.html"]
+    assert "new" in parsed(tmp_path / "p.html").texts
+
+
+def test_report_of_a_run_shows_its_best_epoch_curves_and_provenance(run: Path) -> None:
+    page = parsed(report_run(run))
+    assert "0.432" in page.texts
+    assert "best validation mIoU, epoch 2" in page.texts
+    assert "3 of 250" in page.texts
+    assert "1 min 32 s" in page.texts
+    assert "Training run: a <b> & c" in page.texts
+    assert "train --out <run>" in page.texts
+    assert any("warp_steps: 2" in text for text in page.texts)
+    assert len(page.links) == 1
+
+
+def test_run_without_validation_has_a_report_too(run: Path) -> None:
+    (run / "log.csv").write_text("\n".join(line.split(",0.4")[0] for line in LOG.splitlines()[:3]))
+    assert "Best epoch" not in parsed(report_run(run)).texts
+
+
+def test_report_of_masks_shows_failures_first_and_every_finished_slide(out: Path) -> None:
+    path = report_folder(out)
+    assert path == out / "report.html"
+    page = parsed(path)
+    texts = page.texts
+    assert "slide bad.svs: <truncated>" in texts
+    assert texts.index("What failed") < texts.index("Measurements")
+    assert "at & in" in texts
+    assert "1 / 1,000" in texts
+    assert "0.0075 mm², 75.0 %" in texts
+    assert {"good", "gone"} <= set(texts)
+    # An overlay and a figure of the points for each, although one slide was moved away since.
+    assert len(page.links) == 4
+    assert any(text.startswith("The slide itself is not shown: ") for text in texts)
+
+
+def test_report_of_masks_shows_measures_where_they_were_evaluated(out: Path) -> None:
+    iou = {"background": 0.9, "gland": 0.5}
+    predicted = {"miou": 0.7, "miou_without_background": 0.5, "iou": iou, "accuracy": 0.91}
+    data = {
+        "split": "test",
+        "background": "background",
+        "pooled": {"predicted": predicted, "sampled": None},
+        "slides": [{"slide_id": "good", "predicted": {**predicted, "miou": 0.123}, "sampled": None}],
+    }
+    (out / "evaluation.json").write_text(json.dumps(data))
+    texts = parsed(report_out(out)).texts
+    assert "0.700" in texts
+    assert "0.123" in texts
+    assert 'mIoU, split "test"' in texts
+
+
+def test_only_some_of_many_slides_are_shown(out: Path) -> None:
+    page = parsed(report_out(out, most_slides=1))
+    assert len(page.links) == 2
+    assert any("1 of the 2 segmented slides are shown" in text for text in page.texts)
+
+
+@pytest.mark.parametrize("name", ["none", "empty"])
+def test_missing_folders_are_named_with_what_is_needed(tmp_path: Path, name: str) -> None:
+    (tmp_path / "empty").mkdir()
+    folder = tmp_path / name
+    for report, error in ((report_folder, ModelError), (report_run, ModelError), (report_out, MaskError)):
+        with pytest.raises(error, match=rf"{re.escape(str(folder))}.*Needed") as raised:
+            report(folder)
+        assert "wsi-deform" in str(raised.value)
+    assert list((tmp_path / "empty").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("epoch,loss\n1,2\n", "no segmentation_loss"),
+        (LOG.splitlines()[0], "no epoch"),
+        ("epoch\nx\n", "could not"),
+    ],
+)
+def test_damaged_logs_are_refused(run: Path, text: str, found: str) -> None:
+    (run / "log.csv").write_text(text)
+    with pytest.raises(ModelError, match=f"log.csv: .*{found}.*Needed"):
+        read_log(run)
+
+
+def test_report_command_prints_the_page(out: Path) -> None:
+    from typer import Typer
+    from typer.testing import CliRunner
+
+    from wsi_deform.cli.report import report
+
+    app = Typer()
+    app.command()(report)
+    result = CliRunner().invoke(app, [str(out)])
+    assert result.exit_code == 0
+    assert result.stdout.strip() == str(out / "report.html")
