@@ -63,7 +63,9 @@ def test_every_shipped_configuration_is_complete_and_readable_alone(path):
 
     def keys(data):
         return {
-            (key, *rest) for key, value in data.items() for rest in (keys(value) if isinstance(value, dict) else [()])
+            (key, *rest)
+            for key, value in data.items()
+            for rest in (keys(value) if isinstance(value, dict) else [()])
         }
 
     import yaml

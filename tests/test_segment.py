@@ -36,7 +36,9 @@ class WhereDark(torch.nn.Module):
 
 
 def make_model(*changes, density=WhereDark):
-    model = Model(config=read_config(changes=["sampling.budget=[32, 64]", *changes]), classes=CLASSES, mpp=0.5)
+    model = Model(
+        config=read_config(changes=["sampling.budget=[32, 64]", *changes]), classes=CLASSES, mpp=0.5
+    )
     model.segmentation = Darkness()
     if model.deformation is not None:
         model.deformation = density()
@@ -67,7 +69,8 @@ def test_slide_is_segmented_and_sampling_where_it_matters_draws_sharper_borders(
 def test_fields_meet_without_seams_and_agree_with_one_field_at_the_same_spacing():
     slide, discs = drawn()
     many = make_model(
-        "fields={side_um: 64, whole_below_mm2: 0, margin: 0.25}", "sampling={budget: [32, 32], density: uniform}"
+        "fields={side_um: 64, whole_below_mm2: 0, margin: 0.25}",
+        "sampling={budget: [32, 32], density: uniform}",
     )
     segmented = segment_slide(slide, many)
     assert len(segmented.fields) > 4

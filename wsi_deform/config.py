@@ -1,7 +1,7 @@
 """What a YAML file in ``configs/`` may say, with its defaults.
 
-A configuration is complete and readable alone: no inheritance, no interpolation. An unknown key is an error that names the
-nearest key.
+A configuration is complete and readable alone: no inheritance, no interpolation. An unknown key is an
+error that names the nearest key.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ class Sampling(_Section):
         "sides: neither side above the budget's (the paper's appendix A.6).",
     )
     density: Literal["learned", "uniform"] = Field(
-        "learned", description="learned: the deformation network decides. uniform: the same density everywhere."
+        "learned",
+        description="learned: the deformation network decides. uniform: the same density everywhere.",
     )
     map_scale: float = Field(1.0, gt=0, le=4, description="Side of view and map / side of the sampled image.")
     sigma: float = Field(0.25, gt=0, description="Standard deviation of the pull / short side of the map.")
@@ -61,7 +62,9 @@ class Fields(_Section):
         2048.0, gt=0, description="Longest side of a field; null is one field over the whole slide."
     )
     whole_below_mm2: float = Field(16.0, ge=0, description="Slides up to this area are one field.")
-    margin: float = Field(0.1, ge=0, le=1, description="Context read around a field / its side; cut off the mask.")
+    margin: float = Field(
+        0.1, ge=0, le=1, description="Context read around a field / its side; cut off the mask."
+    )
 
 
 class SegmentationNetwork(_Section):

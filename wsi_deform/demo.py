@@ -11,8 +11,9 @@ from typing import Any, Protocol
 
 from wsi_deform.annotation.classes import ClassTable, read_class_table
 from wsi_deform.config import Config, read_config
-from wsi_deform.distribute.batch import Batch, segment_slides
-from wsi_deform.distribute.batch import Watcher as BatchWatcher
+from wsi_deform.distribute.batch import segment_slides
+from wsi_deform.distribute.outcome import Batch
+from wsi_deform.distribute.outcome import Watcher as BatchWatcher
 from wsi_deform.distribute.sources import slide_sources
 from wsi_deform.drawn.study import draw_study
 from wsi_deform.errors import WsiDeformError

@@ -204,7 +204,9 @@ def find_model(run: Path) -> Path:
         if (run / name).is_file():
             return run / name
     state = "has no best.safetensors or last.safetensors" if run.is_dir() else "does not exist"
-    raise ModelError(f"model {run}: {state}. Needed a run folder of `wsi-deform train`, or a .safetensors file.")
+    raise ModelError(
+        f"model {run}: {state}. Needed a run folder of `wsi-deform train`, or a .safetensors file."
+    )
 
 
 def read_model_facts(path: Path) -> dict[str, Any]:

@@ -121,7 +121,9 @@ def direct_sum(density: np.ndarray, sigma: float, radius: float, y: float, x: fl
     return pulled_x / total / width, pulled_y / total / height
 
 
-@pytest.mark.parametrize(("height", "width", "sigma", "radius"), [(5, 7, 1.3, 4), (4, 3, 3.0, 9), (1, 6, 2.0, 2)])
+@pytest.mark.parametrize(
+    ("height", "width", "sigma", "radius"), [(5, 7, 1.3, 4), (4, 3, 3.0, 9), (1, 6, 2.0, 2)]
+)
 def test_grid_equals_the_direct_double_sum_of_equation_3(height, width, sigma, radius):
     spiky = spiky_map(3, height, width)
     grid = sampling_grid(spiky, sigma_px=sigma, radius_px=radius, size=Size(width, height))[0]
@@ -162,7 +164,8 @@ def test_autocast_does_not_lower_the_precision_of_the_grid():
 def test_gradient_reaches_the_logits():
     logits = torch.randn(1, 1, 5, 6, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(
-        lambda z: sampling_grid(deformation_map(z, floor=0.1), sigma_px=1.2, size=Size(4, 5), warp_steps=2), logits
+        lambda z: sampling_grid(deformation_map(z, floor=0.1), sigma_px=1.2, size=Size(4, 5), warp_steps=2),
+        logits,
     )
 
 

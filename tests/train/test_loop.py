@@ -87,7 +87,12 @@ def test_a_run_folder_tells_what_it_is(study, tmp_path):
 def test_same_seed_gives_the_same_model_and_another_seed_another(study, tmp_path):
     manifest, classes = study
     for run, seed in (("a", 1), ("b", 1), ("c", 2)):
-        train(read_config(changes=[*TINY, f"seed={seed}", "training.epochs=1"]), manifest, classes, tmp_path / run)
+        train(
+            read_config(changes=[*TINY, f"seed={seed}", "training.epochs=1"]),
+            manifest,
+            classes,
+            tmp_path / run,
+        )
     a, b, c = (weights(tmp_path / run) for run in "abc")
     assert all(torch.equal(a[name], b[name]) for name in a)
     assert not torch.equal(a["deformation.body.0.weight"], c["deformation.body.0.weight"])
@@ -95,7 +100,12 @@ def test_same_seed_gives_the_same_model_and_another_seed_another(study, tmp_path
 
 def test_uniform_density_trains_without_a_deformation_network(study, tmp_path):
     manifest, classes = study
-    train(read_config(changes=[*TINY, "sampling.density=uniform", "training.epochs=1"]), manifest, classes, tmp_path)
+    train(
+        read_config(changes=[*TINY, "sampling.density=uniform", "training.epochs=1"]),
+        manifest,
+        classes,
+        tmp_path,
+    )
     assert not [name for name in weights(tmp_path) if name.startswith("deformation")]
 
 
@@ -103,13 +113,23 @@ def test_run_of_another_configuration_is_not_continued(study, tmp_path):
     manifest, classes = study
     train(read_config(changes=[*TINY, "training.epochs=1"]), manifest, classes, tmp_path)
     with pytest.raises(TrainingError, match=r"other config(.|\n)*--out"):
-        train(read_config(changes=[*TINY, "training.epochs=1", "sampling.sigma=0.3"]), manifest, classes, tmp_path)
+        train(
+            read_config(changes=[*TINY, "training.epochs=1", "sampling.sigma=0.3"]),
+            manifest,
+            classes,
+            tmp_path,
+        )
 
 
 def test_manifest_without_training_slides_is_refused(study, tmp_path):
     manifest, classes = study
     with pytest.raises(TrainingError, match='split "train"'):
-        train(read_config(changes=TINY), Manifest(rows=manifest.of_split("test"), folder=manifest.folder), classes, tmp_path)
+        train(
+            read_config(changes=TINY),
+            Manifest(rows=manifest.of_split("test"), folder=manifest.folder),
+            classes,
+            tmp_path,
+        )
 
 
 def test_loss_that_is_not_finite_names_the_slides(study, tmp_path):

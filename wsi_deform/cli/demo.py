@@ -24,12 +24,12 @@ def demo(
         list[str] | None, typer.Option("--set", help="key=value over both configurations.")
     ] = None,
 ) -> None:
-    """Draw slides with truth, train joint and uniform on the same budget, segment, evaluate, report: minutes on 2 cores."""
+    """Draw slides, train joint and uniform on one budget, segment, evaluate, report: minutes on 2 cores."""
     from rich.console import Console
     from rich.table import Table
 
     from wsi_deform.demo import run_demo
-    from wsi_deform.report.comparison import measures
+    from wsi_deform.report.measured import CEILING, MIOU, WITHOUT, measures
 
     console = Console()
     started = time.monotonic()
@@ -38,9 +38,11 @@ def demo(
     if not result.finished:
         console.print(f"Stopped; {out} keeps what is done. The same command goes on.")
         raise typer.Exit(INTERRUPTED)
-    table = Table("method", "mIoU", "mIoU without background", "mIoU(Y', Y)")
+    columns = (MIOU, WITHOUT, CEILING)
+    table = Table("method", *columns)
     for method, evaluation in result.evaluations.items():
-        table.add_row(method, *(f"{value:.3f}" for value in list(measures(evaluation).values())[:3]))
+        values = measures(evaluation)
+        table.add_row(method, *(f"{values[name]:.3f}" for name in columns))
     console.print(table)
     console.print(f"{time.monotonic() - started:.0f} s. Open {result.page} in a browser.", soft_wrap=True)
 

@@ -16,7 +16,8 @@ FAILED = 1
 def check(
     manifest: Annotated[Path, typer.Argument(help="The manifest CSV.")],
     classes: Annotated[
-        Path | None, typer.Option(help="Class table (YAML or JSON); default: classes.yaml beside the manifest.")
+        Path | None,
+        typer.Option(help="Class table (YAML or JSON); default: classes.yaml beside the manifest."),
     ] = None,
     shallow: Annotated[bool, typer.Option(help="Do not open slides and masks.")] = False,
 ) -> None:

@@ -20,9 +20,12 @@ INTERRUPTED = 130
 def train(
     slides: Annotated[Path, typer.Option(help="Manifest CSV with slides, masks and splits.")],
     out: Annotated[Path, typer.Option(help="Run folder; training goes on where it stopped.")] = Path("run"),
-    config: Annotated[Path | None, typer.Option(help="Configuration YAML; default: configs/joint.yaml.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="Configuration YAML; default: configs/joint.yaml.")
+    ] = None,
     classes: Annotated[
-        Path | None, typer.Option(help="Class table (YAML or JSON); default: classes.yaml beside the manifest.")
+        Path | None,
+        typer.Option(help="Class table (YAML or JSON); default: classes.yaml beside the manifest."),
     ] = None,
     changes: Annotated[
         list[str] | None, typer.Option("--set", help="key=value over the configuration, e.g. seed=1.")
@@ -47,7 +50,9 @@ def train(
     with stop_on_interrupt() as stop, TrainingBars(console) as bars:
         result = run_training(settings, read, table, out, watcher=bars, stop=stop)
     if not result.finished:
-        console.print(f"Stopped in epoch {result.epochs + 1}; {out} holds a checkpoint. The same command goes on.")
+        console.print(
+            f"Stopped in epoch {result.epochs + 1}; {out} holds a checkpoint. The same command goes on."
+        )
         raise typer.Exit(INTERRUPTED)
     best = "no validation slides" if result.best is None else f"best validation mIoU {result.best:.3f}"
     console.print(f"{out}: {result.epochs} epochs, {best}.")

@@ -71,7 +71,10 @@ def random_change(
     shift = (torch.rand(batch, 2, 1, 1, generator=generator) * 2 - 1) * shift_cells
     knots = (max(2, size.height // CELLS_PER_KNOT), max(2, size.width // CELLS_PER_KNOT))
     smooth = F.interpolate(
-        torch.randn(batch, 2, *knots, generator=generator), size=size.shape, mode="bilinear", align_corners=True
+        torch.randn(batch, 2, *knots, generator=generator),
+        size=size.shape,
+        mode="bilinear",
+        align_corners=True,
     )
     cells = (shift + smooth * warp_cells).permute(0, 2, 3, 1)
     return GridChange(

@@ -1,4 +1,4 @@
-"""Training fields: which part of which slide, with what a loader worker can read before the deformation network has spoken."""
+"""Training fields, with what loaders can read before the deformation network has spoken."""
 
 from __future__ import annotations
 

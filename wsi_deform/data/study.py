@@ -42,5 +42,3 @@ def median_mpp(slides: Sequence[Slide]) -> float:
         SlideError: A slide has none.
     """
     return sorted(slide.mpp for slide in slides)[len(slides) // 2]
-
-

@@ -9,11 +9,13 @@ sums of equation 3 are products with small matrices, one pair per axis,
     K[q, i] = sum over images p of cell i of k(p - q),    M[q, i] = the same sum of k(p - q) p,
 
 where the *images* of a cell are itself and its reflections at both edges, as far as the kernel reaches.
-Reflected, every border query sees a symmetric neighbourhood, so borders map to borders exactly and no part of the slide is
-lost. There is no padding, no convolution and no resize: the matrices are evaluated at whatever points are asked for.
+Reflected, every border query sees a symmetric neighbourhood, so borders map to borders exactly and no part of
+the slide is lost. There is no padding, no convolution and no resize: the matrices are evaluated at whatever
+points are asked for.
 
-A query between two cell centres sees the lattice of cells lopsided, most of all where the kernel is cut off, and would be
-pulled even by a constant map (by up to 0.01 cells with a radius of 3 sigma). The kernel therefore carries the factor
+A query between two cell centres sees the lattice of cells lopsided, most of all where the kernel is cut off, and
+would be pulled even by a constant map (by up to 0.01 cells with a radius of 3 sigma). The kernel therefore
+carries the factor
 ``1 + a (p - q)`` with the one ``a(q)`` that makes its first moment vanish. On cell centres and at borders ``a``
 is zero, and what is left is the plain Gaussian of the paper.
 """

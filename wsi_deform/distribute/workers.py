@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
 import torch
@@ -38,10 +40,12 @@ def segmented_by_workers(
     with ExitStack() as stack:
         if scheduler is None:
             count = min(workers, len(jobs))
-            cluster = stack.enter_context(
+            with _interrupts_ignored():
                 # Spawned, one thread each: torch and numba use threads of their own.
-                LocalCluster(n_workers=count, threads_per_worker=1, processes=True, dashboard_address=None)
-            )
+                cluster = LocalCluster(
+                    n_workers=count, threads_per_worker=1, processes=True, dashboard_address=None
+                )
+            stack.enter_context(cluster)
             client = stack.enter_context(Client(cluster))
             client.run(torch.set_num_threads, max(1, (os.cpu_count() or 1) // count))
         else:
@@ -64,6 +68,19 @@ def segmented_by_workers(
 def segment_on_worker(job: SlideJob) -> State:
     """Segment a slide on the device that the worker has."""
     return segment_to_folder(replace(job, device=torch_device(job.device)))
+
+
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Let processes that start meanwhile ignore Ctrl-C for good: only this process ends the batch."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _connected(scheduler: str) -> Client:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from wsi_deform.manifest import Manifest
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.provenance import provenance
 from wsi_deform.report.figures import comparison_figure, curves_figure, sampling_points_figure
+from wsi_deform.report.measured import MIOU, measures
 from wsi_deform.report.page import Fact, Picture, Section, write_report
 from wsi_deform.report.pictures import sampled_picture, slide_picture, truth_picture
 from wsi_deform.report.run import describe_config, read_log
@@ -54,9 +54,7 @@ def compare_methods(
     best = list(measured)[-1]
     configs = {method: read_config(run / "config.yaml") for method, run in runs.items()}
     logs = {method: read_log(run) for method, run in runs.items()}
-    tiles = [
-        Fact(value=f"{values['mIoU']:.3f}", what=f"mIoU, {method}") for method, values in measured.items()
-    ]
+    tiles = [Fact(value=f"{values[MIOU]:.3f}", what=f"mIoU, {method}") for method, values in measured.items()]
     tiles.append(
         Fact(value=share_sampled(configs[best], evaluations[best]), what="samples / pixels of the slide")
     )
@@ -64,8 +62,8 @@ def compare_methods(
         Section(
             title="Measures on the held-out slides",
             text=[
-                "At full resolution, pooled over all pixels. IoU(Y', Y) is what sampling alone loses: the labels at the "
-                "samples, put back, against the labels."
+                "At full resolution, pooled over all pixels. mIoU(Y', Y) is the ceiling that the sampling sets: the "
+                "true labels at the samples, put back, against the labels."
             ],
             table=comparison_table(measured),
         ),
@@ -88,24 +86,6 @@ def compare_methods(
         sections=sections,
         provenance={**facts, **_seconds(logs), **provenance(config=configs[best].model_dump(mode="json"))},
     )
-
-
-def measures(evaluation: Evaluation) -> dict[str, float]:
-    """The columns of the comparison: measure -> value, NaN where there is none."""
-    pooled, sampled, background = (
-        evaluation.pooled,
-        evaluation.pooled_sampled,
-        evaluation.classes.background,
-    )
-    columns = {"mIoU": pooled.miou()}
-    if background is not None:
-        columns["mIoU without background"] = pooled.miou(without=background)
-    columns["mIoU(Y', Y)"] = math.nan if sampled is None else sampled.miou()
-    columns["pixel accuracy"] = pooled.accuracy()
-    return columns | {
-        f"IoU {name}": value
-        for name, value in zip(evaluation.classes.names, pooled.iou().tolist(), strict=True)
-    }
 
 
 def share_sampled(config: Config, evaluation: Evaluation) -> str:

@@ -1,7 +1,7 @@
 """Read exactly the planned pixels and interpolate them: equation 1 at gigapixel size.
 
-Tiles are read in batches. A batch is one dask task that decodes its tiles, picks the pixels that samples need and returns
-only those, so no more than a few tiles are in memory at a time, on threads, processes or a cluster alike.
+Tiles are read in batches. A batch is one dask task that decodes its tiles, picks the pixels that samples need
+and returns only those, so no more than a few tiles are in memory at a time, on threads, processes or a cluster alike.
 """
 
 from __future__ import annotations

@@ -133,7 +133,11 @@ def plan_tiles(
 
 
 def level_positions(
-    unit_xy: Tensor, region: Region, levels: Sequence[Level], level: NDArray[np.int64], sample: NDArray[np.int64]
+    unit_xy: Tensor,
+    region: Region,
+    levels: Sequence[Level],
+    level: NDArray[np.int64],
+    sample: NDArray[np.int64],
 ) -> Tensor:
     """Pixel-index positions of the readings on their levels; planner and blender both call this.
 
@@ -149,7 +153,9 @@ def level_positions(
     """
     origin = torch.tensor([region.x, region.y], dtype=torch.float64)
     extent = torch.tensor([region.width, region.height], dtype=torch.float64)
-    downsample = torch.tensor([[each.downsample.x, each.downsample.y] for each in levels], dtype=torch.float64)
+    downsample = torch.tensor(
+        [[each.downsample.x, each.downsample.y] for each in levels], dtype=torch.float64
+    )
     last = torch.tensor([[each.size.width - 1, each.size.height - 1] for each in levels], dtype=torch.float64)
     of_level = torch.from_numpy(level)
     slide_xy = (origin + unit_xy * extent)[torch.from_numpy(sample)]

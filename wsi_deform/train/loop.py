@@ -134,7 +134,11 @@ def train(
     optimiser = optimiser_of(model)
     counters = load_checkpoint(run, model, optimiser)
     identity = {
-        "config": config_sha256(config.model_dump(mode="json", exclude={"device": True, "training": {"workers", "threads", "cache_gib"}})),
+        "config": config_sha256(
+            config.model_dump(
+                mode="json", exclude={"device": True, "training": {"workers", "threads", "cache_gib"}}
+            )
+        ),
         "classes": list(classes.names),
         "slides": [slide.slide_id for slide, _ in training],
     }
@@ -144,9 +148,7 @@ def train(
 
     views = FieldViews(items)
     steps = len(shuffled_batches(items, config.training.batch, seed=config.seed, epoch=0))
-    watcher.start(
-        epochs=config.training.epochs, steps=steps, fields=len(items), resumed_at=counters.epoch
-    )
+    watcher.start(epochs=config.training.epochs, steps=steps, fields=len(items), resumed_at=counters.epoch)
     saved_at = time.monotonic()
 
     with RunLog(run) as log:
@@ -195,10 +197,14 @@ def training_fields(training: Sequence[tuple[Slide, LabelMask]], model: Model) -
         for field in fields_of(slide, model):
             size = model.sampled_size(field.region.size)
             items.append(
-                LabelledField(slide=slide, labels=labels, field=field, size=size, map_size=model.map_size(size))
+                LabelledField(
+                    slide=slide, labels=labels, field=field, size=size, map_size=model.map_size(size)
+                )
             )
     if not items:
-        raise TrainingError("no tissue found on any training slide. Needed at least one field. Look at the slides.")
+        raise TrainingError(
+            "no tissue found on any training slide. Needed at least one field. Look at the slides."
+        )
     return items
 
 
@@ -234,7 +240,7 @@ def training_step(
 
 
 def validate(model: Model, validation: Sequence[tuple[Slide, LabelMask]]) -> dict[str, float]:
-    """mIoU at full resolution over the validation slides, with and without background."""
+    """Measure mIoU at full resolution over the validation slides, with and without background."""
     model.eval()
     counts = Confusion.empty(model.classes.count)
     for slide, labels in validation:
@@ -249,7 +255,9 @@ def validate(model: Model, validation: Sequence[tuple[Slide, LabelMask]]) -> dic
 def optimiser_of(model: Model) -> torch.optim.Optimizer:
     """Adam with a learning rate for each network; ``base`` remembers it for the schedule."""
     settings = model.config.optimiser
-    groups: list[dict[str, Any]] = [{"params": model.segmentation.parameters(), "base": settings.learning_rate}]
+    groups: list[dict[str, Any]] = [
+        {"params": model.segmentation.parameters(), "base": settings.learning_rate}
+    ]
     if model.deformation is not None:
         groups.append({"params": model.deformation.parameters(), "base": settings.deformation_learning_rate})
     return torch.optim.Adam(
@@ -284,7 +292,9 @@ def device_of(name: str) -> torch.device:
         device = torch.device(name)
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise TrainingError(f'device "{name}": {error}. Needed auto, cpu, cuda or mps that this machine has.') from error
+        raise TrainingError(
+            f'device "{name}": {error}. Needed auto, cpu, cuda or mps that this machine has.'
+        ) from error
     return device
 
 
