@@ -33,7 +33,7 @@ SETTINGS = (
     f"sampling.budget={list(BUDGET)}",
     "networks.segmentation={name: 'monai:DynUNet'}",
     "augmentation={flip_x: true, flip_y: true, shift_cells: 1.0, warp_cells: 0.3}",
-    "training={epochs: 40, validate_every: 10}",
+    "training={epochs: 40, validate_every: 5, threads: 1}",
     "device=cpu",
 )
 

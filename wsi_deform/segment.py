@@ -94,7 +94,7 @@ def segment_slide(
         The labels of its samples; ``.reverse()`` puts them back in slide order.
 
     Raises:
-        SlideError: The slide cannot be read, or its mpp is far from the model's.
+        SlideError: The slide cannot be read, or is too coarse for the model.
 
     Source:
         Jin et al., ICLR 2022, section 2.1 and figure 2.
@@ -227,22 +227,40 @@ def fields_of(slide: Slide, model: Model) -> tuple[Field, ...]:
     A slide up to ``fields.whole_below_mm2`` is one field; sizes in um use the model's mpp where the slide has none.
 
     Raises:
-        SlideError: The slide's mpp differs from the model's by more than a factor of 4.
+        SlideError: The slide's mpp differs from the model's by more than a factor of 4, and a field has fewer pixels
+            than samples: it was scanned too coarsely, or its mpp is wrong.
     """
     settings = model.config.fields
     mpp = slide.mpp_or_none or model.mpp
-    if not 1 / MOST_MPP_RATIO <= mpp / model.mpp <= MOST_MPP_RATIO:
-        raise SlideError(
-            f"slide {slide.path}: {mpp:g} um per pixel, the model was trained at {model.mpp:g}. "
-            f"Needed at most a factor of {MOST_MPP_RATIO:g} between them. "
-            "If the file is wrong, set the mpp column in the slide's manifest row."
-        )
     area_mm2 = slide.size.area * mpp**2 / UM2_PER_MM2
     if settings.side_um is None or area_mm2 <= settings.whole_below_mm2:
-        return cover_with_fields(slide.size, None, field_px=None)
-    return cover_with_fields(
-        slide.size,
-        tissue_mask(slide),
-        field_px=max(1, round(settings.side_um / mpp)),
-        margin_fraction=settings.margin,
+        fields = cover_with_fields(slide.size, None, field_px=None)
+    else:
+        fields = cover_with_fields(
+            slide.size,
+            tissue_mask(slide),
+            field_px=max(1, round(settings.side_um / mpp)),
+            margin_fraction=settings.margin,
+        )
+    for field in fields:
+        pixels, samples = field.region.size.area, model.sampled_size(field.region.size).area
+        if mpp_remark(slide, model) and pixels < samples:
+            raise SlideError(
+                f"slide {slide.path}: {mpp:g} um per pixel leave {pixels} pixels to a field of {samples} samples. "
+                f"Needed an mpp nearer to the {model.mpp:g} of the model's training slides. "
+                "If the file is wrong, set the mpp column in the slide's manifest row."
+            )
+    return fields
+
+
+def mpp_remark(slide: Slide, model: Model) -> str:
+    """What people should know of a slide's mpp before they trust its mask; empty when all is well."""
+    mpp = slide.mpp_or_none
+    if mpp is None:
+        return "no mpp in file or manifest: the model's was taken, and no area is given; set mpp if that is wrong"
+    if 1 / MOST_MPP_RATIO <= mpp / model.mpp <= MOST_MPP_RATIO:
+        return ""
+    return (
+        f"{mpp:g} um per pixel, but the model was trained at {model.mpp:g}: do not trust the mask; "
+        "if the file is wrong, set the mpp column"
     )

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from wsi_deform.annotation.classes import ClassTable, read_class_table, write_class_table
-from wsi_deform.distribute.job import SlideJob, loaded_model, model_sha256, segment_to_folder, torch_device
+from wsi_deform.distribute.job import SlideJob, loaded_model, model_sha256, segment_to_folder
 from wsi_deform.distribute.ledger import Ledger, State, is_being_done
 from wsi_deform.distribute.measurements import write_measurements
 from wsi_deform.distribute.outcome import Batch, Outcome, OutcomeStatus, Quiet, Watcher
@@ -20,11 +20,10 @@ from wsi_deform.distribute.summary import Ended, write_record, write_summary
 from wsi_deform.distribute.workers import segmented_by_workers
 from wsi_deform.errors import MaskError, ModelError, SlideError
 from wsi_deform.mask.folder import MaskFolder
-from wsi_deform.model import find_model
+from wsi_deform.model import device_name, find_model
 from wsi_deform.provenance import provenance
 
 MOST_MASK_THREADS = 8
-NO_MPP = "no mpp in file or manifest: the model's was taken, and no area is given; set mpp if that is wrong"
 
 
 def segment_slides(
@@ -72,7 +71,7 @@ def segment_slides(
     path = find_model(model).absolute()
     sha256 = model_sha256(path)
     # A scheduler's workers choose for themselves; here the device must be there before anything is written.
-    chosen = device if scheduler else torch_device(device)
+    chosen = device if scheduler else device_name(device)
     classes = loaded_model(path, sha256, "cpu" if scheduler else chosen).classes
     about = provenance(command=command)
     versions = {"wsi_deform": about["wsi_deform"], "python": about["python"], **about["packages"]}
@@ -143,8 +142,7 @@ def _settled(job: SlideJob, state: State) -> Outcome:
     """The outcome of a slide that was worked on."""
     if state.status != "done":
         return _outcome(job, state, "failed", state.error)
-    remark = "" if state.mpp is not None else NO_MPP
-    return _outcome(job, state, "done", remark)
+    return _outcome(job, state, "done", state.remark)
 
 
 def _outcome(job: SlideJob, state: State, status: OutcomeStatus, reason: str) -> Outcome:

@@ -15,7 +15,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
 
 from wsi_deform.annotation.classes import ClassTable
@@ -31,7 +30,7 @@ from wsi_deform.mask.samples import write_samples
 from wsi_deform.mask.tiff import write_mask
 from wsi_deform.model import Model, find_model, load_model, read_model_facts
 from wsi_deform.provenance import write_aside
-from wsi_deform.segment import segment_slide
+from wsi_deform.segment import mpp_remark, segment_slide
 from wsi_deform.slide.lowres import thumbnail
 from wsi_deform.slide.open import open_slide
 from wsi_deform.slide.slide import Slide
@@ -177,27 +176,6 @@ def loaded_model(path: Path, sha256: str, device: str) -> Model:
     return load_model(find_model(path), device=device)
 
 
-def torch_device(name: str) -> str:
-    """The device that a name means here.
-
-    Args:
-        name: "auto" (CUDA, else MPS, else CPU) or any torch device.
-
-    Raises:
-        ModelError: This machine does not have it.
-    """
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        torch.zeros(1, device=torch.device(name))
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(
-            f'device "{name}": {reason}. Needed auto, cpu, cuda or mps, as this machine has.'
-        ) from error
-    return name
-
-
 def _segmented(job: SlideJob, folder: MaskFolder, on_field: OnField | None) -> dict[str, Any]:
     """Segment the slide, write its files, and return what its state says of them."""
     source = job.source
@@ -215,6 +193,7 @@ def _segmented(job: SlideJob, folder: MaskFolder, on_field: OnField | None) -> d
         "width_px": slide.size.width,
         "height_px": slide.size.height,
         "mpp": slide.mpp_or_none,
+        "remark": mpp_remark(slide, model),
         "fields": len(segmented.fields),
         "samples": segmented.samples,
         "tiles": segmented.tiles,

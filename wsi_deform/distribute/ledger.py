@@ -39,6 +39,7 @@ class State:
         width_px: Level-0 width of the slide.
         height_px: Level-0 height of the slide.
         mpp: Level-0 um per pixel, or None where nobody said.
+        remark: What people should know before they trust the mask; else empty.
         fields: Number of fields.
         samples: Number of samples.
         tiles: Number of tiles read.
@@ -62,6 +63,7 @@ class State:
     width_px: int = 0
     height_px: int = 0
     mpp: float | None = None
+    remark: str = ""
     fields: int = 0
     samples: int = 0
     tiles: int = 0

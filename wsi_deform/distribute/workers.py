@@ -12,9 +12,10 @@ from dataclasses import replace
 import torch
 from distributed import Client, LocalCluster, as_completed
 
-from wsi_deform.distribute.job import SlideJob, segment_to_folder, torch_device
+from wsi_deform.distribute.job import SlideJob, segment_to_folder
 from wsi_deform.distribute.ledger import State
 from wsi_deform.errors import SlideError
+from wsi_deform.model import device_name
 
 CONNECT_TIMEOUT_S = 20
 
@@ -67,7 +68,7 @@ def segmented_by_workers(
 
 def segment_on_worker(job: SlideJob) -> State:
     """Segment a slide on the device that the worker has."""
-    return segment_to_folder(replace(job, device=torch_device(job.device)))
+    return segment_to_folder(replace(job, device=device_name(job.device)))
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from wsi_deform.report.run import describe_config, read_log
 from wsi_deform.report.tables import comparison_table
 
 SHOWN_SLIDES = 3
+CLASS_IOU = "IoU "
 
 
 def compare_methods(
@@ -65,7 +66,11 @@ def compare_methods(
                 "At full resolution, pooled over all pixels. mIoU(Y', Y) is the ceiling that the sampling sets: the "
                 "true labels at the samples, put back, against the labels."
             ],
-            table=comparison_table(measured),
+            table=comparison_table({method: _columns(values, False) for method, values in measured.items()}),
+        ),
+        Section(
+            title="IoU of each class",
+            table=comparison_table({method: _columns(values, True) for method, values in measured.items()}),
         ),
         Section(
             title="Learning curves",
@@ -86,6 +91,15 @@ def compare_methods(
         sections=sections,
         provenance={**facts, **_seconds(logs), **provenance(config=configs[best].model_dump(mode="json"))},
     )
+
+
+def _columns(values: Mapping[str, float], of_classes: bool) -> dict[str, float]:
+    """The measures of single classes, by the classes' names, or the others."""
+    return {
+        name.removeprefix(CLASS_IOU): value
+        for name, value in values.items()
+        if name.startswith(CLASS_IOU) == of_classes
+    }
 
 
 def share_sampled(config: Config, evaluation: Evaluation) -> str:

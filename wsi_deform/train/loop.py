@@ -22,7 +22,7 @@ from wsi_deform.errors import TrainingError
 from wsi_deform.evaluate.measures import Confusion
 from wsi_deform.evaluate.slides import confusion_of
 from wsi_deform.manifest import Manifest
-from wsi_deform.model import Model, save_model
+from wsi_deform.model import Model, device_name, save_model
 from wsi_deform.networks.weights import load_pretrained
 from wsi_deform.provenance import config_sha256, provenance, write_json, write_text
 from wsi_deform.segment import fields_of, segment_slide
@@ -129,7 +129,7 @@ def train(
     if config.networks.pretrained is not None:
         report = load_pretrained(model.segmentation, config.networks.pretrained)
         logger.info("pretrained weights: %s", report)
-    device = device_of(config.device)
+    device = torch.device(device_name(config.device))
     model.to(device)
     optimiser = optimiser_of(model)
     counters = load_checkpoint(run, model, optimiser)
@@ -278,24 +278,6 @@ def set_learning_rate(
     for group in optimiser.param_groups:
         group["lr"] = group["base"] * factor
     return float(optimiser.param_groups[0]["lr"])
-
-
-def device_of(name: str) -> torch.device:
-    """The device that a configuration names; "auto" takes the best there is.
-
-    Raises:
-        TrainingError: The device is not there.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise TrainingError(
-            f'device "{name}": {error}. Needed auto, cpu, cuda or mps that this machine has.'
-        ) from error
-    return device
 
 
 def _check_identity(run: Path, counters: Counters, identity: dict[str, Any]) -> None:
