@@ -51,11 +51,12 @@ def train(
         result = run_training(settings, read, table, out, watcher=bars, stop=stop)
     if not result.finished:
         console.print(
-            f"Stopped in epoch {result.epochs + 1}; {out} holds a checkpoint. The same command goes on."
+            f"Stopped in epoch {result.epochs + 1}; {out} holds a checkpoint. The same command goes on.",
+            soft_wrap=True,
         )
         raise typer.Exit(INTERRUPTED)
     best = "no validation slides" if result.best is None else f"best validation mIoU {result.best:.3f}"
-    console.print(f"{out}: {result.epochs} epochs, {best}.")
+    console.print(f"{out}: {result.epochs} epochs, {best}.", soft_wrap=True)
 
 
 @contextmanager

@@ -46,19 +46,28 @@ class TileCache:
         Returns:
             (H, W, 3), read-only.
         """
+        tile = self.held(key)
+        if tile is None:
+            tile = read()
+            self.keep(key, tile)
+        return tile
+
+    def held(self, key: Hashable) -> NDArray[np.uint8] | None:
+        """The tile under a key, or None where it is not held."""
         with self._lock:
             tile = self._tiles.get(key)
             if tile is not None:
                 self._tiles.move_to_end(key)
-                return tile
-        tile = read()
+            return tile
+
+    def keep(self, key: Hashable, tile: NDArray[np.uint8]) -> None:
+        """Hold a tile that was read, while there is room; it becomes read-only."""
         tile.setflags(write=False)
         with self._lock:
             if tile.nbytes <= self.limit_bytes and key not in self._tiles:
                 self._tiles[key] = tile
                 self._held_bytes += tile.nbytes
                 self._shrink()
-        return tile
 
     def set_limit(self, limit_bytes: int) -> None:
         """Change the limit; tiles beyond it are dropped at once."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_deform.slide.reader import Reader
+from wsi_deform.slide.reader import Address, Reader, TilesReader, tiles_of
 
 
 class CountingReader:
@@ -50,14 +51,28 @@ class CountingReader:
     def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
         """Read and count one tile."""
         tile = self.reader.read_tile(level, column, row)
-        with self._lock:
-            self.tiles[level] += 1
-            self.decoded_bytes[level] += tile.nbytes
+        self._count(level, tile)
         return tile
+
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether the wrapped reader does."""
+        return isinstance(self.reader, TilesReader) and self.reader.reads_ahead
+
+    def read_tiles(self, tiles: Sequence[Address]) -> Iterator[NDArray[np.uint8]]:
+        """Read and count several tiles."""
+        for (level, _, _), tile in zip(tiles, tiles_of(self.reader, tiles), strict=True):
+            self._count(level, tile)
+            yield tile
 
     def close(self) -> None:
         """Close the wrapped reader."""
         self.reader.close()
+
+    def _count(self, level: int, tile: NDArray[np.uint8]) -> None:
+        with self._lock:
+            self.tiles[level] += 1
+            self.decoded_bytes[level] += tile.nbytes
 
     def __getstate__(self) -> dict[str, Any]:
         return {"reader": self.reader}

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from wsi_deform.errors import SlideError
-from wsi_deform.slide.find import dicom_files, is_zarr_folder
+from wsi_deform.slide.find import dicom_files, is_zarr_folder, is_zarr_url
 from wsi_deform.slide.image_reader import ImageReader
 from wsi_deform.slide.openslide_reader import OpenSlideReader, detect_vendor
+from wsi_deform.slide.path import SlidePath, SlideUrl
 from wsi_deform.slide.reader import Reader
+from wsi_deform.slide.remote import DOWNLOAD, RemoteFile
 from wsi_deform.slide.tiff_index import DamagedSlideError
 from wsi_deform.slide.tiff_reader import TiffReader
 from wsi_deform.slide.zarr_reader import ZarrReader
@@ -25,11 +27,11 @@ REMEDY = (
 )
 
 
-def open_reader(path: Path) -> Reader:
+def open_reader(path: SlidePath) -> Reader:
     """Open a slide file with the first reader that can read it right.
 
     Args:
-        path: A file, an OME-Zarr folder or a folder of one DICOM series.
+        path: A file, an OME-Zarr folder, a folder of one DICOM series, or a URL.
 
     Returns:
         The open reader: tiled TIFF, SVS and OME-TIFF are read directly, the rest by OpenSlide, zarr or
@@ -38,6 +40,8 @@ def open_reader(path: Path) -> Reader:
     Raises:
         SlideError: No reader can; the message has what each of them said.
     """
+    if isinstance(path, SlideUrl):
+        return _open_remote(path)
     if not path.exists():
         raise SlideError(f"{path}: no such file or folder. Check the path.")
     if path.is_dir():
@@ -58,6 +62,27 @@ def open_reader(path: Path) -> Reader:
         except SlideError as error:
             said.append(f"{name}: {str(error).removeprefix(f'{path}: ')}")
     raise SlideError(f"{path}: no reader can open it. " + " | ".join(said) + f" {REMEDY}")
+
+
+def _open_remote(url: SlideUrl) -> Reader:
+    """Open a slide on another machine: only what can be read in parts."""
+    if is_zarr_url(url):
+        return ZarrReader(url)
+    source = RemoteFile(url)
+    magic = source.read(0, 4)
+    if magic not in TIFF_MAGIC:
+        raise SlideError(
+            f"{url}: not a TIFF (it starts with {magic!r}). Over a network, tiled TIFF, SVS, OME-TIFF and "
+            f"OME-Zarr (whose name ends in .zarr) can be read. {DOWNLOAD}"
+        )
+    reader = TiffReader(source)
+    special = reader.tiles.index.special
+    if special is not None:
+        raise SlideError(
+            f"{url}: a slide of {special}, which needs OpenSlide, and OpenSlide reads files on this machine "
+            f"only. {DOWNLOAD}"
+        )
+    return reader
 
 
 def _candidates(path: Path) -> list[tuple[str, Callable[[Path], Reader]]]:

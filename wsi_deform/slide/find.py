@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from wsi_deform.slide.path import SlidePath, SlideUrl
+
 SLIDE_SUFFIXES = frozenset(
     [
         ".svs",
@@ -36,7 +38,7 @@ SERIES_UID = re.compile(rb"\x20\x00\x0e\x00(?:UI..|.\x00\x00\x00)([0-9.]{1,64})"
 DICOM_HEADER_BYTES = 1 << 16
 
 
-def slide_id_of(path: Path) -> str:
+def slide_id_of(path: SlidePath) -> str:
     """The name of a slide: its file name without ``.svs``, ``.ome.tif`` and the like; other dots are kept."""
     name = path.name
     lower = name.lower()
@@ -89,6 +91,11 @@ def is_zarr_folder(path: Path) -> bool:
         path.suffix.lower() == ZARR_SUFFIX
         or any((path / name).is_file() for name in ("zarr.json", ".zgroup", ".zattrs"))
     )
+
+
+def is_zarr_url(url: SlideUrl) -> bool:
+    """Whether a URL names a Zarr folder or something in it; servers have no folders that could be looked at."""
+    return any(part.lower().endswith(ZARR_SUFFIX) for part in url.parts)
 
 
 def dicom_files(folder: Path) -> list[Path]:

@@ -5,17 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 
 from wsi_deform.slide.find import find_slides, is_slide
+from wsi_deform.slide.path import SlideUrl
 from wsi_deform.slide.slide import Slide
 
 __all__ = ["find_slides", "is_slide", "open_slide"]
 
 
-def open_slide(path: str | Path, *, mpp: float | None = None, slide_id: str | None = None) -> Slide:
+def open_slide(
+    path: str | Path | SlideUrl, *, mpp: float | None = None, slide_id: str | None = None
+) -> Slide:
     """Open a slide.
 
     Args:
         path: A slide file (SVS, TIFF, OME-TIFF, NDPI, MRXS, DICOM, SCN, PNG, JPEG, ...), an OME-Zarr folder
-            or a folder with one DICOM series.
+            or a folder with one DICOM series; or the URL (``https://``, ``s3://``, ...) of a tiled TIFF, SVS,
+            OME-TIFF or OME-Zarr, of which only the parts that are needed are read.
         mpp: um per level-0 pixel that wins over the file's own.
         slide_id: Its name; None takes the file name without suffixes.
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 from wsi_deform.geometry import Point, Region, Size
 
 WHITE = (255, 255, 255)
+
+# Level, column and row of a tile.
+Address: TypeAlias = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,3 +86,34 @@ class Reader(Protocol):
     def close(self) -> None:
         """Release the file; reading afterwards is an error."""
         ...
+
+
+@runtime_checkable
+class TilesReader(Protocol):
+    """A reader that may read several tiles better than one after the other, as over a network."""
+
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether it does so for this slide."""
+        ...
+
+    def read_tiles(self, tiles: Sequence[Address]) -> Iterator[NDArray[np.uint8]]:
+        """Read several tiles.
+
+        Args:
+            tiles: (level, column, row) of each; may repeat.
+
+        Yields:
+            What ``read_tile`` returns, in order.
+
+        Raises:
+            SlideError: A tile cannot be read or decoded.
+        """
+        ...
+
+
+def tiles_of(reader: Reader, tiles: Sequence[Address]) -> Iterator[NDArray[np.uint8]]:
+    """Read several tiles from any reader, in the best way that it has."""
+    if isinstance(reader, TilesReader) and reader.reads_ahead:
+        return reader.read_tiles(tiles)
+    return (reader.read_tile(*tile) for tile in tiles)

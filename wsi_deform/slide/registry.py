@@ -5,18 +5,22 @@ from __future__ import annotations
 import itertools
 import os
 import threading
+import time
 from collections import OrderedDict
-from pathlib import Path
 
-from wsi_deform.errors import SlideError
 from wsi_deform.slide.detect import open_reader
+from wsi_deform.slide.identity import file_version, slide_key
+from wsi_deform.slide.path import SlidePath, SlideUrl
 from wsi_deform.slide.virtual import VirtualReader
 
 # Readers that stay open although no slide is using them: a worker that unpickles the same slide for each
 # task opens it once.
 MOST_IDLE_READERS = 32
 
-_Key = tuple[int, str, int, int, int]
+# A server is not asked for the version of an open file more often than this.
+RECHECK_S = 60.0
+
+_Key = tuple[int, str, tuple[str, ...]]
 _tokens = itertools.count()
 
 
@@ -29,9 +33,9 @@ class ReaderRegistry:
     """Readers by process, path and file version.
 
     Convention:
-        A file that was rewritten under the same path is another file. A child after fork opens its own
-        handles. Readers are not closed but dropped: the file is released when the last thread that reads it
-        is done.
+        A file that was rewritten under the same path is another file; of a URL this is noticed within a
+        minute. A child after fork opens its own handles. Readers are not closed but dropped: the file is
+        released when the last thread that reads it is done.
     """
 
     def __init__(self) -> None:
@@ -42,12 +46,13 @@ class ReaderRegistry:
         """Drop all readers and the lock, which a thread that a forked child does not have may hold."""
         self._lock = threading.Lock()
         self._readers: OrderedDict[_Key, tuple[int, VirtualReader]] = OrderedDict()
+        self._versions: dict[SlideUrl, tuple[float, tuple[str, ...]]] = {}
 
-    def reader(self, path: Path) -> tuple[int, VirtualReader]:
+    def reader(self, path: SlidePath) -> tuple[int, VirtualReader]:
         """The reader of a file, opened when it is not open yet in this process.
 
         Args:
-            path: A slide file or folder.
+            path: A slide file, folder or URL.
 
         Returns:
             A token that names this reader in the tile cache, and the reader with virtual levels.
@@ -55,18 +60,26 @@ class ReaderRegistry:
         Raises:
             SlideError: The file cannot be opened.
         """
-        try:
-            status = path.stat()
-        except OSError as error:
-            raise SlideError(f"{path}: cannot be found ({error.strerror}). Check the path.") from error
-        key = (os.getpid(), str(path.absolute()), status.st_ino, status.st_size, status.st_mtime_ns)
         with self._lock:
+            place = path.url if isinstance(path, SlideUrl) else str(path.absolute())
+            key = (os.getpid(), place, self._version(path))
             if key not in self._readers:
-                self._readers[key] = new_token(), VirtualReader(open_reader(path))
+                stored = open_reader(path)
+                reader = VirtualReader(stored, key=lambda: slide_key(path, stored), name=str(path))
+                self._readers[key] = new_token(), reader
                 while len(self._readers) > MOST_IDLE_READERS:
                     self._readers.popitem(last=False)
             self._readers.move_to_end(key)
             return self._readers[key]
+
+    def _version(self, path: SlidePath) -> tuple[str, ...]:
+        if not isinstance(path, SlideUrl):
+            return file_version(path)
+        asked_s, version = self._versions.get(path, (-RECHECK_S, ()))
+        if not version or time.monotonic() - asked_s > RECHECK_S:
+            version = file_version(path)
+            self._versions[path] = time.monotonic(), version
+        return version
 
 
 READERS = ReaderRegistry()

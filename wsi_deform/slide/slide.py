@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ from wsi_deform.geometry import Region, Size, tile_region
 from wsi_deform.slide.cache import TILE_CACHE
 from wsi_deform.slide.colour import filled
 from wsi_deform.slide.find import slide_id_of
-from wsi_deform.slide.reader import Level, Reader, SlideInfo
+from wsi_deform.slide.identity import slide_key_of
+from wsi_deform.slide.path import SlidePath, SlideUrl, slide_path
+from wsi_deform.slide.reader import Address, Level, Reader, SlideInfo
 from wsi_deform.slide.registry import READERS, new_token
 from wsi_deform.slide.resolution import positive_or_none
 from wsi_deform.slide.virtual import VirtualReader
@@ -27,22 +30,24 @@ class Slide:
     own. All methods may be called from any thread.
 
     Attributes:
-        path: The file or folder; for a slide made from a reader, its name.
+        path: The file or folder, or the URL; for a slide made from a reader, its name.
         slide_id: The name of the slide in manifests and outputs.
     """
 
-    def __init__(self, path: str | Path, *, slide_id: str | None = None, mpp: float | None = None) -> None:
+    def __init__(
+        self, path: str | Path | SlideUrl, *, slide_id: str | None = None, mpp: float | None = None
+    ) -> None:
         """Name a slide; the file is opened on first use.
 
         Args:
-            path: A slide file or folder.
+            path: A slide file, folder or URL.
             slide_id: Its name; None takes the file name without suffixes.
             mpp: um per level-0 pixel that wins over the file's own.
 
         Raises:
             SlideError: The mpp is not a positive number.
         """
-        self.path = Path(path)
+        self.path: SlidePath = slide_path(path)
         self.slide_id = slide_id_of(self.path) if slide_id is None else slide_id
         if mpp is not None and positive_or_none(str(mpp)) is None:
             raise SlideError(
@@ -51,11 +56,18 @@ class Slide:
             )
         self._mpp_override = None if mpp is None else float(mpp)
         self._own_reader: Reader | None = None
+        self._own_key: str | None = None
         self._open: tuple[int, int, VirtualReader] | None = None
 
     @classmethod
     def from_reader(
-        cls, reader: Reader, *, slide_id: str, mpp: float | None = None, virtual_levels: bool = True
+        cls,
+        reader: Reader,
+        *,
+        slide_id: str,
+        mpp: float | None = None,
+        virtual_levels: bool = True,
+        key: str | None = None,
     ) -> Slide:
         """Make a slide from a reader object; it pickles only if the reader does.
 
@@ -63,14 +75,15 @@ class Slide:
             reader: Any ``Reader``.
             slide_id: Name of the slide.
             mpp: um per level-0 pixel that wins over the reader's own.
-            virtual_levels: Whether missing coarse levels are built in memory, as for files.
+            virtual_levels: Whether missing coarse levels are built, as for files.
+            key: Names these very pixels: a sidecar with the coarse levels of a large slide is kept under it for
+                other slides and processes with the same key; None builds it for this slide alone.
 
         Returns:
             The slide.
         """
-        slide = cls(slide_id, slide_id=slide_id, mpp=mpp)
-        slide._own_reader = reader
-        slide._open = os.getpid(), new_token(), VirtualReader(reader, append=virtual_levels)
+        slide = cls(Path(slide_id), slide_id=slide_id, mpp=mpp)
+        slide._own(reader, virtual_levels=virtual_levels, key=key)
         return slide
 
     @property
@@ -85,7 +98,7 @@ class Slide:
 
     @property
     def stored_levels(self) -> int:
-        """Number of levels in the file; those from here on are built in memory."""
+        """Number of levels in the file; those from here on are built."""
         return self._reader()[1].stored_levels
 
     @property
@@ -134,9 +147,35 @@ class Slide:
             SlideError: The tile cannot be read.
         """
         token, reader = self._reader()
-        if level >= reader.stored_levels:  # in memory already
+        if level >= reader.stored_levels and reader.in_memory:
             return reader.read_tile(level, column, row)
         return TILE_CACHE.get((token, level, column, row), lambda: reader.read_tile(level, column, row))
+
+    def read_tiles(self, tiles: Sequence[Address]) -> Iterator[NDArray[np.uint8]]:
+        """Read several tiles through the tile cache; from far, many are fetched while others are decoded.
+
+        Args:
+            tiles: (level, column, row) of each.
+
+        Yields:
+            What ``read_tile`` returns, in order.
+
+        Raises:
+            SlideError: A tile cannot be read.
+        """
+        token, reader = self._reader()
+        if not reader.reads_ahead:
+            for tile in tiles:
+                yield self.read_tile(*tile)
+            return
+        held = [TILE_CACHE.held((token, *tile)) for tile in tiles]
+        read = reader.read_tiles([tile for tile, one in zip(tiles, held, strict=True) if one is None])
+        for number, tile in enumerate(tiles):
+            found, held[number] = held[number], None
+            if found is None:
+                found = next(read)
+                TILE_CACHE.keep((token, *tile), found)
+            yield found
 
     def read_region(self, level: int, region: Region) -> NDArray[np.uint8]:
         """Read a rectangle of one level.
@@ -157,10 +196,10 @@ class Slide:
             out = np.empty((region.height, region.width, 3), np.uint8)
         else:
             out = filled(region.height, region.width, self.info.background)
-        for column, row in inside.tiles(found.tile):
+        addresses = [(level, column, row) for column, row in inside.tiles(found.tile)]
+        for (_, column, row), tile in zip(addresses, self.read_tiles(addresses), strict=True):
             place = tile_region(column, row, found.tile, found.size)
             part = place.intersection(inside)
-            tile = self.read_tile(level, column, row)
             out[part.y - region.y : part.bottom - region.y, part.x - region.x : part.right - region.x] = tile[
                 part.y - place.y : part.bottom - place.y, part.x - place.x : part.right - place.x
             ]
@@ -189,19 +228,23 @@ class Slide:
             opened = self._open = os.getpid(), token, reader
         return opened[1], opened[2]
 
+    def _own(self, reader: Reader, *, virtual_levels: bool, key: str | None) -> None:
+        self._own_reader, self._own_key = reader, key
+        named = None if key is None else lambda: slide_key_of(key)
+        virtual = VirtualReader(reader, append=virtual_levels, key=named, name=self.slide_id)
+        self._open = os.getpid(), new_token(), virtual
+
     def __getstate__(self) -> dict[str, Any]:
         state: dict[str, Any] = {"path": self.path, "slide_id": self.slide_id, "mpp": self._mpp_override}
         if self._own_reader is not None:
             reader = self._reader()[1]
-            state |= {"reader": self._own_reader, "virtual_levels": reader.append}
+            state |= {"reader": self._own_reader, "virtual_levels": reader.append, "key": self._own_key}
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["path"], slide_id=state["slide_id"], mpp=state["mpp"])  # type: ignore[misc]
         if "reader" in state:
-            self._own_reader = state["reader"]
-            reader = VirtualReader(state["reader"], append=state["virtual_levels"])
-            self._open = os.getpid(), new_token(), reader
+            self._own(state["reader"], virtual_levels=state["virtual_levels"], key=state["key"])
 
     def __repr__(self) -> str:
         return f"Slide({str(self.path)!r}, slide_id={self.slide_id!r})"

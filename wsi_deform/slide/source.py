@@ -22,17 +22,22 @@ INDEX_BLOCKS = 64
 
 
 class ByteSource(Protocol):
-    """An open file that is read at given places. Safe in threads; never pickled.
+    """An open file that is read at given places. Safe in threads; never pickled."""
 
-    Attributes:
-        path: The file or URL.
-        size_bytes: Its length.
-        is_far: Whether a read costs a round trip over a network, so that many are worth asking for at once.
-    """
+    @property
+    def path(self) -> SlidePath:
+        """The file or URL."""
+        ...
 
-    path: SlidePath
-    size_bytes: int
-    is_far: bool
+    @property
+    def size_bytes(self) -> int:
+        """Its length."""
+        ...
+
+    @property
+    def is_far(self) -> bool:
+        """Whether a read costs a round trip over a network, so that many are worth asking for at once."""
+        ...
 
     @property
     def is_open(self) -> bool:
@@ -67,14 +72,14 @@ class LocalFile:
         Raises:
             SlideError: It cannot be opened.
         """
-        self.path = path
+        self.path: SlidePath = path
         try:
             self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise SlideError(f"{path}: cannot be opened ({error.strerror}). Check the path.") from error
         # Not closed under a thread that still reads: the descriptor goes with the last reference.
         self._closer = weakref.finalize(self, os.close, self._descriptor)
-        self.size_bytes = os.fstat(self._descriptor).st_size
+        self.size_bytes: int = os.fstat(self._descriptor).st_size
 
     @property
     def is_open(self) -> bool:

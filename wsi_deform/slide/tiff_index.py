@@ -6,7 +6,6 @@ import logging
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,8 @@ from numpy.typing import NDArray
 
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Size, tile_grid
+from wsi_deform.slide.path import SlidePath
+from wsi_deform.slide.source import ByteSource, LocalFile, SourceFile
 from wsi_deform.slide.tiff_level import TiffLevel, level_from_pages
 
 log = logging.getLogger(__name__)
@@ -47,6 +48,8 @@ class TiffIndex:
         description: The first page's ImageDescription.
         resolution: Pixels per unit (x, y) and the unit's number (2 inch, 3 cm), or None.
         flavour: "aperio", "ome" or "generic-tiff".
+        special: Name of a format in TIFF's clothing that the tags do not say enough about ("hamamatsu", ...),
+            or None.
     """
 
     levels: tuple[TiffLevel, ...]
@@ -59,13 +62,14 @@ class TiffIndex:
     description: str
     resolution: tuple[float, float, int] | None
     flavour: str
+    special: str | None
 
 
-def read_index(path: Path) -> TiffIndex:
-    """Parse the index of a TIFF pyramid and close the file again.
+def read_index(source: ByteSource) -> TiffIndex:
+    """Parse the index of a TIFF pyramid once.
 
     Args:
-        path: A TIFF, BigTIFF, SVS or OME-TIFF file.
+        source: A TIFF, BigTIFF, SVS or OME-TIFF file; stays open.
 
     Returns:
         The index of the first image and its reduced levels; label, macro and thumbnail images are left out.
@@ -74,19 +78,23 @@ def read_index(path: Path) -> TiffIndex:
         SlideError: Not a TIFF, cut off, or stored in a way that cannot be read directly.
     """
     try:
-        with tifffile.TiffFile(path) as tif:
-            return _index_from_tif(tif, path)
+        if isinstance(source, LocalFile):
+            with tifffile.TiffFile(source.path) as tif:
+                return _index_from_tif(tif, source)
+        with SourceFile(source) as file, tifffile.TiffFile(file, name=source.path.name) as tif:
+            return _index_from_tif(tif, source)
     except SlideError:
         raise
     except INDEX_ERRORS as error:
         raise SlideError(
-            f"{path}: the TIFF index cannot be read ({type(error).__name__}: {error}). Needed a complete "
+            f"{source.path}: the TIFF index cannot be read ({type(error).__name__}: {error}). Needed a complete "
             "TIFF; "
-            f"copy or download the file again and compare its {_bytes_of(path)} with the original."
+            f"copy or download the file again and compare its {source.size_bytes} bytes with the original."
         ) from error
 
 
-def _index_from_tif(tif: tifffile.TiffFile, path: Path) -> TiffIndex:
+def _index_from_tif(tif: tifffile.TiffFile, source: ByteSource) -> TiffIndex:
+    path = source.path
     series = tif.series[0]
     pages_of_levels = [_pages_of(level, path) for level in series.levels]
     if len(pages_of_levels) == 1 and len(pages_of_levels[0]) == 1:
@@ -106,7 +114,7 @@ def _index_from_tif(tif: tifffile.TiffFile, path: Path) -> TiffIndex:
         if levels and (page.dtype != first.dtype or page.samplesperpixel != first.samplesperpixel):
             continue
         levels.append(level_from_pages(pages, level_0, path))
-    _check_bytes(levels, path)
+    _check_bytes(levels, source)
     colormap = first.colormap
     return TiffIndex(
         levels=tuple(levels),
@@ -119,10 +127,11 @@ def _index_from_tif(tif: tifffile.TiffFile, path: Path) -> TiffIndex:
         description=tif.pages.first.description,
         resolution=_resolution(first),
         flavour="aperio" if tif.is_svs else "ome" if tif.is_ome else "generic-tiff",
+        special=_special_format(tif),
     )
 
 
-def _pages_of(series: tifffile.TiffPageSeries, path: Path) -> list[Any]:
+def _pages_of(series: tifffile.TiffPageSeries, path: SlidePath) -> list[Any]:
     """The page (all channels) or pages (one channel each) that make up one level."""
     axes, shape = series.get_axes(squeeze=False), series.get_shape(squeeze=False)
     leading = [(axis, length) for axis, length in zip(axes, shape, strict=True) if axis not in "YXS"]
@@ -181,9 +190,9 @@ def _chained_levels(tif: tifffile.TiffFile, base: Any) -> list[list[Any]]:
     return levels
 
 
-def _check_bytes(levels: Sequence[TiffLevel], path: Path) -> None:
+def _check_bytes(levels: Sequence[TiffLevel], source: ByteSource) -> None:
     """Refuse a cut-off file before the first pixel is read."""
-    found = path.stat().st_size
+    found, path = source.size_bytes, source.path
     for number, level in enumerate(levels):
         for plane in level.planes:
             ends = np.where(plane.counts > 0, plane.offsets + plane.counts, 0)
@@ -210,5 +219,14 @@ def _resolution(page: Any) -> tuple[float, float, int] | None:
     return per_unit[0], per_unit[1], int(unit)
 
 
-def _bytes_of(path: Path) -> str:
-    return f"{path.stat().st_size} bytes" if path.is_file() else "bytes"
+def _special_format(tif: tifffile.TiffFile) -> str | None:
+    for vendor, found in (
+        ("hamamatsu", tif.is_ndpi),
+        ("leica", tif.is_scn),
+        ("philips", tif.is_philips),
+        ("ventana", tif.is_bif),
+        ("trestle", str(tif.pages.first.tags.valueof("Software")).startswith("MedScan")),
+    ):
+        if found:
+            return vendor
+    return None

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,10 +11,14 @@ from numpy.typing import NDArray
 
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Point, Size, level_downsample, tile_grid
+from wsi_deform.slide.path import SlidePath
 
-# Uncompressed strips are cut into blocks of about this size, so that one strip of a whole image is never one
-# tile.
-RAW_BLOCK_BYTES = 1 << 20
+# Strips are cut into blocks of about this size, so that one strip of a whole image is never one tile: raw
+# strips where they are larger, compressed ones, which are decoded as a whole and kept, where they are larger
+# than the second number, and never those that decode to more than the third.
+BLOCK_BYTES = 1 << 20
+KEPT_STRIP_BYTES = 4 << 20
+MOST_STRIP_BYTES = 1 << 30
 
 Decode = Callable[[bytes, int], NDArray[Any]]
 
@@ -30,6 +33,8 @@ class Plane:
         decode: From stored bytes and segment number to (h, w, c); edge tiles may still be padded.
         first_segment: Segment number of the plane's first tile, which ``decode`` needs.
         channels: Number of channels in this plane.
+        blocks_per_strip: Number of tiles in each compressed strip, which is decoded for all of them; their
+            offsets and counts are the strip's. None where every tile is stored by itself.
     """
 
     offsets: NDArray[np.int64]
@@ -37,6 +42,7 @@ class Plane:
     decode: Decode
     first_segment: int
     channels: int
+    blocks_per_strip: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +55,7 @@ class TiffLevel:
     planes: tuple[Plane, ...]
 
 
-def level_from_pages(pages: Sequence[Any], level_0: Size, path: Path) -> TiffLevel:
+def level_from_pages(pages: Sequence[Any], level_0: Size, path: SlidePath) -> TiffLevel:
     """Take what is needed from the pages of one level, so that the file can be closed.
 
     Args:
@@ -88,10 +94,44 @@ def level_from_pages(pages: Sequence[Any], level_0: Size, path: Path) -> TiffLev
             f"{path}: the level of {size} lists {found} tiles, needed {needed}. The file is damaged: copy "
             "it again."
         )
+    if not page.is_tiled:
+        tile, planes = _in_blocks(size, tile, planes, page.dtype.itemsize, path)
     return TiffLevel(size=size, tile=tile, downsample=level_downsample(level_0, size), planes=tuple(planes))
 
 
-def _planes(page: Any, area: int, path: Path) -> Iterable[Plane]:
+def _in_blocks(
+    size: Size, strip: Size, planes: list[Plane], itemsize: int, path: SlidePath
+) -> tuple[Size, list[Plane]]:
+    """Cut compressed strips that are too large for tiles into blocks of rows."""
+    row_bytes = size.width * max(plane.channels for plane in planes) * itemsize
+    strip_bytes = strip.height * row_bytes
+    if strip_bytes <= KEPT_STRIP_BYTES:
+        return strip, planes
+    if strip_bytes > MOST_STRIP_BYTES:
+        raise SlideError(
+            f"{path}: compressed strips of {strip} px, which decode to {strip_bytes} bytes each and only as a "
+            f"whole. Needed at most {MOST_STRIP_BYTES}. Convert the slide to a tiled pyramidal TIFF, for "
+            "example with: vips tiffsave IMAGE SLIDE.tif --tile --pyramid --compression jpeg"
+        )
+    rows = _block_rows(strip.height, row_bytes, single=strip.height == size.height)
+    blocks = -(-strip.height // rows)
+    strip_of = np.arange(0, size.height, rows) // strip.height
+    cut = [
+        replace(
+            plane, offsets=plane.offsets[strip_of], counts=plane.counts[strip_of], blocks_per_strip=blocks
+        )
+        for plane in planes
+    ]
+    return Size(size.width, rows), cut
+
+
+def _block_rows(strip_rows: int, row_bytes: int, *, single: bool) -> int:
+    """Rows of a block: a divisor of the strip keeps every block inside one; a single strip needs none."""
+    most = max(1, BLOCK_BYTES // row_bytes)
+    return most if single else next(count for count in range(most, 0, -1) if strip_rows % count == 0)
+
+
+def _planes(page: Any, area: int, path: SlidePath) -> Iterable[Plane]:
     key = page.keyframe
     decode = _decode_of(page, path)
     offsets, counts = np.asarray(page.dataoffsets, np.int64), np.asarray(page.databytecounts, np.int64)
@@ -107,7 +147,7 @@ def _planes(page: Any, area: int, path: Path) -> Iterable[Plane]:
         )
 
 
-def _decode_of(page: Any, path: Path) -> Decode:
+def _decode_of(page: Any, path: SlidePath) -> Decode:
     decode_segment, tables = page.decode, page.jpegtables
     try:
         decode_segment(None, 0)  # raises where compression or pixel type is not supported
@@ -138,11 +178,8 @@ def _raw_level(pages: Sequence[Any], level_0: Size) -> TiffLevel:
     row_bytes = size.width * channels * stored_dtype.itemsize
     strip_rows = min(key.rowsperstrip, size.height)
     rows = strip_rows
-    if rows * row_bytes > RAW_BLOCK_BYTES:
-        # A divisor of the strip keeps every block inside one strip; one strip for all needs no divisor.
-        most = max(1, RAW_BLOCK_BYTES // row_bytes)
-        single = strip_rows == size.height
-        rows = most if single else next(count for count in range(most, 0, -1) if strip_rows % count == 0)
+    if rows * row_bytes > BLOCK_BYTES:
+        rows = _block_rows(strip_rows, row_bytes, single=strip_rows == size.height)
 
     def decode(stored: bytes, _segment: int) -> NDArray[Any]:
         tile = np.frombuffer(stored, stored_dtype).reshape(-1, size.width, channels)

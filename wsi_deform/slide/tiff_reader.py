@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ from numpy.typing import NDArray
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Region, tile_region
 from wsi_deform.slide.colour import composited, filled, rgb_from_gray, rgb_from_palette
-from wsi_deform.slide.reader import Level, SlideInfo
+from wsi_deform.slide.path import SlidePath
+from wsi_deform.slide.reader import Address, Level, SlideInfo
 from wsi_deform.slide.resolution import aperio_entries, mpp_from_aperio, mpp_from_ome_xml, mpp_from_resolution
+from wsi_deform.slide.source import ByteSource
 from wsi_deform.slide.tiff_index import TiffIndex
 from wsi_deform.slide.tiff_tiles import TiffTiles
 
@@ -30,11 +33,11 @@ class TiffReader:
         tiles: The file in its stored pixel type.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path | ByteSource) -> None:
         """Open a slide.
 
         Args:
-            path: A TIFF, SVS or OME-TIFF.
+            path: A TIFF, SVS or OME-TIFF: a path, or an open source of bytes.
 
         Raises:
             SlideError: Not a TIFF, truncated, or its pixels are not 8-bit gray, palette or RGB.
@@ -54,14 +57,27 @@ class TiffReader:
     def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
         """Read one tile as RGB; see ``Reader``. A tile that the writer left out is background."""
         if not self.tiles.has_tile(level, column, row):
-            found = self.tiles.levels[level]
-            region = tile_region(column, row, found.tile, found.size)
-            return filled(region.height, region.width, self.info.background)
+            return self._empty(level, column, row)
         return self._rgb(self.tiles.read_tile(level, column, row))
+
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether the file is far, so that tiles are better read together."""
+        return self.tiles.source.is_far
+
+    def read_tiles(self, tiles: Sequence[Address]) -> Iterator[NDArray[np.uint8]]:
+        """Read several tiles as RGB, fetched ahead where the file is far; see ``TilesReader``."""
+        for tile, pixels in zip(tiles, self.tiles.read_tiles(tiles), strict=True):
+            yield self._rgb(pixels) if self.tiles.has_tile(*tile) else self._empty(*tile)
 
     def close(self) -> None:
         """Release the file; reading afterwards is an error."""
         self.tiles.close()
+
+    def _empty(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
+        found = self.tiles.levels[level]
+        region = tile_region(column, row, found.tile, found.size)
+        return filled(region.height, region.width, self.info.background)
 
     def _rgb(self, tile: NDArray[np.uint8]) -> NDArray[np.uint8]:
         index = self.tiles.index
@@ -78,7 +94,7 @@ class TiffReader:
         return np.ascontiguousarray(pixels)
 
 
-def _check_pixels(index: TiffIndex, path: Path) -> None:
+def _check_pixels(index: TiffIndex, path: SlidePath) -> None:
     if index.dtype != np.uint8:
         raise SlideError(
             f"{path}: pixels are {index.dtype}. Needed 8 bits per channel; convert the slide to 8 bits "

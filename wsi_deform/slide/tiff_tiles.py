@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-import weakref
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,45 +14,61 @@ from numpy.typing import NDArray
 
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Region, Size, tile_grid, tile_region
+from wsi_deform.slide.ahead import ahead
+from wsi_deform.slide.cache import TileCache
+from wsi_deform.slide.path import SlidePath
+from wsi_deform.slide.reader import Address
+from wsi_deform.slide.source import ByteSource, LocalFile
 from wsi_deform.slide.tiff_index import TiffIndex, read_index
-from wsi_deform.slide.tiff_level import TiffLevel
+from wsi_deform.slide.tiff_level import MOST_STRIP_BYTES, Plane, TiffLevel
 
 # Decoders raise RuntimeError (imagecodecs), ValueError (tifffile, NumPy) or ImportError (a codec that is not
 # built in).
 DECODE_ERRORS = (RuntimeError, ValueError, TypeError, ImportError, MemoryError)
 
+# Bytes of a batch that is fetched at once from far, and how many batches are on the way while one is decoded.
+BATCH_BYTES = 1 << 20
+BATCH_TILES = 32
+BATCHES_AHEAD = 2
+
+# Decoded strips of files whose strips are too large for tiles, over all files of this process.
+STRIP_CACHE = TileCache(MOST_STRIP_BYTES)
+_numbers = itertools.count()
+
 
 class TiffTiles:
     """An open TIFF pyramid: RGB slides and single-channel label masks alike.
 
-    The index is parsed once; tiles are read with ``os.pread`` on an own file descriptor, which has no shared
-    position: threads and forked processes may read at the same time.
+    The index is parsed once; tiles are read at their places, with no shared position: threads, and for files
+    on this machine forked processes, may read at the same time.
 
     Attributes:
-        path: The file.
+        path: The file or URL.
+        source: Its bytes.
         index: Everything known without reading pixels.
         levels: ``index.levels``; each has ``size``, ``tile`` and ``downsample``.
         dtype: Pixel type of every tile.
         channels: Channels of every tile.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path | ByteSource) -> None:
         """Open a TIFF.
 
         Args:
-            path: A tiled or stripped TIFF, BigTIFF, SVS or OME-TIFF.
+            path: A tiled or stripped TIFF, BigTIFF, SVS or OME-TIFF: a path, or an open source of bytes.
 
         Raises:
             SlideError: Not a TIFF, truncated, or of an unsupported layout.
         """
-        self.path = Path(path)
-        self.index: TiffIndex = read_index(self.path)
+        self.source: ByteSource
+        self.source = LocalFile(Path(path)) if isinstance(path, str | Path) else path
+        self.path: SlidePath = self.source.path
+        self.index: TiffIndex = read_index(self.source)
         self.levels: tuple[TiffLevel, ...] = self.index.levels
         self.dtype: np.dtype[Any] = self.index.dtype
         self.channels: int = self.index.channels
-        self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        # Not closed under a thread that still reads: the descriptor goes with the last reference.
-        self._closer = weakref.finalize(self, os.close, self._descriptor)
+        self._number = next(_numbers)
+        self._strip_lock = threading.Lock()
 
     @property
     def size(self) -> Size:
@@ -78,10 +96,30 @@ class TiffTiles:
             SlideError: There is no such tile, or its bytes are missing or cannot be decoded.
         """
         segment = self._segment(level, column, row)
-        found = self.levels[level]
-        region = tile_region(column, row, found.tile, found.size)
-        parts = [self._read_plane(level, number, segment, region) for number in range(len(found.planes))]
-        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+        planes = self.levels[level].planes
+        return self._tile((level, column, row), [self._stored(plane, segment) for plane in planes])
+
+    def read_tiles(self, tiles: Sequence[Address]) -> Iterator[NDArray[Any]]:
+        """Read several tiles; from far, the next are fetched, many at once, while the first are decoded.
+
+        Args:
+            tiles: (level, column, row) of each.
+
+        Yields:
+            What ``read_tile`` returns, in order.
+
+        Raises:
+            SlideError: See ``read_tile``.
+        """
+        if not self.source.is_far:
+            for tile in tiles:
+                yield self.read_tile(*tile)
+            return
+        batches = self._batches(tiles)
+        fetched = ahead(self._fetch, batches, threads=BATCHES_AHEAD, most_waiting=BATCHES_AHEAD + 1)
+        for batch, stored in zip(batches, fetched, strict=True):
+            for tile, parts in zip(batch, stored, strict=True):
+                yield self._tile(tile, parts)
 
     def read_region(self, level: int, region: Region) -> NDArray[Any]:
         """Read a rectangle of one level.
@@ -110,7 +148,7 @@ class TiffTiles:
 
     def close(self) -> None:
         """Release the file; reading afterwards is an error."""
-        self._closer()
+        self.source.close()
 
     def _segment(self, level: int, column: int, row: int) -> int:
         if not 0 <= level < len(self.levels):
@@ -123,34 +161,113 @@ class TiffTiles:
             )
         return row * grid.width + column
 
-    def _read_plane(self, level: int, number: int, segment: int, region: Region) -> NDArray[Any]:
-        plane = self.levels[level].planes[number]
+    def _batches(self, tiles: Sequence[Address]) -> list[list[Address]]:
+        """Cut a list of tiles by the bytes that they store."""
+        batches: list[list[Address]] = []
+        held_bytes = 0
+        for level, column, row in tiles:
+            segment = self._segment(level, column, row)
+            # The bytes of a strip of many blocks are read when it is decoded.
+            count = sum(
+                int(plane.counts[segment])
+                for plane in self.levels[level].planes
+                if not plane.blocks_per_strip
+            )
+            if not batches or held_bytes + count > BATCH_BYTES or len(batches[-1]) >= BATCH_TILES:
+                batches.append([])
+                held_bytes = 0
+            batches[-1].append((level, column, row))
+            held_bytes += count
+        return batches
+
+    def _fetch(self, batch: Sequence[Address]) -> list[list[bytes]]:
+        """The stored bytes of a batch, per tile and plane."""
+        self._check_open()
+        wanted = []
+        for level, column, row in batch:
+            segment = self._segment(level, column, row)
+            for plane in self.levels[level].planes:
+                count = 0 if plane.blocks_per_strip else int(plane.counts[segment])
+                wanted.append((int(plane.offsets[segment]), count))
+        stored = iter(self.source.read_many(wanted))
+        return [[next(stored) for _ in self.levels[level].planes] for level, _, _ in batch]
+
+    def _stored(self, plane: Plane, segment: int) -> bytes:
+        """The stored bytes of one tile of a plane; none where they belong to a strip of many blocks."""
         count = int(plane.counts[segment])
-        if count == 0:
+        if count == 0 or plane.blocks_per_strip:
+            return b""
+        self._check_open()
+        return self.source.read(int(plane.offsets[segment]), count)
+
+    def _tile(self, tile: Address, stored: Sequence[bytes]) -> NDArray[Any]:
+        """Decode the planes of one tile."""
+        parts = [self._decoded(tile, number, one) for number, one in enumerate(stored)]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+
+    def _decoded(self, tile: Address, number: int, stored: bytes) -> NDArray[Any]:
+        level, column, row = tile
+        found = self.levels[level]
+        plane, segment = found.planes[number], self._segment(level, column, row)
+        region = tile_region(column, row, found.tile, found.size)
+        if int(plane.counts[segment]) == 0:
             return np.zeros((region.height, region.width, plane.channels), self.dtype)
-        if not self._closer.alive:
+        if plane.blocks_per_strip is None:
+            return self._decode(plane, segment, stored, level, region)
+        return self._block(plane, segment, level, number, region)
+
+    def _block(self, plane: Plane, segment: int, level: int, number: int, region: Region) -> NDArray[Any]:
+        """Rows of a strip that holds many blocks, decoded once and kept while there is room."""
+        blocks, found = plane.blocks_per_strip or 1, self.levels[level]
+        strip, top = segment // blocks, region.y - (segment // blocks) * blocks * found.tile.height
+        # The strip's first and last block say where it lies; an only strip may end in a shorter block.
+        first_y = region.y - top
+        height = min(self._strip_rows(plane, level), found.size.height - first_y)
+        whole = Region(0, first_y, found.size.width, height)
+
+        def read() -> NDArray[Any]:
+            self._check_open()
+            stored = self.source.read(int(plane.offsets[segment]), int(plane.counts[segment]))
+            return self._decode(plane, strip, stored, level, whole)
+
+        # One thread decodes: two at once would hold a large strip twice.
+        with self._strip_lock:
+            rows = STRIP_CACHE.get((self._number, level, number, strip), read)
+        # A copy: a view would keep the whole strip alive.
+        return rows[top : top + region.height].copy()
+
+    def _strip_rows(self, plane: Plane, level: int) -> int:
+        return (plane.blocks_per_strip or 1) * self.levels[level].tile.height
+
+    def _check_open(self) -> None:
+        if not self.source.is_open:
             raise SlideError(f"{self.path}: reading from a closed file. Open the slide again.")
-        stored = os.pread(self._descriptor, count, int(plane.offsets[segment]))
+
+    def _decode(self, plane: Plane, segment: int, stored: bytes, level: int, region: Region) -> NDArray[Any]:
+        """Decode one stored tile or strip and clip it to the image."""
+        place = segment if plane.blocks_per_strip is None else segment * plane.blocks_per_strip
+        offset, count = int(plane.offsets[place]), int(plane.counts[place])
         where = f"{self.path}: tile at ({region.x}, {region.y}) of level {level}"
         if len(stored) < count:
             raise SlideError(
-                f"{where} needs {count} bytes at {int(plane.offsets[segment])}, found {len(stored)}: the "
-                "file is truncated. "
-                "Copy or download it again."
+                f"{where} needs {count} bytes at {offset}, found {len(stored)}: the file is truncated. Copy or "
+                "download it again."
             )
         try:
             tile = plane.decode(stored, plane.first_segment + segment)
         except DECODE_ERRORS as error:
             raise SlideError(
                 f"{where}, {count} bytes, cannot be decoded ({type(error).__name__}: {error}). The file is "
-                "damaged: "
-                "copy or download it again."
+                "damaged: copy or download it again."
             ) from error
         if tile.shape[0] < region.height or tile.shape[1] < region.width or tile.shape[2] != plane.channels:
             raise SlideError(
                 f"{where} decodes to {tile.shape}, needed ({region.height}, {region.width}, "
-                f"{plane.channels}). The file is "
-                "damaged: copy or download it again."
+                f"{plane.channels}). The file is damaged: copy or download it again."
             )
         tile = tile[: region.height, : region.width]
         return tile.astype(self.dtype) if tile.dtype != self.dtype else tile
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=STRIP_CACHE.forget)

@@ -1,21 +1,26 @@
-"""Coarse levels that a file does not store, built in memory by box means on first use."""
+"""Coarse levels that a file does not store: in memory, in a sidecar file, or computed tile by tile."""
 
 from __future__ import annotations
 
+import logging
 import threading
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wsi_deform.errors import SlideError
-from wsi_deform.geometry import Point, Size, tile_grid, tile_region
-from wsi_deform.slide.reader import Level, Reader, SlideInfo
+from wsi_deform.geometry import tile_region
+from wsi_deform.slide.box_means import box_mean_tile, coarse_levels, stream_box_means
+from wsi_deform.slide.reader import Address, Level, Reader, SlideInfo, TilesReader, tiles_of
+from wsi_deform.slide.sidecar import Sidecar, build_progress, first_level_within
 
-# Levels are added until the long side is no longer than this.
-COARSE_ENOUGH_PX = 512
-# The coarsest stored level is read as a whole: only where it has at most this many decoded bytes.
+log = logging.getLogger(__name__)
+
+# The coarse levels stay in memory where the coarsest stored level has at most this many decoded bytes; larger
+# ones go to a sidecar.
 MOST_DECODED_BYTES = 100_000_000
-TILE = Size(256, 256)
 
 
 class VirtualReader:
@@ -26,6 +31,7 @@ class VirtualReader:
         append: Whether missing levels are appended.
         info: Its info, with the virtual levels appended.
         stored_levels: Number of levels that the file stores; those from here on are virtual.
+        in_memory: Whether the virtual levels are held in memory once they are built.
 
     Convention:
         A pixel of the k-th virtual level is the mean over the ``2**k x 2**k`` pixels of the coarsest stored
@@ -33,25 +39,42 @@ class VirtualReader:
         that exist. Its downsample is the stored level's times ``2**k``.
     """
 
-    def __init__(self, reader: Reader, *, append: bool = True) -> None:
-        """Append the levels that are missing, unless told not to; reads no pixels yet."""
+    def __init__(
+        self,
+        reader: Reader,
+        *,
+        append: bool = True,
+        key: Callable[[], str] | None = None,
+        name: str = "slide",
+    ) -> None:
+        """Append the levels that are missing, unless told not to; reads no pixels yet.
+
+        Args:
+            reader: The reader of the stored levels.
+            append: Whether to append levels.
+            key: Names the slide's version when a sidecar is wanted; None makes sidecars that are not shared.
+            name: The slide, for messages.
+        """
         self.reader = reader
         self.append = append
         self.stored_levels = len(reader.info.levels)
         stored = reader.info
+        self._coarse = coarse_levels(stored.levels[-1]) if append else ()
+        self.in_memory = stored.levels[-1].size.area * 3 <= MOST_DECODED_BYTES
         self.info = SlideInfo(
-            levels=stored.levels + (_virtual_levels(stored.levels[-1]) if append else ()),
+            levels=stored.levels + self._coarse,
             mpp=stored.mpp,
             vendor=stored.vendor,
             bounds=stored.bounds,
             background=stored.background,
             properties=stored.properties,
         )
+        self._key, self._name = key, name
         self._lock = threading.Lock()
-        self._built: list[NDArray[np.uint8]] | None = None
+        self._built: Sidecar | _Held | None = None
 
     def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
-        """Read one tile, from the file or from memory; see ``Reader``."""
+        """Read one tile, from the file, the sidecar or memory; see ``Reader``."""
         if level < self.stored_levels:
             return self.reader.read_tile(level, column, row)
         if level >= len(self.info.levels):
@@ -62,79 +85,75 @@ class VirtualReader:
             raise SlideError(
                 f"tile (column {column}, row {row}) of level {level} wanted; the level has {found.size} px."
             )
-        pixels = self._levels()[level - self.stored_levels]
-        return pixels[region.y : region.bottom, region.x : region.right]
+        built = self._levels()
+        number = level - self.stored_levels
+        if number >= built.first:
+            return built.read_tile(number, column, row)
+        return box_mean_tile(self.reader, self.stored_levels - 1, found, 2 << number, column, row)
+
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether the stored levels' reader does."""
+        return isinstance(self.reader, TilesReader) and self.reader.reads_ahead
+
+    def read_tiles(self, tiles: Sequence[Address]) -> Iterator[NDArray[np.uint8]]:
+        """Read several tiles in the best way that the stored levels' reader has; see ``TilesReader``."""
+        for is_stored, some in groupby(tiles, key=lambda tile: tile[0] < self.stored_levels):
+            if is_stored:
+                yield from tiles_of(self.reader, list(some))
+            else:
+                yield from (self.read_tile(*tile) for tile in some)
 
     def close(self) -> None:
         """Close the stored levels' reader."""
         self.reader.close()
 
-    def _levels(self) -> list[NDArray[np.uint8]]:
-        with self._lock:
-            if self._built is None:
-                self._built = self._build()
-            return self._built
-
-    def _build(self) -> list[NDArray[np.uint8]]:
-        coarsest = self.stored_levels - 1
-        stored = self.info.levels[coarsest]
-        sums = self._half_sums(coarsest)
-        scale = 2
-        built: list[NDArray[np.uint8]] = []
-        for level in self.info.levels[self.stored_levels :]:
-            if built:
-                sums, scale = _pair_sums(sums), scale * 2
-            height = np.minimum(
-                scale, stored.size.height - scale * np.arange(level.size.height, dtype=np.uint64)
-            )
-            width = np.minimum(
-                scale, stored.size.width - scale * np.arange(level.size.width, dtype=np.uint64)
-            )
-            count = (height[:, None] * width[None, :]).astype(np.uint32)[..., None]
-            mean = ((sums + count // 2) // count).astype(np.uint8)
-            mean.setflags(write=False)
-            built.append(mean)
+    def _levels(self) -> Sidecar | _Held:
+        built = self._built
+        if built is None:
+            with self._lock:
+                built = self._built
+                if built is None:
+                    built = self._built = self._build()
         return built
 
-    def _half_sums(self, level: int) -> NDArray[np.uint32]:
-        """2 x 2 sums of a stored level, one row of tiles in memory at a time."""
-        found = self.info.levels[level]
-        size, tile = found.size, found.tile
-        sums = np.zeros((-(-size.height // 2), -(-size.width // 2), 3), np.uint32)
-        grid = tile_grid(size, tile)
-        for row in range(grid.height):
-            top = row * tile.height
-            band = np.empty((min(tile.height, size.height - top), size.width, 3), np.uint8)
-            for column in range(grid.width):
-                region = tile_region(column, row, tile, size)
-                band[:, region.x : region.right] = self.reader.read_tile(level, column, row)
-            # Tiles of odd height split a pair of rows: both halves are added to the same row of sums.
-            for parity in (0, 1):
-                rows = np.arange(top, top + len(band))
-                rows = rows[rows % 2 == parity]
-                if rows.size:
-                    part = band[rows - top].astype(np.uint32)
-                    sums[rows // 2] += part[:, ::2]
-                    sums[rows // 2, : size.width // 2] += part[:, 1::2]
-        return sums
+    def _build(self) -> Sidecar | _Held:
+        coarsest = self.stored_levels - 1
+        if self.in_memory:
+            return _Held(self.reader, coarsest, self._coarse, first=0, name=None)
+        try:
+            key = None if self._key is None else self._key()
+            return Sidecar(self.reader, coarsest, self._coarse, key=key, name=self._name)
+        except OSError as error:
+            first = first_level_within(self._coarse, MOST_DECODED_BYTES)
+            first = len(self._coarse) - 1 if first is None else first
+            log.warning(
+                "%s: no sidecar can be kept (%s). Its finest %d missing levels are computed for each tile, the "
+                "others kept in memory: slower, and not kept for the next run. Set WSI_DEFORM_CACHE to a "
+                "folder with room.",
+                self._name,
+                error,
+                first,
+            )
+            return _Held(self.reader, coarsest, self._coarse, first=first, name=self._name)
 
 
-def _virtual_levels(stored: Level) -> tuple[Level, ...]:
-    if stored.size.area * 3 > MOST_DECODED_BYTES:
-        return ()
-    levels = []
-    size, scale = stored.size, 1
-    while size.long > COARSE_ENOUGH_PX:
-        size, scale = Size(-(-size.width // 2), -(-size.height // 2)), scale * 2
-        downsample = Point(stored.downsample.x * scale, stored.downsample.y * scale)
-        levels.append(Level(size=size, downsample=downsample, tile=TILE))
-    return tuple(levels)
+class _Held:
+    """Coarse levels in memory, from the ``first`` on; a ``name`` says whose progress to report."""
 
+    def __init__(
+        self, reader: Reader, stored: int, levels: Sequence[Level], *, first: int, name: str | None
+    ) -> None:
+        self.first = first
+        self._tiles: dict[Address, NDArray[np.uint8]] = {}
+        on_row = None if name is None else build_progress(name)
+        stream_box_means(reader, stored, levels, self._keep, on_row=on_row)
 
-def _pair_sums(sums: NDArray[np.uint32]) -> NDArray[np.uint32]:
-    """2 x 2 sums; a last odd row or column stands alone."""
-    rows = sums[::2].copy()
-    rows[: len(sums) // 2] += sums[1::2]
-    pairs = rows[:, ::2].copy()
-    pairs[:, : rows.shape[1] // 2] += rows[:, 1::2]
-    return pairs
+    def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
+        return self._tiles[level, column, row]
+
+    def _keep(self, level: int, column: int, row: int, pixels: NDArray[np.uint8]) -> None:
+        if level >= self.first:
+            kept = pixels.copy()
+            kept.setflags(write=False)
+            self._tiles[level, column, row] = kept

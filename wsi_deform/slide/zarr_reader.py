@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,19 @@ from numpy.typing import NDArray
 
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Region, Size, level_downsample, tile_region
+from wsi_deform.slide.ahead import ahead
 from wsi_deform.slide.colour import composited, rgb_from_gray
-from wsi_deform.slide.reader import Level, SlideInfo
+from wsi_deform.slide.path import SlidePath, SlideUrl, slide_path
+from wsi_deform.slide.reader import Address, Level, SlideInfo
+from wsi_deform.slide.remote import file_system, remote_errors, storage_options
 from wsi_deform.slide.resolution import UM_PER_UNIT
 
 log = logging.getLogger(__name__)
 
 # What zarr raises on missing groups, broken JSON and chunks that do not decode.
 ZARR_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError)
+# Tiles of a far slide that are read at the same time.
+FAR_THREADS = 16
 LEAST_TILE_PX = 256
 
 
@@ -34,33 +39,33 @@ class ZarrReader:
         has the array's fill value, as the Zarr specification says.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path | SlideUrl) -> None:
         """Open an OME-Zarr folder.
 
         Args:
-            path: The group with the ``multiscales`` attribute, or a bioformats2raw folder, of which image 0
-                is taken.
+            path: A path or URL: the group with the ``multiscales`` attribute, or a bioformats2raw folder,
+                of which image 0 is taken.
 
         Raises:
             SlideError: Not OME-Zarr, or its pixels are not 8-bit gray or RGB.
         """
-        self.path = Path(path)
+        self.path: SlidePath = slide_path(path)
         try:
             self._open()
         except SlideError:
             raise
-        except ZARR_ERRORS as error:
+        except _errors() as error:
             raise SlideError(
-                f"{path}: not a readable OME-Zarr ({type(error).__name__}: {error}). Needed a group with "
+                f"{self.path}: not a readable OME-Zarr ({type(error).__name__}: {error}). Needed a group with "
                 "NGFF 0.4 or 0.5 "
                 "multiscales; copy the folder again or convert the slide to a tiled pyramidal TIFF."
             ) from error
 
     def _open(self) -> None:
-        group = zarr.open_group(str(self.path), mode="r")
+        group = self._group("")
         attributes = _ngff(group.attrs.asdict())
         if "multiscales" not in attributes and "0" in group:
-            group = zarr.open_group(str(self.path / "0"), mode="r")
+            group = self._group("0")
             attributes = _ngff(group.attrs.asdict())
         if not attributes.get("multiscales"):
             raise SlideError(
@@ -117,7 +122,7 @@ class ZarrReader:
             stored = np.asarray(
                 self._arrays[level][tuple(part.get(axis, slice(None)) for axis in self._axes)]
             )
-        except ZARR_ERRORS as error:
+        except _errors() as error:
             raise SlideError(
                 f"{where} cannot be read ({type(error).__name__}: {error}). A chunk is damaged: copy the "
                 "folder again."
@@ -127,6 +132,17 @@ class ZarrReader:
             stored, [order.index(axis) for axis in "yxc" if axis in order], range(len(order))
         )
         return self._rgb(pixels)
+
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether the slide is far, so that tiles are better read together."""
+        return isinstance(self.path, SlideUrl)
+
+    def read_tiles(self, tiles: Sequence[Address]) -> Iterator[NDArray[np.uint8]]:
+        """Read several tiles, many at the same time; see ``TilesReader``."""
+        return ahead(
+            lambda tile: self.read_tile(*tile), tiles, threads=FAR_THREADS, most_waiting=2 * FAR_THREADS
+        )
 
     def close(self) -> None:
         """Forget the arrays; reading afterwards is an error."""
@@ -138,6 +154,13 @@ class ZarrReader:
         if pixels.shape[2] == 4:
             return composited(pixels[..., :3], pixels[..., 3], self.info.background)
         return np.ascontiguousarray(pixels)
+
+    def _group(self, member: str) -> Any:
+        if isinstance(self.path, SlideUrl):
+            file_system(self.path)  # says what is wrong with the protocol
+            place = f"{self.path.url.rstrip('/')}/{member}".rstrip("/")
+            return zarr.open_group(place, mode="r", storage_options=storage_options(self.path))
+        return zarr.open_group(str(self.path / member), mode="r")
 
     def _size(self, array: Any) -> Size:
         return Size(array.shape[self._axes.index("x")], array.shape[self._axes.index("y")])
@@ -174,6 +197,10 @@ class ZarrReader:
                     fixed[axis],
                 )
         return fixed
+
+
+def _errors() -> tuple[type[Exception], ...]:
+    return ZARR_ERRORS + remote_errors()
 
 
 def _ngff(attributes: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -1,0 +1,120 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from typer.testing import CliRunner
+
+from wsi_deform.cli.main import typer_app
+from wsi_deform.drawn.study import draw_study
+from wsi_deform.geometry import Size
+
+FAST = [
+    "--set", "sampling.budget=[12, 24]",
+    "--set", "networks.segmentation={name: 'monai:BasicUNet', features: [4, 4, 4, 4, 4, 4]}",
+    "--set", "training.threads=1",
+]  # fmt: skip
+COMMAND = [sys.executable, "-c", "from wsi_deform.cli.main import app; app()"]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    return draw_study(tmp_path_factory.mktemp("study"), train=3, val=1, test=0, seed=1, size=Size(512, 256))
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(typer_app, [str(each) for each in arguments])
+
+
+def test_ctrl_c_keeps_a_checkpoint_and_the_same_command_goes_on(study, tmp_path):
+    command = [*COMMAND, "train", "--slides", str(study.manifest), "--out", str(tmp_path / "run"), *FAST]
+    running = subprocess.Popen(
+        [*command, "--set", "training.epochs=100000"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run" / "log.csv").is_file() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    running.send_signal(signal.SIGINT)
+    out, _ = running.communicate(timeout=60)
+    assert running.returncode == 130, out.decode()
+    assert b"holds a checkpoint" in out
+    assert (tmp_path / "run" / "checkpoint.safetensors").is_file()
+    before = (tmp_path / "run" / "log.csv").read_text().splitlines()
+    resumed = subprocess.Popen(
+        [*command, "--set", "training.epochs=100000"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        env=os.environ | {"TERM": "dumb"},
+    )  # fmt: skip
+    while time.monotonic() < deadline:
+        after = (tmp_path / "run" / "log.csv").read_text().splitlines()
+        if len(after) > len(before):
+            break
+        time.sleep(0.1)
+    resumed.send_signal(signal.SIGINT)
+    assert resumed.wait(timeout=60) == 130
+    assert after[: len(before)] == before
+
+
+def test_all_problems_of_a_manifest_are_told_before_training(study, tmp_path):
+    broken = tmp_path / "manifest.csv"
+    rows = study.manifest.read_text().splitlines()
+    (tmp_path / "classes.yaml").write_text(study.classes.read_text())
+    broken.write_text("\n".join([rows[0], *(row.replace("slides/", "nowhere/") for row in rows[1:])]))
+    result = invoke("train", "--slides", broken, "--out", tmp_path / "run", *FAST)
+    assert result.exit_code != 0
+    assert str(result.exception).count("nowhere") >= 3
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("sampling.bugdet=[1, 2]", 'Did you mean "budget"'),
+        ("networks.segmentation={name: hrnetv3}", "hrnetv2"),
+    ],
+)
+def test_bad_configuration_is_a_clear_error(study, tmp_path, change, message):
+    result = invoke("train", "--slides", study.manifest, "--out", tmp_path / "run", "--set", change)
+    assert message in str(result.exception)
+
+
+def test_errors_are_one_message_and_exit_code_2(tmp_path):
+    finished = subprocess.run(
+        [*COMMAND, "train", "--slides", str(tmp_path / "none.csv")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 2
+    assert finished.stderr.startswith("error: ")
+    assert "none.csv" in finished.stderr
+    assert "Traceback" not in finished.stderr
+
+
+def test_inspect_shows_levels_resolution_and_tissue(study, tmp_path):
+    slide = next((study.manifest.parent / "slides").glob("*.tif"))
+    result = invoke("inspect", slide, "--thumbnail", tmp_path / "small.png")
+    assert result.exit_code == 0, result.output
+    assert "512 x 256" in result.output
+    assert "0.5 um per pixel" in result.output
+    assert "tissue:" in result.output
+    assert (tmp_path / "small.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_manifest_check_and_build(study, tmp_path):
+    result = invoke("manifest", "check", study.manifest)
+    assert result.exit_code == 0, result.output
+    assert "4 slides, no problems" in result.output
+    folder = study.manifest.parent
+    built = invoke(
+        "manifest", "build", folder / "slides", "--masks", folder / "labels", "--out", tmp_path / "m.csv"
+    )
+    assert built.exit_code == 0, built.output
+    assert len((tmp_path / "m.csv").read_text().splitlines()) == 5
+    mask = next((folder / "labels").glob("*.tif"))
+    wrong = folder / "wrong.csv"
+    slides = sorted((folder / "slides").glob("*.tif"))
+    wrong.write_text(f"slide,mask,patient,split\n{slides[0]},{slides[1]},p,train\n{slides[1]},{mask},p,val\n")
+    failed = invoke("manifest", "check", wrong)
+    assert failed.exit_code != 0

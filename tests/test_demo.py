@@ -1,0 +1,77 @@
+import contextlib
+import re
+
+import pytest
+
+from wsi_deform.demo import METHODS, demo_config, run_demo
+from wsi_deform.distribute.outcome import Quiet as QuietBatch
+from wsi_deform.errors import WsiDeformError
+from wsi_deform.geometry import Size
+from wsi_deform.train.loop import Quiet as QuietTraining
+
+SMALL = {"slides": {"train": 3, "val": 1, "test": 2}, "size": Size(512, 256)}
+FAST = [
+    "sampling.budget=[12, 24]",
+    "networks.segmentation={name: 'monai:BasicUNet', features: [4, 4, 4, 4, 4, 4]}",
+    "training={epochs: 1, threads: 1}",
+]
+
+
+class Silent:
+    """Watches nothing, but notes which parts were worked on."""
+
+    def __init__(self):
+        self.parts = []
+
+    @contextlib.contextmanager
+    def drawing(self, slides):
+        self.parts.append("drawing")
+        yield lambda slide_id: None
+
+    @contextlib.contextmanager
+    def training(self, method):
+        self.parts.append(f"training {method}")
+        yield QuietTraining()
+
+    @contextlib.contextmanager
+    def segmenting(self, method):
+        self.parts.append(f"segmenting {method}")
+        yield QuietBatch()
+
+
+def test_demo_leaves_everything_in_place_and_a_second_call_redoes_nothing(tmp_path):
+    first = Silent()
+    result = run_demo(tmp_path, seed=5, changes=FAST, watcher=first, **SMALL)
+    assert result.finished
+    assert first.parts[0] == "drawing"
+    for name in (
+        "manifest.csv",
+        "classes.yaml",
+        "report.html",
+        "runs/joint/best.safetensors",
+        "runs/uniform/log.csv",
+    ):
+        assert (tmp_path / name).is_file(), name
+    for method in METHODS:
+        assert len(list((tmp_path / "masks" / method / "masks").glob("*.ome.tif"))) == 2
+        assert 0 <= result.evaluations[method].pooled.miou() <= 1
+    page = result.page.read_text()
+    assert f"{result.evaluations['joint'].pooled.miou():.3f}" in page
+    assert len(re.findall("<img", page)) >= 7
+
+    weights = (tmp_path / "runs/joint/best.safetensors").read_bytes()
+    second = Silent()
+    again = run_demo(tmp_path, seed=5, changes=FAST, watcher=second, **SMALL)
+    assert "drawing" not in second.parts
+    assert (tmp_path / "runs/joint/best.safetensors").read_bytes() == weights
+    assert again.evaluations["joint"].pooled.miou() == result.evaluations["joint"].pooled.miou()
+
+    with pytest.raises(WsiDeformError, match=r"seed(.|\n)*Choose another --out"):
+        run_demo(tmp_path, seed=6, changes=FAST, watcher=Silent(), **SMALL)
+
+
+def test_methods_of_the_demo_differ_by_their_density_alone():
+    joint, uniform = (demo_config(method).model_dump() for method in ("joint", "uniform"))
+    assert joint["sampling"].pop("density") == "learned"
+    assert uniform["sampling"].pop("density") == "uniform"
+    assert joint | {"name": ""} == uniform | {"name": ""}

@@ -1,0 +1,121 @@
+"""Which version of which slide: so that a file that was changed is never taken for what it was."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+
+from wsi_deform.errors import SlideError
+from wsi_deform.geometry import tile_grid
+from wsi_deform.slide.find import dicom_files, is_zarr_folder, is_zarr_url
+from wsi_deform.slide.path import SlidePath, SlideUrl
+from wsi_deform.slide.reader import Reader, tiles_of
+from wsi_deform.slide.remote import remote_version
+
+END_BYTES = 1 << 16
+LOOKED_AT_TILES = 8
+ZARR_METADATA = ("zarr.json", ".zattrs", ".zgroup")
+# Changes when sidecars are built in another way: old ones are not used and go as the cache fills.
+BUILD_VERSION = 1
+
+
+def file_version(path: SlidePath) -> tuple[str, ...]:
+    """What tells one version of a file from another without reading it: size, time and inode, or a server's word.
+
+    Raises:
+        SlideError: There is no such file.
+    """
+    if isinstance(path, SlideUrl):
+        return _url_version(path)
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise SlideError(f"{path}: cannot be found ({error.strerror}). Check the path.") from error
+    return str(status.st_ino), str(status.st_size), str(status.st_mtime_ns)
+
+
+def slide_key(path: SlidePath, reader: Reader) -> str:
+    """A name for the pixels of a slide.
+
+    Args:
+        path: Where it lies.
+        reader: Its reader, of the stored levels.
+
+    Returns:
+        A hash of the sizes of its levels, of some of its tiles, and of what says that its files are the same:
+        for files, size, time of change and both ends, so that a moved or renamed file keeps its name; for
+        folders and URLs also where they lie.
+    """
+    stored = reader.info.levels
+    # Some tiles of the coarsest level, spread evenly: cheap, and bound to the pixels themselves.
+    grid = tile_grid(stored[-1].size, stored[-1].tile)
+    numbers = sorted(set(np.linspace(0, grid.area - 1, LOOKED_AT_TILES).astype(int).tolist()))
+    looked_at = [(len(stored) - 1, number % grid.width, number // grid.width) for number in numbers]
+    digest = hashlib.sha256()
+    for tile in tiles_of(reader, looked_at):
+        digest.update(tile.tobytes())
+    layout = [(level.size.width, level.size.height, level.tile.width, level.tile.height) for level in stored]
+    said = json.dumps([BUILD_VERSION, _files_of(path), layout, digest.hexdigest()])
+    return hashlib.sha256(said.encode()).hexdigest()[:40]
+
+
+def slide_key_of(name: str) -> str:
+    """A key for pixels that the caller names."""
+    return hashlib.sha256(json.dumps([BUILD_VERSION, "named", name]).encode()).hexdigest()[:40]
+
+
+def _url_version(url: SlideUrl) -> tuple[str, ...]:
+    if not is_zarr_url(url):
+        return remote_version(url)
+    for name in ZARR_METADATA:
+        try:
+            return name, *remote_version(url, name)
+        except SlideError as error:
+            said = error
+    raise said
+
+
+def _files_of(path: SlidePath) -> list[object]:
+    if isinstance(path, SlideUrl):
+        return [path.url, *_url_version(path)]
+    if path.is_dir():
+        if is_zarr_folder(path):
+            # Writers replace chunks, which changes the time of their folder.
+            folders = [path, *sorted(one for one in path.iterdir() if one.is_dir())]
+            files = [one / name for one in folders for name in ZARR_METADATA if (one / name).is_file()]
+            return [str(path.absolute()), *map(_stamp, folders), *map(_stamp, files)]
+        return [str(path.absolute()), *map(_stamp, dicom_files(path))]
+    with path.open("rb") as file:
+        size = path.stat().st_size
+        ends = file.read(END_BYTES)
+        file.seek(max(0, size - END_BYTES))
+        ends += file.read(END_BYTES)
+    status = path.stat()
+    parts = _companions(path)
+    return [
+        status.st_size,
+        status.st_mtime_ns,
+        hashlib.sha256(ends).hexdigest(),
+        *([str(path.absolute()), *map(_stamp, parts)] if parts else []),
+    ]
+
+
+def _companions(path: Path) -> list[Path]:
+    """The other files of a slide of several files."""
+    suffix = path.suffix.lower()
+    if suffix == ".mrxs":
+        folder = path.with_suffix("")
+        return sorted(folder.iterdir()) if folder.is_dir() else []
+    if suffix == ".dcm":
+        return dicom_files(path.parent)
+    if suffix in (".vms", ".vmu"):
+        return sorted(one for one in path.parent.iterdir() if one.is_file())
+    return []
+
+
+def _stamp(path: Path) -> list[object]:
+    status = path.stat()
+    return [path.name, status.st_size, status.st_mtime_ns]

@@ -1,0 +1,235 @@
+"""Sidecar pyramids: coarse levels that a file lacks, built once, kept in the cache folder and used again."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import secrets
+import threading
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_deform.errors import SlideError
+from wsi_deform.slide.box_means import stream_box_means
+from wsi_deform.slide.build_lock import BuildLock
+from wsi_deform.slide.cache_folder import BYTES_VARIABLE, CACHE, PART_SUFFIX, SIDECAR_SUFFIX
+from wsi_deform.slide.reader import Level, Reader
+from wsi_deform.slide.sidecar_file import DamagedSidecarError, SidecarFile, SidecarWriter
+from wsi_deform.slide.source import LocalFile
+
+log = logging.getLogger(__name__)
+
+# Stored bytes per decoded byte, on the safe side: 0.42 was measured on stained tissue.
+STORED_SHARE = 0.5
+# No slide takes more than this share of the cache: its finest missing levels are left out instead.
+MOST_SHARE_OF_CACHE = 0.25
+
+BuildProgress = Callable[[str, int, int], None]
+_progress: BuildProgress | None = None
+
+
+def set_build_progress(hook: BuildProgress | None) -> None:
+    """Have a function called while coarse levels of large slides are built in this process.
+
+    Args:
+        hook: Given the slide's name, rows of tiles done and rows of tiles in all, from any thread; None for
+            no calls.
+    """
+    global _progress
+    _progress = hook
+
+
+def build_progress(name: str) -> Callable[[int, int], None]:
+    """What to call after each row of tiles of a slide."""
+
+    def on_row(done: int, total: int) -> None:
+        if _progress is not None:
+            _progress(name, done, total)
+
+    return on_row
+
+
+def first_level_within(levels: Sequence[Level], most_bytes: float) -> int | None:
+    """The finest level from which on all decode to at most so many bytes; None where not even the last does."""
+    total = 0
+    first = None
+    for number in reversed(range(len(levels))):
+        total += levels[number].size.area * 3
+        if total > most_bytes:
+            break
+        first = number
+    return first
+
+
+class Sidecar:
+    """The levels of one slide that are kept on disk.
+
+    Attributes:
+        levels: All missing levels.
+        first: The finest that is kept.
+    """
+
+    def __init__(
+        self, reader: Reader, stored: int, levels: Sequence[Level], *, key: str | None, name: str
+    ) -> None:
+        """Find or build the sidecar.
+
+        Args:
+            reader: Reader of the stored levels.
+            stored: The coarsest of them.
+            levels: The levels that are missing.
+            key: Name of the slide's version; None makes a file that no one else sees, and that goes with this
+                object.
+            name: The slide, for messages.
+
+        Raises:
+            OSError: The cache folder cannot be used, or is too small.
+            SlideError: The slide cannot be read.
+        """
+        self.levels = tuple(levels)
+        first = first_level_within(levels, CACHE.limit_bytes * MOST_SHARE_OF_CACHE / STORED_SHARE)
+        if first is None:
+            raise OSError(errno.ENOSPC, f"the cache's limit of {CACHE.limit_bytes} bytes leaves no room")
+        self.first = first
+        self._reader, self._stored, self._key, self._name = reader, stored, key, name
+        self._lock = threading.Lock()
+        self._file = self._open()
+
+    def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
+        """Read one tile; a file that turns out to be damaged is built again.
+
+        Raises:
+            SlideError: The slide cannot be read, or the sidecar not even after it was built again.
+        """
+        file = self._file
+        try:
+            return file.read_tile(level - self.first, column, row)
+        except DamagedSidecarError as error:
+            log.warning("%s: its sidecar is damaged (%s); it is built again.", self._name, error)
+        try:
+            with self._lock:
+                if self._file is file:
+                    if self._key is not None:
+                        self._path.unlink(missing_ok=True)
+                    self._file = self._open()
+            return self._file.read_tile(level - self.first, column, row)
+        except (DamagedSidecarError, OSError) as error:
+            raise SlideError(
+                f"{self._name}: its sidecar in {CACHE.folder} is damaged and cannot be built again ({error}). "
+                "Check the disk, or set WSI_DEFORM_CACHE to another folder."
+            ) from error
+
+    @property
+    def _path(self) -> Path:
+        return CACHE.folder / f"{self._key}-{self.first}{SIDECAR_SUFFIX}"
+
+    def _open(self) -> SidecarFile:
+        kept = self.levels[self.first :]
+        wanted = int(sum(level.size.area * 3 for level in kept) * STORED_SHARE)
+        if self._key is None:
+            part = CACHE.folder / f"private.{_nonce()}{PART_SUFFIX}"
+            self._build(part, wanted, lambda: None)
+            return self._private(part)
+        found = self._found()
+        if found is not None:
+            return found
+        CACHE.folder.mkdir(parents=True, exist_ok=True)
+        path = self._path
+        with BuildLock(path, self._name) as lock:
+            found = self._found()
+            if found is not None:
+                return found
+            part = path.with_suffix(f".{_nonce()}{PART_SUFFIX}")
+            self._build(part, wanted, lock.still_working)
+            part.replace(path)
+            if CACHE.shrink(keep=path):
+                found = self._found()
+            else:
+                log.warning(
+                    "%s: its sidecar of %d bytes is not kept, the cache's limit is %d. Raise it with %s.",
+                    self._name,
+                    path.stat().st_size,
+                    CACHE.limit_bytes,
+                    BYTES_VARIABLE,
+                )
+                found = self._private(path)
+        if found is None:
+            raise OSError(errno.EIO, f"{path}: cannot be read back")
+        return found
+
+    def _found(self) -> SidecarFile | None:
+        """The sidecar in the cache folder, if it is there and whole."""
+        path = self._path
+        if not path.exists():
+            return None
+        try:
+            file = SidecarFile(LocalFile(path), str(self._key), self.levels[self.first :])
+        except SlideError:
+            return None  # removed by another process at this moment
+        except DamagedSidecarError as error:
+            log.warning("%s: its sidecar %s is damaged (%s); it is built again.", self._name, path, error)
+            path.unlink(missing_ok=True)
+            return None
+        CACHE.use(path)
+        weakref.finalize(file, CACHE.leave, path)
+        return file
+
+    def _private(self, path: Path) -> SidecarFile:
+        """Open a file and take its name away: it goes when it is closed, even if this process is killed."""
+        try:
+            return SidecarFile(LocalFile(path), str(self._key), self.levels[self.first :])
+        except (SlideError, DamagedSidecarError) as error:
+            raise OSError(errno.EIO, f"{path}: cannot be read back ({error})") from error
+        finally:
+            path.unlink(missing_ok=True)
+
+    def _build(self, part: Path, wanted_bytes: int, still_working: Callable[[], None]) -> None:
+        if not CACHE.has_room(wanted_bytes):
+            raise OSError(errno.ENOSPC, f"{CACHE.folder}: no room for about {wanted_bytes} bytes")
+        started = time.monotonic()
+        level = self._reader.info.levels[self._stored]
+        log.info(
+            "%s: building its coarse levels once, from %s px, into %s", self._name, level.size, CACHE.folder
+        )
+        on_row = build_progress(self._name)
+
+        def row_done(done: int, total: int) -> None:
+            still_working()
+            on_row(done, total)
+
+        try:
+            with part.open("xb") as file:
+                writer = SidecarWriter(file, str(self._key), self.levels[self.first :])
+                try:
+                    stream_box_means(
+                        self._reader, self._stored, self.levels, self._put_in(writer), on_row=row_done
+                    )
+                    writer.finish()
+                finally:
+                    writer.stop()
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
+        log.info(
+            "%s: coarse levels built in %.1f s, %d bytes.",
+            self._name,
+            time.monotonic() - started,
+            part.stat().st_size,
+        )
+
+    def _put_in(self, writer: SidecarWriter) -> Callable[[int, int, int, NDArray[np.uint8]], None]:
+        def put(level: int, column: int, row: int, pixels: NDArray[np.uint8]) -> None:
+            if level >= self.first:
+                writer.put(level - self.first, column, row, pixels)
+
+        return put
+
+
+def _nonce() -> str:
+    return f"{os.getpid()}-{secrets.token_hex(4)}"
