@@ -6,10 +6,11 @@ from drawn_reader import ArrayReader
 
 from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.config import read_config
+from wsi_deform.cover import fields_of, mpp_remark
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Region, Size
 from wsi_deform.model import Model
-from wsi_deform.segment import fields_of, mpp_remark, points_of, segment_slide
+from wsi_deform.segment import points_of, segment_slide
 from wsi_deform.slide.slide import Slide
 
 CLASSES = ClassTable.from_names(["background", "dark"])

@@ -65,6 +65,13 @@ class Fields(_Section):
     margin: float = Field(
         0.1, ge=0, le=1, description="Context read around a field / its side; cut off the mask."
     )
+    allocation: Literal["equal", "density"] = Field(
+        "equal",
+        description="density: the slide-level deformation map shares the same total among the fields.",
+    )
+    allocation_ratio: float = Field(
+        4.0, ge=1, description="Most, and 1 / least, samples of a field / its equal share."
+    )
 
 
 class SegmentationNetwork(_Section):

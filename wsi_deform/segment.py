@@ -1,12 +1,14 @@
 """The method, one call per stage: from a slide to its label map.
 
 Training and inference run the same stages: ``sample_fields`` is both the forward pass of a training step
-and the first half of ``segment_field``.
+and the first half of segmenting a field.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,20 +17,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from wsi_deform.cover import FieldBudget, budgets_of, view_of
 from wsi_deform.deform.grid import cell_areas, sampling_grid
 from wsi_deform.deform.reverse import FieldSamples, ReverseSampler
-from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Size
 from wsi_deform.model import Model
 from wsi_deform.sample.gather import gather
 from wsi_deform.sample.plan import plan_tiles
-from wsi_deform.slide.fields import Field, cover_with_fields
-from wsi_deform.slide.lowres import low_res_view
+from wsi_deform.slide.fields import Field
 from wsi_deform.slide.slide import Slide
-from wsi_deform.slide.tissue import tissue_mask
-
-MOST_MPP_RATIO = 4.0
-UM2_PER_MM2 = 1e6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -40,13 +37,26 @@ class Sampled:
         grid: (B, h, w, 2) sampling grids, (x, y), unit frame of each field's region.
         areas: (B, h, w) areas of the warped cells as fractions of the region, without gradient.
         images: (B, 3, h, w) RGB in [0, 255].
-        tiles: Number of tiles read.
+        tiles: Tiles read for each field.
     """
 
     density: Tensor
     grid: Tensor
     areas: Tensor
     images: Tensor
+    tiles: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class SegmentedField:
+    """The labelled samples of a field.
+
+    Attributes:
+        samples: Where they are and what they are.
+        tiles: Number of tiles read for them.
+    """
+
+    samples: FieldSamples
     tiles: int
 
 
@@ -79,14 +89,16 @@ def segment_slide(
     slide: Slide,
     model: Model,
     *,
+    batch: int = 1,
     scheduler: Any = "auto",
     on_field: Callable[[int, int], None] | None = None,
 ) -> SegmentedSlide:
-    """Segment a slide.
+    """Segment a slide and keep the labels of all its samples in memory; ``segment_fields`` streams them.
 
     Args:
         slide: An open slide.
         model: What ``load_model`` returned.
+        batch: Most fields per forward pass.
         scheduler: Where tiles are read, see ``sample.gather.gather``.
         on_field: Called after each field with how many are done and how many there are.
 
@@ -99,57 +111,89 @@ def segment_slide(
     Source:
         Jin et al., ICLR 2022, section 2.1 and figure 2.
     """
-    outside = model.classes.background or 0
-    done: list[FieldSamples] = []
-    tiles = 0
-    fields = fields_of(slide, model)
-    for field in fields:
-        samples, read = segment_field(slide, field, model, scheduler=scheduler)
-        done.append(samples)
-        tiles += read
+    budgets = budgets_of(slide, model)
+    done: list[SegmentedField] = []
+    for segmented in segment_fields(slide, model, budgets, batch=batch, scheduler=scheduler):
+        done.append(segmented)
         if on_field is not None:
-            on_field(len(done), len(fields))
+            on_field(len(done), len(budgets))
     return SegmentedSlide(
         slide_id=slide.slide_id,
         size=slide.size,
-        fields=tuple(done),
-        outside_label=outside,
-        samples=sum(len(each.labels) for each in done),
-        tiles=tiles,
+        fields=tuple(each.samples for each in done),
+        outside_label=outside_label(model),
+        samples=sum(len(each.samples.labels) for each in done),
+        tiles=sum(each.tiles for each in done),
+    )
+
+
+def segment_fields(
+    slide: Slide, model: Model, budgets: Sequence[FieldBudget], *, batch: int = 1, scheduler: Any = "auto"
+) -> Iterator[SegmentedField]:
+    """Segment fields one batch after the other; the next batch is read while the network works on this one.
+
+    Args:
+        slide: An open slide.
+        model: The model, in evaluation mode.
+        budgets: The fields, from ``budgets_of``.
+        batch: Most fields per forward pass; only neighbours with sampled images of one size share one.
+        scheduler: Where tiles are read, see ``sample.gather.gather``.
+
+    Yields:
+        The labelled samples of each field, in order. Memory follows the batch, not the number of fields.
+    """
+    groups = _neighbours(budgets, batch)
+    with ThreadPoolExecutor(1, thread_name_prefix="sample") as reader:
+
+        waiting = deque(groups)
+        ahead: deque[tuple[list[FieldBudget], Future[Sampled]]] = deque()
+        while waiting or ahead:
+            # One batch is read ahead of the one that the network works on; more would only take memory.
+            while waiting and len(ahead) < 2:
+                group = waiting.popleft()
+                ahead.append((group, reader.submit(_read_batch, slide, model, group, scheduler)))
+            group, sampled = ahead.popleft()
+            yield from _labelled(model, group, sampled.result())
+
+
+@torch.no_grad()
+def _read_batch(slide: Slide, model: Model, group: Sequence[FieldBudget], scheduler: Any) -> Sampled:
+    """The first stages of a batch: look, decide, read."""
+    fields = [budget.field for budget in group]
+    size = group[0].size
+    views = torch.stack([view_of(slide, field, model.map_size(size)) for field in fields])
+    return sample_fields(
+        model, [slide] * len(fields), fields, views.to(model.device), size=size, scheduler=scheduler
     )
 
 
 @torch.no_grad()
-def segment_field(
-    slide: Slide, field: Field, model: Model, *, scheduler: Any = "auto"
-) -> tuple[FieldSamples, int]:
-    """Segment one field: the seven stages of the method.
-
-    Args:
-        slide: An open slide.
-        field: One of ``fields_of(slide, model)``.
-        model: The model, in evaluation mode.
-        scheduler: Where tiles are read, see ``sample.gather.gather``.
-
-    Returns:
-        The field's samples with their labels, and the number of tiles read.
-    """
-    size = model.sampled_size(field.region.size)
-    view = view_of(slide, field, model.map_size(size))[None].to(model.device)
-    sampled = sample_fields(model, [slide], [field], view, size=size, scheduler=scheduler)
-    scores = model.scores(sampled.images)
-    labels = scores.argmax(dim=1).to(torch.uint8)
-    samples = FieldSamples(
-        kept=field.kept,
-        points_px=points_of(field, sampled.grid[0]),
-        labels=labels[0].cpu().numpy().ravel(),
-    )
-    return samples, sampled.tiles
+def _labelled(model: Model, group: Sequence[FieldBudget], sampled: Sampled) -> Iterator[SegmentedField]:
+    """The last stages of a batch: score and label."""
+    labels = model.scores(sampled.images).argmax(dim=1).to(torch.uint8).cpu()
+    for budget, grid, of_field, tiles in zip(group, sampled.grid, labels, sampled.tiles, strict=True):
+        samples = FieldSamples(
+            kept=budget.field.kept,
+            points_px=points_of(budget.field, grid),
+            labels=of_field.numpy().ravel(),
+        )
+        yield SegmentedField(samples=samples, tiles=tiles)
 
 
-def view_of(slide: Slide, field: Field, size: Size) -> Tensor:
-    """The low-res view of a field, (3, H, W) RGB in [0, 255], float32."""
-    return torch.from_numpy(low_res_view(slide, field.region, size)).permute(2, 0, 1).contiguous()
+def _neighbours(budgets: Sequence[FieldBudget], batch: int) -> list[list[FieldBudget]]:
+    """Runs of fields whose sampled images have one size, up to ``batch`` at a time, in order."""
+    groups: list[list[FieldBudget]] = []
+    for budget in budgets:
+        if groups and len(groups[-1]) < batch and groups[-1][0].size == budget.size:
+            groups[-1].append(budget)
+        else:
+            groups.append([budget])
+    return groups
+
+
+def outside_label(model: Model) -> int:
+    """The class of everything that no field covers: the background, or class 0 where none is named."""
+    return model.classes.background or 0
 
 
 def sample_fields(
@@ -196,13 +240,12 @@ def sample_fields(
         areas = cell_areas(grid_of(Size(size.width + 1, size.height + 1), "corner"))
     if place is not None:
         grid = place(grid)
-    images = []
-    tiles = 0
+    images, tiles = [], []
     for slide, field, field_grid, field_areas in zip(slides, fields, grid, areas, strict=True):
         plan = plan_tiles(slide, field_grid, region=field.region, areas=field_areas, level=settings.level)
         images.append(gather(slide, field_grid, plan=plan, scheduler=scheduler))
-        tiles += plan.tile_count
-    return Sampled(density=density, grid=grid, areas=areas, images=torch.stack(images), tiles=tiles)
+        tiles.append(plan.tile_count)
+    return Sampled(density=density, grid=grid, areas=areas, images=torch.stack(images), tiles=tuple(tiles))
 
 
 def points_of(field: Field, grid: Tensor) -> NDArray[np.float64]:
@@ -219,48 +262,3 @@ def points_of(field: Field, grid: Tensor) -> NDArray[np.float64]:
     extent = torch.tensor([field.region.width, field.region.height], dtype=torch.float64)
     points: NDArray[np.float64] = (origin + grid.detach().cpu().double().reshape(-1, 2) * extent).numpy()
     return points
-
-
-def fields_of(slide: Slide, model: Model) -> tuple[Field, ...]:
-    """The fields that cover a slide's tissue.
-
-    A slide up to ``fields.whole_below_mm2`` is one field; sizes in um use the model's mpp where the slide has none.
-
-    Raises:
-        SlideError: The slide's mpp differs from the model's by more than a factor of 4, and a field has fewer pixels
-            than samples: it was scanned too coarsely, or its mpp is wrong.
-    """
-    settings = model.config.fields
-    mpp = slide.mpp_or_none or model.mpp
-    area_mm2 = slide.size.area * mpp**2 / UM2_PER_MM2
-    if settings.side_um is None or area_mm2 <= settings.whole_below_mm2:
-        fields = cover_with_fields(slide.size, None, field_px=None)
-    else:
-        fields = cover_with_fields(
-            slide.size,
-            tissue_mask(slide),
-            field_px=max(1, round(settings.side_um / mpp)),
-            margin_fraction=settings.margin,
-        )
-    for field in fields:
-        pixels, samples = field.region.size.area, model.sampled_size(field.region.size).area
-        if mpp_remark(slide, model) and pixels < samples:
-            raise SlideError(
-                f"slide {slide.path}: {mpp:g} um per pixel leave {pixels} pixels to a field of {samples} samples. "
-                f"Needed an mpp nearer to the {model.mpp:g} of the model's training slides. "
-                "If the file is wrong, set the mpp column in the slide's manifest row."
-            )
-    return fields
-
-
-def mpp_remark(slide: Slide, model: Model) -> str:
-    """What people should know of a slide's mpp before they trust its mask; empty when all is well."""
-    mpp = slide.mpp_or_none
-    if mpp is None:
-        return "no mpp in file or manifest: the model's was taken, and no area is given; set mpp if that is wrong"
-    if 1 / MOST_MPP_RATIO <= mpp / model.mpp <= MOST_MPP_RATIO:
-        return ""
-    return (
-        f"{mpp:g} um per pixel, but the model was trained at {model.mpp:g}: do not trust the mask; "
-        "if the file is wrong, set the mpp column"
-    )

@@ -71,3 +71,16 @@ def test_margins_are_read_around_the_kept_region_and_clipped_at_the_border():
 def test_impossible_fields_are_refused(wrong: dict[str, float]):
     with pytest.raises(ShapeError, match="needed"):
         cover_with_fields(Size(100, 100), None, **wrong)
+
+
+@pytest.mark.parametrize(
+    ("length", "field_px", "align_px"), [(10_000, 4096, 2048), (9_999, 1000, 512), (70, 50, 512)]
+)
+def test_inner_edges_are_aligned_and_no_field_is_longer_than_asked_for(length, field_px, align_px):
+    fields = cover_with_fields(Size(length, length), None, field_px=field_px, align_px=align_px)
+    used = align_px
+    while used > 1 and 2 * used > field_px:
+        used //= 2
+    assert max(field.kept.size.long for field in fields) <= field_px
+    assert all(field.kept.x % used == 0 and field.kept.y % used == 0 for field in fields)
+    assert sum(field.kept.size.area for field in fields) == length**2

@@ -8,7 +8,7 @@ import json
 import logging
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -18,19 +18,21 @@ from typing import Any
 from PIL import Image
 
 from wsi_deform.annotation.classes import ClassTable
-from wsi_deform.deform.reverse import ReverseSampler
+from wsi_deform.cover import budgets_of, mpp_remark
+from wsi_deform.deform.reverse import FieldSamples
 from wsi_deform.distribute.ledger import Ledger, State, this_process
 from wsi_deform.distribute.measurements import LabelCounts
 from wsi_deform.distribute.sources import SlideSource
 from wsi_deform.errors import ModelError, WsiDeformError
 from wsi_deform.geometry import Size
 from wsi_deform.mask.folder import MaskFolder
-from wsi_deform.mask.overlay import label_picture, overlay
-from wsi_deform.mask.samples import write_samples
+from wsi_deform.mask.mosaic import MaskMosaic
+from wsi_deform.mask.overlay import label_picture_of_mask, overlay
+from wsi_deform.mask.samples import SamplesWriter
 from wsi_deform.mask.tiff import write_mask
 from wsi_deform.model import Model, find_model, load_model, read_model_facts
 from wsi_deform.provenance import write_aside
-from wsi_deform.segment import mpp_remark, segment_slide
+from wsi_deform.segment import outside_label, segment_fields
 from wsi_deform.slide.lowres import thumbnail
 from wsi_deform.slide.open import open_slide
 from wsi_deform.slide.slide import Slide
@@ -181,49 +183,54 @@ def _segmented(job: SlideJob, folder: MaskFolder, on_field: OnField | None) -> d
     source = job.source
     slide = open_slide(source.path, mpp=source.mpp, slide_id=source.slide_id)
     model = loaded_model(job.model, job.model_sha256, job.device)
-    segmented = segment_slide(slide, model, on_field=on_field)
-    samples, picture, mask = folder.outputs(job.slide_id)
-    for path in (samples, picture, mask):
+    budgets = budgets_of(slide, model)
+    samples_file, picture, mask = folder.outputs(job.slide_id)
+    for path in (samples_file, picture, mask):
         path.parent.mkdir(parents=True, exist_ok=True)
-    write_samples(samples, segmented.fields, size=segmented.size, outside_label=segmented.outside_label)
-    sampler = segmented.reverse()
-    write_overlay(picture, slide, sampler, model.classes)
-    counts = _write_mask(mask, slide, sampler, model.classes, threads=job.threads)
+    outside = outside_label(model)
+    sample_count = sum(budget.size.area for budget in budgets)
+    mosaic = MaskMosaic([budget.field.kept for budget in budgets], size=slide.size, outside_label=outside)
+    counts = LabelCounts(slide.size, mosaic.tile_px)
+    tiles = 0
+    with SamplesWriter(samples_file, count=sample_count, size=slide.size, outside_label=outside) as writer:
+
+        def labelled() -> Iterator[FieldSamples]:
+            """Every field passes through here once, on its way from the network to the mask."""
+            nonlocal tiles
+            for done, segmented in enumerate(segment_fields(slide, model, budgets), start=1):
+                tiles += segmented.tiles
+                writer.add(segmented.samples)
+                yield segmented.samples
+                if on_field is not None:
+                    on_field(done, len(budgets))
+
+        write_mask(
+            mask,
+            counts.counted(mosaic.mosaic(labelled(), threads=job.threads)),
+            size=slide.size,
+            mpp=slide.mpp_or_none,
+            tile_px=mosaic.tile_px,
+            threads=job.threads,
+            annotations={"slide": slide.path.name}
+            | {f"class {index}": name for index, name in enumerate(model.classes.names)},
+        )
+    write_overlay(picture, slide, mask, model.classes)
     return {
         "width_px": slide.size.width,
         "height_px": slide.size.height,
         "mpp": slide.mpp_or_none,
         "remark": mpp_remark(slide, model),
-        "fields": len(segmented.fields),
-        "samples": segmented.samples,
-        "tiles": segmented.tiles,
+        "fields": len(budgets),
+        "samples": sample_count,
+        "tiles": tiles,
         "class_pixels": tuple(counts.pixels[: model.classes.count].tolist()),
     }
 
 
-def write_overlay(path: Path, slide: Slide, sampler: ReverseSampler, classes: ClassTable) -> None:
-    """Write the thumbnail with the classes drawn over it as a JPEG, whole or absent."""
+def write_overlay(path: Path, slide: Slide, mask: Path, classes: ClassTable) -> None:
+    """Write the thumbnail with the classes of a mask drawn over it as a JPEG, whole or absent."""
     picture = thumbnail(slide, OVERLAY_PX)
-    labels = label_picture(sampler, Size(picture.shape[1], picture.shape[0]))
+    labels = label_picture_of_mask(mask, Size(picture.shape[1], picture.shape[0]))
     drawn = overlay(picture, labels, classes.colours, background=classes.background)
     with write_aside(path) as aside:
         Image.fromarray(drawn).save(aside, quality=JPEG_QUALITY)
-
-
-def _write_mask(
-    path: Path, slide: Slide, sampler: ReverseSampler, classes: ClassTable, *, threads: int
-) -> LabelCounts:
-    """Write the mask and count its pixels on the way."""
-    counts = LabelCounts(slide.size, sampler.tile_px)
-    annotations = {"slide": slide.path.name}
-    annotations |= {f"class {index}": name for index, name in enumerate(classes.names)}
-    write_mask(
-        path,
-        counts.counted(sampler.tiles(threads=threads)),
-        size=slide.size,
-        mpp=slide.mpp_or_none,
-        tile_px=sampler.tile_px,
-        threads=threads,
-        annotations=annotations,
-    )
-    return counts

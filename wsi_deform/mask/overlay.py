@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from scipy import ndimage
 from wsi_deform.deform.reverse import ReverseSampler
 from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Region, Size
+from wsi_deform.slide.tiff_tiles import TiffTiles
 
 FILL_ALPHA = 0.35
 LINE_ALPHA = 0.9
@@ -36,6 +38,28 @@ def label_picture(sampler: ReverseSampler, size: Size) -> NDArray[np.uint8]:
     rows = _pixels_at_centres(size.height, sampler.size.height, 2**level, held.height)
     columns = _pixels_at_centres(size.width, sampler.size.width, 2**level, held.width)
     return labels[rows[:, None], columns]
+
+
+def label_picture_of_mask(path: Path, size: Size) -> NDArray[np.uint8]:
+    """The labels of a mask file in the size of a picture.
+
+    Args:
+        path: A mask that ``write_mask`` wrote.
+        size: Size of the picture, px; at most the mask's.
+
+    Returns:
+        (size.height, size.width) uint8, as ``label_picture``; only a coarse level is read.
+    """
+    tiles = TiffTiles(path)
+    downsample = min(tiles.size.width / size.width, tiles.size.height / size.height)
+    fits = [index for index, level in enumerate(tiles.levels) if level.downsample.x <= max(1.0, downsample)]
+    held = tiles.levels[fits[-1]]
+    labels = tiles.read_region(fits[-1], Region.whole(held.size))[..., 0]
+    step = 2 ** fits[-1]
+    rows = _pixels_at_centres(size.height, tiles.size.height, step, held.size.height)
+    columns = _pixels_at_centres(size.width, tiles.size.width, step, held.size.width)
+    picture: NDArray[np.uint8] = labels[rows[:, None], columns]
+    return picture
 
 
 def overlay(

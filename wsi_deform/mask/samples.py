@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import TracebackType
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_deform.deform.quadtree import UNITS_PER_PX
+from wsi_deform.deform.compiled import UNITS_PER_PX
 from wsi_deform.deform.reverse import FieldSamples, ReverseSampler
 from wsi_deform.errors import MaskError
 from wsi_deform.geometry import Region, Size
@@ -62,36 +64,86 @@ class SlideSamples:
         return ReverseSampler(self.fields, size=self.size, outside_label=self.outside_label)
 
 
-def write_samples(
-    path: Path | str, fields: Sequence[FieldSamples], *, size: Size, outside_label: int
-) -> None:
-    """Write the samples of a slide.
+class SamplesWriter:
+    """Writes the samples of a slide field by field; a context manager whose file is whole or absent.
 
     Args:
-        path: The ``.npz``; whole or absent.
-        fields: The samples of each field.
+        path: The ``.npz``.
+        count: Number of samples of all fields together.
         size: Level-0 size of the slide, px.
         outside_label: Class of everything that no field keeps.
+
+    Raises:
+        MaskError: On leaving, when there were more or fewer samples than ``count``.
 
     Convention:
         ``points`` (N, 2) int32 (x, y) in ``1 / units_per_px`` level-0 px from the slide's top-left edge;
         ``labels`` (N,) uint8; ``kept`` (F, 4) int64 x, y, width, height, level-0 px; the samples of field f
         are rows ``starts[f]`` to ``starts[f + 1]``; ``size`` (2,) width, height; ``outside_label``.
     """
-    samples = SlideSamples(size=size, fields=tuple(fields), outside_label=outside_label)
-    kept = [(r.x, r.y, r.width, r.height) for r in (field.kept for field in fields)]
-    starts = np.cumsum([0, *(len(field.labels) for field in fields)])
-    with write_aside(path) as aside, aside.open("wb") as file:
-        np.savez_compressed(
-            file,
-            points=np.rint(samples.points_px * UNITS_PER_PX).astype(np.int32),
-            units_per_px=np.int64(UNITS_PER_PX),
-            labels=samples.labels,
-            kept=np.array(kept, np.int64).reshape(-1, 4),
-            starts=starts.astype(np.int64),
-            size=np.array([size.width, size.height], np.int64),
-            outside_label=np.int64(outside_label),
-        )
+
+    def __init__(self, path: Path | str, *, count: int, size: Size, outside_label: int) -> None:
+        self.path = Path(path)
+        self.count = count
+        self._about = {
+            "units_per_px": np.int64(UNITS_PER_PX),
+            "size": np.array([size.width, size.height], np.int64),
+            "outside_label": np.int64(outside_label),
+        }
+        self._kept: list[tuple[int, int, int, int]] = []
+        self._starts = [0]
+        # One byte per sample; the points, nine times as much, go to the file as they come.
+        self._labels: list[NDArray[np.uint8]] = []
+        self._open = ExitStack()
+
+    def __enter__(self) -> SamplesWriter:
+        with ExitStack() as opening:
+            aside = opening.enter_context(write_aside(self.path))
+            self._zip = opening.enter_context(zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED, compresslevel=1))
+            self._points = opening.enter_context(self._zip.open("points.npy", "w", force_zip64=True))
+            header = {"descr": "<i4", "fortran_order": False, "shape": (self.count, 2)}
+            np.lib.format.write_array_header_1_0(self._points, header)
+            self._open = opening.pop_all()
+        return self
+
+    def add(self, field: FieldSamples) -> None:
+        """Append the samples of a field."""
+        self._points.write(np.rint(field.points_px * UNITS_PER_PX).astype("<i4").tobytes())
+        self._labels.append(field.labels)
+        self._kept.append((field.kept.x, field.kept.y, field.kept.width, field.kept.height))
+        self._starts.append(self._starts[-1] + len(field.labels))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._open:
+            if error is not None:
+                # Handing the error on makes ``write_aside`` remove the file.
+                raise error
+            self._points.close()
+            if self._starts[-1] != self.count:
+                raise MaskError(
+                    f"samples {self.path}: {self._starts[-1]} samples came. Needed {self.count}, as announced."
+                )
+            arrays = {
+                "labels": np.concatenate([np.empty(0, np.uint8), *self._labels]),
+                "kept": np.array(self._kept, np.int64).reshape(-1, 4),
+                "starts": np.array(self._starts, np.int64),
+                **self._about,
+            }
+            for name, array in arrays.items():
+                with self._zip.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
+
+
+def write_samples(
+    path: Path | str, fields: Sequence[FieldSamples], *, size: Size, outside_label: int
+) -> None:
+    """Write the samples of a slide that are all in memory; see ``SamplesWriter``."""
+    count = sum(len(field.labels) for field in fields)
+    with SamplesWriter(path, count=count, size=size, outside_label=outside_label) as writer:
+        for field in fields:
+            writer.add(field)
 
 
 def read_samples(path: Path | str) -> SlideSamples:

@@ -38,6 +38,7 @@ def cover_with_fields(
     *,
     field_px: int | None,
     margin_fraction: float = 0.0,
+    align_px: int = 1,
     slide_id: str | None = None,
 ) -> tuple[Field, ...]:
     """Cover the tissue of a slide with fields.
@@ -47,6 +48,8 @@ def cover_with_fields(
         tissue: Where the tissue is; None covers the whole slide.
         field_px: The longest side of a kept region, level-0 px; None takes one field over everything.
         margin_fraction: Context margin on every side as a fraction of the kept region's longer side, 0 to 1.
+        align_px: Inner edges of kept regions are multiples of this, where the fields are longer than that: then few
+            tiles of a mask show several fields. A power of two.
         slide_id: Put into each field.
 
     Returns:
@@ -58,8 +61,8 @@ def cover_with_fields(
     Convention:
         ``field_px=None``, or a slide whose longer side is at most ``field_px``, gives one field over
         everything, without margin and whether or not tissue was found. Otherwise each axis is cut into the
-        fewest equal parts of at most ``field_px``, whole pixels, lengths one apart at most. Margins are
-        clipped at the slide's border.
+        fewest equal parts of at most ``field_px``, equal to whole pixels, or to ``align_px`` where that is at most half
+        a field. Margins are clipped at the slide's border.
     """
     if field_px is not None and field_px < 1:
         raise ShapeError(f"field_px {field_px}: needed at least 1, or None for one field over the slide.")
@@ -68,7 +71,9 @@ def cover_with_fields(
     whole = Region.whole(size)
     if field_px is None or size.long <= field_px:
         return (Field(whole, whole, slide_id),)
-    columns, rows = _cuts(size.width, field_px), _cuts(size.height, field_px)
+    while align_px > 1 and 2 * align_px > field_px:
+        align_px //= 2
+    columns, rows = _cuts(size.width, field_px, align_px), _cuts(size.height, field_px, align_px)
     fields = []
     for top, bottom in zip(rows[:-1], rows[1:], strict=True):
         for left, right in zip(columns[:-1], columns[1:], strict=True):
@@ -80,7 +85,9 @@ def cover_with_fields(
     return tuple(fields)
 
 
-def _cuts(length_px: int, field_px: int) -> list[int]:
-    """Edges of the fewest equal parts of at most field_px."""
-    parts = -(-length_px // field_px)
-    return [length_px * number // parts for number in range(parts + 1)]
+def _cuts(length_px: int, field_px: int, align_px: int) -> list[int]:
+    """Edges of the fewest equal parts of at most field_px; inner edges are multiples of align_px."""
+    units = -(-length_px // align_px)
+    parts = -(-units // (field_px // align_px))
+    inner = [units * number // parts * align_px for number in range(parts)]
+    return [*inner, length_px]

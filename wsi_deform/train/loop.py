@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 from wsi_deform.annotation.classes import ClassTable, write_class_table
 from wsi_deform.annotation.raster import LABEL_CACHE, LabelMask
 from wsi_deform.config import Config, dump_config
+from wsi_deform.cover import fields_of
 from wsi_deform.data.fields import FieldBatch, FieldViews, LabelledField, shuffled_batches
 from wsi_deform.data.study import median_mpp, open_labelled
 from wsi_deform.errors import TrainingError
@@ -25,7 +26,7 @@ from wsi_deform.manifest import Manifest
 from wsi_deform.model import Model, device_name, save_model
 from wsi_deform.networks.weights import load_pretrained
 from wsi_deform.provenance import config_sha256, provenance, write_json, write_text
-from wsi_deform.segment import fields_of, segment_slide
+from wsi_deform.segment import segment_slide
 from wsi_deform.slide.cache import set_cache_bytes
 from wsi_deform.slide.slide import Slide
 from wsi_deform.train.checkpoint import Counters, load_checkpoint, save_checkpoint

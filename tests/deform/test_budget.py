@@ -1,0 +1,42 @@
+import numpy as np
+import pytest
+
+from wsi_deform.deform.budget import STEPS_PER_OCTAVE, allocate_samples
+from wsi_deform.errors import ShapeError
+
+
+def test_equal_masses_give_equal_shares():
+    assert allocate_samples([2.0, 2.0, 2.0], [100, 100, 100], most_ratio=4).tolist() == [100, 100, 100]
+
+
+def test_the_total_is_kept_and_nearly_used_and_the_ratio_holds():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        fields = int(rng.integers(2, 60))
+        masses, equal = rng.exponential(size=fields) ** 3, rng.integers(500, 4000, fields)
+        given = allocate_samples(masses, equal, most_ratio=4)
+        assert given.sum() <= equal.sum() * (1 + 1e-9)
+        assert given.sum() > 0.8 * equal.sum()
+        assert (given >= equal / 4.0001).all()
+        assert (given <= equal * 4.0001).all()
+
+
+def test_denser_fields_get_more_in_few_sizes():
+    given = allocate_samples([1, 2, 4, 9], [1000] * 4, most_ratio=4)
+    assert (np.diff(given) >= 0).all()
+    assert given[-1] > 2 * given[0]
+    steps = STEPS_PER_OCTAVE * np.log2(given / 1000)
+    assert np.allclose(steps, np.round(steps))
+
+
+@pytest.mark.parametrize("masses", [[0, 0, 0], [5.0]])
+def test_nothing_to_choose_by_means_equal_shares(masses):
+    assert allocate_samples(masses, [64] * len(masses), most_ratio=4).tolist() == [64] * len(masses)
+
+
+@pytest.mark.parametrize(
+    ("masses", "ratio"), [([1, 2], 4), ([1, -1, 1], 4), ([1, np.nan, 1], 4), ([1, 1, 1], 0.5)]
+)
+def test_nonsense_is_refused(masses, ratio):
+    with pytest.raises(ShapeError, match="needed"):
+        allocate_samples(masses, [10, 10, 10], most_ratio=ratio)

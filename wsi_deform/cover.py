@@ -1,0 +1,138 @@
+"""Which fields cover a slide's tissue, and how many samples each of them gets."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from wsi_deform.deform.budget import allocate_samples
+from wsi_deform.errors import SlideError
+from wsi_deform.geometry import Size, size_of_area
+from wsi_deform.model import LEAST_SIDE_PX, Model, network_input
+from wsi_deform.slide.fields import Field, cover_with_fields
+from wsi_deform.slide.lowres import low_res_view
+from wsi_deform.slide.slide import Slide
+from wsi_deform.slide.tissue import tissue_mask
+
+MOST_MPP_RATIO = 4.0
+UM2_PER_MM2 = 1e6
+# Inner edges of fields are multiples of 4 mask tiles, where fields are long enough: few tiles show several.
+ALIGN_PX = 2048
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FieldBudget:
+    """A field and the size of its sampled image, px."""
+
+    field: Field
+    size: Size
+
+
+def budgets_of(slide: Slide, model: Model) -> tuple[FieldBudget, ...]:
+    """The fields of a slide with their samples: all alike, or shared out by the slide-level deformation map.
+
+    Raises:
+        SlideError: See ``fields_of``.
+    """
+    fields = fields_of(slide, model)
+    sizes = [model.sampled_size(field.region.size) for field in fields]
+    settings = model.config.fields
+    if settings.allocation == "density" and model.deformation is not None and len(fields) > 1:
+        given = allocate_samples(
+            field_masses(slide, fields, model),
+            [size.area for size in sizes],
+            most_ratio=settings.allocation_ratio,
+        )
+        sizes = [
+            size_of_area(field.region.size, int(samples), least_px=LEAST_SIDE_PX)
+            for field, samples in zip(fields, given, strict=True)
+        ]
+    return tuple(FieldBudget(field=field, size=size) for field, size in zip(fields, sizes, strict=True))
+
+
+@torch.no_grad()
+def field_masses(slide: Slide, fields: Sequence[Field], model: Model) -> list[float]:
+    """How much of the slide-level deformation map lies in the kept region of each field.
+
+    The slide-level map is one softmax over the views of all fields: the deformation network's logits are comparable
+    between fields, because it sees them at one scale.
+
+    Args:
+        slide: An open slide.
+        fields: Its fields; one view is in memory at a time.
+        model: The model; has a deformation network.
+
+    Returns:
+        One share per field; they sum to 1, less what lies in context margins.
+    """
+    if model.deformation is None:
+        return [1 / len(fields)] * len(fields)
+    logs = []
+    for field in fields:
+        size = model.map_size(model.sampled_size(field.region.size))
+        view = view_of(slide, field, size)[None].to(model.device)
+        logits = model.deformation(network_input(view))[0, 0].double()
+        part = field.kept_in_region
+        scale_x, scale_y = size.width / field.region.width, size.height / field.region.height
+        kept = logits[
+            round(part.y * scale_y) : max(1, round(part.bottom * scale_y)),
+            round(part.x * scale_x) : max(1, round(part.right * scale_x)),
+        ]
+        # A map cell of a large field stands for more of the slide than one of a small field.
+        cell_px2 = field.region.size.area / size.area
+        logs.append(float(torch.logsumexp(kept.flatten(), 0)) + float(torch.tensor(cell_px2).log()))
+    return torch.softmax(torch.tensor(logs, dtype=torch.float64), 0).tolist()
+
+
+def view_of(slide: Slide, field: Field, size: Size) -> Tensor:
+    """The low-res view of a field, (3, H, W) RGB in [0, 255], float32."""
+    return torch.from_numpy(low_res_view(slide, field.region, size)).permute(2, 0, 1).contiguous()
+
+
+def fields_of(slide: Slide, model: Model) -> tuple[Field, ...]:
+    """The fields that cover a slide's tissue.
+
+    A slide up to ``fields.whole_below_mm2`` is one field; sizes in um use the model's mpp where the slide has none.
+
+    Raises:
+        SlideError: The slide's mpp differs from the model's by more than a factor of 4, and a field has fewer pixels
+            than samples: it was scanned too coarsely, or its mpp is wrong.
+    """
+    settings = model.config.fields
+    mpp = slide.mpp_or_none or model.mpp
+    area_mm2 = slide.size.area * mpp**2 / UM2_PER_MM2
+    if settings.side_um is None or area_mm2 <= settings.whole_below_mm2:
+        fields = cover_with_fields(slide.size, None, field_px=None)
+    else:
+        fields = cover_with_fields(
+            slide.size,
+            tissue_mask(slide),
+            field_px=max(1, round(settings.side_um / mpp)),
+            margin_fraction=settings.margin,
+            align_px=ALIGN_PX,
+        )
+    for field in fields:
+        pixels, samples = field.region.size.area, model.sampled_size(field.region.size).area
+        if mpp_remark(slide, model) and pixels < samples:
+            raise SlideError(
+                f"slide {slide.path}: {mpp:g} um per pixel leave {pixels} pixels to a field of {samples} samples. "
+                f"Needed an mpp nearer to the {model.mpp:g} of the model's training slides. "
+                "If the file is wrong, set the mpp column in the slide's manifest row."
+            )
+    return fields
+
+
+def mpp_remark(slide: Slide, model: Model) -> str:
+    """What people should know of a slide's mpp before they trust its mask; empty when all is well."""
+    mpp = slide.mpp_or_none
+    if mpp is None:
+        return "no mpp in file or manifest: the model's was taken, and no area is given; set mpp if that is wrong"
+    if 1 / MOST_MPP_RATIO <= mpp / model.mpp <= MOST_MPP_RATIO:
+        return ""
+    return (
+        f"{mpp:g} um per pixel, but the model was trained at {model.mpp:g}: do not trust the mask; "
+        "if the file is wrong, set the mpp column"
+    )

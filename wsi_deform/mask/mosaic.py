@@ -1,0 +1,217 @@
+"""A mask made field by field: tiles leave as soon as every field that they show has come.
+
+Each field is put back in slide order alone and forgotten. A tile that lies inside the kept region of one field
+leaves at once; one that shows several fields waits until the last of them has come. Fields come row by row, so what
+waits is the frontier between two rows of fields on the fine levels, and a few tiles of the coarse ones: memory grows
+with the slide's width, not with its area or its number of samples. The mask is the same, bit for bit, as from all
+samples at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_deform.deform.reverse import FieldSamples, MaskTile, ReverseSampler, pyramid_sizes
+from wsi_deform.errors import MaskError
+from wsi_deform.geometry import Region, Size, tile_grid, tile_region
+
+TileKey = tuple[int, int, int]
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A tile of which some pixels are still to come."""
+
+    missing_px: int
+    pixels: NDArray[np.uint8] | None = None
+
+
+class MaskMosaic:
+    """Turns fields, one after the other, into the tiles of a mask's pyramid.
+
+    Args:
+        kept: The kept regions of all fields that will come, level-0 px; disjoint.
+        size: The slide's level-0 size, px.
+        outside_label: Label of pixels that no field keeps.
+        tile_px: Side of a tile.
+    """
+
+    def __init__(
+        self, kept: Sequence[Region], *, size: Size, outside_label: int = 0, tile_px: int = 512
+    ) -> None:
+        self.size = size
+        self.outside_label = outside_label
+        self.tile_px = tile_px
+        self.level_sizes = pyramid_sizes(size, tile_px)
+        self._to_come = set(kept)
+        self._waiting: dict[TileKey, _Waiting] = {}
+        tile = Size(tile_px, tile_px)
+        # Which tiles show a field at all; the others are filled in at the end.
+        self._touched = [np.zeros(tile_grid(level, tile).shape, bool) for level in self.level_sizes]
+        for region in kept:
+            for level in range(len(self.level_sizes)):
+                self._expect(level, self._kept_at(region, level))
+
+    def mosaic(self, fields: Iterable[FieldSamples], *, threads: int = 1) -> Iterator[MaskTile]:
+        """All tiles of the pyramid, each once, in an order that depends on the order of the fields alone.
+
+        Args:
+            fields: The samples of each field, once each, in any order; row by row keeps little waiting.
+            threads: Number of threads that render.
+
+        Yields:
+            Tiles with pixels, and blocks of tiles of one label.
+
+        Raises:
+            MaskError: A field comes twice, was not announced, or does not come.
+        """
+        for field in fields:
+            yield from self._field(field, threads)
+        if self._to_come:
+            raise MaskError(
+                f"mask of {self.size} px: {len(self._to_come)} fields did not come, first {min(self._to_come)}. "
+                "Needed every field once."
+            )
+        yield from self._outside()
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Memory of the tiles that wait for further fields."""
+        return sum(tile.pixels.nbytes for tile in self._waiting.values() if tile.pixels is not None)
+
+    def _field(self, field: FieldSamples, threads: int) -> Iterator[MaskTile]:
+        if field.kept not in self._to_come:
+            raise MaskError(f"field {field.kept}: came twice, or was not announced. Needed every field once.")
+        self._to_come.remove(field.kept)
+        alone = ReverseSampler(
+            [field], size=self.size, outside_label=self.outside_label, tile_px=self.tile_px
+        )
+        kept = [self._kept_at(field.kept, level) for level in range(len(self.level_sizes))]
+        for tile in alone.tiles(threads=threads):
+            if tile.pixels is not None:
+                yield from self._part(tile, kept[tile.level])
+            else:
+                yield from self._block(tile, kept[tile.level])
+
+    def _block(self, block: MaskTile, kept: Region) -> Iterator[MaskTile]:
+        """The part of a block of one label that lies in the field: inner tiles at once, others when complete."""
+        covered = Region(block.column, block.row, block.columns, block.rows)
+        inner = self._inner(block.level, kept).intersection(covered)
+        if not inner.is_empty:
+            yield MaskTile(
+                level=block.level,
+                column=inner.x,
+                row=inner.y,
+                label=block.label,
+                columns=inner.width,
+                rows=inner.height,
+            )
+        touched = covered.intersection(self._tiles_of(kept))
+        for row in range(touched.y, touched.bottom):
+            for column in range(touched.x, touched.right):
+                if not (inner.x <= column < inner.right and inner.y <= row < inner.bottom):
+                    yield from self._part(
+                        MaskTile(level=block.level, column=column, row=row, label=block.label), kept
+                    )
+
+    def _part(self, tile: MaskTile, kept: Region) -> Iterator[MaskTile]:
+        """A tile of which the field decides all pixels, some, or none."""
+        level = self.level_sizes[tile.level]
+        whole = tile_region(tile.column, tile.row, Size(self.tile_px, self.tile_px), level)
+        part = whole.intersection(kept)
+        if part.is_empty:
+            return
+        if part == whole:
+            yield tile
+            return
+        key = (tile.level, tile.column, tile.row)
+        waiting = self._waiting[key]
+        if waiting.pixels is None:
+            waiting.pixels = np.full(whole.size.shape, self.outside_label, np.uint8)
+        window = np.s_[part.y - whole.y : part.bottom - whole.y, part.x - whole.x : part.right - whole.x]
+        if tile.pixels is not None:
+            waiting.pixels[window] = tile.pixels[window]
+        elif tile.label is not None:
+            waiting.pixels[window] = tile.label
+        waiting.missing_px -= part.size.area
+        if waiting.missing_px == 0:
+            del self._waiting[key]
+            yield _shortest(key, waiting.pixels)
+
+    def _outside(self) -> Iterator[MaskTile]:
+        """Rows of tiles that no field touches."""
+        for level, touched in enumerate(self._touched):
+            for row, line in enumerate(touched):
+                edges = np.flatnonzero(np.diff(np.concatenate(([True], line, [True])).astype(np.int8)))
+                for start, stop in zip(edges[::2], edges[1::2], strict=True):
+                    yield MaskTile(
+                        level=level,
+                        column=int(start),
+                        row=row,
+                        label=self.outside_label,
+                        columns=int(stop - start),
+                    )
+
+    def _expect(self, level: int, kept: Region) -> None:
+        """Note which tiles of a level a field will show, and how many pixels of those it does not fill."""
+        if kept.is_empty:
+            return
+        tiles = self._tiles_of(kept)
+        self._touched[level][tiles.y : tiles.bottom, tiles.x : tiles.right] = True
+        inner = self._inner(level, kept)
+        for row in range(tiles.y, tiles.bottom):
+            whole_row = inner.y <= row < inner.bottom
+            for column in range(tiles.x, tiles.right):
+                if whole_row and inner.x <= column < inner.right:
+                    continue
+                tile = tile_region(column, row, Size(self.tile_px, self.tile_px), self.level_sizes[level])
+                part = tile.intersection(kept).size.area
+                self._waiting.setdefault((level, column, row), _Waiting(0)).missing_px += part
+
+    def _kept_at(self, kept: Region, level: int) -> Region:
+        """The pixels of a level whose centres a kept region holds, by the reverse sampler's convention."""
+        size = self.level_sizes[level]
+        step = 1 << level
+
+        def first(edge: int) -> int:
+            # The smallest i with (i + 1/2) step >= edge.
+            return max(0, -((step - 2 * edge) // (2 * step)))
+
+        right = size.width if kept.right >= self.size.width else first(kept.right)
+        bottom = size.height if kept.bottom >= self.size.height else first(kept.bottom)
+        left, top = first(kept.x), first(kept.y)
+        return Region(left, top, max(0, right - left), max(0, bottom - top))
+
+    def _tiles_of(self, kept: Region) -> Region:
+        """The range of tiles that a region of a level touches, in tiles."""
+        if kept.is_empty:
+            return Region(0, 0, 0, 0)
+        left, top = kept.x // self.tile_px, kept.y // self.tile_px
+        right, bottom = -(-kept.right // self.tile_px), -(-kept.bottom // self.tile_px)
+        return Region(left, top, right - left, bottom - top)
+
+    def _inner(self, level: int, kept: Region) -> Region:
+        """The range of tiles that lie wholly inside a region of a level, in tiles."""
+        if kept.is_empty:
+            return Region(0, 0, 0, 0)
+        size = self.level_sizes[level]
+        left, top = -(-kept.x // self.tile_px), -(-kept.y // self.tile_px)
+        # The last tiles of a level are cut off by its edge and still whole.
+        right = -(-kept.right // self.tile_px) if kept.right == size.width else kept.right // self.tile_px
+        bottom = (
+            -(-kept.bottom // self.tile_px) if kept.bottom == size.height else kept.bottom // self.tile_px
+        )
+        return Region(left, top, max(0, right - left), max(0, bottom - top))
+
+
+def _shortest(key: TileKey, pixels: NDArray[np.uint8]) -> MaskTile:
+    """A tile by its label where it has one, else by its pixels."""
+    level, column, row = key
+    first = int(pixels[0, 0])
+    if (pixels == first).all():
+        return MaskTile(level=level, column=column, row=row, label=first)
+    return MaskTile(level=level, column=column, row=row, pixels=pixels)
