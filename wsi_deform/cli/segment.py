@@ -35,6 +35,11 @@ def segment(
     scheduler: Annotated[
         str | None, typer.Option(help="Address of a dask scheduler whose workers do the slides.")
     ] = None,
+    fields: Annotated[int, typer.Option(min=1, help="Most fields per forward pass; more suit a GPU.")] = 1,
+    memory_gib: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="Most memory, GiB; fewer fields per pass and a smaller cache."),
+    ] = None,
 ) -> None:
     """Segment slides: skips what is done; a bad slide never stops the rest; exit code 1 if any failed."""
     from rich.console import Console
@@ -55,6 +60,8 @@ def segment(
                 overwrite=overwrite,
                 workers=workers,
                 scheduler=scheduler,
+                fields=fields,
+                memory_gib=memory_gib,
                 watcher=bars,
             )
     except KeyboardInterrupt:

@@ -35,6 +35,8 @@ def segment_slides(
     overwrite: bool = False,
     workers: int = 1,
     scheduler: str | None = None,
+    fields: int = 1,
+    memory_gib: float | None = None,
     watcher: Watcher | None = None,
     command: Sequence[str] | None = None,
 ) -> Batch:
@@ -52,6 +54,8 @@ def segment_slides(
         overwrite: Segment again what is done.
         workers: Processes on this machine; 1 works in this one.
         scheduler: Address of a dask scheduler whose workers shall do the slides; they see the same paths.
+        fields: Most fields per forward pass.
+        memory_gib: Most memory of this machine's work, GiB, shared evenly by its processes; None is no limit.
         watcher: Told how it goes.
         command: The command line, for the record.
 
@@ -85,6 +89,8 @@ def segment_slides(
             out=folder.path,
             device=chosen,
             threads=max(1, min(MOST_MASK_THREADS, cores // workers)),
+            batch=fields,
+            memory_gib=None if memory_gib is None else memory_gib / workers,
             versions=versions,
         )
         for source in sources

@@ -30,6 +30,7 @@ from wsi_deform.mask.mosaic import MaskMosaic
 from wsi_deform.mask.overlay import label_picture_of_mask, overlay
 from wsi_deform.mask.samples import SamplesWriter
 from wsi_deform.mask.tiff import write_mask
+from wsi_deform.memory import fields_per_batch
 from wsi_deform.model import Model, find_model, load_model, read_model_facts
 from wsi_deform.provenance import write_aside
 from wsi_deform.segment import outside_label, segment_fields
@@ -56,6 +57,8 @@ class SlideJob:
         out: The mask folder.
         device: Torch device, e.g. "cpu".
         threads: Threads that render and encode the mask.
+        batch: Most fields per forward pass.
+        memory_gib: Most memory of the process that does it, GiB, or None.
         versions: Package -> version, for the state.
     """
 
@@ -65,6 +68,8 @@ class SlideJob:
     out: Path
     device: str = "cpu"
     threads: int = 1
+    batch: int = 1
+    memory_gib: float | None = None
     versions: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -191,13 +196,14 @@ def _segmented(job: SlideJob, folder: MaskFolder, on_field: OnField | None) -> d
     sample_count = sum(budget.size.area for budget in budgets)
     mosaic = MaskMosaic([budget.field.kept for budget in budgets], size=slide.size, outside_label=outside)
     counts = LabelCounts(slide.size, mosaic.tile_px)
+    batch = fields_per_batch(model, budgets, wanted=job.batch, memory_gib=job.memory_gib)
     tiles = 0
     with SamplesWriter(samples_file, count=sample_count, size=slide.size, outside_label=outside) as writer:
 
         def labelled() -> Iterator[FieldSamples]:
             """Every field passes through here once, on its way from the network to the mask."""
             nonlocal tiles
-            for done, segmented in enumerate(segment_fields(slide, model, budgets), start=1):
+            for done, segmented in enumerate(segment_fields(slide, model, budgets, batch=batch), start=1):
                 tiles += segmented.tiles
                 writer.add(segmented.samples)
                 yield segmented.samples

@@ -1,0 +1,56 @@
+"""How many fields fit into one forward pass when memory is limited."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import psutil
+
+from wsi_deform.cover import FieldBudget
+from wsi_deform.errors import ModelError
+from wsi_deform.model import Model
+from wsi_deform.networks.memory import forward_bytes
+from wsi_deform.slide.cache import TILE_CACHE
+
+GIB = 1 << 30
+# Plan, corners and weights of a sample, of the batch at work and of the one that is read ahead.
+SAMPLING_BYTES_PER_SAMPLE = 2 * 600
+# Mask tiles on their way to the file, thumbnail and overlay.
+MASK_BYTES = 96 << 20
+CACHE_SHARE = 0.1
+
+
+def fields_per_batch(
+    model: Model, budgets: Sequence[FieldBudget], *, wanted: int, memory_gib: float | None
+) -> int:
+    """Lower the number of fields per forward pass until a slide fits into memory, and the tile cache with it.
+
+    Args:
+        model: The model; its network is run once on a small image to see what it needs.
+        budgets: The fields of a slide.
+        wanted: Fields per forward pass if memory allows, 1 or more.
+        memory_gib: Most memory of this process, GiB, with all that it holds already; None is no limit.
+
+    Returns:
+        1 to ``wanted``.
+
+    Raises:
+        ModelError: Not even one field fits; the message says how much would do.
+    """
+    if memory_gib is None or not budgets:
+        return wanted
+    limit = memory_gib * GIB
+    TILE_CACHE.set_limit(min(TILE_CACHE.limit_bytes, int(CACHE_SHARE * limit)))
+    largest = max((budget.size for budget in budgets), key=lambda size: size.area)
+    field = SAMPLING_BYTES_PER_SAMPLE * largest.area
+    if model.device.type == "cpu":
+        field += forward_bytes(model.segmentation, largest)
+    held = psutil.Process().memory_info().rss + TILE_CACHE.limit_bytes - TILE_CACHE.held_bytes + MASK_BYTES
+    fits = int((limit - held) / field)
+    if fits < 1:
+        raise ModelError(
+            f"memory limit {memory_gib:g} GiB: a field of {largest} samples needs {(held + field) / GIB:.2f} GiB with "
+            f"the network {model.config.networks.segmentation.name}. Raise --memory-gib, or take a model with a smaller "
+            "budget."
+        )
+    return min(wanted, fits)
