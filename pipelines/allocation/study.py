@@ -2,8 +2,8 @@
 
     python pipelines/allocation/study.py --out OUT [--seeds 0 1 2]
 
-Draws slides of 8,192 x 2,048 px with two cores, trains one model per seed on fields of 1,024 px with equal budgets, then
-segments the held-out slides with that same model both ways, at several budgets. Writes ``results.csv`` and
+Draws slides of 8,192 x 2,048 px with two cores, trains one model per seed on fields of 1,024 px with equal budgets,
+then segments the held-out slides with that same model both ways, at several budgets. Writes ``results.csv`` and
 ``results.md``. What is finished is skipped.
 """
 
