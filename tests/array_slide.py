@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -34,6 +35,9 @@ class ArraySlide:
         self.read.append((level, column, row))
         at = tile_region(column, row, self.tile, self.levels[level].size)
         return self.arrays[level][at.y : at.bottom, at.x : at.right]
+
+    def read_tiles(self, tiles: Sequence[tuple[int, int, int]]) -> Iterator[NDArray[np.uint8]]:
+        return (self.read_tile(*tile) for tile in tiles)
 
 
 def random_slide(size: Size, *, levels: int = 1, tile: Size = Size(16, 16), seed: int = 0) -> ArraySlide:

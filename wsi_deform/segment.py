@@ -144,7 +144,6 @@ def segment_fields(
     """
     groups = _neighbours(budgets, batch)
     with ThreadPoolExecutor(1, thread_name_prefix="sample") as reader:
-
         waiting = deque(groups)
         ahead: deque[tuple[list[FieldBudget], Future[Sampled]]] = deque()
         while waiting or ahead:

@@ -59,9 +59,7 @@ class Mosaic:
     @property
     def name(self) -> str:
         """A name that no other slide has."""
-        return (
-            f"v{VERSION}-{self.side_px}-{self.block_px}-{self.scale:g}-{self.kinds}-{self.seed}-{self.tissue:g}"
-        )
+        return f"v{VERSION}-{self.side_px}-{self.block_px}-{self.scale:g}-{self.kinds}-{self.seed}-{self.tissue:g}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +164,8 @@ def _encoded(pixels: NDArray[np.uint8], layout: dict[str, object]) -> list[bytes
     """The tiles that tifffile makes of a picture, in the layout of the file that they will be in."""
     file = io.BytesIO()
     tifffile.imwrite(file, pixels, **layout)
-    stored = file.getbuffer()
+    file.seek(0)
+    stored = file.getvalue()
     with tifffile.TiffFile(file) as tiff:
         page = tiff.pages[0]
         places = zip(page.dataoffsets, page.databytecounts, strict=True)
@@ -217,7 +216,7 @@ def _halved(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 @cache
-def _texture_tiles() -> tuple[bytes, ...]:
+def texture_tiles() -> tuple[bytes, ...]:
     """Encoded tiles of drawn tissue."""
     image = draw_slide(0, Size(8 * TILE_PX, 8 * TILE_PX), cores=4).image
     tiles = image.reshape(8, TILE_PX, 8, TILE_PX, 3).transpose(0, 2, 1, 3, 4).reshape(-1, TILE_PX, TILE_PX, 3)
@@ -232,7 +231,7 @@ class DrawnReader:
 
     def __init__(self, side_px: int) -> None:
         """Describe a slide of ``side_px`` x ``side_px``."""
-        self._tiles = _texture_tiles()
+        self._tiles = texture_tiles()
         levels = []
         downsample = 1
         while True:

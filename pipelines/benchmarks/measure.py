@@ -8,6 +8,8 @@ one run whenever it is told to. Idle cases wait and cost nothing.
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import gc
 import importlib
 import io
 import json
@@ -68,59 +70,67 @@ class Work:
     facts: Mapping[str, Any] = field(default_factory=dict)
 
 
-def measure(
-    cases: Sequence[Case], *, runs: int, threads: int, say: Callable[[str], None] = print
-) -> list[Row]:
-    """Measure cases against each other.
+class Pool:
+    """Processes by the names of cases; a context manager. A case of the same name gets the same process again."""
 
-    Args:
-        cases: What stands side by side; all processes are alive together.
-        runs: Runs of each case that does not say it itself.
-        threads: Threads of every library in every case.
-        say: Gets progress.
+    def __init__(self, threads: int, say: Callable[[str], None] = print) -> None:
+        """Every library in every process gets so many threads; ``say`` gets progress."""
+        self.threads = threads
+        self.say = say
+        self._workers: dict[tuple[str, str], _Worker] = {}
 
-    Returns:
-        One row per case: its name and parameters, medians of ``seconds`` and ``cpu_seconds``, their spread,
-        ``peak_mib`` (the most that the process tree held in any run) and ``base_mib`` (what it held before the
-        first), and its facts. A case that could not be measured has ``failed`` instead.
-    """
-    measured: list[Row] = []
-    with contextlib.ExitStack() as stack:
-        workers = [stack.enter_context(_Worker(case, threads)) for case in cases]
-        for worker in workers:
-            worker.start()
-            say(f"  {worker.case.name}: ready" if worker.failed is None else _complaint(worker))
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self._workers.values():
+            worker.close()
+
+    def measure(self, cases: Sequence[Case], *, runs: int) -> list[Row]:
+        """Measure cases against each other.
+
+        Args:
+            cases: What stands side by side; all processes are alive together.
+            runs: Runs of each case that does not say it itself.
+
+        Returns:
+            One row per case: its name and parameters, medians of ``seconds`` and ``cpu_seconds``, their spread,
+            ``peak_mib`` (the most that the process tree held in any run), ``base_mib`` (what it held before the
+            first), and its facts. A case that could not be measured has ``failed`` instead.
+        """
+        workers = [self._prepared(case) for case in cases]
         for number in range(max((case.runs or runs) for case in cases)):
             for worker in workers:
                 if worker.failed is None and number < (worker.case.runs or runs):
                     worker.run(number)
-                    said = (
-                        f"{worker.taken[-1]['seconds']:.3f} s" if worker.failed is None else _complaint(worker)
-                    )
-                    say(f"  {worker.case.name}: run {number + 1}: {said}")
-        for worker in workers:
-            measured.append(worker.row())
-    return measured
+                    said = f"{worker.taken[-1]['seconds']:.4f} s" if worker.failed is None else worker.failed
+                    self.say(f"  {worker.case.name}: run {number + 1}: {said}")
+        return [worker.row() for worker in workers]
 
-
-def _complaint(worker: _Worker) -> str:
-    return f"  {worker.case.name}: FAILED: {worker.failed}"
+    def _prepared(self, case: Case) -> _Worker:
+        key = (case.factory, case.name)
+        if key in self._workers and self._workers[key].failed is not None:
+            self._workers.pop(key).close()
+        if key not in self._workers:
+            self._workers[key] = _Worker(case.factory, self.threads)
+        worker = self._workers[key]
+        worker.prepare(case)
+        if worker.failed is not None:
+            self.say(f"  {case.name}: FAILED: {worker.failed}")
+        return worker
 
 
 class _Worker:
-    """The parent's side of one process; a context manager."""
+    """The parent's side of one process."""
 
-    def __init__(self, case: Case, threads: int) -> None:
-        self.case = case
-        self.threads = threads
+    def __init__(self, factory: str, threads: int) -> None:
+        self.errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close
         self.failed: str | None = None
+        self.case: Case
         self.taken: list[Facts] = []
         self.facts: Facts = {}
         self.base_mib = 0.0
-
-    def __enter__(self) -> _Worker:
-        self.errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
-        count = str(self.threads)
+        count = str(threads)
         names = ("OMP", "MKL", "OPENBLAS", "NUMBA", "NUMEXPR")
         environment = {**os.environ, **{f"{name}_NUM_THREADS": count for name in names}}
         environment |= {"VIPS_CONCURRENCY": count, "BENCHMARK_THREADS": count}
@@ -128,16 +138,16 @@ class _Worker:
             [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         )
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "pipelines.benchmarks.measure", self.case.factory],
+            [sys.executable, "-m", "pipelines.benchmarks.measure", factory],
             cwd=ROOT,
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
         )
-        return self
 
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """End the process."""
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
                 with contextlib.suppress(BrokenPipeError):
@@ -149,10 +159,11 @@ class _Worker:
             self.process.wait()
         self.errors.close()
 
-    def start(self) -> None:
-        """Let it prepare and warm up."""
-        answer, _ = self._ask(dict(self.case.params))
-        self.facts |= answer.get("facts", {})
+    def prepare(self, case: Case) -> None:
+        """Let it prepare a case and warm up."""
+        self.case, self.taken = case, []
+        answer, _ = self._ask({"prepare": dict(case.params)})
+        self.facts = answer.get("facts", {})
         self.base_mib = float(answer.get("base_mib", 0.0))
 
     def run(self, number: int) -> None:
@@ -181,9 +192,7 @@ class _Worker:
         }
         for name in dict.fromkeys(name for run in self.taken for name in run["facts"]):
             values = [run["facts"][name] for run in self.taken if name in run["facts"]]
-            row[name] = (
-                statistics.median(values) if isinstance(values[0], int | float) else values[-1]
-            )
+            row[name] = statistics.median(values) if isinstance(values[0], int | float) else values[-1]
         return {**row, **self.facts}
 
     def _ask(self, question: Facts) -> tuple[Facts, float]:
@@ -223,14 +232,21 @@ def _tree_mib(pid: int) -> float:
 
 def _cpu_seconds() -> float:
     """User and system time of this process, all its threads and its finished children."""
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
+    used = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(each.ru_utime + each.ru_stime for each in used)
 
 
 def _reset_peak() -> None:
     """Let the kernel forget the peak of resident memory where it can."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
+def _give_back_memory() -> None:
+    """Hand freed memory back to the system where the C library can, so that one case does not count for the next."""
+    gc.collect()
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _peak_mib() -> float:
@@ -248,22 +264,26 @@ def serve(factory: str, lines: Iterable[str], answer: Callable[[Facts], None]) -
 
     Args:
         factory: ``module:function``.
-        lines: The parent's lines of JSON, the first with the parameters.
+        lines: The parent's lines of JSON.
         answer: Sends plain data back.
     """
     threads = int(os.environ.get("BENCHMARK_THREADS", "1"))
     module, function = factory.split(":")
-    waiting = iter(lines)
-    params = json.loads(next(waiting))
     make = getattr(importlib.import_module(f"pipelines.benchmarks.{module}"), function)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(threads)
     if "dask" in sys.modules:
         sys.modules["dask"].config.set(num_workers=threads)
-    work: Work = make(**params)
-    answer({"facts": dict(work.facts), "base_mib": _tree_mib(os.getpid())})
-    for line in waiting:
+    work: Work | None = None
+    for line in lines:
         told = json.loads(line)
+        if "prepare" in told or work is None:
+            work = None  # let go of the last case first
+            _give_back_memory()
+            work = make(**told["prepare"])
+            _give_back_memory()
+            answer({"facts": dict(work.facts), "base_mib": _tree_mib(os.getpid())})
+            continue
         if "finish" in told:
             answer({"facts": work.finish() if work.finish is not None else {}})
             continue

@@ -34,6 +34,7 @@ class Settings:
         quick: Small sizes: to see that everything runs, not to be quoted.
         threads: Threads of every library.
         runs: Runs of each case.
+        only: Cases to measure; empty is all.
         models: Models for ``whole_slide`` in place of those it trains.
     """
 
@@ -42,6 +43,7 @@ class Settings:
     quick: bool
     threads: int
     runs: int
+    only: tuple[str, ...] = ()
     models: tuple[Path, ...] = ()
 
 
@@ -74,7 +76,9 @@ def machine(settings: Settings) -> Mapping[str, Any]:
     model = platform.processor()
     info = Path("/proc/cpuinfo")
     if info.is_file():
-        names = [line for line in info.read_text(encoding="utf-8").splitlines() if line.startswith("model name")]
+        names = [
+            line for line in info.read_text(encoding="utf-8").splitlines() if line.startswith("model name")
+        ]
         model = names[0].partition(":")[2].strip() if names else model
     return {
         "date_utc": datetime.now(UTC).isoformat(timespec="seconds"),

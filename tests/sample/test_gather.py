@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from array_slide import random_slide
+from array_slide import ArraySlide, random_slide
 from dask.distributed import Client
 from scipy.ndimage import gaussian_filter
 
@@ -63,6 +63,15 @@ def test_every_sample_reads_the_level_whose_pixels_are_as_large_as_its_cell(leve
         torch.testing.assert_close(ours, grid_sample(slide.arrays[expected], grid), rtol=0, atol=1e-9)
 
 
+def test_where_a_pyramid_skips_octaves_no_pixel_is_much_longer_than_its_cell():
+    every = random_slide(Size(256, 256), levels=5)
+    skipping = ArraySlide([every.arrays[0], every.arrays[2], every.arrays[4]])
+    for samples, level in [(256, 0), (128, 0), (100, 0), (80, 2), (64, 2), (32, 2), (20, 4)]:
+        grid = warped_grid(Size(samples, samples), spread=0.0)
+        expected = grid_sample(every.arrays[level], grid)
+        torch.testing.assert_close(gather(skipping, grid), expected, rtol=0, atol=1e-9)
+
+
 def test_trilinear_blends_the_two_levels_around_the_size_of_the_cell():
     slide = random_slide(Size(256, 256), levels=5)
     grid = warped_grid(Size(100, 100), spread=0.0)
@@ -105,9 +114,10 @@ def test_positions_are_exact_far_from_the_origin():
     class Ramp:
         levels = random_slide(Size(8, 8)).levels
 
-        def read_tile(self, level, column, row):
-            x = (column * 256 + np.arange(256)) % 251
-            return np.broadcast_to(x[None, :, None], (256, 256, 3)).astype(np.uint8)
+        def read_tiles(self, tiles):
+            for _, column, _ in tiles:
+                x = (column * 256 + np.arange(256)) % 251
+                yield np.broadcast_to(x[None, :, None], (256, 256, 3)).astype(np.uint8)
 
     ramp = Ramp()
     one = ramp.levels[0]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Region, Size, level_downsample, tile_grid, tile_region
-from wsi_deform.slide.reader import Reader
+from wsi_deform.slide.reader import Reader, tiles_of
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,12 @@ class ReaderContract:
             found = list(pool.map(lambda address: case.reader.read_tile(*address), tiles))
         for one, other in zip(found, expected, strict=True):
             np.testing.assert_array_equal(one, other)
+
+    def test_several_tiles_equal_single_ones_in_order(self, case: Case):
+        tiles = all_tiles(case.reader)[::-1]
+        tiles = [*tiles, *tiles[:3]]
+        for address, tile in zip(tiles, tiles_of(case.reader, tiles), strict=True):
+            np.testing.assert_array_equal(tile, case.reader.read_tile(*address))
 
     def test_tiles_that_do_not_exist_are_refused(self, case: Case):
         levels = case.reader.info.levels

@@ -156,6 +156,23 @@ class TestVirtualReader(ReaderContract):
         return Case(VirtualReader(TiffReader(path)), levels)
 
 
+class TestVirtualReaderWithSidecar(ReaderContract):
+    @pytest.fixture
+    def case(
+        self, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    ) -> Case:
+        def draw(folder: Path):
+            # Odd sides of slide and tiles: pairs are split by tiles along both axes.
+            level = picture(1311, 603)
+            path = write_tiff(folder / "a.tif", [level], compression="deflate", tile=(112, 208))
+            return path, [level, *(block_means(level, 2**k) for k in (1, 2))]
+
+        monkeypatch.setattr("wsi_deform.slide.virtual.MOST_DECODED_BYTES", 0)
+        monkeypatch.setenv("WSI_DEFORM_CACHE", str(tmp_path / "cache"))
+        path, levels = drawn_once("sidecar", tmp_path_factory, draw)
+        return Case(VirtualReader(TiffReader(path), key=lambda: "k" * 40), levels)
+
+
 class TestCountingReader(ReaderContract):
     @pytest.fixture
     def case(self, tmp_path: Path) -> Case:

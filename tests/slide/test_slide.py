@@ -205,12 +205,20 @@ def test_virtual_levels_are_built_once_and_only_when_used():
     assert counting.total_tiles == 9 * 12
 
 
-def test_big_slides_and_slides_with_coarse_levels_get_no_virtual_levels():
-    assert (
-        Slide.from_reader(AddressReader(Size(6000, 6000), downsamples=(1,)), slide_id="a").stored_levels == 1
-    )
-    assert len(Slide.from_reader(AddressReader(Size(6000, 6000), downsamples=(1,)), slide_id="a").levels) == 1
+def test_slides_with_coarse_levels_get_no_virtual_levels():
     assert len(Slide.from_reader(AddressReader(), slide_id="a").levels) == 9
+
+
+def test_several_tiles_are_read_in_order_and_through_the_cache(svs: Path):
+    slide = open_slide(svs)
+    wanted = [(0, 1, 1), (2, 0, 0), (0, 0, 0), (0, 1, 1), (1, 1, 0)]
+    found = list(slide.read_tiles(wanted))
+    for tile, address in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(tile, slide.read_tile(*address))
+    assert found[0] is found[3] is slide.read_tile(0, 1, 1)
+    assert list(slide.read_tiles([])) == []
+    with pytest.raises(SlideError, match="wanted"):
+        list(slide.read_tiles([(0, 99, 0)]))
 
 
 def test_a_child_count_starts_at_zero_after_pickling():

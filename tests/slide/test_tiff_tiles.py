@@ -153,9 +153,42 @@ def test_one_huge_raw_strip_is_served_in_small_blocks(tmp_path: Path):
     np.testing.assert_array_equal(tiles.read_region(0, Region(3, 340, 500, 300)), pixels[340:640, 3:503])
 
 
+@pytest.mark.parametrize("rows", [900, 450])
+@pytest.mark.parametrize("separate", [False, True])
+def test_huge_compressed_strips_are_decoded_once_for_all_their_blocks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, separate: bool
+):
+    monkeypatch.setattr("wsi_deform.slide.tiff_level.KEPT_STRIP_BYTES", 100_000)
+    monkeypatch.setattr("wsi_deform.slide.tiff_level.BLOCK_BYTES", 100_000)
+    pixels = picture(1000, 899)
+    stored = pixels.transpose(2, 0, 1) if separate else pixels
+    how = {"planarconfig": "separate"} if separate else {}
+    tiles = TiffTiles(
+        write_tiff(tmp_path / "a.tif", [stored], compression="deflate", rowsperstrip=rows, **how)
+    )
+    assert tiles.levels[0].tile.height <= 100
+    decoded = []
+    decode = tiles._decode
+    monkeypatch.setattr(tiles, "_decode", lambda *args: decoded.append(args[1]) or decode(*args))
+    np.testing.assert_array_equal(tiles.read_region(0, Region.whole(tiles.size)), pixels)
+    np.testing.assert_array_equal(tiles.read_region(0, Region(3, 340, 500, 300)), pixels[340:640, 3:503])
+    assert len(decoded) == (3 if separate else 1) * (1 if rows == 900 else 2)
+    assert tiles.read_tile(0, 0, 1).base is None or separate  # never a view that keeps the strip alive
+
+
+def test_compressed_strips_beyond_the_limit_are_refused_with_a_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("wsi_deform.slide.tiff_level.KEPT_STRIP_BYTES", 1000)
+    monkeypatch.setattr("wsi_deform.slide.tiff_level.MOST_STRIP_BYTES", 100_000)
+    path = write_tiff(tmp_path / "a.tif", [picture(300, 200)], compression="deflate", rowsperstrip=200)
+    with pytest.raises(SlideError, match=r"a\.tif: compressed strips of 300 x 200 px.*180000 bytes.*--tile"):
+        TiffTiles(path)
+
+
 def test_file_descriptor_is_released_with_the_last_reference(tmp_path: Path):
     tiles = TiffTiles(write_tiff(tmp_path / "a.tif", [picture(80, 80)], tile=(64, 64)))
-    link = Path(f"/proc/self/fd/{tiles._descriptor}")
+    link = Path(f"/proc/self/fd/{tiles.source._descriptor}")
     if not Path("/proc/self/fd").is_dir():
         pytest.skip("needs /proc")
     assert link.resolve().name == "a.tif"

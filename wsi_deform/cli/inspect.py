@@ -9,7 +9,7 @@ import typer
 
 
 def inspect(
-    slide: Annotated[Path, typer.Argument(help="A slide file or an OME-Zarr or DICOM folder.")],
+    slide: Annotated[str, typer.Argument(help="A slide file, its URL, or an OME-Zarr or DICOM folder.")],
     thumbnail: Annotated[Path | None, typer.Option(help="Write a thumbnail here (.jpg or .png).")] = None,
     mpp: Annotated[float | None, typer.Option(help="Level-0 um per pixel, where the file is wrong.")] = None,
 ) -> None:

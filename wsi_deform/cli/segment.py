@@ -19,7 +19,7 @@ INTERRUPTED = 130
 
 def segment(
     slides: Annotated[
-        Path, typer.Option(help="Folder of slides (subfolders too), one slide, or a manifest CSV.")
+        str, typer.Option(help="Folder of slides (subfolders too), one slide or its URL, or a manifest CSV.")
     ],
     model: Annotated[Path, typer.Option(help="Run folder of `wsi-deform train`, or a .safetensors file.")],
     out: Annotated[Path, typer.Option(help="Folder for masks, overlays and measurements.")] = Path("masks"),
@@ -46,10 +46,11 @@ def segment(
 
     from wsi_deform.distribute.batch import segment_slides
     from wsi_deform.distribute.sources import slide_sources
+    from wsi_deform.slide.path import slide_path
 
     console = Console()
     chosen = None if split is None else checked_split(split)
-    found = slide_sources(slides, out=out, mpp=mpp, split=chosen)[:limit]
+    found = slide_sources(slide_path(slides), out=out, mpp=mpp, split=chosen)[:limit]
     try:
         with SegmentBars(console) as bars:
             batch = segment_slides(

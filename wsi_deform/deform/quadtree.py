@@ -38,36 +38,30 @@ Convention:
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar, cast
+from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
-UNITS_PER_PX = 256
-MIXED = -1
-"""Label of a box that has more than one."""
+from wsi_deform.deform.compiled import (
+    MIXED,
+    NONE_YET,
+    STACK_DEPTH,
+    Box,
+    Ints,
+    Longs,
+    compiled,
+    halvings_of,
+    kept_centres,
+    kept_pixels,
+    put_box,
+)
 
-_NONE_YET = -2
 _SMALL_BOX_PX = 4
-_STACK_DEPTH = 64
-
-_Function = TypeVar("_Function", bound=Callable[..., object])
-_Ints = NDArray[np.int32]
-_Longs = NDArray[np.int64]
-_Box = tuple[int, int, int, int]
 
 
-def _compiled(function: _Function) -> _Function:
-    """Compile at the first call, keep the machine code on disk, let other threads run meanwhile."""
-    return cast(_Function, numba.njit(cache=True, nogil=True, error_model="numpy")(function))
-
-
-@_compiled
-def _keep_near(
-    samples: _Ints, source: _Ints, begin: int, end: int, target: _Ints, at: int, centres: _Box
-) -> int:
+@compiled
+def _keep_near(samples: Ints, source: Ints, begin: int, end: int, target: Ints, at: int, centres: Box) -> int:
     """Copy the candidates that may win somewhere in a box of centres, in order.
 
     Args:
@@ -104,15 +98,15 @@ def _keep_near(
     return at
 
 
-@_compiled
+@compiled
 def _fill_box(
-    samples: _Ints,
-    candidates: _Ints,
+    samples: Ints,
+    candidates: Ints,
     begin: int,
     end: int,
     level: int,
-    box: _Box,
-    out: NDArray[np.uint8],
+    box: Box,
+    out: NDArray[Any],
     origin: tuple[int, int],
 ) -> None:
     """Fill a small box of pixels of one level: each by its nearest candidate, the lower index on ties."""
@@ -133,8 +127,8 @@ def _fill_box(
             out[row - origin[1], column - origin[0]] = samples[winner, 2]
 
 
-@_compiled
-def _common_label(samples: _Ints, candidates: _Ints, begin: int, end: int) -> int:
+@compiled
+def _common_label(samples: Ints, candidates: Ints, begin: int, end: int) -> int:
     """The label of all candidates, or MIXED."""
     label = samples[candidates[begin], 2]
     for i in range(begin + 1, end):
@@ -143,18 +137,18 @@ def _common_label(samples: _Ints, candidates: _Ints, begin: int, end: int) -> in
     return int(label)
 
 
-@_compiled
+@compiled
 def prune(
-    samples: _Ints,
-    kept: _Longs,
+    samples: Ints,
+    kept: Longs,
     outside_label: int,
-    fields: _Ints,
-    starts: _Longs,
-    candidates: _Ints,
-    box: _Box,
-    near_fields: _Ints,
-    near_starts: _Longs,
-    near_candidates: _Ints,
+    fields: Ints,
+    starts: Longs,
+    candidates: Ints,
+    box: Box,
+    near_fields: Ints,
+    near_starts: Longs,
+    near_candidates: Ints,
 ) -> tuple[int, int]:
     """Keep the fields that reach a box of level-0 pixels, and of each the samples that may win in it.
 
@@ -174,56 +168,41 @@ def prune(
         How many fields stay, and the one label of the box or MIXED.
     """
     left, top, right, bottom = box
-    label, count, at = _NONE_YET, 0, 0
+    label, count, at = NONE_YET, 0, 0
     not_kept = (right - left) * (bottom - top)
     for i in range(fields.shape[0]):
         field = fields[i]
-        field_left, field_top = max(left, kept[field, 0]), max(top, kept[field, 1])
-        field_right, field_bottom = min(right, kept[field, 2]), min(bottom, kept[field, 3])
-        if field_left >= field_right or field_top >= field_bottom:
+        centres, kept_count = kept_centres(kept, field, box)
+        if kept_count == 0:
             continue
-        not_kept -= (field_right - field_left) * (field_bottom - field_top)
+        not_kept -= kept_count
         near_fields[count] = field
         near_starts[count] = at
         count += 1
-        # Centres lie half a pixel or more inside the box, but maybe on the kept rectangle's left or top edge.
-        centres = (
-            max((left << 8) + 128, field_left << 8),
-            max((top << 8) + 128, field_top << 8),
-            (field_right << 8) - 128,
-            (field_bottom << 8) - 128,
-        )
         end = _keep_near(samples, candidates, starts[i], starts[i + 1], near_candidates, at, centres)
         if label != MIXED:
             field_label = _common_label(samples, near_candidates, at, end)
-            label = field_label if label in (_NONE_YET, field_label) else MIXED
+            label = field_label if label in (NONE_YET, field_label) else MIXED
         at = end
     near_starts[count] = at
-    if label == _NONE_YET:
+    if label == NONE_YET:
         label = outside_label
     elif not_kept > 0 and label != outside_label:
         label = MIXED
     return count, label
 
 
-@_compiled
-def _put_box(boxes: _Longs, at: int, box: _Box, begin: int, end: int) -> None:
-    """Write a box of pixels and the list of its candidates on the stack."""
-    boxes[at, 0], boxes[at, 1], boxes[at, 2], boxes[at, 3] = box
-    boxes[at, 4], boxes[at, 5] = begin, end
-
-
-@_compiled
+@compiled
 def render(
-    samples: _Ints,
-    kept: _Longs,
+    samples: Ints,
+    kept: Longs,
     outside_label: int,
-    fields: _Ints,
-    starts: _Longs,
-    candidates: _Ints,
+    fields: Ints,
+    starts: Longs,
+    candidates: Ints,
     level: int,
     origin: tuple[int, int],
-    out: NDArray[np.uint8],
+    out: NDArray[Any],
 ) -> None:
     """Fill a rectangle of one level, all of it, from the fields and candidates that `prune` kept for it.
 
@@ -243,26 +222,17 @@ def render(
     out[:, :] = outside_label
     # The candidates of a box follow, in one long list, those of the box that it is half of: room for one list
     # per halving is enough, and only what is written to takes memory.
-    halvings = 0
-    for side in out.shape:
-        while side > 1:
-            side = (side + 1) // 2
-            halvings += 1
     most = np.max(starts[1:] - starts[:-1]) if fields.shape[0] else 0
-    lists = np.empty(most * (halvings + 2), np.int32)
-    boxes = np.empty((_STACK_DEPTH, 6), np.int64)
+    lists = np.empty(most * (halvings_of(out.shape[0], out.shape[1]) + 2), np.int32)
+    boxes = np.empty((STACK_DEPTH, 6), np.int64)
     for i in range(fields.shape[0]):
         field = fields[i]
         count = starts[i + 1] - starts[i]
         lists[:count] = candidates[starts[i] : starts[i + 1]]
-        # The first pixel whose centre is at or past an edge of the kept region: ceil((edge - half) / pixel).
-        left = max(origin[0], ((kept[field, 0] << 8) + half - 1) // pixel)
-        top = max(origin[1], ((kept[field, 1] << 8) + half - 1) // pixel)
-        right = min(origin[0] + out.shape[1], ((kept[field, 2] << 8) + half - 1) // pixel)
-        bottom = min(origin[1] + out.shape[0], ((kept[field, 3] << 8) + half - 1) // pixel)
+        left, top, right, bottom = kept_pixels(kept, field, level, origin, out.shape)
         if left >= right or top >= bottom:
             continue
-        _put_box(boxes, 0, (left, top, right, bottom), 0, count)
+        put_box(boxes, 0, (left, top, right, bottom), 0, count)
         waiting = 1
         while waiting > 0:
             waiting -= 1
@@ -279,11 +249,11 @@ def render(
                 _fill_box(samples, lists, begin, end, level, (left, top, right, bottom), out, origin)
             elif width >= height:
                 middle = left + width // 2
-                _put_box(boxes, waiting, (left, top, middle, bottom), begin, end)
-                _put_box(boxes, waiting + 1, (middle, top, right, bottom), begin, end)
+                put_box(boxes, waiting, (left, top, middle, bottom), begin, end)
+                put_box(boxes, waiting + 1, (middle, top, right, bottom), begin, end)
                 waiting += 2
             else:
                 middle = top + height // 2
-                _put_box(boxes, waiting, (left, top, right, middle), begin, end)
-                _put_box(boxes, waiting + 1, (left, middle, right, bottom), begin, end)
+                put_box(boxes, waiting, (left, top, right, middle), begin, end)
+                put_box(boxes, waiting + 1, (left, middle, right, bottom), begin, end)
                 waiting += 2

@@ -1,71 +1,35 @@
 """The reverse sampler: from labels at sampling points back to a label for every pixel of the slide.
 
 A slide is covered by *fields*, each with its own samples; one field over everything is the common case. A
-pixel takes the label of the nearest sample of the field that keeps it. The sampler answers for any region of
-any level, and hands out the tiles of the whole pyramid in one traversal of the tree that `quadtree.py`
-explains.
+pixel takes the label of the nearest sample of the field that keeps it (``nearest``), or the class of the
+highest probability interpolated between the samples around it (``linear``). The sampler answers for any
+region of any level, and hands out the tiles of the whole pyramid in one traversal of the tree that
+`quadtree.py` explains; `mesh.py` explains what is different for ``linear``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_deform.deform import quadtree
+from wsi_deform.deform import mesh, quadtree
+from wsi_deform.deform.compiled import MIXED
 from wsi_deform.deform.ordered import map_in_order
+from wsi_deform.deform.packed import packed_lattices, packed_samples, packed_scores
+from wsi_deform.deform.pieces import piece_count
+from wsi_deform.deform.samples import LONGEST_SIDE_PX
+from wsi_deform.deform.samples import FieldSamples as FieldSamples
 from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Region, Size, tile_grid
 
-LONGEST_SIDE_PX = 1 << 20
-"""The longest side of a slide, such that 64-bit integers hold every squared distance."""
+Interpolation = Literal["nearest", "linear"]
 
 _FAR_PX = 1 << 21
 """Beyond every pixel of every level, also of the partial pixels at the right and bottom edge."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class FieldSamples:
-    """The labelled samples of one field, and the pixels that they decide.
-
-    Attributes:
-        kept: Level-0 px whose mask pixels these samples decide. Samples may lie outside it (context margin).
-        points_px: (N, 2) float64, (x, y), slide edge frame: pixel i covers [i, i + 1).
-        labels: (N,) uint8.
-
-    Raises:
-        ShapeError: The arrays have another shape or type, no sample, or a position that is not finite or too
-            far.
-    """
-
-    kept: Region
-    points_px: NDArray[np.float64]
-    labels: NDArray[np.uint8]
-
-    def __post_init__(self) -> None:
-        """Check the arrays once, here."""
-        points, labels = self.points_px, self.labels
-        if points.ndim != 2 or points.shape[1] != 2 or points.dtype != np.float64:
-            raise ShapeError(
-                f"points_px: shape {points.shape}, {points.dtype}. Needed (N, 2) float64, last axis (x, y)."
-            )
-        if labels.shape != points.shape[:1] or labels.dtype != np.uint8:
-            raise ShapeError(
-                f"labels: shape {labels.shape}, {labels.dtype}. Needed {points.shape[:1]} uint8, one a point."
-            )
-        if len(points) == 0:
-            raise ShapeError(
-                "points_px: no points. Needed at least one sample; leave out fields without samples."
-            )
-        bad = ~(np.abs(points) <= LONGEST_SIDE_PX)  # also true where a position is NaN
-        if bad.any():
-            first = int(np.argmax(bad.any(axis=1)))
-            raise ShapeError(
-                f"points_px[{first}] = {points[first].tolist()}. Needed finite level-0 pixels, at most "
-                f"{LONGEST_SIDE_PX:,} px from the slide's top-left corner. Is it in another frame?"
-            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -77,7 +41,8 @@ class MaskTile:
         column: Tile column, from 0 at the left edge.
         row: Tile row, from 0 at the top edge.
         label: The label of all pixels of all tiles of the block; None where ``pixels`` say it.
-        pixels: (H, W) uint8 labels of one tile, clipped to the level; None where all are ``label``.
+        pixels: (H, W) labels of one tile, clipped to the level; None where all are ``label``. A map of
+            several channels has (C, H, W).
         columns: Number of tile columns of the block; 1 where there are pixels.
         rows: Number of tile rows of the block; 1 where there are pixels.
     """
@@ -86,7 +51,7 @@ class MaskTile:
     column: int
     row: int
     label: int | None = None
-    pixels: NDArray[np.uint8] | None = None
+    pixels: NDArray[np.uint8] | NDArray[np.uint16] | None = None
     columns: int = 1
     rows: int = 1
 
@@ -107,6 +72,29 @@ def pyramid_sizes(size: Size, tile_px: int = 512) -> tuple[Size, ...]:
     return tuple(sizes)
 
 
+def kept_at_level(kept: Region, size: Size, level: int) -> Region:
+    """The pixels of a level whose centres a kept region holds, as ``ReverseSampler`` decides it.
+
+    Args:
+        kept: Kept region, level-0 px.
+        size: The slide's level-0 size, px.
+        level: 0 is the finest; a level exists down to one pixel.
+
+    Returns:
+        Region in px of the level; may be empty.
+    """
+    step = 1 << level
+
+    def first(edge: int) -> int:
+        # The smallest i with (i + 1/2) step >= edge.
+        return max(0, -((step - 2 * edge) // (2 * step)))
+
+    right = -(-size.width // step) if kept.right >= size.width else first(kept.right)
+    bottom = -(-size.height // step) if kept.bottom >= size.height else first(kept.bottom)
+    left, top = first(kept.x), first(kept.y)
+    return Region(left, top, max(0, right - left), max(0, bottom - top))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Node:
     """A tile (column, row) of a level with the fields and samples that may decide its pixels."""
@@ -121,60 +109,102 @@ class _Node:
 
 
 class ReverseSampler:
-    """Labels of mask pixels from the nearest sample, exactly, for any region of any level.
+    """Labels of mask pixels from the samples, exactly, for any region of any level.
 
     Args:
         fields: Samples and kept regions; kept regions are disjoint. May be empty (a slide without tissue).
         size: The slide's level-0 size, px.
         outside_label: Label of pixels that no field keeps.
         tile_px: Side of the tiles that `tiles` yields.
+        interpolation: "nearest" uses positions and labels; "linear" positions, probabilities and lattice.
+        values: Per field (N,) uint16, put back in place of the labels; "nearest" only. Pixels are uint16.
 
     Raises:
-        ShapeError: Kept regions overlap, the slide is too large, or a number is out of range.
+        ShapeError: Kept regions overlap, the slide is too large, a number is out of range, or a field lacks
+            what its interpolation needs.
 
     Convention:
-        The pixel (x, y) of level k takes the label of the sample nearest to its centre ((x + 1/2) 2^k, (y +
-        1/2) 2^k). Positions are rounded to 1/256 px and distances compared as integers; ties go to the lower
-        index within the field. A pixel belongs to the field whose kept region, ``[left, right) x [top,
-        bottom)``, holds its centre; a kept region that reaches the slide's right or bottom edge also holds
-        the centres of partial pixels of coarser levels past that edge. A sample of a field never decides a
-        pixel of another.
+        The pixel (x, y) of level k takes what its centre ((x + 1/2) 2^k, (y + 1/2) 2^k) takes. Positions are
+        rounded to 1/256 px and compared as integers.
+
+        "nearest": the label of the nearest sample; ties go to the lower index within the field.
+
+        "linear": the class with the highest interpolated probability, ties to the lower class. Quads of
+        samples are cut from (i, j) to (i + 1, j + 1); beyond the outermost samples the probabilities are
+        those of the lattice's border straight above, below or beside. Probabilities are rounded to 1/65535
+        (coarser where neighbouring samples are more than 10,000 px apart).
+
+        A pixel belongs to the field whose kept region, ``[left, right) x [top, bottom)``, holds its centre; a
+        kept region that reaches the slide's right or bottom edge also holds the centres of partial pixels of
+        coarser levels past that edge. A sample of a field never decides a pixel of another.
 
     Source:
-        Jin et al., ICLR 2022, section 2.1 (reverse sampler; here nearest in the slide plane).
+        Jin et al., ICLR 2022, section 2.1 (reverse sampler; here in the slide plane).
     """
 
     def __init__(
-        self, fields: Sequence[FieldSamples], *, size: Size, outside_label: int = 0, tile_px: int = 512
+        self,
+        fields: Sequence[FieldSamples],
+        *,
+        size: Size,
+        outside_label: int = 0,
+        tile_px: int = 512,
+        interpolation: Interpolation = "nearest",
+        values: Sequence[NDArray[np.uint16]] | None = None,
     ) -> None:
         if size.long > LONGEST_SIDE_PX:
             raise ShapeError(f"slide size {size}: needed at most {LONGEST_SIDE_PX:,} px per side.")
-        if not 0 <= outside_label <= 255:
-            raise ShapeError(f"outside_label {outside_label}: needed 0 to 255, a mask stores bytes.")
+        self.dtype: np.dtype[Any] = np.dtype(np.uint8 if values is None else np.uint16)
+        if not 0 <= outside_label <= np.iinfo(self.dtype).max:
+            raise ShapeError(
+                f"outside_label {outside_label}: needed 0 to {np.iinfo(self.dtype).max}, "
+                "what a pixel can store."
+            )
+        if interpolation not in ("nearest", "linear") or (interpolation == "linear" and values is not None):
+            raise ShapeError(f'interpolation "{interpolation}": needed nearest, or linear without values.')
         if not 16 <= tile_px <= 4096 or tile_px % 16:
             raise ShapeError(f"tile_px {tile_px}: needed a multiple of 16 from 16 to 4096.")
         self.size = size
         self.outside_label = outside_label
         self.tile_px = tile_px
         self.level_sizes = pyramid_sizes(size, tile_px)
-        fields = [field for field in fields if not field.kept.intersection(Region.whole(size)).is_empty]
-        self._kept = _kept_edges([field.kept for field in fields], size)
-        starts = np.concatenate([[0], np.cumsum([len(field.labels) for field in fields], dtype=np.int64)])
-        self._samples = np.empty((starts[-1], 3), np.int32)
-        for field, start, stop in zip(fields, starts[:-1], starts[1:], strict=True):
-            self._samples[start:stop, :2] = np.rint(field.points_px * quadtree.UNITS_PER_PX)
-            self._samples[start:stop, 2] = field.labels
+        self.interpolation: Interpolation = interpolation
+        seen = [i for i, each in enumerate(fields) if not each.kept.intersection(Region.whole(size)).is_empty]
+        self._kept = _kept_edges([fields[i].kept for i in seen], size)
+        labels = [fields[i].labels if values is None else values[i] for i in seen]
+        self._samples = packed_samples([fields[i].points_px for i in seen], labels)
+        counts = [len(each) for each in labels]
+        self._data: tuple[NDArray[Any], ...] = (self._samples,)
+        self._prune: Callable[..., tuple[int, int]] = quadtree.prune
+        self._render: Callable[..., None] = quadtree.render
+        candidates = np.arange(sum(counts), dtype=np.int32)
+        if interpolation == "linear":
+            lattices = packed_lattices([fields[i] for i in seen], self._samples)
+            scores = packed_scores([fields[i] for i in seen], self._samples, lattices)
+            if scores.size:
+                self._samples[:, 2] = scores.argmax(axis=1)
+            self._data = (self._samples, scores, lattices)
+            self._prune, self._render = mesh.prune, mesh.render
+            counts = [piece_count(int(row[1]), int(row[2])) for row in lattices]
+            candidates = np.concatenate(
+                [np.empty(0, np.int32), *(np.arange(n, dtype=np.int32) for n in counts)]
+            )
         self._whole = _Node(
             level=len(self.level_sizes),
             column=0,
             row=0,
-            label=quadtree.MIXED,
-            fields=np.arange(len(fields), dtype=np.int32),
-            starts=starts.astype(np.int64),
-            candidates=np.arange(starts[-1], dtype=np.int32),
+            label=MIXED,
+            fields=np.arange(len(seen), dtype=np.int32),
+            starts=np.cumsum([0, *counts], dtype=np.int64),
+            candidates=candidates,
         )
 
-    def region(self, region: Region, level: int = 0) -> NDArray[np.uint8]:
+    @property
+    def class_count(self) -> int:
+        """Number of classes with probabilities; 0 where there is no field, or without "linear"."""
+        return int(self._data[1].shape[1]) if self.interpolation == "linear" else 0
+
+    def region(self, region: Region, level: int = 0) -> NDArray[Any]:
         """Labels of a rectangle of a level.
 
         Args:
@@ -182,11 +212,50 @@ class ReverseSampler:
             level: 0 is the finest.
 
         Returns:
-            (region.height, region.width) uint8 labels.
+            (region.height, region.width) uint8 labels; uint16 where the sampler has values.
 
         Raises:
             ShapeError: There is no such level, or the region is empty or not inside it.
         """
+        self._check_region(region, level)
+        near = self._pruned(self._whole, region, level, column=0, row=0)
+        return self._pixels(near, region, level)
+
+    def probabilities(self, region: Region, level: int = 0) -> NDArray[np.uint8]:
+        """Interpolated probabilities of all classes in a rectangle of a level; for samplers with "linear".
+
+        Args:
+            region: In px of the level, inside the level.
+            level: 0 is the finest.
+
+        Returns:
+            (class_count, region.height, region.width) uint8, 255 for 1; 0 in all classes where no field keeps.
+
+        Raises:
+            ShapeError: There is no such level, the region is empty or not inside it, or the sampler is not
+                linear.
+        """
+        self._check_region(region, level)
+        if self.interpolation != "linear":
+            raise ShapeError(f'interpolation "{self.interpolation}" has no probabilities: needed "linear".')
+        near = self._pruned(self._whole, region, level, column=0, row=0)
+        shares = np.zeros((self.class_count, *region.size.shape), np.uint8)
+        mesh.render_scores(
+            self._samples,
+            self._data[1],
+            self._data[2],
+            self._kept,
+            near.fields,
+            near.starts,
+            near.candidates,
+            level,
+            (region.x, region.y),
+            shares,
+        )
+        return shares
+
+    def _check_region(self, region: Region, level: int) -> None:
+        """Refuse regions outside the pyramid."""
         if not 0 <= level < len(self.level_sizes):
             raise ShapeError(
                 f"level {level}: needed 0 to {len(self.level_sizes) - 1} for a slide of {self.size}."
@@ -194,8 +263,6 @@ class ReverseSampler:
         whole = Region.whole(self.level_sizes[level])
         if region.is_empty or region.intersection(whole) != region:
             raise ShapeError(f"{region}: needed a region inside level {level}, {whole.size} px, not empty.")
-        near = self._pruned(self._whole, region, level, column=0, row=0)
-        return self._pixels(near, region, level)
 
     def tiles(self, level_count: int | None = None, threads: int = 1) -> Iterator[MaskTile]:
         """All tiles of the pyramid, each exactly once, in one traversal.
@@ -227,7 +294,7 @@ class ReverseSampler:
         while waiting:
             parent, level, column, row = waiting.pop()  # a node's candidates are taken from its parent's
             node = self._pruned(parent, self._tile_region(level, column, row), level, column, row)
-            if node.label != quadtree.MIXED:
+            if node.label != MIXED:
                 for finer in range(min(level, level_count - 1), -1, -1):
                     scale = 1 << (level - finer)
                     yield MaskTile(
@@ -271,8 +338,8 @@ class ReverseSampler:
         """What of a parent's fields and samples may decide pixels of levels 0 to ``level`` in a region."""
         fields, starts = np.empty_like(parent.fields), np.empty_like(parent.starts)
         candidates = np.empty_like(parent.candidates)
-        count, label = quadtree.prune(
-            self._samples,
+        count, label = self._prune(
+            *self._data,
             self._kept,
             self.outside_label,
             parent.fields,
@@ -293,14 +360,14 @@ class ReverseSampler:
             candidates=candidates[: starts[count]].copy(),
         )
 
-    def _pixels(self, node: _Node, region: Region, level: int) -> NDArray[np.uint8]:
+    def _pixels(self, node: _Node, region: Region, level: int) -> NDArray[Any]:
         """Labels of a region of a level that the node was pruned for."""
-        pixels = np.empty(region.size.shape, np.uint8)
-        if node.label != quadtree.MIXED:
+        pixels = np.empty(region.size.shape, self.dtype)
+        if node.label != MIXED:
             pixels.fill(node.label)
             return pixels
-        quadtree.render(
-            self._samples,
+        self._render(
+            *self._data,
             self._kept,
             self.outside_label,
             node.fields,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -83,7 +82,7 @@ def segment_slides(
     cores = os.cpu_count() or 1
     jobs = [
         SlideJob(
-            source=replace(source, path=source.path.absolute()),
+            source=source.absolute(),
             model=path,
             model_sha256=sha256,
             out=folder.path,

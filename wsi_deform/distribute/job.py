@@ -81,10 +81,15 @@ class SlideJob:
         """Hash of what the mask depends on: the model, the slide's file name and bytes, the mpp override."""
         path = self.source.path
         try:
-            size_bytes = path.stat().st_size if path.is_file() else 0
+            size_bytes = path.stat().st_size if isinstance(path, Path) and path.is_file() else 0
         except OSError:  # not readable: opening it will say so
             size_bytes = 0
-        parts = [self.model_sha256, path.name, size_bytes, self.source.mpp]
+        parts = [
+            self.model_sha256,
+            path.name if isinstance(path, Path) else str(path),
+            size_bytes,
+            self.source.mpp,
+        ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
 
@@ -105,7 +110,7 @@ def segment_to_folder(job: SlideJob, on_field: OnField | None = None) -> State:
     running = State(
         slide_id=job.slide_id,
         status="running",
-        slide=str(job.source.path.absolute()),
+        slide=str(job.source.absolute().path),
         fingerprint=job.fingerprint(),
         model=job.model_sha256,
         started_utc=datetime.now(UTC).isoformat(timespec="seconds"),

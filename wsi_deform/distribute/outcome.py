@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 from wsi_deform.distribute.ledger import State
+from wsi_deform.slide.path import SlidePath
 
 OutcomeStatus = Literal["done", "skipped", "failed"]
 
@@ -24,7 +25,7 @@ class Outcome:
     """
 
     slide_id: str
-    slide: Path
+    slide: SlidePath
     status: OutcomeStatus
     reason: str
     state: State

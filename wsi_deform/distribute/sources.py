@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wsi_deform.errors import SlideError
 from wsi_deform.manifest import Split, read_manifest
 from wsi_deform.slide.find import SLIDE_SUFFIXES, slide_id_of
 from wsi_deform.slide.open import find_slides
+from wsi_deform.slide.path import SlidePath, SlideUrl
 
 MANIFEST_SUFFIXES = (".csv", ".tsv")
 
@@ -21,23 +22,28 @@ class SlideSource:
     """A slide that is to be segmented.
 
     Attributes:
-        path: The file or folder.
+        path: The file, folder or URL.
         slide_id: Its name in all outputs; no other slide of the same call has it.
         mpp: Level-0 um per pixel that wins over the file's own, or None.
     """
 
-    path: Path
+    path: SlidePath
     slide_id: str
     mpp: float | None = None
 
+    def absolute(self) -> SlideSource:
+        """The same slide, found from any working folder."""
+        path = self.path.absolute() if isinstance(self.path, Path) else self.path
+        return replace(self, path=path)
+
 
 def slide_sources(
-    slides: Path, *, out: Path, mpp: float | None = None, split: Split | None = None
+    slides: SlidePath, *, out: Path, mpp: float | None = None, split: Split | None = None
 ) -> tuple[SlideSource, ...]:
     """All slides that a path stands for; none is opened.
 
     Args:
-        slides: A folder (searched with its subfolders), a slide, or a manifest CSV.
+        slides: A folder (searched with its subfolders), a slide, the URL of a slide, or a manifest CSV.
         out: The output folder; what lies in it is no input.
         mpp: Level-0 um per pixel of all slides; wins over the manifest and the files.
         split: Of a manifest, only the rows of this split.
@@ -54,6 +60,8 @@ def slide_sources(
         case aside), all of them keep their suffix, and if that is not enough, the folders above them too,
         joined by "__".
     """
+    if isinstance(slides, SlideUrl):
+        return (SlideSource(path=slides, slide_id=slide_id_of(slides), mpp=mpp),)
     if slides.suffix.lower() in MANIFEST_SUFFIXES and slides.is_file():
         return _rows(slides, mpp, split)
     if split is not None:

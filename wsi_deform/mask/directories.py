@@ -3,6 +3,10 @@
 The layout is a hybrid, since readers look for levels in one of two places: there is one set of reduced IFDs,
 chained after IFD 0 (OpenSlide, libvips, GDAL) *and* listed in its SubIFDs (tifffile, Bio-Formats and with it
 QuPath).
+
+A map of several channels has one full-size IFD per channel, first in the chain; the levels of the first
+channel follow in the chain and in its SubIFDs, those of the others in their SubIFDs alone, since a reader that
+looks at the chain would take them for levels of one image.
 """
 
 from __future__ import annotations
@@ -34,15 +38,15 @@ class TileTable:
 
     Attributes:
         size: Size of the level, px.
-        offsets: (rows, columns) uint64, bytes from the start of the file.
-        lengths: (rows, columns) uint32, bytes; 0 where no tile was given yet.
+        offsets: (channels, rows, columns) uint64, bytes from the start of the file.
+        lengths: (channels, rows, columns) uint32, bytes; 0 where no tile was given yet.
     """
 
-    def __init__(self, size: Size, tile_px: int) -> None:
-        grid = tile_grid(size, Size(tile_px, tile_px))
+    def __init__(self, size: Size, tile_px: int, channels: int = 1) -> None:
+        shape = (channels, *tile_grid(size, Size(tile_px, tile_px)).shape)
         self.size = size
-        self.offsets: NDArray[np.uint64] = np.zeros(grid.shape, np.uint64)
-        self.lengths: NDArray[np.uint32] = np.zeros(grid.shape, np.uint32)
+        self.offsets: NDArray[np.uint64] = np.zeros(shape, np.uint64)
+        self.lengths: NDArray[np.uint32] = np.zeros(shape, np.uint32)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +67,7 @@ def header_and_directories(
     mpp: float | None,
     description: str,
     software: str,
+    bits: int = 8,
     classic_limit_bytes: int = CLASSIC_LIMIT_BYTES,
 ) -> tuple[bytes, bytes]:
     """The first HEADER_BYTES of a pyramid's file, and all its IFDs as one block that ends it.
@@ -74,18 +79,26 @@ def header_and_directories(
         mpp: Level-0 um per pixel, or None for no resolution.
         description: ImageDescription of IFD 0, ASCII.
         software: Software tag, ASCII.
+        bits: Bits of a pixel of one channel, 8 or 16.
         classic_limit_bytes: A file that would be larger as classic TIFF becomes BigTIFF.
 
     Returns:
         Header and block.
     """
+    channels = len(levels[0].offsets)
 
     def block(start: int, *, big: bool) -> bytes:
-        entries = [_level_entries(level, table, big, tile_px, mpp) for level, table in enumerate(levels)]
-        for own in entries:
+        entries = [
+            [
+                _level_entries(level, table, channel, big, tile_px, mpp, bits)
+                for level, table in enumerate(levels)
+            ]
+            for channel in range(channels)
+        ]
+        for own in (entries[channel][level] for channel in range(channels) for level in range(len(levels))):
             own.append(_text(305, software))
-        entries[0].append(_text(270, description))
-        return _chained(entries, start, big)
+        entries[0][0].append(_text(270, description))
+        return _linked(entries, start, big)
 
     # The length of the block depends on no offset, so it can be asked for at 0, where every offset fits.
     if start + len(block(0, big=False)) <= classic_limit_bytes:
@@ -93,20 +106,31 @@ def header_and_directories(
     return struct.pack("<2sHHHQ", b"II", 43, 8, 0, start), block(start, big=True)
 
 
-def _chained(entries: Sequence[Sequence[_Entry]], start: int, big: bool) -> bytes:
-    """The IFDs of all levels one behind the other, linked both ways that readers look for."""
-    offsets = [0] * len(entries)  # the first pass finds the lengths, the second writes what follows from them
+def _linked(entries: Sequence[Sequence[Sequence[_Entry]]], start: int, big: bool) -> bytes:
+    """The IFDs of all channels and levels one behind the other, linked both ways that readers look for."""
+    channels, levels = len(entries), len(entries[0])
+    order = [(channel, 0) for channel in range(channels)]
+    order += [(channel, level) for channel in range(channels) for level in range(1, levels)]
+    chained = channels + levels - 1
+    # The first pass finds the lengths, the second writes what follows from them.
+    offsets = dict.fromkeys(order, 0)
     for _ in range(2):
-        block, places = b"", []
-        for own, following in zip(entries, [*offsets[1:], 0], strict=True):
-            places.append(start + len(block))
-            sub_ifds = [_numbers(330, _IFD8 if big else _IFD, offsets[1:])] if len(places) == 1 else []
-            block += _directory([*own, *(sub_ifds if len(entries) > 1 else [])], places[-1], following, big)
+        block, places = b"", {}
+        for number, (channel, level) in enumerate(order):
+            places[channel, level] = start + len(block)
+            own = list(entries[channel][level])
+            if level == 0 and levels > 1:
+                below = [offsets[channel, each] for each in range(1, levels)]
+                own.append(_numbers(330, _IFD8 if big else _IFD, below))
+            following = offsets[order[number + 1]] if number + 1 < chained else 0
+            block += _directory(own, places[channel, level], following, big)
         offsets = places
     return block
 
 
-def _level_entries(level: int, table: TileTable, big: bool, tile_px: int, mpp: float | None) -> list[_Entry]:
+def _level_entries(
+    level: int, table: TileTable, channel: int, big: bool, tile_px: int, mpp: float | None, bits: int
+) -> list[_Entry]:
     """The tags that every level has."""
     resolution = Fraction(1)
     if mpp is not None:
@@ -117,7 +141,7 @@ def _level_entries(level: int, table: TileTable, big: bool, tile_px: int, mpp: f
         _numbers(254, _LONG, [1 if level else 0]),  # NewSubfileType: reduced resolution
         _numbers(256, _LONG, [table.size.width]),
         _numbers(257, _LONG, [table.size.height]),
-        _numbers(258, _SHORT, [8]),  # BitsPerSample
+        _numbers(258, _SHORT, [bits]),  # BitsPerSample
         _numbers(259, _SHORT, [_DEFLATE]),
         _numbers(262, _SHORT, [_MIN_IS_BLACK]),
         _numbers(277, _SHORT, [1]),  # SamplesPerPixel
@@ -127,8 +151,8 @@ def _level_entries(level: int, table: TileTable, big: bool, tile_px: int, mpp: f
         _numbers(296, _SHORT, [_NO_UNIT if mpp is None else _CENTIMETRE]),
         _numbers(322, _LONG, [tile_px]),
         _numbers(323, _LONG, [tile_px]),
-        _numbers(324, _LONG8 if big else _LONG, table.offsets),
-        _numbers(325, _LONG, table.lengths),
+        _numbers(324, _LONG8 if big else _LONG, table.offsets[channel]),
+        _numbers(325, _LONG, table.lengths[channel]),
         _numbers(339, _SHORT, [_UNSIGNED]),  # SampleFormat
     ]
 

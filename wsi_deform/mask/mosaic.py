@@ -15,7 +15,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_deform.deform.reverse import FieldSamples, MaskTile, ReverseSampler, pyramid_sizes
+from wsi_deform.deform.reverse import (
+    FieldSamples,
+    Interpolation,
+    MaskTile,
+    ReverseSampler,
+    kept_at_level,
+    pyramid_sizes,
+)
 from wsi_deform.errors import MaskError
 from wsi_deform.geometry import Region, Size, tile_grid, tile_region
 
@@ -38,14 +45,22 @@ class MaskMosaic:
         size: The slide's level-0 size, px.
         outside_label: Label of pixels that no field keeps.
         tile_px: Side of a tile.
+        interpolation: How the fields are put back, see ``ReverseSampler``.
     """
 
     def __init__(
-        self, kept: Sequence[Region], *, size: Size, outside_label: int = 0, tile_px: int = 512
+        self,
+        kept: Sequence[Region],
+        *,
+        size: Size,
+        outside_label: int = 0,
+        tile_px: int = 512,
+        interpolation: Interpolation = "nearest",
     ) -> None:
         self.size = size
         self.outside_label = outside_label
         self.tile_px = tile_px
+        self.interpolation: Interpolation = interpolation
         self.level_sizes = pyramid_sizes(size, tile_px)
         self._to_come = set(kept)
         self._waiting: dict[TileKey, _Waiting] = {}
@@ -54,7 +69,7 @@ class MaskMosaic:
         self._touched = [np.zeros(tile_grid(level, tile).shape, bool) for level in self.level_sizes]
         for region in kept:
             for level in range(len(self.level_sizes)):
-                self._expect(level, self._kept_at(region, level))
+                self._expect(level, kept_at_level(region, size, level))
 
     def mosaic(self, fields: Iterable[FieldSamples], *, threads: int = 1) -> Iterator[MaskTile]:
         """All tiles of the pyramid, each once, in an order that depends on the order of the fields alone.
@@ -88,9 +103,13 @@ class MaskMosaic:
             raise MaskError(f"field {field.kept}: came twice, or was not announced. Needed every field once.")
         self._to_come.remove(field.kept)
         alone = ReverseSampler(
-            [field], size=self.size, outside_label=self.outside_label, tile_px=self.tile_px
+            [field],
+            size=self.size,
+            outside_label=self.outside_label,
+            tile_px=self.tile_px,
+            interpolation=self.interpolation,
         )
-        kept = [self._kept_at(field.kept, level) for level in range(len(self.level_sizes))]
+        kept = [kept_at_level(field.kept, self.size, level) for level in range(len(self.level_sizes))]
         for tile in alone.tiles(threads=threads):
             if tile.pixels is not None:
                 yield from self._part(tile, kept[tile.level])
@@ -171,20 +190,6 @@ class MaskMosaic:
                 tile = tile_region(column, row, Size(self.tile_px, self.tile_px), self.level_sizes[level])
                 part = tile.intersection(kept).size.area
                 self._waiting.setdefault((level, column, row), _Waiting(0)).missing_px += part
-
-    def _kept_at(self, kept: Region, level: int) -> Region:
-        """The pixels of a level whose centres a kept region holds, by the reverse sampler's convention."""
-        size = self.level_sizes[level]
-        step = 1 << level
-
-        def first(edge: int) -> int:
-            # The smallest i with (i + 1/2) step >= edge.
-            return max(0, -((step - 2 * edge) // (2 * step)))
-
-        right = size.width if kept.right >= self.size.width else first(kept.right)
-        bottom = size.height if kept.bottom >= self.size.height else first(kept.bottom)
-        left, top = first(kept.x), first(kept.y)
-        return Region(left, top, max(0, right - left), max(0, bottom - top))
 
     def _tiles_of(self, kept: Region) -> Region:
         """The range of tiles that a region of a level touches, in tiles."""

@@ -1,9 +1,10 @@
-"""The OME-XML that a mask carries in its first ImageDescription."""
+"""The OME-XML that a mask or map carries in its first ImageDescription."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from xml.sax.saxutils import escape, quoteattr
 
 from wsi_deform.geometry import Size
@@ -15,17 +16,40 @@ _NAMESPACE = "wsi-deform/mask"
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def mask_xml(name: str, size: Size, mpp: float | None, annotations: Mapping[str, str]) -> str:
-    """Describe a single-channel label image in OME-XML.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Channel:
+    """A channel of an image.
+
+    Attributes:
+        name: What viewers call it, or None.
+        colour: RGB in which viewers show it, 0 to 255, or None.
+    """
+
+    name: str | None = None
+    colour: tuple[int, int, int] | None = None
+
+
+def image_xml(
+    name: str,
+    size: Size,
+    mpp: float | None,
+    annotations: Mapping[str, str],
+    *,
+    channels: Sequence[Channel] = (Channel(),),
+    pixel_type: str = "uint8",
+) -> str:
+    """Describe a mask or a map in OME-XML.
 
     Args:
         name: What viewers call the image.
         size: Size of level 0, px.
         mpp: Level-0 um per pixel; None leaves the physical size out.
         annotations: Names and values, kept as one OME map annotation.
+        channels: Its channels; the plane of channel c is IFD c.
+        pixel_type: "uint8" or "uint16".
 
     Returns:
-        An OME-XML document, ASCII only. The plane is IFD 0; the other levels are its SubIFDs.
+        An OME-XML document, ASCII only. The other levels are SubIFDs of the planes.
 
     Source:
         OME data model 2016-06.
@@ -45,17 +69,33 @@ def mask_xml(name: str, size: Size, mpp: float | None, annotations: Mapping[str,
             f'<StructuredAnnotations><MapAnnotation ID="Annotation:0" Namespace="{_NAMESPACE}">'
             f"<Value>{pairs}</Value></MapAnnotation></StructuredAnnotations>"
         )
+    planes = '<TiffData IFD="0" PlaneCount="1"/>'
+    if len(channels) > 1:
+        numbers = range(len(channels))
+        planes = "".join(f'<TiffData FirstC="{each}" IFD="{each}" PlaneCount="1"/>' for each in numbers)
+    listed = "".join(_channel(number, each) for number, each in enumerate(channels))
     document = (
         '<?xml version="1.0" encoding="UTF-8"?>'
         f'<OME xmlns="{_SCHEMA}" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" '
         f'xsi:schemaLocation="{_SCHEMA} {_SCHEMA}/ome.xsd" Creator="{SOFTWARE}">'
         f'<Image ID="Image:0" Name={_quoted(name)}>'
-        f'<Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="uint8" SizeX="{size.width}" '
-        f'SizeY="{size.height}" SizeC="1" SizeZ="1" SizeT="1"{physical}>'
-        '<Channel ID="Channel:0:0" SamplesPerPixel="1"/><TiffData IFD="0" PlaneCount="1"/></Pixels>'
+        f'<Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="{pixel_type}" SizeX="{size.width}" '
+        f'SizeY="{size.height}" SizeC="{len(channels)}" SizeZ="1" SizeT="1"{physical}>'
+        f"{listed}{planes}</Pixels>"
         f"{reference}</Image>{values}</OME>"
     )
     return document.encode("ascii", "xmlcharrefreplace").decode("ascii")
+
+
+def _channel(number: int, channel: Channel) -> str:
+    """The element of one channel."""
+    name = "" if channel.name is None else f" Name={_quoted(channel.name)}"
+    colour = ""
+    if channel.colour is not None:
+        red, green, blue = channel.colour
+        packed = int.from_bytes(bytes((red, green, blue, 255)), "big", signed=True)
+        colour = f' Color="{packed}"'
+    return f'<Channel ID="Channel:0:{number}"{name} SamplesPerPixel="1"{colour}/>'
 
 
 def _text(value: str) -> str:

@@ -99,7 +99,9 @@ class SamplesWriter:
     def __enter__(self) -> SamplesWriter:
         with ExitStack() as opening:
             aside = opening.enter_context(write_aside(self.path))
-            self._zip = opening.enter_context(zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED, compresslevel=1))
+            self._zip = opening.enter_context(
+                zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED, compresslevel=1)
+            )
             self._points = opening.enter_context(self._zip.open("points.npy", "w", force_zip64=True))
             header = {"descr": "<i4", "fortran_order": False, "shape": (self.count, 2)}
             np.lib.format.write_array_header_1_0(self._points, header)

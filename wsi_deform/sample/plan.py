@@ -6,7 +6,7 @@ warped cell. So the number of tiles follows the number of samples, whatever the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -31,8 +31,8 @@ class TileSource(Protocol):
         """The pyramid, finest first."""
         ...
 
-    def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
-        """One tile, (H, W, 3) uint8, clipped at the slide's edge."""
+    def read_tiles(self, tiles: Sequence[tuple[int, int, int]]) -> Iterator[NDArray[np.uint8]]:
+        """Tiles (level, column, row) in order, each (H, W, 3) uint8, clipped at the slide's edge."""
         ...
 
 
@@ -93,9 +93,9 @@ def plan_tiles(
         grid: (h, w, 2), last axis (x, y), unit frame of ``region``.
         region: Level-0 region that the grid spans; None is the whole slide.
         areas: (h, w), area of each warped cell as a fraction of the region; None estimates it from the grid.
-        level: "exact" reads level 0; "mip" the level whose pixels are nearest in size to the
-            warped cell; "trilinear" blends the two levels around that size; "auto" is "exact" for regions
-            of fewer than 1,000 level-0 tiles and "mip" for others.
+        level: "exact" reads level 0; "mip" the level whose pixels are nearest in size to the warped cell, at
+            most sqrt(2) times as long; "trilinear" blends the two levels around that size; "auto" is "exact" for
+            regions of fewer than 1,000 level-0 tiles and "mip" for others.
         bias: Added to the level in octaves; positive reads coarser.
 
     Returns:
@@ -203,7 +203,9 @@ def _readings(
     wanted = 0.5 * np.log2(np.maximum(area_px, 1.0)) + bias
     octave = np.array([0.5 * np.log2(each.downsample.x * each.downsample.y) for each in levels])
     if mode == "mip":
-        middles = (octave[1:] + octave[:-1]) / 2
+        # Halfway between two levels, but never a pixel more than sqrt(2) times as long as the cell: it matters where
+        # a pyramid skips octaves (ratio 4: root mean square error 10.4 instead of 11.6 of 255 on an H&E slide).
+        middles = np.maximum((octave[1:] + octave[:-1]) / 2, octave[1:] - 0.5)
         return np.searchsorted(middles, wanted, side="right").astype(np.int64), every, np.ones(count)
     wanted = np.clip(wanted, octave[0], octave[-1])
     fine = np.clip(np.searchsorted(octave, wanted, side="right") - 1, 0, max(0, len(octave) - 2))

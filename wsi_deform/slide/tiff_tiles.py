@@ -27,7 +27,7 @@ from wsi_deform.slide.tiff_level import MOST_STRIP_BYTES, Plane, TiffLevel
 DECODE_ERRORS = (RuntimeError, ValueError, TypeError, ImportError, MemoryError)
 
 # Bytes of a batch that is fetched at once from far, and how many batches are on the way while one is decoded.
-BATCH_BYTES = 1 << 20
+BATCH_BYTES = 4 << 20
 BATCH_TILES = 32
 BATCHES_AHEAD = 2
 

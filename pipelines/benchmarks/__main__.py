@@ -1,0 +1,70 @@
+"""``python -m pipelines.benchmarks [gather|mask|whole_slide|training_step|limits|models|tables ...] [--quick]``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+import time
+from pathlib import Path
+
+from pipelines.benchmarks.results import Settings, write_results
+
+FOLDER = Path(__file__).parent
+MEASURED = ("gather", "mask", "whole_slide", "training_step", "limits")
+ORDER = ("gather", "mask", "models", "whole_slide", "training_step", "limits", "tables")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run benchmarks; without names all of them, then the tables."""
+    parser = argparse.ArgumentParser(prog="python -m pipelines.benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(ORDER)}; default: all")
+    parser.add_argument("--quick", action="store_true", help="small sizes, to see that everything runs")
+    parser.add_argument(
+        "--out", type=Path, help="default: results/ beside this file; quick: build/benchmarks"
+    )
+    parser.add_argument("--cache", type=Path, help="drawn slides and trained models; outside the repository")
+    parser.add_argument("--threads", type=int, default=min(os.cpu_count() or 1, 8))
+    parser.add_argument("--runs", type=int, help="default: 5; quick: 1")
+    parser.add_argument("--only", nargs="+", default=[], metavar="CASE", help="only these cases, e.g. mip")
+    parser.add_argument(
+        "--model", type=Path, action="append", default=[], help="whole_slide: a trained model (repeatable)"
+    )
+    given = parser.parse_args(arguments)
+    strange = [name for name in given.names if name not in ORDER]
+    if strange:
+        parser.error(f"{', '.join(strange)}: needed names among {', '.join(ORDER)}.")
+    out = given.out or (FOLDER.parents[1] / "build" / "benchmarks" if given.quick else FOLDER / "results")
+    home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    settings = Settings(
+        out=out,
+        cache=(given.cache or home / "wsi-deform" / "benchmarks").absolute(),
+        quick=given.quick,
+        threads=given.threads,
+        runs=given.runs or (1 if given.quick else 5),
+        only=tuple(given.only),
+        models=tuple(path.absolute() for path in given.model),
+    )
+    failed = False
+    for name in [each for each in ORDER if each in (given.names or ORDER)]:
+        failed |= _run(name, settings)
+    return 1 if failed else 0
+
+
+def _run(name: str, settings: Settings) -> bool:
+    """One benchmark; whether a case of it failed."""
+    print(f"{name}:", flush=True)
+    started = time.monotonic()
+    module = importlib.import_module(f"pipelines.benchmarks.{name}")
+    rows = module.benchmark(settings)
+    if name in MEASURED:
+        path = write_results(name, rows, settings)
+        importlib.import_module("pipelines.benchmarks.tables").plot(name, settings)
+        print(f"{name}: {time.monotonic() - started:.0f} s, {path}", flush=True)
+    return any("failed" in row for row in rows)
+
+
+if __name__ == "__main__":
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    raise SystemExit(main())

@@ -1,0 +1,439 @@
+"""Whole slide: from file to mask with HRNetV2-W18 on the same threads; accuracy beside cost.
+
+- ``ours`` with several budgets of samples: fields, deformation map, mip gather, network, reverse sampling, mask file.
+- ``patches`` is ``wsi_deform.baselines.patches``: the network on every window that touches tissue, at full resolution
+  (level 0) and at coarser levels, with our tile reading and our mask writer.
+- ``monai`` is MONAI's ``PatchInferer`` with ``WSISlidingWindowSplitter`` (OpenSlide, the backend that its documentation
+  recommends where there is no CUDA), no overlap, ``filter_fn`` leaving out windows without tissue, ``AvgMerger``. It
+  merges labels (half floats) instead of scores, the least memory it can do with, and libvips writes the pyramid.
+
+Patches and MONAI are run on a random part of their windows where the column ``part`` is below 1, another one in every
+run; reading and network are multiplied by its inverse, everything else is measured in full (but the windows left out
+are not encoded, which favours the rivals). The cases named ``zero``
+have a network that costs nothing, so reading and stitching show alone. FLOPs are counted by
+``torch.utils.flop_counter`` (two per multiply-add), for all windows or fields.
+"""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from pipelines.benchmarks.drawn_slides import CLASSES, DrawnFile, DrawnReader, Mosaic, drawn_file
+from pipelines.benchmarks.measure import Case, Facts, Pool, Row, Work
+from pipelines.benchmarks.models import trained_models, with_budget
+from pipelines.benchmarks.results import Settings
+from wsi_deform.annotation.raster import LABEL_CACHE
+from wsi_deform.baselines.patches import Windows, patch_tiles, tissue_windows
+from wsi_deform.config import read_config
+from wsi_deform.cover import budgets_of
+from wsi_deform.deform.reverse import FieldSamples
+from wsi_deform.evaluate.measures import Confusion
+from wsi_deform.evaluate.slides import confusion_of
+from wsi_deform.geometry import Region, Size
+from wsi_deform.mask.mosaic import MaskMosaic
+from wsi_deform.mask.tiff import write_mask
+from wsi_deform.model import Model, load_model
+from wsi_deform.segment import outside_label, segment_fields
+from wsi_deform.slide.cache import TILE_CACHE
+from wsi_deform.slide.counting import CountingReader
+from wsi_deform.slide.detect import open_reader
+from wsi_deform.slide.slide import Slide
+from wsi_deform.slide.tiff_tiles import TiffTiles
+from wsi_deform.slide.tissue import tissue_mask
+
+WINDOW_PX = 512
+MONAI_BATCH = 4
+MONAI_BUFFER = 8
+DARK = 128.0
+
+
+def benchmark(settings: Settings) -> list[Row]:
+    """Run it."""
+    models = trained_models(settings)
+    ours = [str(path) for path in settings.models] or [str(models.ours)]
+    quick = settings.quick
+    block = {"block_px": 1024, "scale": 1.0, "kinds": 2} if quick else {}
+    rows: list[Row] = []
+    for side in (2048,) if quick else (20_480, 61_440):
+        file = drawn_file(Mosaic(side_px=side, **block), settings.cache)
+        with tempfile.TemporaryDirectory(prefix="wsi-deform-whole-slide-") as folder:
+            given = {
+                "side": side,
+                "slide": str(file.slide),
+                "labels": str(file.labels),
+                "folder": folder,
+                "threads": settings.threads,
+            }
+            for cases in _groups(given, ours, str(models.patches), large=side > 30_000, quick=quick):
+                chosen = [case for case in cases if not settings.only or case.name in settings.only]
+                with Pool(settings.threads) as pool:
+                    chosen = [
+                        replace(case, runs=min(case.runs or settings.runs, settings.runs)) for case in chosen
+                    ]
+                    measured = pool.measure(chosen, runs=settings.runs) if chosen else []
+                for row in measured:
+                    for column in ("slide", "labels", "folder", "model"):
+                        row.pop(column, None)
+                rows += measured
+    return rows
+
+
+def _groups(
+    given: dict[str, Any], ours_models: Sequence[str], patches_model: str, *, large: bool, quick: bool
+) -> list[list[Case]]:
+    """The cases with networks, and those with a network that costs nothing."""
+    # Budgets as multiples of the number of samples that the model was trained at.
+    factors = (1.0,) if quick else (0.5, 1.0) if large else (0.5, 1.0, 2.0)
+    parts = {0: 0.1, 1: 0.25} if quick else {0: 1 / 120, 2: 1 / 20} if large else {0: 0.1, 1: 0.1, 2: 0.5}
+    networks = [
+        _ours_case(given, model, factor, number, runs=3 if large or factor > 1 else None)
+        for number, model in enumerate(ours_models)
+        for factor in factors
+    ]
+    networks += [_patches_case(given, patches_model, level, part) for level, part in parts.items()]
+    monai_part = 0.1 if quick else 1 / 200 if large else 0.1
+    networks.append(_monai_case(given, patches_model, monai_part))
+    zero_part = 0.1 if large else 1.0
+    zero = [
+        _ours_case(given, ours_models[0], 1.0, 0, zero=True, runs=3),
+        _patches_case(given, patches_model, 0, zero_part, zero=True),
+        _monai_case(given, patches_model, zero_part, zero=True),
+    ]
+    return [networks, zero]
+
+
+def _ours_case(
+    given: dict[str, Any], model: str, factor: float, number: int, *, zero: bool = False, runs: int | None
+) -> Case:
+    name = f"ours x{factor:g}" + (f", model {number + 1}" if number else "") + (", zero" if zero else "")
+    params = {**given, "model": model, "factor": factor, "zero": zero}
+    return Case(name=name, factory="whole_slide:ours", params=params, runs=runs)
+
+
+def _patches_case(given: dict[str, Any], model: str, level: int, part: float, *, zero: bool = False) -> Case:
+    name = f"patches, level {level}" + (", zero" if zero else "")
+    params = {**given, "model": model, "level": level, "part": part, "zero": zero}
+    return Case(name=name, factory="whole_slide:patches", params=params, runs=3)
+
+
+def _monai_case(given: dict[str, Any], model: str, part: float, *, zero: bool = False) -> Case:
+    name = "monai, level 0" + (", zero" if zero else "")
+    params = {**given, "model": model, "part": part, "zero": zero}
+    return Case(name=name, factory="whole_slide:monai", params=params, runs=3)
+
+
+class ZeroCost(nn.Module):
+    """Class 1 where a pixel is dark: one mean per pixel."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W) to (B, 2, H, W)."""
+        dark = DARK - image.mean(dim=1)
+        return torch.stack((-dark, dark), dim=1)
+
+
+class NoDeformation(nn.Module):
+    """The same density everywhere."""
+
+    def forward(self, view: Tensor) -> Tensor:
+        """(B, 3, H, W) to (B, 1, H, W) zeros."""
+        return torch.zeros_like(view[:, :1])
+
+
+def _loaded(path: str, *, zero: bool) -> Model:
+    model = load_model(path)
+    if zero:
+        model.segmentation = ZeroCost()
+        if model.deformation is not None:
+            model.deformation = NoDeformation()
+        # A parameter, so that the model still knows where it is.
+        model.register_parameter("nothing", nn.Parameter(torch.zeros(1)))
+        model.scores = lambda image: model.segmentation(image)  # type: ignore[method-assign]
+    return model
+
+
+def _opened(path: str) -> tuple[Slide, CountingReader]:
+    TILE_CACHE.forget()
+    counting = CountingReader(open_reader(Path(path)))
+    return Slide.from_reader(counting, slide_id=Path(path).stem), counting
+
+
+def _flops(model: Model, function: Callable[[Model, Tensor], Tensor], size: Size) -> int:
+    """FLOPs of one image; nothing is computed."""
+    empty = copy.deepcopy(model).to("meta")
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        function(empty, torch.zeros(1, 3, size.height, size.width, device="meta"))
+    return counter.get_total_flops()
+
+
+def ours(
+    *, side: int, slide: str, labels: str, folder: str, threads: int, model: str, factor: float, zero: bool
+) -> Work:
+    """The method."""
+    loaded = _loaded(model, zero=zero)
+    loaded.config = with_budget(loaded.config, loaded.config.sampling.budget[0] * factor**0.5)
+    mask = Path(folder) / f"ours-{factor}-{zero}.ome.tif"
+
+    def run(_: int) -> Facts:
+        opened, counting = _opened(slide)
+        found = {"samples": 0, "fields": 0}
+        start = time.perf_counter()
+        budgets = budgets_of(opened, loaded)
+        tissue_seconds = time.perf_counter() - start
+
+        def labelled() -> Iterator[FieldSamples]:
+            for segmented in segment_fields(opened, loaded, budgets):
+                found["samples"] += len(segmented.samples.labels)
+                found["fields"] += 1
+                yield segmented.samples
+
+        mosaic = MaskMosaic(
+            [budget.field.kept for budget in budgets], size=opened.size, outside_label=outside_label(loaded)
+        )
+        tiles = mosaic.mosaic(labelled(), threads=threads)
+        write_mask(mask, tiles, size=opened.size, mpp=opened.mpp, threads=threads)
+        return {"decoded_mpx": counting.total_bytes / 3e6, "tissue_seconds": tissue_seconds, **found}
+
+    def finish() -> Facts:
+        if zero:
+            return {}
+        opened, _ = _opened(slide)
+        flops = 0
+        for budget in budgets_of(opened, loaded):
+            flops += _flops(loaded, lambda held, image: held.scores(image), budget.size)
+            flops += _flops(loaded, lambda held, view: held.density(view), loaded.map_size(budget.size))
+        truth = DrawnFile(slide=Path(slide), labels=Path(labels)).truth()
+        written = TiffTiles(mask)
+        counts = confusion_of(
+            truth,
+            lambda region: np.ascontiguousarray(written.read_region(0, region)[..., 0]),
+            size=opened.size,
+            classes=CLASSES.count,
+        )
+        return {"tflop": flops / 1e12, **_accuracy(counts)}
+
+    _warm_up(loaded, mask, threads)
+    return Work(run=run, finish=finish, facts={"part": 1.0})
+
+
+def patches(
+    *,
+    side: int,
+    slide: str,
+    labels: str,
+    folder: str,
+    threads: int,
+    model: str,
+    level: int,
+    part: float,
+    zero: bool,
+) -> Work:
+    """The sliding window of this package."""
+    loaded = _loaded(model, zero=zero)
+    windows = Windows(level=level, window_px=WINDOW_PX)
+    masks: list[tuple[Path, tuple[Region, ...]]] = []
+
+    def run(number: int) -> Facts:
+        opened, counting = _opened(slide)
+        tissue = tissue_mask(opened)
+        seen = counting.total_bytes
+        everywhere = tissue_windows(opened, tissue, windows)
+        chosen = _part_of(everywhere, part, number)
+        looking = _Stopwatch()
+        opened.read_region = looking.timed(opened.read_region)  # type: ignore[method-assign]
+        path = Path(folder) / f"patches-{level}-{zero}-{number}.ome.tif"
+        start, cpu = time.perf_counter(), time.process_time()
+        tiles = patch_tiles(
+            opened,
+            looking.timed(loaded.scores),
+            tissue=tissue,
+            windows=windows,
+            regions=chosen,
+        )
+        write_mask(path, tiles, size=opened.size, mpp=opened.mpp, threads=threads)
+        rest = time.perf_counter() - start - looking.seconds
+        masks.append((path, chosen))
+        times = len(everywhere) / len(chosen)
+        return {
+            **looking.extrapolated(times),
+            "write_seconds": rest,
+            "decoded_mpx": (seen + times * (counting.total_bytes - seen)) / 3e6,
+            "windows": len(everywhere),
+            "cpu_of_rest": time.process_time() - cpu - looking.cpu_seconds,
+        }
+
+    def finish() -> Facts:
+        if zero:
+            return {}
+        opened, _ = _opened(slide)
+        everywhere = tissue_windows(opened, tissue_mask(opened), windows)
+        each = _flops(loaded, lambda held, image: held.scores(image), Size(WINDOW_PX, WINDOW_PX))
+        truth = DrawnFile(slide=Path(slide), labels=Path(labels)).truth()
+        counts = _sampled_confusion(truth, masks, everywhere)
+        return {"tflop": each * len(everywhere) / 1e12, **_accuracy(counts)}
+
+    loaded.scores(torch.zeros(1, 3, WINDOW_PX, WINDOW_PX))
+    _warm_up(None, Path(folder) / "warm.ome.tif", threads)
+    return _whole(run, finish, part)
+
+
+def monai(
+    *, side: int, slide: str, labels: str, folder: str, threads: int, model: str, part: float, zero: bool
+) -> Work:
+    """MONAI's whole-slide sliding window."""
+    from pipelines.benchmarks.monai_rival import inferred_labels, save_pyramid
+
+    loaded = _loaded(model, zero=zero)
+    masks: list[tuple[Path, tuple[Region, ...]]] = []
+    windows = Windows(window_px=WINDOW_PX)
+
+    def run(number: int) -> Facts:
+        opened, _ = _opened(slide)
+        tissue = tissue_mask(opened)
+        everywhere = tissue_windows(opened, None, windows)
+        wanted = tissue_windows(opened, tissue, windows)
+        glass = tuple(region for region in everywhere if region not in set(wanted))
+        chosen = _part_of(wanted, part, number)
+        chosen_glass = _part_of(glass, part, number) if glass else ()
+        looking = _Stopwatch()
+        start, cpu = time.perf_counter(), time.process_time()
+        merged = inferred_labels(
+            slide,
+            looking.timed(loaded.scores) if part < 1 else loaded.scores,
+            window_px=WINDOW_PX,
+            batch=MONAI_BATCH,
+            # A thread that reads ahead makes times of parts overlap: only where all is run.
+            buffer=MONAI_BUFFER if part == 1.0 else 0,
+            wanted={(region.y, region.x) for region in chosen},
+            read={(region.y, region.x) for region in (*chosen, *chosen_glass)},
+            timed=looking.timed if part < 1 else lambda function: function,
+        )
+        middle = time.perf_counter()
+        path = Path(folder) / f"monai-{zero}-{number}.tif"
+        save_pyramid(merged, path, opened.mpp)
+        masks.append((path, chosen))
+        times = (len(wanted) + len(glass)) / (len(chosen) + len(chosen_glass))
+        return {
+            **looking.extrapolated(times),
+            "write_seconds": time.perf_counter() - middle,
+            "merge_seconds": middle - start - looking.seconds,
+            "decoded_mpx": len(everywhere) * WINDOW_PX**2 / 1e6,
+            "windows": len(wanted),
+            "cpu_of_rest": time.process_time() - cpu - looking.cpu_seconds,
+        }
+
+    def finish() -> Facts:
+        if zero:
+            return {}
+        opened, _ = _opened(slide)
+        wanted = tissue_windows(opened, tissue_mask(opened), windows)
+        each = _flops(loaded, lambda held, image: held.scores(image), Size(WINDOW_PX, WINDOW_PX))
+        truth = DrawnFile(slide=Path(slide), labels=Path(labels)).truth()
+        counts = _sampled_confusion(truth, masks, wanted)
+        return {"tflop": each * len(wanted) / 1e12, **_accuracy(counts)}
+
+    loaded.scores(torch.zeros(MONAI_BATCH, 3, WINDOW_PX, WINDOW_PX))
+    return _whole(run, finish, part)
+
+
+class _Stopwatch:
+    """Adds up what calls of some functions take."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self.cpu_seconds = 0.0
+
+    def timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """The function, timed."""
+
+        def call(*arguments: Any, **named: Any) -> Any:
+            start, cpu = time.perf_counter(), time.process_time()
+            try:
+                return function(*arguments, **named)
+            finally:
+                self.seconds += time.perf_counter() - start
+                self.cpu_seconds += time.process_time() - cpu
+
+        return call
+
+    def extrapolated(self, times: float) -> Facts:
+        """What has to be added to the measured time."""
+        return {
+            "more_seconds": (times - 1) * self.seconds,
+            "more_cpu_seconds": (times - 1) * self.cpu_seconds,
+        }
+
+
+def _whole(run: Callable[[int], Facts], finish: Callable[[], Facts], part: float) -> Work:
+    """Time the run here, where what is to be added to it is known."""
+
+    def timed(number: int) -> Facts:
+        start, cpu = time.perf_counter(), time.process_time()
+        facts = run(number)
+        del facts["cpu_of_rest"]
+        seconds = time.perf_counter() - start + facts.pop("more_seconds")
+        cpu_seconds = time.process_time() - cpu + facts.pop("more_cpu_seconds")
+        return {"seconds": seconds, "cpu_seconds": cpu_seconds, **facts}
+
+    return Work(run=timed, finish=finish, facts={"part": part})
+
+
+def _part_of(regions: Sequence[Region], part: float, number: int) -> tuple[Region, ...]:
+    """A random part, in order; parts of different runs do not overlap while there are enough."""
+    count = max(1, round(part * len(regions)))
+    order = np.random.default_rng(0).permutation(len(regions))
+    chosen = sorted(np.take(order, range(number * count, (number + 1) * count), mode="wrap"))
+    return tuple(regions[index] for index in chosen)
+
+
+def _warm_up(model: Model | None, mask: Path, threads: int) -> None:
+    """Compile and import everything on a picture of 1,024 px."""
+    small = Slide.from_reader(DrawnReader(1024), slide_id="small")
+    tissue_mask(small)
+    held = load_untrained() if model is None else model
+    budgets = budgets_of(small, held)
+    mosaic = MaskMosaic([budget.field.kept for budget in budgets], size=small.size)
+    fields = (each.samples for each in segment_fields(small, held, budgets))
+    write_mask(mask, mosaic.mosaic(fields, threads=threads), size=small.size, mpp=None, threads=threads)
+
+
+def load_untrained() -> Model:
+    """A model of few samples that costs nothing to run."""
+    changes = ["sampling.budget=[16, 16]", "networks.segmentation={name: hrnetv2, width: 4}"]
+    return Model(config=read_config(changes=changes), classes=CLASSES, mpp=0.25).eval()
+
+
+def _accuracy(counts: Confusion) -> Facts:
+    return {"miou": counts.miou(), "miou_without_background": counts.miou(without=0)}
+
+
+def _sampled_confusion(
+    truth: Any, masks: Sequence[tuple[Path, tuple[Region, ...]]], everywhere: Sequence[Region]
+) -> Confusion:
+    """Counts over the whole slide: windows that were looked at stand for all, the rest is background."""
+    looked = Confusion.empty(CLASSES.count)
+    count = 0
+    for path, chosen in masks:
+        labels = TiffTiles(path)
+        for region in chosen:
+            predicted = np.ascontiguousarray(labels.read_region(0, region)[..., 0])
+            looked = looked + Confusion.of(truth.read_region(region), predicted, classes=CLASSES.count)
+        count += len(chosen)
+    inside = np.zeros(256, np.int64)
+    for region in everywhere:
+        inside += np.bincount(truth.read_region(region).ravel(), minlength=256)
+    outside = truth.class_counts()[: CLASSES.count] - inside[: CLASSES.count]
+    LABEL_CACHE.forget()
+    counts = np.rint(looked.counts * (len(everywhere) / count)).astype(np.int64)
+    counts[:, 0] += outside
+    return Confusion(counts)

@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+try:
+    from pipelines.benchmarks import drawn_slides, gather, measure, tables
+    from wsi_deform.geometry import Region, Size
+    from wsi_deform.slide.open import open_slide
+finally:
+    sys.path.remove(str(ROOT))
+
+
+def run(*arguments: str) -> str:
+    finished = subprocess.run(
+        [sys.executable, "-m", "pipelines.benchmarks", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    return finished.stdout
+
+
+def written(path: Path, rows: Sequence[dict[str, object]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def test_quick_gather_measures_writes_its_files_and_fills_its_table(tmp_path: Path) -> None:
+    settings = [
+        "--quick",
+        "--out",
+        str(tmp_path / "out"),
+        "--cache",
+        str(tmp_path / "cache"),
+        "--threads",
+        "1",
+    ]
+    said = run("gather", "tables", *settings, "--only", "mip")
+    assert "mip: run 1" in said
+    with (tmp_path / "out" / "gather.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["source"] for row in rows} == {"file", "drawn"}
+    assert all(float(row["seconds"]) > 0 and 0 < int(row["tiles"]) < 20 for row in rows)
+    assert all(float(row["peak_mib"]) >= float(row["base_mib"]) * 0.5 > 0 for row in rows)
+    machine = json.loads((tmp_path / "out" / "machine.json").read_text(encoding="utf-8"))
+    assert machine["gather"]["quick"]
+    assert machine["gather"]["cores"] >= 1
+    assert machine["gather"]["versions"]["torch"]
+    assert (tmp_path / "out" / "gather.png").stat().st_size < 50_000
+    readme = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert "| mip |" in readme
+    assert "Quick sizes: not to be quoted" in readme
+    assert "Not measured yet: `python -m pipelines.benchmarks mask`" in readme
+
+
+def test_rivals_of_gather_read_the_same_tiles(tmp_path: Path) -> None:
+    mosaic = drawn_slides.Mosaic(side_px=1024, block_px=512, scale=1.0, kinds=2)
+    path = str(drawn_slides.drawn_file(mosaic, tmp_path, say=lambda _: None).slide)
+    facts = {
+        method: gather.work(side=1024, samples=1024, path=path, method=method).run(0)
+        for method in ("exact", "zarr exact", "openslide exact", "vindex exact")
+    }
+    assert {each["tiles"] for each in facts.values()} == {16}
+
+
+def test_drawn_slide_shows_its_truth_at_every_level(tmp_path: Path) -> None:
+    mosaic = drawn_slides.Mosaic(side_px=1536, block_px=512, scale=1.0, kinds=2, seed=3)
+    file = drawn_slides.drawn_file(mosaic, tmp_path, say=lambda _: None)
+    slide = open_slide(file.slide)
+    assert slide.size == Size(1536, 1536)
+    assert [level.size.width for level in slide.levels[: slide.stored_levels]] == [1536, 768, 384]
+    labels = file.truth().read_region(Region.whole(slide.size))
+    image = slide.read_region(0, Region.whole(slide.size))
+    assert 0 < (labels > 0).mean() < 0.3
+    # Glands are violet, so darker in green than the glass around.
+    assert image[labels > 0][:, 1].mean() < image[labels == 0][:, 1].mean() - 30
+    coarse = slide.read_region(1, Region.whole(slide.levels[1].size)).astype(float)
+    mean = image.reshape(768, 2, 768, 2, 3).mean(axis=(1, 3))
+    assert np.abs(coarse - mean).mean() < 4
+
+
+def test_reader_without_a_file_has_levels_of_any_size_and_clips_its_edge() -> None:
+    reader = drawn_slides.DrawnReader(200_001)
+    assert reader.info.size == Size(200_001, 200_001)
+    assert reader.info.levels[-1].size.width <= 512
+    assert reader.read_tile(0, 0, 0).shape == (256, 256, 3)
+    assert reader.read_tile(0, 781, 781).shape == (65, 65, 3)
+
+
+def test_case_that_fails_is_a_row_with_its_reason_and_the_others_go_on() -> None:
+    good = {"side": 1024, "samples": 256, "path": "", "method": "mip"}
+    cases = [
+        measure.Case(name="lost", factory="gather:work", params={**good, "path": "/nowhere/slide.tif"}),
+        measure.Case(name="mip", factory="gather:work", params=good),
+    ]
+    with measure.Pool(1, say=lambda _: None) as pool:
+        lost, mip = pool.measure(cases, runs=2)
+    assert "/nowhere/slide.tif" in lost["failed"]
+    assert mip["runs"] == 2
+    assert mip["least_seconds"] <= mip["seconds"] <= mip["most_seconds"]
+
+
+def test_bars_that_are_not_met_are_said(tmp_path: Path) -> None:
+    row = {"side": 100_000, "samples": 64_000, "peak_mib": 200, "base_mib": 100, "file_mb": 3, "runs": 5}
+    rows = [
+        {"case": "ours, 1 thread", "seconds": 1.5, "cpu_seconds": 2.5, **row},
+        {"case": "libvips", "seconds": 40, "cpu_seconds": 35, **row},
+    ]
+    written(tmp_path / "mask.csv", rows)
+    machine = {"cpu": "one", "cores": 2, "memory_gib": 8, "threads": 2, "quick": False}
+    machine |= {"date_utc": "2026-01-01T00:00:00", "load_1_5_15_min": [0.5, 0.5, 0.5]}
+    (tmp_path / "machine.json").write_text(json.dumps({"mask": machine}), encoding="utf-8")
+    text = tables.with_tables("a\n<!-- table: mask -->\nold\n<!-- end -->\nb\n", tmp_path)
+    assert "old" not in text
+    assert "CPU seconds, under 2: 2.50 – **not met**" in text
+    assert "peak MiB, under 400: 200 – **met**" in text
+    assert "at least 10: 14.0 – **met**" in text
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_equal_accuracy_is_asked_for_before_cost_is_compared(tmp_path: Path, quick: bool) -> None:
+    common = {"side": 20_480, "part": 1, "runs": 3}
+    rows = [
+        {"case": "ours x0.5", "cpu_seconds": 5, "miou": 0.5, **common},
+        {"case": "ours x1", "cpu_seconds": 10, "miou": 0.71, **common},
+        {"case": "patches, level 0", "cpu_seconds": 500, "miou": 0.7, **common},
+        {"case": "patches, level 2", "cpu_seconds": 40, "miou": 0.72 if quick else 0.6, **common},
+    ]
+    written(tmp_path / "whole_slide.csv", rows)
+    text = tables.whole_slide_table(tables.read_results("whole_slide", tmp_path))
+    assert "full-resolution patches: ours x1 costs 1/50.0, mIoU 0.710 against 0.700 – **met**" in text
+    assert ("**not met**" in text) == quick

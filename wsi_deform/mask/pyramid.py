@@ -1,0 +1,208 @@
+"""A stream of tiles becomes a tiled pyramid in TIFF, aside first, moved into place when complete.
+
+Deflate tiles, one or several channels of 8 or 16 bits. Tiles of one value are encoded once per value and
+shared, so a mask of 100,000 x 100,000 px takes a few megabytes. Tile data come first, as they are made; the
+directories come last; the header is written when it is known whether 32-bit offsets suffice.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import imagecodecs
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from wsi_deform.deform.ordered import map_in_order
+from wsi_deform.deform.reverse import MaskTile
+from wsi_deform.errors import MaskError, ShapeError
+from wsi_deform.geometry import Size
+from wsi_deform.mask.directories import (
+    CLASSIC_LIMIT_BYTES,
+    HEADER_BYTES,
+    TileTable,
+    header_and_directories,
+)
+from wsi_deform.mask.ome import SOFTWARE
+
+_DEFLATE_LEVEL = 2
+"""Of zlib-ng. On masks it is faster than levels 1 and 3, and smaller than both."""
+
+
+def write_pyramid(
+    path: Path,
+    tiles: Iterable[MaskTile],
+    *,
+    sizes: Sequence[Size],
+    mpp: float | None,
+    description: str,
+    tile_px: int,
+    channels: int = 1,
+    dtype: DTypeLike = np.uint8,
+    threads: int = 1,
+    classic_limit_bytes: int = CLASSIC_LIMIT_BYTES,
+) -> None:
+    """Write a stream of tiles as a pyramid that every common reader opens.
+
+    Args:
+        path: The file, by custom ``<slide_id>.ome.tif``. Replaced if it exists; its folder must exist.
+        tiles: Every tile of every level once, in any order; read lazily. Pixels are (H, W), or (C, H, W)
+            where there are several channels; a label fills all channels.
+        sizes: Sizes of the levels, px, finest first, each half of the one before, rounded up.
+        mpp: Level-0 um per pixel, or None when unknown.
+        description: ImageDescription, ASCII.
+        tile_px: Side of a tile, a multiple of 16.
+        channels: Number of channels.
+        dtype: uint8 or uint16.
+        threads: Number of threads that encode; the file does not depend on it.
+        classic_limit_bytes: A file that would be larger becomes BigTIFF.
+
+    Raises:
+        ShapeError: A setting is out of range.
+        MaskError: A tile is missing, given twice, of the wrong shape or outside the mask, or the file cannot
+            be written; nothing is left behind, and an older file of this name stays as it was.
+    """
+    if mpp is not None and not 1e-4 <= mpp <= 1e5:
+        raise ShapeError(f"mask {path.name}: mpp {mpp}. Needed um per pixel, 0.0001 to 100,000, or None.")
+    layout = _Layout(path.name, sizes, tile_px, channels, np.dtype(dtype).newbyteorder("<"))
+    with written_aside(path) as file:
+        end = _write_tiles(file, layout, tiles, threads)
+        start = end + end % 2
+        header, directories = header_and_directories(
+            layout.tables,
+            start=start,
+            classic_limit_bytes=classic_limit_bytes,
+            tile_px=tile_px,
+            mpp=mpp,
+            description=description,
+            software=SOFTWARE,
+            bits=8 * layout.dtype.itemsize,
+        )
+        file.write(bytes(start - end) + directories)
+        file.seek(0)
+        file.write(header)
+
+
+class _Layout:
+    """What the tiles of a file must look like, and where they went."""
+
+    def __init__(
+        self, name: str, sizes: Sequence[Size], tile_px: int, channels: int, dtype: np.dtype[Any]
+    ) -> None:
+        self.name = name
+        self.tile_px = tile_px
+        self.channels = channels
+        self.dtype = dtype
+        self.tables = [TileTable(size, tile_px, channels) for size in sizes]
+
+
+def _write_tiles(file: BinaryIO, layout: _Layout, tiles: Iterable[MaskTile], threads: int) -> int:
+    """Write the data of all tiles behind room for the header, note their places; returns the end."""
+    end = file.write(bytes(HEADER_BYTES))
+    shared: dict[int, tuple[int, int]] = {}  # label -> offset, length
+    side = layout.tile_px
+    for tile, blobs in map_in_order(
+        partial(_encoded, layout), tiles, threads, heavy=lambda tile: tile.label is None
+    ):
+        table = layout.tables[tile.level]
+        window = np.s_[tile.row : tile.row + tile.rows, tile.column : tile.column + tile.columns]
+        if table.lengths[0][window].any():
+            raise MaskError(f"mask {layout.name}: {_where(tile)} was given twice. Needed every tile once.")
+        if tile.label is not None:
+            if tile.label not in shared:
+                data = _deflated(np.full((side, side), tile.label, layout.dtype))
+                shared[tile.label] = (end, len(data))
+                end += file.write(data)
+            for channel in range(layout.channels):
+                table.offsets[channel][window], table.lengths[channel][window] = shared[tile.label]
+        for channel, data in enumerate(blobs):
+            table.offsets[channel][window], table.lengths[channel][window] = end, len(data)
+            end += file.write(data)
+    for level, table in enumerate(layout.tables):
+        missing = np.argwhere(table.lengths[0] == 0)
+        if len(missing):
+            row, column = missing[0]
+            raise MaskError(
+                f"mask {layout.name}: {len(missing)} of {table.lengths[0].size} tiles of level {level} were not given, "
+                f"first (column {column}, row {row}). Needed every tile; are they of a mask of another size?"
+            )
+    return end
+
+
+def _encoded(layout: _Layout, tile: MaskTile) -> tuple[MaskTile, list[bytes]]:
+    """Check a tile and compress its pixels, channel by channel; no bytes for tiles of one label."""
+    name, side, channels = layout.name, layout.tile_px, layout.channels
+    if not 0 <= tile.level < len(layout.tables):
+        raise MaskError(f"mask {name}: {_where(tile)}: needed a level from 0 to {len(layout.tables) - 1}.")
+    table = layout.tables[tile.level]
+    _, rows, columns = table.lengths.shape
+    if (
+        min(tile.column, tile.row) < 0
+        or min(tile.columns, tile.rows) < 1
+        or tile.column + tile.columns > columns
+        or tile.row + tile.rows > rows
+    ):
+        raise MaskError(f"mask {name}: {_where(tile)} does not fit; the level has {columns} x {rows} tiles.")
+    if tile.label is not None:
+        most = np.iinfo(layout.dtype).max
+        if not 0 <= tile.label <= most:
+            raise MaskError(f"mask {name}: {_where(tile)} has label {tile.label}. Needed 0 to {most}.")
+        return tile, []
+    height = min(side, table.size.height - tile.row * side)
+    width = min(side, table.size.width - tile.column * side)
+    shape = (height, width) if channels == 1 else (channels, height, width)
+    pixels = tile.pixels
+    if (
+        pixels is None
+        or pixels.shape != shape
+        or pixels.dtype != layout.dtype
+        or tile.columns * tile.rows != 1
+    ):
+        found = "no label and no pixels" if pixels is None else f"pixels {pixels.shape} {pixels.dtype}"
+        raise MaskError(
+            f"mask {name}: {_where(tile)} has {found}. Needed one tile of {shape} {layout.dtype}, or a label."
+        )
+    padded: NDArray[Any] = pixels
+    if height < side or width < side:
+        # Stored tiles are whole; repeating the edge adds no label and few bytes.
+        padding = [(0, 0)] * (len(shape) - 2) + [(0, side - height), (0, side - width)]
+        padded = np.pad(padded, padding, mode="edge")
+    return tile, [_deflated(np.ascontiguousarray(each)) for each in padded.reshape(channels, side, side)]
+
+
+def _where(tile: MaskTile) -> str:
+    """Say which tile a message is about."""
+    block = "" if tile.columns * tile.rows == 1 else f", a block of {tile.columns} x {tile.rows} tiles"
+    return f"tile (column {tile.column}, row {tile.row}) of level {tile.level}{block}"
+
+
+def _deflated(pixels: NDArray[Any]) -> bytes:
+    """A zlib stream of the pixels; releases the GIL."""
+    buffer = cast(bytes, pixels)  # any buffer will do; the stubs of imagecodecs know only bytes
+    if imagecodecs.ZLIBNG.available:
+        return cast(bytes, imagecodecs.zlibng_encode(buffer, level=_DEFLATE_LEVEL))
+    return cast(bytes, imagecodecs.zlib_encode(buffer, level=_DEFLATE_LEVEL))
+
+
+@contextmanager
+def written_aside(path: Path) -> Iterator[BinaryIO]:
+    """Open a hidden file next to ``path`` that takes its place on success and vanishes on any failure."""
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with aside.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except OSError as error:
+        raise MaskError(
+            f"mask {path}: cannot be written ({error}). Check folder, rights and free space."
+        ) from error
+    finally:
+        aside.unlink(missing_ok=True)
