@@ -60,7 +60,7 @@ def _run(name: str, settings: Settings) -> bool:
     rows = module.benchmark(settings)
     if name in MEASURED:
         path = write_results(name, rows, settings)
-        importlib.import_module("pipelines.benchmarks.tables").plot(name, settings)
+        importlib.import_module("pipelines.benchmarks.plots").plot(name, settings)
         print(f"{name}: {time.monotonic() - started:.0f} s, {path}", flush=True)
     return any("failed" in row for row in rows)
 

@@ -15,7 +15,7 @@ they come by the pixels.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -209,6 +209,9 @@ class _Source:
 
     def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
         return self.read(self.levels[level], level, column, row)
+
+    def read_tiles(self, tiles: Sequence[tuple[int, int, int]]) -> Iterator[NDArray[np.uint8]]:
+        return (self.read_tile(*tile) for tile in tiles)
 
 
 def _ours_with(

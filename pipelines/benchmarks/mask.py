@@ -1,7 +1,8 @@
 """Mask: from labelled samples to a pyramid on disk, against programs that are given the finished array.
 
-- ``ours`` and ``ours, 1 thread`` render every level from the samples and write the file. ``ours, 2 % random`` has 2 %
-  of the labels replaced at random: the many small islands of a noisy prediction.
+- ``ours`` and ``ours, 1 thread`` render every level from the samples and write the file. Cost follows the length of the
+  class borders: ``ours, busy`` has regions half as wide, ``ours, 2 % random`` has 2 % of the labels replaced at random
+  (the many small islands of a noisy prediction). ``mixed_mpx`` says how many pixels lie in tiles of several classes.
 - ``libvips`` (``tiffsave`` with tile, pyramid, deflate, region_shrink nearest) and ``tifffile`` (every level a slice of
   the array, zlib by its thread pool) write the finished level 0, which our ``region()`` made before and whose making is
   not counted. It lies in a memory-mapped file that is in the page cache, as a finished array in memory would.
@@ -43,16 +44,19 @@ def benchmark(settings: Settings) -> list[Row]:
             given = {"side": side, "folder": folder, "threads": settings.threads}
             array = Path(folder) / "labels.raw"
             _write_array(array, side)
-            for random in (0.0, RANDOM):
-                points, labels = labelled_samples(side, random)
-                np.savez(Path(folder) / f"samples-{random}.npz", points=points, labels=labels)
+            for kind in ("plain", "busy", "random"):
+                points, labels = labelled_samples(side, kind)
+                np.savez(Path(folder) / f"samples-{kind}.npz", points=points, labels=labels)
             slow = min(settings.runs, 3)
             cases = [
-                Case(name="ours", factory="mask:ours", params={**given, "random": 0.0}),
+                Case(name="ours", factory="mask:ours", params={**given, "kind": "plain"}),
                 Case(
-                    name="ours, 1 thread", factory="mask:ours", params={**given, "threads": 1, "random": 0.0}
+                    name="ours, 1 thread",
+                    factory="mask:ours",
+                    params={**given, "threads": 1, "kind": "plain"},
                 ),
-                Case(name="ours, 2 % random", factory="mask:ours", params={**given, "random": RANDOM}),
+                Case(name="ours, busy", factory="mask:ours", params={**given, "kind": "busy"}),
+                Case(name="ours, 2 % random", factory="mask:ours", params={**given, "kind": "random"}),
                 Case(name="libvips", factory="mask:libvips", params=given, runs=slow),
                 Case(name="tifffile", factory="mask:tifffile_pyramid", params=given, runs=slow),
                 Case(
@@ -68,21 +72,21 @@ def benchmark(settings: Settings) -> list[Row]:
                 measured = pool.measure(chosen, runs=settings.runs)
             for row in measured:
                 row.pop("folder")
-                row.pop("random", None)
+                row.pop("kind", None)
                 row["samples"] = SAMPLES
             rows += measured
     return rows
 
 
-def labelled_samples(side: int, random: float = 0.0) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
+def labelled_samples(side: int, kind: str = "plain") -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
     """Samples of a warped grid over a square slide with the labels of a field of tissue.
 
     Args:
         side: Side of the slide, px.
-        random: Share of the labels that is replaced at random.
+        kind: "plain", "busy" (regions half as wide) or "random" (2 % of the labels replaced).
 
     Returns:
-        (N, 2) points in level-0 px and (N,) labels: background and blobs of four classes over a third of the slide.
+        (N, 2) points in level-0 px and (N,) labels: background and blobs of four classes over a quarter of the slide.
     """
     # Imported here: the processes that are measured need no torch, as writing a mask needs none.
     from pipelines.benchmarks.gather import warped_grid
@@ -92,18 +96,22 @@ def labelled_samples(side: int, random: float = 0.0) -> tuple[NDArray[np.float64
     points = grid.reshape(-1, 2).double().numpy() * side
     rng = np.random.default_rng(0)
     shape = (256, 256)
-    tissue, kind = smooth_noise(rng, shape, 60, 60), smooth_noise(rng, shape, 24, 24)
-    field = np.where(tissue > 0.4, 1 + np.digitize(kind, (-0.7, 0.0, 0.7)), 0).astype(np.uint8)
+    period = 60 if kind == "busy" else 120
+    tissue, texture = (
+        smooth_noise(rng, shape, period, period),
+        smooth_noise(rng, shape, period / 2, period / 2),
+    )
+    field = np.where(tissue > 0.4, 1 + np.digitize(texture, (-0.7, 0.0, 0.7)), 0).astype(np.uint8)
     at = np.clip((grid.reshape(-1, 2).numpy() * 256).astype(int), 0, 255)
     labels = field[at[:, 1], at[:, 0]]
-    changed = rng.random(len(labels)) < random
+    changed = rng.random(len(labels)) < (RANDOM if kind == "random" else 0.0)
     labels[changed] = rng.integers(0, CLASSES, int(changed.sum()))
     return points, labels
 
 
-def _sampler(side: int, random: float = 0.0) -> ReverseSampler:
+def _sampler(side: int) -> ReverseSampler:
     size = Size(side, side)
-    points, labels = labelled_samples(side, random)
+    points, labels = labelled_samples(side)
     return ReverseSampler(
         [FieldSamples(kept=Region.whole(size), points_px=points, labels=labels)], size=size, tile_px=TILE_PX
     )
@@ -117,8 +125,8 @@ def _write_array(path: Path, side: int) -> None:
             file.write(sampler.region(Region(0, top, side, min(ARRAY_ROWS, side - top))))
 
 
-def _stored(folder: str, random: float) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
-    with np.load(Path(folder) / f"samples-{random}.npz") as held:
+def _stored(folder: str, kind: str) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:
+    with np.load(Path(folder) / f"samples-{kind}.npz") as held:
         return held["points"], held["labels"]
 
 
@@ -126,10 +134,10 @@ def _finished(folder: str, side: int) -> NDArray[np.uint8]:
     return np.memmap(Path(folder) / "labels.raw", np.uint8, "r", shape=(side, side))
 
 
-def ours(*, side: int, folder: str, threads: int, random: float) -> Work:
+def ours(*, side: int, folder: str, threads: int, kind: str) -> Work:
     """Render and write, as ``wsi-deform segment`` does."""
-    points, labels = _stored(folder, random)
-    path = Path(folder) / f"ours-{threads}-{random}.ome.tif"
+    points, labels = _stored(folder, kind)
+    path = Path(folder) / f"ours-{threads}-{kind}.ome.tif"
 
     def write(length: int) -> None:
         size = Size(length, length)
@@ -141,8 +149,19 @@ def ours(*, side: int, folder: str, threads: int, random: float) -> Work:
         write(side)
         return {"file_mb": path.stat().st_size / 1e6}
 
+    def finish() -> Facts:
+        size = Size(side, side)
+        sampler = ReverseSampler(
+            [FieldSamples(kept=Region.whole(size), points_px=points, labels=labels)],
+            size=size,
+            tile_px=TILE_PX,
+        )
+        return {
+            "mixed_mpx": sum(tile.pixels.size for tile in sampler.tiles() if tile.pixels is not None) / 1e6
+        }
+
     write(1024)
-    return Work(run=run)
+    return Work(run=run, finish=finish)
 
 
 def libvips(*, side: int, folder: str, threads: int) -> Work:
@@ -206,7 +225,7 @@ def tree(*, side: int, folder: str, threads: int, part: float) -> Work:
     """The nearest sample of every pixel by a k-d tree, level 0 only, nothing written."""
     from scipy.spatial import cKDTree
 
-    points, labels = _stored(folder, 0.0)
+    points, labels = _stored(folder, "plain")
     tiles = list(_tiles(side))
 
     def run(number: int) -> Facts:

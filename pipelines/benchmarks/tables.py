@@ -1,4 +1,4 @@
-"""Tables and plots from the CSVs: ``python -m pipelines.benchmarks tables`` rewrites the marked blocks of README.md.
+"""Tables from the CSVs: ``python -m pipelines.benchmarks tables`` rewrites the marked blocks of README.md.
 
 A block begins with ``<!-- table: NAME -->`` and ends with ``<!-- end -->``. A benchmark that was not run says so.
 """
@@ -12,10 +12,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
 from pipelines.benchmarks.results import Settings, read_results
-from wsi_deform.provenance import write_aside, write_text
+from wsi_deform.provenance import write_text
 from wsi_deform.report.tables import Table
 
 README = Path(__file__).with_name("README.md")
@@ -60,7 +58,8 @@ def _machine(name: str, out: Path) -> str:
     )
 
 
-def _number(row: Row, column: str) -> float:
+def number(row: Row, column: str) -> float:
+    """A cell as a number; NaN where it is empty."""
     text = row.get(column) or ""
     return float(text) if text else math.nan
 
@@ -92,7 +91,7 @@ def _plain(rows: Sequence[Row], columns: Sequence[tuple[str, str]]) -> str:
             if column == "case"
             else "failed"
             if row.get("failed")
-            else _shown(_number(row, column))
+            else _shown(number(row, column))
             for _, column in columns
         )
         for row in rows
@@ -115,7 +114,7 @@ def gather_table(rows: Sequence[Row]) -> str:
                 failed = row is not None and bool(row.get("failed"))
                 cells.append(
                     "" if row is None else "failed" if failed
-                    else f"{_shown(_number(row, 'seconds'))} s ({int(_number(row, 'tiles')):,})"
+                    else f"{_shown(number(row, 'seconds'))} s ({int(number(row, 'tiles')):,})"
                 )  # fmt: skip
             body.append(tuple(cells))
         header = ("case", *(f"{int(side):,} px, {source}" for source, side in places))
@@ -136,7 +135,7 @@ def _gather_bars(rows: Sequence[Row]) -> list[str]:
         ]
         if len(drawn) > 1:
             first, last = drawn[0], drawn[-1]
-            ratio = _number(last, "seconds") / _number(first, "seconds")
+            ratio = number(last, "seconds") / number(first, "seconds")
             sides = f"{int(last['side']):,} px / at {int(first['side']):,} px"
             text = f"{int(samples):,} samples, cost at {sides}, at most {COST_AT_200K}"
             bars.append(_bar(text, ratio, ratio <= COST_AT_200K))
@@ -144,7 +143,7 @@ def _gather_bars(rows: Sequence[Row]) -> list[str]:
     if exact:
         largest = max(exact, key=lambda row: int(row["side"]))
         mip = _find(rows, case="mip", source="file", side=largest["side"], samples=largest["samples"])
-        fewer = _number(largest, "tiles") / _number(mip, "tiles") if mip else math.nan
+        fewer = number(largest, "tiles") / number(mip, "tiles") if mip else math.nan
         text = f"{int(largest['side']):,} px, tiles of level-0 sampling / ours, at least {FEWER_TILES}"
         bars.append(_bar(text, fewer, fewer >= FEWER_TILES))
     return bars
@@ -157,7 +156,8 @@ def mask_table(rows: Sequence[Row]) -> str:
         own = [row for row in rows if row["side"] == side]
         columns = (
             ("case", "case"), ("seconds", "seconds"), ("CPU s", "cpu_seconds"), ("peak MiB", "peak_mib"),
-            ("before MiB", "base_mib"), ("file MB", "file_mb"), ("part", "part"), ("runs", "runs"),
+            ("before MiB", "base_mib"), ("file MB", "file_mb"), ("mixed Mpx", "mixed_mpx"), ("part", "part"),
+            ("runs", "runs"),
         )  # fmt: skip
         parts.append(
             f"{int(side):,} x {int(side):,} px, {int(own[0]['samples']):,} samples\n\n{_plain(own, columns)}\n"
@@ -165,8 +165,8 @@ def mask_table(rows: Sequence[Row]) -> str:
     largest = max(rows, key=lambda row: int(row["side"]))["side"]
     ours, vips = _find(rows, side=largest, case="ours, 1 thread"), _find(rows, side=largest, case="libvips")
     own, rival = ours or {}, vips or {}
-    cpu, peak = _number(own, "cpu_seconds"), _number(own, "peak_mib")
-    ahead = _number(rival, "cpu_seconds") / cpu
+    cpu, peak = number(own, "cpu_seconds"), number(own, "peak_mib")
+    ahead = number(rival, "cpu_seconds") / cpu
     parts += [
         "Bars:\n\n",
         _bar(f"{int(largest):,} px, CPU seconds, under {MASK_CPU_S}", cpu, cpu < MASK_CPU_S),
@@ -203,17 +203,17 @@ def _whole_slide_bar(side: str, rows: Sequence[Row]) -> str:
     if not ours or not patches:
         return f"- {int(side):,} px: not measured\n"
     text = ""
-    best = max(patches, key=lambda row: _number(row, "miou"))
+    best = max(patches, key=lambda row: number(row, "miou"))
     for rival, name in (
         (patches[0], "full-resolution patches"),
         (best, f"the most accurate patches ({best['case']})"),
     ):
-        equal = [row for row in ours if _number(row, "miou") >= _number(rival, "miou") - MIOU_TOLERANCE]
+        equal = [row for row in ours if number(row, "miou") >= number(rival, "miou") - MIOU_TOLERANCE]
         chosen = min(
-            equal or ours, key=lambda row: _number(row, "cpu_seconds") if equal else -_number(row, "miou")
+            equal or ours, key=lambda row: number(row, "cpu_seconds") if equal else -number(row, "miou")
         )
-        ratio = _number(rival, "cpu_seconds") / _number(chosen, "cpu_seconds")
-        accuracy = f"mIoU {_number(chosen, 'miou'):.3f} against {_number(rival, 'miou'):.3f}"
+        ratio = number(rival, "cpu_seconds") / number(chosen, "cpu_seconds")
+        accuracy = f"mIoU {number(chosen, 'miou'):.3f} against {number(rival, 'miou'):.3f}"
         verdict = "**met**" if equal and ratio >= PATCHES_COST else "**not met**"
         text += (
             f"- {int(side):,} px, equal mIoU at 1/{PATCHES_COST} of the CPU seconds of {name}: {chosen['case']} costs "
@@ -228,12 +228,12 @@ def training_step_table(rows: Sequence[Row]) -> str:
     parts = [part for part in parts if part not in ("cpu", "least", "most", "parts")]
     body = []
     for row in rows:
-        total = _number(row, "parts_seconds")
+        total = number(row, "parts_seconds")
         cells = [
-            f"{1e3 * _number(row, f'{part}_seconds'):,.0f} ({_number(row, f'{part}_seconds') / total:.0%})"
+            f"{1e3 * number(row, f'{part}_seconds'):,.0f} ({number(row, f'{part}_seconds') / total:.0%})"
             for part in parts
         ]
-        body.append((row["case"], f"{1e3 * _number(row, 'seconds'):,.0f}", *cells))
+        body.append((row["case"], f"{1e3 * number(row, 'seconds'):,.0f}", *cells))
     return "Milliseconds (share)\n\n" + Table(header=("case", "step", *parts), rows=tuple(body)).markdown()
 
 
@@ -243,9 +243,9 @@ def limits_table(rows: Sequence[Row]) -> str:
         (
             row["case"],
             row["least"],
-            _shown(1e3 * _number(row, "limit_seconds")),
-            _shown(1e3 * _number(row, "seconds")),
-            _shown(_number(row, "gap")),
+            _shown(1e3 * number(row, "limit_seconds")),
+            _shown(1e3 * number(row, "seconds")),
+            _shown(number(row, "gap")),
         )
         for row in rows
     )
@@ -258,96 +258,4 @@ _TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
     "whole_slide": whole_slide_table,
     "training_step": training_step_table,
     "limits": limits_table,
-}
-
-
-def plot(name: str, settings: Settings) -> None:
-    """Draw ``NAME.png`` from ``NAME.csv``."""
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
-
-    rows = [row for row in read_results(name, settings.out) if not row.get("failed")]
-    if not rows:
-        return
-    figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
-    _PLOTS[name](axes, rows)
-    with write_aside(settings.out / f"{name}.png") as aside:
-        figure.savefig(aside, dpi=90)
-    plt.close(figure)
-
-
-def _lines(axes: Any, rows: Sequence[Row], y: str, label: Callable[[Row], str]) -> None:
-    """Lines over the side of the slide, both axes logarithmic."""
-    for name in dict.fromkeys(map(label, rows)):
-        own = sorted((row for row in rows if label(row) == name), key=lambda row: int(row["side"]))
-        style = "-" if name.startswith(("mip", "ours")) else "--"
-        axes.plot(
-            [int(row["side"]) for row in own],
-            [_number(row, y) for row in own],
-            style,
-            marker="o",
-            ms=3,
-            label=name,
-        )
-    axes.set(xscale="log", yscale="log", xlabel="side of the slide, px")
-    axes.legend(fontsize=6, ncols=2)
-    axes.grid(alpha=0.3)
-
-
-def _plot_gather(axes: Any, rows: Sequence[Row]) -> None:
-    fewest = min(int(row["samples"]) for row in rows)
-    own = [row for row in rows if int(row["samples"]) == fewest]
-    _lines(axes, own, "seconds", lambda row: f"{row['case']}, {row['source']}")
-    axes.set(ylabel="seconds", title=f"{fewest:,} samples")
-
-
-def _plot_mask(axes: Any, rows: Sequence[Row]) -> None:
-    _lines(axes, rows, "cpu_seconds", lambda row: row["case"])
-    axes.set(ylabel="CPU seconds", title="a mask and its pyramid")
-
-
-def _plot_whole_slide(axes: Any, rows: Sequence[Row]) -> None:
-    shown = [row for row in rows if row.get("miou")]
-    for side in dict.fromkeys(row["side"] for row in shown):
-        for kind, marker in (("ours", "o"), ("patches", "s"), ("monai", "^")):
-            own = [row for row in shown if row["side"] == side and row["case"].startswith(kind)]
-            own.sort(key=lambda row: _number(row, "cpu_seconds"))
-            if own:
-                costs, accuracies = (
-                    [_number(row, column) for row in own] for column in ("cpu_seconds", "miou")
-                )
-                axes.plot(costs, accuracies, marker=marker, ms=4, label=f"{kind}, {int(side):,} px")
-    axes.set(xscale="log", xlabel="CPU seconds per slide", ylabel="mIoU", title="accuracy and cost")
-    axes.legend(fontsize=7)
-    axes.grid(alpha=0.3)
-
-
-def _plot_training_step(axes: Any, rows: Sequence[Row]) -> None:
-    parts = [column for column in rows[0] if column.endswith("_seconds")]
-    left = [0.0] * len(rows)
-    for part in parts:
-        name = part.removesuffix("_seconds")
-        if name in ("cpu", "least", "most", "parts"):
-            continue
-        widths = [_number(row, part) for row in rows]
-        axes.barh([row["case"] for row in rows], widths, left=left, label=name)
-        left = [a + b for a, b in zip(left, widths, strict=True)]
-    axes.set(xlabel="seconds", title="one training step")
-    axes.legend(fontsize=6, ncols=3)
-
-
-def _plot_limits(axes: Any, rows: Sequence[Row]) -> None:
-    names = [row["case"] for row in rows][::-1]
-    axes.barh(names, [_number(row, "seconds") for row in rows][::-1], label="time", alpha=0.5)
-    axes.barh(names, [_number(row, "limit_seconds") for row in rows][::-1], height=0.4, label="limit")
-    axes.set(xscale="log", xlabel="seconds, one thread", title="one field")
-    axes.legend(fontsize=7)
-
-
-_PLOTS: dict[str, Callable[[Any, Sequence[Row]], None]] = {
-    "gather": _plot_gather,
-    "mask": _plot_mask,
-    "whole_slide": _plot_whole_slide,
-    "training_step": _plot_training_step,
-    "limits": _plot_limits,
 }

@@ -32,13 +32,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from pipelines.benchmarks.drawn_slides import CLASSES, DrawnFile, DrawnReader, Mosaic, drawn_file
 from pipelines.benchmarks.measure import Case, Facts, Pool, Row, Work
 from pipelines.benchmarks.models import trained_models, with_budget
+from pipelines.benchmarks.parts import Stopwatch, accuracy, extrapolated_work, part_of, sampled_confusion
 from pipelines.benchmarks.results import Settings
-from wsi_deform.annotation.raster import LABEL_CACHE
 from wsi_deform.baselines.patches import Windows, patch_tiles, tissue_windows
 from wsi_deform.config import read_config
 from wsi_deform.cover import budgets_of
 from wsi_deform.deform.reverse import FieldSamples
-from wsi_deform.evaluate.measures import Confusion
 from wsi_deform.evaluate.slides import confusion_of
 from wsi_deform.geometry import Region, Size
 from wsi_deform.mask.mosaic import MaskMosaic
@@ -95,7 +94,7 @@ def _groups(
     """The cases with networks, and those with a network that costs nothing."""
     # Budgets as multiples of the number of samples that the model was trained at.
     factors = (1.0,) if quick else (0.5, 1.0) if large else (0.5, 1.0, 2.0)
-    parts = {0: 0.1, 1: 0.25} if quick else {0: 1 / 120, 2: 1 / 20} if large else {0: 0.1, 1: 0.1, 2: 0.5}
+    parts = {0: 0.1} if quick else {0: 1 / 120, 2: 1 / 20} if large else {0: 0.1, 1: 0.1, 2: 0.5}
     networks = [
         _ours_case(given, model, factor, number, runs=3 if large or factor > 1 else None)
         for number, model in enumerate(ours_models)
@@ -108,8 +107,9 @@ def _groups(
     zero = [
         _ours_case(given, ours_models[0], 1.0, 0, zero=True, runs=3),
         _patches_case(given, patches_model, 0, zero_part, zero=True),
-        _monai_case(given, patches_model, zero_part, zero=True),
     ]
+    if not quick:
+        zero.append(_monai_case(given, patches_model, zero_part, zero=True))
     return [networks, zero]
 
 
@@ -220,7 +220,7 @@ def ours(
             size=opened.size,
             classes=CLASSES.count,
         )
-        return {"tflop": flops / 1e12, **_accuracy(counts)}
+        return {"tflop": flops / 1e12, **accuracy(counts)}
 
     _warm_up(loaded, mask, threads)
     return Work(run=run, finish=finish, facts={"part": 1.0})
@@ -248,8 +248,8 @@ def patches(
         tissue = tissue_mask(opened)
         seen = counting.total_bytes
         everywhere = tissue_windows(opened, tissue, windows)
-        chosen = _part_of(everywhere, part, number)
-        looking = _Stopwatch()
+        chosen = part_of(everywhere, part, number)
+        looking = Stopwatch()
         opened.read_region = looking.timed(opened.read_region)  # type: ignore[method-assign]
         path = Path(folder) / f"patches-{level}-{zero}-{number}.ome.tif"
         start, cpu = time.perf_counter(), time.process_time()
@@ -279,12 +279,12 @@ def patches(
         everywhere = tissue_windows(opened, tissue_mask(opened), windows)
         each = _flops(loaded, lambda held, image: held.scores(image), Size(WINDOW_PX, WINDOW_PX))
         truth = DrawnFile(slide=Path(slide), labels=Path(labels)).truth()
-        counts = _sampled_confusion(truth, masks, everywhere)
-        return {"tflop": each * len(everywhere) / 1e12, **_accuracy(counts)}
+        counts = sampled_confusion(truth, masks, everywhere)
+        return {"tflop": each * len(everywhere) / 1e12, **accuracy(counts)}
 
     loaded.scores(torch.zeros(1, 3, WINDOW_PX, WINDOW_PX))
     _warm_up(None, Path(folder) / "warm.ome.tif", threads)
-    return _whole(run, finish, part)
+    return extrapolated_work(run, finish, part)
 
 
 def monai(
@@ -303,9 +303,9 @@ def monai(
         everywhere = tissue_windows(opened, None, windows)
         wanted = tissue_windows(opened, tissue, windows)
         glass = tuple(region for region in everywhere if region not in set(wanted))
-        chosen = _part_of(wanted, part, number)
-        chosen_glass = _part_of(glass, part, number) if glass else ()
-        looking = _Stopwatch()
+        chosen = part_of(wanted, part, number)
+        chosen_glass = part_of(glass, part, number) if glass else ()
+        looking = Stopwatch()
         start, cpu = time.perf_counter(), time.process_time()
         merged = inferred_labels(
             slide,
@@ -339,61 +339,11 @@ def monai(
         wanted = tissue_windows(opened, tissue_mask(opened), windows)
         each = _flops(loaded, lambda held, image: held.scores(image), Size(WINDOW_PX, WINDOW_PX))
         truth = DrawnFile(slide=Path(slide), labels=Path(labels)).truth()
-        counts = _sampled_confusion(truth, masks, wanted)
-        return {"tflop": each * len(wanted) / 1e12, **_accuracy(counts)}
+        counts = sampled_confusion(truth, masks, wanted)
+        return {"tflop": each * len(wanted) / 1e12, **accuracy(counts)}
 
     loaded.scores(torch.zeros(MONAI_BATCH, 3, WINDOW_PX, WINDOW_PX))
-    return _whole(run, finish, part)
-
-
-class _Stopwatch:
-    """Adds up what calls of some functions take."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self.cpu_seconds = 0.0
-
-    def timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function, timed."""
-
-        def call(*arguments: Any, **named: Any) -> Any:
-            start, cpu = time.perf_counter(), time.process_time()
-            try:
-                return function(*arguments, **named)
-            finally:
-                self.seconds += time.perf_counter() - start
-                self.cpu_seconds += time.process_time() - cpu
-
-        return call
-
-    def extrapolated(self, times: float) -> Facts:
-        """What has to be added to the measured time."""
-        return {
-            "more_seconds": (times - 1) * self.seconds,
-            "more_cpu_seconds": (times - 1) * self.cpu_seconds,
-        }
-
-
-def _whole(run: Callable[[int], Facts], finish: Callable[[], Facts], part: float) -> Work:
-    """Time the run here, where what is to be added to it is known."""
-
-    def timed(number: int) -> Facts:
-        start, cpu = time.perf_counter(), time.process_time()
-        facts = run(number)
-        del facts["cpu_of_rest"]
-        seconds = time.perf_counter() - start + facts.pop("more_seconds")
-        cpu_seconds = time.process_time() - cpu + facts.pop("more_cpu_seconds")
-        return {"seconds": seconds, "cpu_seconds": cpu_seconds, **facts}
-
-    return Work(run=timed, finish=finish, facts={"part": part})
-
-
-def _part_of(regions: Sequence[Region], part: float, number: int) -> tuple[Region, ...]:
-    """A random part, in order; parts of different runs do not overlap while there are enough."""
-    count = max(1, round(part * len(regions)))
-    order = np.random.default_rng(0).permutation(len(regions))
-    chosen = sorted(np.take(order, range(number * count, (number + 1) * count), mode="wrap"))
-    return tuple(regions[index] for index in chosen)
+    return extrapolated_work(run, finish, part)
 
 
 def _warm_up(model: Model | None, mask: Path, threads: int) -> None:
@@ -411,29 +361,3 @@ def load_untrained() -> Model:
     """A model of few samples that costs nothing to run."""
     changes = ["sampling.budget=[16, 16]", "networks.segmentation={name: hrnetv2, width: 4}"]
     return Model(config=read_config(changes=changes), classes=CLASSES, mpp=0.25).eval()
-
-
-def _accuracy(counts: Confusion) -> Facts:
-    return {"miou": counts.miou(), "miou_without_background": counts.miou(without=0)}
-
-
-def _sampled_confusion(
-    truth: Any, masks: Sequence[tuple[Path, tuple[Region, ...]]], everywhere: Sequence[Region]
-) -> Confusion:
-    """Counts over the whole slide: windows that were looked at stand for all, the rest is background."""
-    looked = Confusion.empty(CLASSES.count)
-    count = 0
-    for path, chosen in masks:
-        labels = TiffTiles(path)
-        for region in chosen:
-            predicted = np.ascontiguousarray(labels.read_region(0, region)[..., 0])
-            looked = looked + Confusion.of(truth.read_region(region), predicted, classes=CLASSES.count)
-        count += len(chosen)
-    inside = np.zeros(256, np.int64)
-    for region in everywhere:
-        inside += np.bincount(truth.read_region(region).ravel(), minlength=256)
-    outside = truth.class_counts()[: CLASSES.count] - inside[: CLASSES.count]
-    LABEL_CACHE.forget()
-    counts = np.rint(looked.counts * (len(everywhere) / count)).astype(np.int64)
-    counts[:, 0] += outside
-    return Confusion(counts)

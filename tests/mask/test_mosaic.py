@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -108,3 +109,19 @@ def test_fields_that_come_twice_or_never_are_refused():
     mosaic = MaskMosaic([f.kept for f in fields], size=size, tile_px=32)
     with pytest.raises(MaskError, match="3 fields did not come"):
         list(mosaic.mosaic(fields[:1]))
+
+
+def test_linear_mosaic_equals_the_linear_mask_of_all_samples_at_once():
+    rng = np.random.default_rng(4)
+    size, lattice = Size(330, 250), Size(8, 5)
+    fields = [
+        replace(field, probabilities=rng.random((40, 4)).astype(np.float32), lattice=lattice)
+        for field in fields_of(size, 90, rng)
+    ]
+    mosaic = MaskMosaic(
+        [f.kept for f in fields], size=size, outside_label=3, tile_px=16, interpolation="linear"
+    )
+    levels = assembled(mosaic.mosaic(fields), mosaic)
+    at_once = ReverseSampler(fields, size=size, outside_label=3, tile_px=16, interpolation="linear")
+    for level, pixels in enumerate(levels):
+        assert (pixels == at_once.region(Region.whole(at_once.level_sizes[level]), level)).all(), level

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +52,45 @@ def test_a_slide_without_fields_is_all_outside(tmp_path: Path) -> None:
     held = read_samples(tmp_path / "a.npz")
     assert held.points_px.shape == (0, 2)
     assert (held.reverse().region(Region.whole(SIZE)) == 3).all()
+
+
+def linear_fields() -> list[FieldSamples]:
+    rng = np.random.default_rng(1)
+    return [
+        replace(field, probabilities=rng.random((50, 7)).astype(np.float16), lattice=Size(10, 5))
+        for field in fields()
+    ]
+
+
+def test_a_linear_mask_of_what_was_read_is_that_of_what_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    write_samples(path, linear_fields(), size=SIZE, outside_label=6, interpolation="linear")
+    assert [each.name for each in tmp_path.iterdir()] == ["a.npz"]
+    held = read_samples(path)
+    assert held.interpolation == "linear"
+    whole = Region.whole(SIZE)
+    made = ReverseSampler(linear_fields(), size=SIZE, outside_label=6, interpolation="linear").region(whole)
+    np.testing.assert_array_equal(held.reverse().region(whole), made)
+    # Relabelled, samples are certain: the truth goes back the way the prediction did, 255 included.
+    truth = np.random.default_rng(2).choice(np.array([1, 255], np.uint8), 50)
+    put_back = held.relabelled(lambda points: truth).reverse().region(whole)
+    certain = (truth[:, None] == np.arange(256)).astype(np.float32)
+    expected = [replace(field, probabilities=certain) for field in linear_fields()]
+    expected = ReverseSampler(expected, size=SIZE, outside_label=6, interpolation="linear").region(whole)
+    np.testing.assert_array_equal(put_back, expected)
+    write_samples(path, [], size=SIZE, outside_label=3, interpolation="linear")
+    assert (read_samples(path).reverse().region(whole) == 3).all()
+
+
+def test_linear_samples_need_probabilities_of_one_kind(tmp_path: Path) -> None:
+    path = tmp_path / "a.npz"
+    one, two = linear_fields()
+    with pytest.raises(MaskError, match="no probabilities"):
+        write_samples(path, fields(), size=SIZE, outside_label=6, interpolation="linear")
+    two = replace(two, probabilities=two.probabilities[:, :3])
+    with pytest.raises(MaskError, match="differ"):
+        write_samples(path, [one, two], size=SIZE, outside_label=6, interpolation="linear")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("content", [None, b"", b"text", b"PK\x03\x04 cut off"])

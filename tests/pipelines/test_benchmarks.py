@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 try:
-    from pipelines.benchmarks import drawn_slides, gather, measure, tables
+    from pipelines.benchmarks import drawn_slides, gather, measure, parts, tables
     from wsi_deform.geometry import Region, Size
     from wsi_deform.slide.open import open_slide
 finally:
@@ -93,6 +93,25 @@ def test_drawn_slide_shows_its_truth_at_every_level(tmp_path: Path) -> None:
     coarse = slide.read_region(1, Region.whole(slide.levels[1].size)).astype(float)
     mean = image.reshape(768, 2, 768, 2, 3).mean(axis=(1, 3))
     assert np.abs(coarse - mean).mean() < 4
+
+
+def test_windows_that_were_looked_at_stand_for_all_and_the_rest_counts_as_background(tmp_path: Path) -> None:
+    mosaic = drawn_slides.Mosaic(side_px=1024, block_px=512, scale=1.0, kinds=2)
+    file = drawn_slides.drawn_file(mosaic, tmp_path, say=lambda _: None)
+    truth = file.truth()
+    windows = [Region(x, y, 256, 256) for y in range(0, 1024, 256) for x in range(0, 1024, 256)]
+    glands = [window for window in windows if truth.read_region(window).any()]
+    perfect = parts.sampled_confusion(truth, [(file.labels, tuple(glands))], glands)
+    assert perfect.miou() == 1
+    assert perfect.counts.sum() == 1024 * 1024
+    # Two runs of a quarter each stand for both of their halves.
+    seen, missed = glands[: len(glands) // 2], glands[len(glands) // 2 :]
+    runs = [(file.labels, tuple(seen[::2])), (file.labels, tuple(seen[1::2]))]
+    halved = parts.sampled_confusion(truth, runs, seen)
+    lost = sum(int((truth.read_region(window) > 0).sum()) for window in missed)
+    assert halved.counts[1:, 0].sum() == lost > 0
+    assert parts.part_of(windows, 0.25, 0) != parts.part_of(windows, 0.25, 1)
+    assert sorted(w for n in range(4) for w in parts.part_of(windows, 0.25, n)) == sorted(windows)
 
 
 def test_reader_without_a_file_has_levels_of_any_size_and_clips_its_edge() -> None:

@@ -1,0 +1,106 @@
+"""Plots from the CSVs, one small PNG per benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import matplotlib
+
+from pipelines.benchmarks.results import Settings, read_results
+from pipelines.benchmarks.tables import number
+from wsi_deform.provenance import write_aside
+
+Row = dict[str, str]
+
+
+def plot(name: str, settings: Settings) -> None:
+    """Draw ``NAME.png`` from ``NAME.csv``."""
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    rows = [row for row in read_results(name, settings.out) if not row.get("failed")]
+    if not rows:
+        return
+    figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
+    _PLOTS[name](axes, rows)
+    with write_aside(settings.out / f"{name}.png") as aside:
+        figure.savefig(aside, dpi=90)
+    plt.close(figure)
+
+
+def _lines(axes: Any, rows: Sequence[Row], y: str, label: Callable[[Row], str]) -> None:
+    """Lines over the side of the slide, both axes logarithmic."""
+    for name in dict.fromkeys(map(label, rows)):
+        own = sorted((row for row in rows if label(row) == name), key=lambda row: int(row["side"]))
+        style = "-" if name.startswith(("mip", "ours")) else "--"
+        axes.plot(
+            [int(row["side"]) for row in own],
+            [number(row, y) for row in own],
+            style,
+            marker="o",
+            ms=3,
+            label=name,
+        )
+    axes.set(xscale="log", yscale="log", xlabel="side of the slide, px")
+    axes.legend(fontsize=6, ncols=2)
+    axes.grid(alpha=0.3)
+
+
+def _plot_gather(axes: Any, rows: Sequence[Row]) -> None:
+    fewest = min(int(row["samples"]) for row in rows)
+    own = [row for row in rows if int(row["samples"]) == fewest]
+    _lines(axes, own, "seconds", lambda row: f"{row['case']}, {row['source']}")
+    axes.set(ylabel="seconds", title=f"{fewest:,} samples")
+
+
+def _plot_mask(axes: Any, rows: Sequence[Row]) -> None:
+    _lines(axes, rows, "cpu_seconds", lambda row: row["case"])
+    axes.set(ylabel="CPU seconds", title="a mask and its pyramid")
+
+
+def _plot_whole_slide(axes: Any, rows: Sequence[Row]) -> None:
+    shown = [row for row in rows if row.get("miou")]
+    for side in dict.fromkeys(row["side"] for row in shown):
+        for kind, marker in (("ours", "o"), ("patches", "s"), ("monai", "^")):
+            own = [row for row in shown if row["side"] == side and row["case"].startswith(kind)]
+            own.sort(key=lambda row: number(row, "cpu_seconds"))
+            if own:
+                costs, accuracies = (
+                    [number(row, column) for row in own] for column in ("cpu_seconds", "miou")
+                )
+                axes.plot(costs, accuracies, marker=marker, ms=4, label=f"{kind}, {int(side):,} px")
+    axes.set(xscale="log", xlabel="CPU seconds per slide", ylabel="mIoU", title="accuracy and cost")
+    axes.legend(fontsize=7)
+    axes.grid(alpha=0.3)
+
+
+def _plot_training_step(axes: Any, rows: Sequence[Row]) -> None:
+    parts = [column for column in rows[0] if column.endswith("_seconds")]
+    left = [0.0] * len(rows)
+    for part in parts:
+        name = part.removesuffix("_seconds")
+        if name in ("cpu", "least", "most", "parts"):
+            continue
+        widths = [number(row, part) for row in rows]
+        axes.barh([row["case"] for row in rows], widths, left=left, label=name)
+        left = [a + b for a, b in zip(left, widths, strict=True)]
+    axes.set(xlabel="seconds", title="one training step")
+    axes.legend(fontsize=6, ncols=3)
+
+
+def _plot_limits(axes: Any, rows: Sequence[Row]) -> None:
+    names = [row["case"] for row in rows][::-1]
+    axes.barh(names, [number(row, "seconds") for row in rows][::-1], label="time", alpha=0.5)
+    axes.barh(names, [number(row, "limit_seconds") for row in rows][::-1], height=0.4, label="limit")
+    axes.set(xscale="log", xlabel="seconds, one thread", title="one field")
+    axes.legend(fontsize=7)
+
+
+_PLOTS: dict[str, Callable[[Any, Sequence[Row]], None]] = {
+    "gather": _plot_gather,
+    "mask": _plot_mask,
+    "whole_slide": _plot_whole_slide,
+    "training_step": _plot_training_step,
+    "limits": _plot_limits,
+}
