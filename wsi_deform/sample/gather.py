@@ -103,8 +103,8 @@ def pick_pixels(
     slide: TileSource,
     tiles: NDArray[np.int64],
     starts: NDArray[np.int64],
-    row_px: NDArray[np.int64],
-    column_px: NDArray[np.int64],
+    row_px: NDArray[np.int32],
+    column_px: NDArray[np.int32],
 ) -> NDArray[np.uint8]:
     """Decode some tiles and keep the pixels that are wanted: the work of one task.
 
@@ -122,11 +122,13 @@ def pick_pixels(
     wanted = [(int(level), int(column), int(row)) for level, column, row in tiles]
     # A slide behind a network fetches the next tiles while this one is decoded.
     for tile, start, stop in zip(slide.read_tiles(wanted), starts[:-1], starts[1:], strict=True):
-        picked[start:stop] = tile[row_px[start:stop], column_px[start:stop]]
+        # One flat index is three times as fast as a pair.
+        place = row_px[start:stop] * np.int32(tile.shape[1]) + column_px[start:stop]
+        np.take(tile.reshape(-1, 3), place, axis=0, out=picked[start:stop], mode="clip")
     return picked
 
 
-def _batch(plan: TilePlan, first: int, last: int) -> tuple[NDArray[np.int64], ...]:
+def _batch(plan: TilePlan, first: int, last: int) -> tuple[NDArray[Any], ...]:
     """The arguments of one task."""
     start, stop = plan.starts[first], plan.starts[last]
     return (
@@ -143,9 +145,12 @@ def _blend(pixels: Tensor, grid: Tensor, plan: TilePlan) -> Tensor:
     The floor is the plan's: two floors of the same number in different precision need not agree.
     """
     dtype = torch.float64 if grid.dtype == torch.float64 else torch.float32
-    flat = grid.reshape(-1, 2).cpu().double()
-    position = level_positions(flat, plan.region, plan.levels, plan.level, plan.sample)
-    fraction = position - torch.from_numpy(plan.floor)
+    if grid.requires_grad:
+        flat = grid.reshape(-1, 2).cpu().double()
+        position = level_positions(flat, plan.region, plan.levels, plan.level, plan.sample)
+        fraction = position - torch.from_numpy(plan.floor)
+    else:
+        fraction = torch.from_numpy(plan.fraction)
     x, y = fraction.unbind(dim=1)
     weights = torch.stack(((1 - x) * (1 - y), x * (1 - y), (1 - x) * y, x * y), dim=1)
     weights = weights * torch.from_numpy(plan.weight)[:, None]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wsi_deform.errors import ShapeError
-from wsi_deform.geometry import Region, Size, tile_grid
+from wsi_deform.geometry import Region, tile_grid
+from wsi_deform.sample.counting_sort import corners_by_tile
 from wsi_deform.slide.reader import Level
 
 LevelMode = Literal["exact", "mip", "trilinear", "auto"]
@@ -51,6 +52,7 @@ class TilePlan:
         sample: (R,) index of its sample, row by row.
         weight: (R,) share of the reading in its sample; constant to autograd.
         floor: (R, 2) int64, the pixel (x0, y0) of the level.
+        fraction: (R, 2), how far the position lies past the centre of that pixel, 0 to 1.
         tiles: (T, 3) int64 (level, column, row), each tile once, sorted by level, row and column.
         starts: (T + 1,) where the corners of each tile start in the next arrays.
         corner: (4 R,) index of the corner, ``4 * reading + corner``.
@@ -65,11 +67,12 @@ class TilePlan:
     sample: NDArray[np.int64]
     weight: NDArray[np.float64]
     floor: NDArray[np.int64]
+    fraction: NDArray[np.float64]
     tiles: NDArray[np.int64]
     starts: NDArray[np.int64]
-    corner: NDArray[np.int64]
-    row_px: NDArray[np.int64]
-    column_px: NDArray[np.int64]
+    corner: NDArray[np.int32]
+    row_px: NDArray[np.int32]
+    column_px: NDArray[np.int32]
 
     @property
     def tile_count(self) -> int:
@@ -128,6 +131,7 @@ def plan_tiles(
         sample=sample,
         weight=weight,
         floor=floor,
+        fraction=position - floor,
         **_corners_by_tile(levels, reading_level, floor),
     )
 
@@ -220,35 +224,20 @@ def _readings(
 
 def _corners_by_tile(
     levels: Sequence[Level], level: NDArray[np.int64], floor: NDArray[np.int64]
-) -> dict[str, NDArray[np.int64]]:
+) -> dict[str, NDArray[Any]]:
     """The four corners of every reading, sorted by the tile that holds them."""
     size = np.array([[each.size.width, each.size.height] for each in levels], dtype=np.int64)
     tile = np.array([[each.tile.width, each.tile.height] for each in levels], dtype=np.int64)
-    grids = [tile_grid(each.size, Size(each.tile.width, each.tile.height)) for each in levels]
+    grids = [tile_grid(each.size, each.tile) for each in levels]
     columns = np.array([each.width for each in grids], dtype=np.int64)
     first_tile = np.concatenate(([0], np.cumsum([each.area for each in grids]))).astype(np.int64)
-    next_px = np.minimum(floor + 1, size[level] - 1)
-    x = np.stack((floor[:, 0], next_px[:, 0], floor[:, 0], next_px[:, 0]), axis=1).ravel()
-    y = np.stack((floor[:, 1], floor[:, 1], next_px[:, 1], next_px[:, 1]), axis=1).ravel()
-    of_level = np.repeat(level, 4)
-    column, column_px = np.divmod(x, tile[of_level, 0])
-    row, row_px = np.divmod(y, tile[of_level, 1])
-    number = first_tile[of_level] + row * columns[of_level] + column
-    # A bitmap over all tiles gives each tile that is needed a rank; ranks of 16 bits sort by radix.
-    needed = np.zeros(first_tile[-1], dtype=bool)
-    needed[number] = True
-    wanted = np.flatnonzero(needed)
-    rank_of = np.zeros(first_tile[-1], dtype=np.uint16 if len(wanted) <= 1 << 16 else np.int64)
-    rank_of[wanted] = np.arange(len(wanted))
-    rank = rank_of[number]
-    corner = np.argsort(rank, kind="stable")
+    wanted, starts, corner, row_px, column_px = corners_by_tile(level, floor, size, tile, columns, first_tile)
     wanted_level = np.searchsorted(first_tile, wanted, side="right") - 1
     wanted_row, wanted_column = np.divmod(wanted - first_tile[wanted_level], columns[wanted_level])
-    counts = np.bincount(rank, minlength=len(wanted))
     return {
         "tiles": np.stack((wanted_level, wanted_column, wanted_row), axis=1),
-        "starts": np.concatenate(([0], np.cumsum(counts))).astype(np.int64),
+        "starts": starts,
         "corner": corner,
-        "row_px": row_px[corner],
-        "column_px": column_px[corner],
+        "row_px": row_px,
+        "column_px": column_px,
     }
