@@ -26,7 +26,8 @@ def test_stored_model_loads_equal_and_ready_to_segment(tmp_path):
     assert loaded.config == model.config
     assert loaded.classes == CLASSES
     assert loaded.mpp == 0.5
-    assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in model.state_dict().items())
+    found = loaded.state_dict()
+    assert all(torch.equal(value, found[name]) for name, value in model.state_dict().items())
     assert json.loads((tmp_path / "best.json").read_text())["epoch"] == 3
 
 

@@ -43,6 +43,10 @@ class Sampling(_Section):
     floor: float = Field(0.0, ge=0, le=1, description="Share of the density that is spread evenly.")
     border: Literal["mirror", "replicate"] = Field("mirror", description="replicate is the paper.")
     placement: Literal["cell", "corner"] = Field("cell", description="corner is the paper's footnote 2.")
+    interpolation: Literal["nearest", "linear"] = Field(
+        "nearest",
+        description="How the mask is put back: the nearest sample (the paper), or probabilities in the warped mesh.",
+    )
     level: Literal["exact", "mip", "trilinear", "auto"] = Field(
         "mip", description="Pyramid level that a sample reads; exact (level 0) is the paper."
     )

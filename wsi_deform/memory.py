@@ -50,7 +50,7 @@ def fields_per_batch(
     if fits < 1:
         raise ModelError(
             f"memory limit {memory_gib:g} GiB: a field of {largest} samples needs {(held + field) / GIB:.2f} GiB with "
-            f"the network {model.config.networks.segmentation.name}. Raise --memory-gib, or take a model with a smaller "
-            "budget."
+            f"the network {model.config.networks.segmentation.name}. Raise --memory-gib, or take a model with a "
+            "smaller budget."
         )
     return min(wanted, fits)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from wsi_deform.cover import FieldBudget, budgets_of, view_of
 from wsi_deform.deform.grid import cell_areas, sampling_grid
-from wsi_deform.deform.reverse import FieldSamples, ReverseSampler
+from wsi_deform.deform.reverse import FieldSamples, Interpolation, ReverseSampler
 from wsi_deform.geometry import Size
 from wsi_deform.model import Model
 from wsi_deform.sample.gather import gather
@@ -69,6 +69,7 @@ class SegmentedSlide:
         size: Its level-0 size, px.
         fields: The samples of each field and the part of the slide whose mask they decide.
         outside_label: Class of everything that no field covers.
+        interpolation: "nearest" or "linear", as the model's ``sampling.interpolation``.
         samples: Number of samples.
         tiles: Number of tiles read.
     """
@@ -77,12 +78,18 @@ class SegmentedSlide:
     size: Size
     fields: tuple[FieldSamples, ...]
     outside_label: int
+    interpolation: Interpolation
     samples: int
     tiles: int
 
     def reverse(self) -> ReverseSampler:
         """The reverse sampler of these samples: any region of the mask at any level."""
-        return ReverseSampler(self.fields, size=self.size, outside_label=self.outside_label)
+        return ReverseSampler(
+            self.fields,
+            size=self.size,
+            outside_label=self.outside_label,
+            interpolation=self.interpolation,
+        )
 
 
 def segment_slide(
@@ -122,6 +129,7 @@ def segment_slide(
         size=slide.size,
         fields=tuple(each.samples for each in done),
         outside_label=outside_label(model),
+        interpolation=model.config.sampling.interpolation,
         samples=sum(len(each.samples.labels) for each in done),
         tiles=sum(each.tiles for each in done),
     )
@@ -169,14 +177,22 @@ def _read_batch(slide: Slide, model: Model, group: Sequence[FieldBudget], schedu
 @torch.no_grad()
 def _labelled(model: Model, group: Sequence[FieldBudget], sampled: Sampled) -> Iterator[SegmentedField]:
     """The last stages of a batch: score and label."""
-    labels = model.scores(sampled.images).argmax(dim=1).to(torch.uint8).cpu()
-    for budget, grid, of_field, tiles in zip(group, sampled.grid, labels, sampled.tiles, strict=True):
+    probabilities = model.scores(sampled.images).softmax(dim=1)
+    labels = probabilities.argmax(dim=1).to(torch.uint8).cpu()
+    # (B, h, w, C) half floats: what linear reverse sampling and probability maps need, two bytes per class.
+    soft = probabilities.permute(0, 2, 3, 1).half().cpu().numpy()
+    areas = sampled.areas.cpu().numpy()
+    for number, (budget, grid) in enumerate(zip(group, sampled.grid, strict=True)):
+        field = budget.field
         samples = FieldSamples(
-            kept=budget.field.kept,
-            points_px=points_of(budget.field, grid),
-            labels=of_field.numpy().ravel(),
+            kept=field.kept,
+            points_px=points_of(field, grid),
+            labels=labels[number].numpy().ravel(),
+            probabilities=soft[number].reshape(-1, soft.shape[-1]),
+            lattice=budget.size,
+            areas_px=(areas[number].ravel() * field.region.size.area).astype(np.float32),
         )
-        yield SegmentedField(samples=samples, tiles=tiles)
+        yield SegmentedField(samples=samples, tiles=sampled.tiles[number])
 
 
 def _neighbours(budgets: Sequence[FieldBudget], batch: int) -> list[list[FieldBudget]]:

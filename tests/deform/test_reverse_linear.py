@@ -202,7 +202,7 @@ def test_every_level_equals_brute_force():
 def test_spiky_grids_of_the_method_equal_brute_force(steps: int):
     size, lattice = Size(211, 167), Size(24, 18)
     rng = np.random.default_rng(steps)
-    for seed in range(4):
+    for seed in (0, 3):
         radius = 2.0 if seed == 3 else None  # the paper's kernel, which may fold
         points = spiky_grid(seed, lattice, size, warp_steps=steps, radius_px=radius)
         field = field_of(points, drawn_probabilities(rng, lattice, 3), lattice, Region.whole(size))

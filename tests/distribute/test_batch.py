@@ -19,11 +19,12 @@ from PIL import Image
 from tiny_study import MPP, SIZE, tiny_model, tiny_study
 
 from wsi_deform.annotation.classes import ClassTable, read_class_table
-from wsi_deform.distribute import job as job_module
+from wsi_deform.distribute import outputs as outputs_module
 from wsi_deform.distribute.batch import segment_slides
 from wsi_deform.distribute.job import SlideJob, model_sha256
 from wsi_deform.distribute.ledger import Ledger
 from wsi_deform.distribute.outcome import Batch, Quiet
+from wsi_deform.distribute.outputs import WantedOutputs
 from wsi_deform.distribute.sources import SlideSource, slide_sources
 from wsi_deform.distribute.workers import segmented_by_workers
 from wsi_deform.errors import ModelError, SlideError
@@ -200,14 +201,14 @@ def test_a_slide_of_far_too_other_mpp_is_remarked_upon(slides: Path, study: Path
 def test_an_error_that_nobody_foresaw_is_recorded_with_its_traceback(
     slides: Path, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = job_module.write_mask
+    real = outputs_module.write_mask
 
     def broken(path: Path, *args: Any, **options: Any) -> None:
         if path.name == "a.ome.tif":
             raise ZeroDivisionError("oops")
         real(path, *args, **options)
 
-    monkeypatch.setattr(job_module, "write_mask", broken)
+    monkeypatch.setattr(outputs_module, "write_mask", broken)
     out = tmp_path / "out"
     batch, _ = run(slides, study, out)
     assert outcomes(batch) == {"a": "failed", "b": "done"}
@@ -279,14 +280,14 @@ def test_a_slide_that_was_cut_off_is_done_again(slides: Path, study: Path, tmp_p
 def test_an_interrupt_leaves_consistent_states(
     slides: Path, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = job_module.write_mask
+    real = outputs_module.write_mask
 
     def interrupted(path: Path, *args: Any, **options: Any) -> None:
         real(path, *args, **options)
         if path.name == "b.ome.tif":
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(job_module, "write_mask", interrupted)
+    monkeypatch.setattr(outputs_module, "write_mask", interrupted)
     out = tmp_path / "out"
     with pytest.raises(KeyboardInterrupt):
         run(slides, study, out)
@@ -297,7 +298,7 @@ def test_an_interrupt_leaves_consistent_states(
     assert about["complete"] is False
     assert about["left"] == ["b"]
     assert "The same command goes on" in (out / "summary.md").read_text()
-    monkeypatch.setattr(job_module, "write_mask", real)
+    monkeypatch.setattr(outputs_module, "write_mask", real)
     _, log = run(slides, study, out)
     assert log.worked == ["b"]
 
@@ -374,3 +375,31 @@ def test_a_scheduler_that_is_not_there_is_an_error(
     monkeypatch.setattr("wsi_deform.distribute.workers.CONNECT_TIMEOUT_S", 0.5)
     with pytest.raises(SlideError, match=r"scheduler tcp://127\.0\.0\.1:9: cannot be reached"):
         run(slides, study, tmp_path / "out", scheduler="tcp://127.0.0.1:9")
+
+
+def test_linear_masks_probability_and_footprint_maps_on_demand(
+    slides: Path, study: Path, tmp_path: Path
+) -> None:
+    plain, more = tmp_path / "plain", tmp_path / "more"
+    run(slides, study, plain)
+    wanted = WantedOutputs(interpolation="linear", probabilities=True, footprint=True)
+    batch, _ = run(slides, study, more, wanted=wanted)
+    folder = MaskFolder(more)
+    for outcome in batch.of("done"):
+        with tifffile.TiffFile(folder.probabilities(outcome.slide_id)) as opened:
+            sums = opened.series[0].asarray().astype(int).sum(axis=0)
+            assert abs(sums - 255).max() <= 5
+        with tifffile.TiffFile(folder.footprint(outcome.slide_id)) as opened:
+            assert opened.series[0].asarray().min() > 0
+        near = tifffile.imread(MaskFolder(plain).mask(outcome.slide_id))
+        linear = tifffile.imread(folder.mask(outcome.slide_id))
+        assert near.shape == linear.shape
+        assert (near != linear).any()
+        # The samples on disk know how they were put back.
+        back = read_samples(folder.samples(outcome.slide_id)).reverse()
+        assert (back.region(Region.whole(back.size)) == linear).all()
+    assert not (plain / "probabilities").exists()
+    again, _ = run(slides, study, more, wanted=wanted)
+    assert not again.of("done")
+    other, _ = run(slides, study, more)
+    assert not other.of("skipped")

@@ -63,6 +63,7 @@ def row(density: str, seed: int, miou: float, budget: str = "24x113") -> dict[st
         "pixels_per_sample": 6932,
         "miou": miou,
         "miou_without_background": miou - 0.1,
+        "gland_iou": 0.5,
         "sampled_miou": None,
         "training_seconds": 90.0,
     }
@@ -112,7 +113,7 @@ def test_table_averages_over_seeds_and_pairs_them_for_the_gain(study: ModuleType
     rows.append(row("learned", 2, 0.9))
     table = study.results_table(rows)
     assert table.rows[0][:4] == ("24x113", "6,932", "uniform", "0.420 ± 0.020 (2)")
-    assert table.rows[0][5:] == ("–", "1 min 30 s", "")
+    assert table.rows[0][5:] == ("0.500 ± 0.000 (2)", "–", "1 min 30 s", "")
     assert table.rows[1][-1] == "+4.0 (+5.0, +3.0)"
 
 

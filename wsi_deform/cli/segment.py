@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from wsi_deform.deform.reverse import Interpolation
     from wsi_deform.distribute.outcome import Outcome
     from wsi_deform.manifest import Split
 
@@ -35,6 +36,12 @@ def segment(
     scheduler: Annotated[
         str | None, typer.Option(help="Address of a dask scheduler whose workers do the slides.")
     ] = None,
+    interpolation: Annotated[
+        str | None,
+        typer.Option(help="How masks are put back: nearest or linear; default: as the model says."),
+    ] = None,
+    probabilities: Annotated[bool, typer.Option(help="Write probability maps too.")] = False,
+    footprint: Annotated[bool, typer.Option(help="Write maps of um per sample too.")] = False,
     fields: Annotated[int, typer.Option(min=1, help="Most fields per forward pass; more suit a GPU.")] = 1,
     memory_gib: Annotated[
         float | None,
@@ -45,11 +52,21 @@ def segment(
     from rich.console import Console
 
     from wsi_deform.distribute.batch import segment_slides
+    from wsi_deform.distribute.outputs import WantedOutputs
     from wsi_deform.distribute.sources import slide_sources
     from wsi_deform.slide.path import slide_path
 
     console = Console()
     chosen = None if split is None else checked_split(split)
+    if interpolation not in (None, "nearest", "linear"):
+        raise typer.BadParameter(
+            f"{interpolation!r}: needed nearest or linear.", param_hint="--interpolation"
+        )
+    wanted = WantedOutputs(
+        interpolation=cast("Interpolation | None", interpolation),
+        probabilities=probabilities,
+        footprint=footprint,
+    )
     found = slide_sources(slide_path(slides), out=out, mpp=mpp, split=chosen)[:limit]
     try:
         with SegmentBars(console) as bars:
@@ -61,6 +78,7 @@ def segment(
                 overwrite=overwrite,
                 workers=workers,
                 scheduler=scheduler,
+                wanted=wanted,
                 fields=fields,
                 memory_gib=memory_gib,
                 watcher=bars,

@@ -35,6 +35,14 @@ def compiled(function: _Function) -> _Function:
 
 
 @compiled
+def merged(common: int, label: int) -> int:
+    """What two labels, or NONE_YET or MIXED, have in common."""
+    if common == NONE_YET:
+        return label
+    return label if common == label else MIXED
+
+
+@compiled
 def put_box(boxes: Longs, at: int, box: Box, begin: int, end: int) -> None:
     """Write a box of pixels and the list of its candidates on the stack."""
     boxes[at, 0], boxes[at, 1], boxes[at, 2], boxes[at, 3] = box

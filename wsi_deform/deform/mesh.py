@@ -48,6 +48,7 @@ from wsi_deform.deform.compiled import (
     halvings_of,
     kept_centres,
     kept_pixels,
+    merged,
     put_box,
 )
 from wsi_deform.deform.pieces import (
@@ -162,7 +163,7 @@ def _keep_meeting(
             continue
         if label == MIXED:
             label = _label_in(samples, scores, kind, a, b, c, edges, box)
-        common = label if common in (NONE_YET, label) else MIXED
+        common = merged(common, label)
         target[at], target_labels[at] = number, label
         at += 1
     return at, common
@@ -229,7 +230,7 @@ def prune(
             at,
             centres,
         )
-        label = common if label in (NONE_YET, common) else MIXED
+        label = merged(label, common)
     near_starts[count] = at
     if label == NONE_YET:
         label = outside_label
@@ -251,8 +252,13 @@ def _fill_box(
     box: Box,
     out: NDArray[Any],
     origin: tuple[int, int],
-) -> None:
-    """Fill a small box of pixels of one level: each by the first piece that holds its centre."""
+) -> int:
+    """Fill a small box of pixels of one level: each by the first piece that holds its centre.
+
+    Returns:
+        The one label that was painted, or MIXED; a label may have been painted over.
+    """
+    common = NONE_YET
     left, top, right, bottom = box
     step = np.int64(2) << (level + 7)
     first_x, first_y = left * step + step // 2, top * step + step // 2
@@ -266,8 +272,10 @@ def _fill_box(
                 x = first_x + (column - left) * step
                 weights = (value_at(e, x, y), value_at(f, x, y), value_at(g, x, y))
                 if alone or (weights[0] >= 0 and weights[1] >= 0 and weights[2] >= 0):
-                    label = labels[i] if labels[i] != MIXED else _best(scores, kind, a, b, c, weights)
+                    label = int(labels[i]) if labels[i] != MIXED else _best(scores, kind, a, b, c, weights)
                     out[row - origin[1], column - origin[0]] = label
+                    common = merged(common, label)
+    return int(common)
 
 
 @compiled
@@ -283,7 +291,7 @@ def render(
     level: int,
     origin: tuple[int, int],
     out: NDArray[Any],
-) -> None:
+) -> int:
     """Fill a rectangle of one level, all of it, from the fields and pieces that `prune` kept for it.
 
     Args:
@@ -298,10 +306,20 @@ def render(
         level: The level; its pixels are 2^level level-0 pixels wide.
         origin: Column and row of the rectangle's first pixel.
         out: (H, W) receives the labels.
+
+    Returns:
+        The one label of all pixels, or MIXED. MIXED may also be said of one label, rarely.
     """
     half = np.int64(1) << (level + 7)  # half a pixel, units
     pixel = 2 * half
-    out[:, :] = outside_label
+    common = NONE_YET
+    not_kept = out.size
+    for i in range(fields.shape[0]):
+        left, top, right, bottom = kept_pixels(kept, fields[i], level, origin, out.shape)
+        not_kept -= max(0, right - left) * max(0, bottom - top)
+    if not_kept > 0:
+        out[:, :] = outside_label
+        common = outside_label
     most = np.max(starts[1:] - starts[:-1]) if fields.shape[0] else 0
     room = most * (halvings_of(out.shape[0], out.shape[1]) + 2)  # as in quadtree.render
     lists, labels = np.empty(room, np.int32), np.empty(room, np.int32)
@@ -341,9 +359,13 @@ def render(
                 for row in range(top - origin[1], bottom - origin[1]):
                     for column in range(left - origin[0], right - origin[0]):
                         out[row, column] = label
+                common = merged(common, label)
             elif max(width, height) <= _SMALL_BOX_PX:
                 box = (left, top, right, bottom)
-                _fill_box(samples, scores, lattice, lists, labels, begin, end, level, box, out, origin)
+                label = _fill_box(
+                    samples, scores, lattice, lists, labels, begin, end, level, box, out, origin
+                )
+                common = merged(common, label)
             elif width >= height:
                 middle = left + width // 2
                 put_box(boxes, waiting, (left, top, middle, bottom), begin, end)
@@ -354,6 +376,7 @@ def render(
                 put_box(boxes, waiting, (left, top, right, middle), begin, end)
                 put_box(boxes, waiting + 1, (left, middle, right, bottom), begin, end)
                 waiting += 2
+    return int(common)
 
 
 @compiled

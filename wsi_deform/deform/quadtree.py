@@ -54,6 +54,7 @@ from wsi_deform.deform.compiled import (
     halvings_of,
     kept_centres,
     kept_pixels,
+    merged,
     put_box,
 )
 
@@ -108,8 +109,13 @@ def _fill_box(
     box: Box,
     out: NDArray[Any],
     origin: tuple[int, int],
-) -> None:
-    """Fill a small box of pixels of one level: each by its nearest candidate, the lower index on ties."""
+) -> int:
+    """Fill a small box of pixels of one level: each by its nearest candidate, the lower index on ties.
+
+    Returns:
+        The one label of the box, or MIXED.
+    """
+    common = NONE_YET
     left, top, right, bottom = box
     for row in range(top, bottom):
         centre_y = np.int64(2 * row + 1) << (level + 7)
@@ -124,7 +130,10 @@ def _fill_box(
                 square = dx * dx + dy * dy
                 if square < winner_square:
                     winner, winner_square = s, square
-            out[row - origin[1], column - origin[0]] = samples[winner, 2]
+            label = int(samples[winner, 2])
+            out[row - origin[1], column - origin[0]] = label
+            common = merged(common, label)
+    return int(common)
 
 
 @compiled
@@ -181,8 +190,7 @@ def prune(
         count += 1
         end = _keep_near(samples, candidates, starts[i], starts[i + 1], near_candidates, at, centres)
         if label != MIXED:
-            field_label = _common_label(samples, near_candidates, at, end)
-            label = field_label if label in (NONE_YET, field_label) else MIXED
+            label = merged(label, _common_label(samples, near_candidates, at, end))
         at = end
     near_starts[count] = at
     if label == NONE_YET:
@@ -203,7 +211,7 @@ def render(
     level: int,
     origin: tuple[int, int],
     out: NDArray[Any],
-) -> None:
+) -> int:
     """Fill a rectangle of one level, all of it, from the fields and candidates that `prune` kept for it.
 
     Args:
@@ -216,10 +224,20 @@ def render(
         level: The level; its pixels are 2^level level-0 pixels wide.
         origin: Column and row of the rectangle's first pixel.
         out: (H, W) receives the labels.
+
+    Returns:
+        The one label of all pixels, or MIXED.
     """
     half = np.int64(1) << (level + 7)  # half a pixel, units
     pixel = 2 * half
-    out[:, :] = outside_label
+    common = NONE_YET
+    not_kept = out.size
+    for i in range(fields.shape[0]):
+        left, top, right, bottom = kept_pixels(kept, fields[i], level, origin, out.shape)
+        not_kept -= max(0, right - left) * max(0, bottom - top)
+    if not_kept > 0:
+        out[:, :] = outside_label
+        common = outside_label
     # The candidates of a box follow, in one long list, those of the box that it is half of: room for one list
     # per halving is enough, and only what is written to takes memory.
     most = np.max(starts[1:] - starts[:-1]) if fields.shape[0] else 0
@@ -245,8 +263,11 @@ def render(
             label = _common_label(samples, lists, begin, end)
             if label != MIXED:
                 out[top - origin[1] : bottom - origin[1], left - origin[0] : right - origin[0]] = label
+                common = merged(common, label)
             elif max(width, height) <= _SMALL_BOX_PX:
-                _fill_box(samples, lists, begin, end, level, (left, top, right, bottom), out, origin)
+                box = (left, top, right, bottom)
+                label = _fill_box(samples, lists, begin, end, level, box, out, origin)
+                common = merged(common, label)
             elif width >= height:
                 middle = left + width // 2
                 put_box(boxes, waiting, (left, top, middle, bottom), begin, end)
@@ -257,3 +278,4 @@ def render(
                 put_box(boxes, waiting, (left, top, right, middle), begin, end)
                 put_box(boxes, waiting + 1, (left, middle, right, bottom), begin, end)
                 waiting += 2
+    return int(common)

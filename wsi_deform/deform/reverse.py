@@ -176,7 +176,7 @@ class ReverseSampler:
         counts = [len(each) for each in labels]
         self._data: tuple[NDArray[Any], ...] = (self._samples,)
         self._prune: Callable[..., tuple[int, int]] = quadtree.prune
-        self._render: Callable[..., None] = quadtree.render
+        self._render: Callable[..., int] = quadtree.render
         candidates = np.arange(sum(counts), dtype=np.int32)
         if interpolation == "linear":
             lattices = packed_lattices([fields[i] for i in seen], self._samples)
@@ -219,7 +219,7 @@ class ReverseSampler:
         """
         self._check_region(region, level)
         near = self._pruned(self._whole, region, level, column=0, row=0)
-        return self._pixels(near, region, level)
+        return self._pixels(near, region, level)[0]
 
     def probabilities(self, region: Region, level: int = 0) -> NDArray[np.uint8]:
         """Interpolated probabilities of all classes in a rectangle of a level; for samplers with "linear".
@@ -318,9 +318,9 @@ class ReverseSampler:
         if isinstance(node, MaskTile):
             return node
         region = self._tile_region(node.level, node.column, node.row)
-        pixels = self._pixels(node, region, node.level)
+        pixels, found = self._pixels(node, region, node.level)
         # Candidates of several labels may leave a tile with one: worth a look, since it need not be encoded.
-        label = int(pixels[0, 0]) if (pixels == pixels[0, 0]).all() else None
+        label = None if found == MIXED else found
         return MaskTile(
             level=node.level,
             column=node.column,
@@ -331,8 +331,8 @@ class ReverseSampler:
 
     def _tile_region(self, level: int, column: int, row: int) -> Region:
         """The pixels of a tile, clipped to its level."""
-        tile = Region(column * self.tile_px, row * self.tile_px, self.tile_px, self.tile_px)
-        return tile.intersection(Region.whole(self.level_sizes[level]))
+        x, y, size = column * self.tile_px, row * self.tile_px, self.level_sizes[level]
+        return Region(x, y, min(self.tile_px, size.width - x), min(self.tile_px, size.height - y))
 
     def _pruned(self, parent: _Node, region: Region, level: int, column: int, row: int) -> _Node:
         """What of a parent's fields and samples may decide pixels of levels 0 to ``level`` in a region."""
@@ -360,13 +360,13 @@ class ReverseSampler:
             candidates=candidates[: starts[count]].copy(),
         )
 
-    def _pixels(self, node: _Node, region: Region, level: int) -> NDArray[Any]:
-        """Labels of a region of a level that the node was pruned for."""
-        pixels = np.empty(region.size.shape, self.dtype)
+    def _pixels(self, node: _Node, region: Region, level: int) -> tuple[NDArray[Any], int]:
+        """Labels of a region of a level that the node was pruned for, and the one label of all or MIXED."""
+        pixels = np.empty((region.height, region.width), self.dtype)
         if node.label != MIXED:
             pixels.fill(node.label)
-            return pixels
-        self._render(
+            return pixels, node.label
+        label = self._render(
             *self._data,
             self._kept,
             self.outside_label,
@@ -377,7 +377,7 @@ class ReverseSampler:
             (region.x, region.y),
             pixels,
         )
-        return pixels
+        return pixels, label
 
 
 def _kept_edges(regions: Sequence[Region], size: Size) -> NDArray[np.int64]:

@@ -14,6 +14,7 @@ from wsi_deform.distribute.job import SlideJob, loaded_model, model_sha256, segm
 from wsi_deform.distribute.ledger import Ledger, State, is_being_done
 from wsi_deform.distribute.measurements import write_measurements
 from wsi_deform.distribute.outcome import Batch, Outcome, OutcomeStatus, Quiet, Watcher
+from wsi_deform.distribute.outputs import WantedOutputs
 from wsi_deform.distribute.sources import SlideSource
 from wsi_deform.distribute.summary import Ended, write_record, write_summary
 from wsi_deform.distribute.workers import segmented_by_workers
@@ -34,6 +35,7 @@ def segment_slides(
     overwrite: bool = False,
     workers: int = 1,
     scheduler: str | None = None,
+    wanted: WantedOutputs = WantedOutputs(),
     fields: int = 1,
     memory_gib: float | None = None,
     watcher: Watcher | None = None,
@@ -53,6 +55,7 @@ def segment_slides(
         overwrite: Segment again what is done.
         workers: Processes on this machine; 1 works in this one.
         scheduler: Address of a dask scheduler whose workers shall do the slides; they see the same paths.
+        wanted: What is written besides masks, samples and overlays, and how masks are put back.
         fields: Most fields per forward pass.
         memory_gib: Most memory of this machine's work, GiB, shared evenly by its processes; None is no limit.
         watcher: Told how it goes.
@@ -88,6 +91,7 @@ def segment_slides(
             out=folder.path,
             device=chosen,
             threads=max(1, min(MOST_MASK_THREADS, cores // workers)),
+            wanted=wanted,
             batch=fields,
             memory_gib=None if memory_gib is None else memory_gib / workers,
             versions=versions,

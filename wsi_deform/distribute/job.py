@@ -8,8 +8,8 @@ import json
 import logging
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -19,21 +19,16 @@ from PIL import Image
 
 from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.cover import budgets_of, mpp_remark
-from wsi_deform.deform.reverse import FieldSamples
 from wsi_deform.distribute.ledger import Ledger, State, this_process
-from wsi_deform.distribute.measurements import LabelCounts
+from wsi_deform.distribute.outputs import OnField, WantedOutputs, write_outputs
 from wsi_deform.distribute.sources import SlideSource
 from wsi_deform.errors import ModelError, WsiDeformError
 from wsi_deform.geometry import Size
 from wsi_deform.mask.folder import MaskFolder
-from wsi_deform.mask.mosaic import MaskMosaic
 from wsi_deform.mask.overlay import label_picture_of_mask, overlay
-from wsi_deform.mask.samples import SamplesWriter
-from wsi_deform.mask.tiff import write_mask
 from wsi_deform.memory import fields_per_batch
 from wsi_deform.model import Model, find_model, load_model, read_model_facts
 from wsi_deform.provenance import write_aside
-from wsi_deform.segment import outside_label, segment_fields
 from wsi_deform.slide.lowres import thumbnail
 from wsi_deform.slide.open import open_slide
 from wsi_deform.slide.slide import Slide
@@ -42,8 +37,6 @@ OVERLAY_PX = 2048
 JPEG_QUALITY = 88
 
 logger = logging.getLogger(__name__)
-
-OnField = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +50,7 @@ class SlideJob:
         out: The mask folder.
         device: Torch device, e.g. "cpu".
         threads: Threads that render and encode the mask.
+        wanted: What is written besides the mask, and how that is put back.
         batch: Most fields per forward pass.
         memory_gib: Most memory of the process that does it, GiB, or None.
         versions: Package -> version, for the state.
@@ -68,6 +62,7 @@ class SlideJob:
     out: Path
     device: str = "cpu"
     threads: int = 1
+    wanted: WantedOutputs = WantedOutputs()
     batch: int = 1
     memory_gib: float | None = None
     versions: Mapping[str, Any] = field(default_factory=dict)
@@ -78,7 +73,7 @@ class SlideJob:
         return self.source.slide_id
 
     def fingerprint(self) -> str:
-        """Hash of what the mask depends on: the model, the slide's file name and bytes, the mpp override."""
+        """Hash of what the files depend on: model, slide file, mpp override, and what is wanted."""
         path = self.source.path
         try:
             size_bytes = path.stat().st_size if isinstance(path, Path) and path.is_file() else 0
@@ -89,6 +84,7 @@ class SlideJob:
             path.name if isinstance(path, Path) else str(path),
             size_bytes,
             self.source.mpp,
+            asdict(self.wanted),
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
@@ -194,47 +190,26 @@ def _segmented(job: SlideJob, folder: MaskFolder, on_field: OnField | None) -> d
     slide = open_slide(source.path, mpp=source.mpp, slide_id=source.slide_id)
     model = loaded_model(job.model, job.model_sha256, job.device)
     budgets = budgets_of(slide, model)
-    samples_file, picture, mask = folder.outputs(job.slide_id)
-    for path in (samples_file, picture, mask):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    outside = outside_label(model)
-    sample_count = sum(budget.size.area for budget in budgets)
-    mosaic = MaskMosaic([budget.field.kept for budget in budgets], size=slide.size, outside_label=outside)
-    counts = LabelCounts(slide.size, mosaic.tile_px)
-    batch = fields_per_batch(model, budgets, wanted=job.batch, memory_gib=job.memory_gib)
-    tiles = 0
-    with SamplesWriter(samples_file, count=sample_count, size=slide.size, outside_label=outside) as writer:
-
-        def labelled() -> Iterator[FieldSamples]:
-            """Every field passes through here once, on its way from the network to the mask."""
-            nonlocal tiles
-            for done, segmented in enumerate(segment_fields(slide, model, budgets, batch=batch), start=1):
-                tiles += segmented.tiles
-                writer.add(segmented.samples)
-                yield segmented.samples
-                if on_field is not None:
-                    on_field(done, len(budgets))
-
-        write_mask(
-            mask,
-            counts.counted(mosaic.mosaic(labelled(), threads=job.threads)),
-            size=slide.size,
-            mpp=slide.mpp_or_none,
-            tile_px=mosaic.tile_px,
-            threads=job.threads,
-            annotations={"slide": slide.path.name}
-            | {f"class {index}": name for index, name in enumerate(model.classes.names)},
-        )
-    write_overlay(picture, slide, mask, model.classes)
+    written = write_outputs(
+        slide,
+        model,
+        budgets,
+        folder,
+        wanted=job.wanted,
+        batch=fields_per_batch(model, budgets, wanted=job.batch, memory_gib=job.memory_gib),
+        threads=job.threads,
+        on_field=on_field,
+    )
+    write_overlay(folder.overlay(job.slide_id), slide, folder.mask(job.slide_id), model.classes)
     return {
         "width_px": slide.size.width,
         "height_px": slide.size.height,
         "mpp": slide.mpp_or_none,
         "remark": mpp_remark(slide, model),
         "fields": len(budgets),
-        "samples": sample_count,
-        "tiles": tiles,
-        "class_pixels": tuple(counts.pixels[: model.classes.count].tolist()),
+        "samples": written.samples,
+        "tiles": written.tiles,
+        "class_pixels": written.class_pixels,
     }
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from wsi_deform.annotation.classes import ClassTable
+from wsi_deform.deform.histogram import add_label_counts
 from wsi_deform.deform.reverse import MaskTile
 from wsi_deform.distribute.ledger import State
 from wsi_deform.geometry import Region, Size
@@ -45,7 +46,7 @@ class LabelCounts:
                 inside = block.intersection(self._whole)
                 self.pixels[tile.label] += inside.width * inside.height
             elif tile.level == 0 and tile.pixels is not None:
-                self.pixels += np.bincount(tile.pixels.ravel(), minlength=256)
+                add_label_counts(tile.pixels.astype(np.uint8, copy=False), self.pixels)
             yield tile
 
 

@@ -24,6 +24,14 @@ class MaskFolder:
         """The thumbnail with the classes drawn over it."""
         return self.path / "overlays" / f"{slide_id}.jpg"
 
+    def probabilities(self, slide_id: str) -> Path:
+        """The probability of each class, a channel each; where it was asked for."""
+        return self.path / "probabilities" / f"{slide_id}.probability.ome.tif"
+
+    def footprint(self, slide_id: str) -> Path:
+        """How closely the slide was looked at, tenths of um per sample; where it was asked for."""
+        return self.path / "footprints" / f"{slide_id}.footprint.ome.tif"
+
     def samples(self, slide_id: str) -> Path:
         """Where the slide was sampled, with the labels; see ``mask/samples.py``."""
         return self.path / "samples" / f"{slide_id}.npz"
@@ -56,6 +64,12 @@ class MaskFolder:
         """What the last call did, for people."""
         return self.path / "summary.md"
 
-    def outputs(self, slide_id: str) -> tuple[Path, Path, Path]:
-        """The files of one slide, in the order in which they are written; the mask is the last."""
-        return self.samples(slide_id), self.overlay(slide_id), self.mask(slide_id)
+    def outputs(self, slide_id: str) -> tuple[Path, ...]:
+        """All files of one slide, the mask last."""
+        return (
+            self.samples(slide_id),
+            self.probabilities(slide_id),
+            self.footprint(slide_id),
+            self.overlay(slide_id),
+            self.mask(slide_id),
+        )

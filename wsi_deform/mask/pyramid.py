@@ -99,6 +99,7 @@ class _Layout:
         self.tile_px = tile_px
         self.channels = channels
         self.dtype = dtype
+        self.most = int(np.iinfo(dtype).max)
         self.tables = [TileTable(size, tile_px, channels) for size in sizes]
 
 
@@ -150,9 +151,8 @@ def _encoded(layout: _Layout, tile: MaskTile) -> tuple[MaskTile, list[bytes]]:
     ):
         raise MaskError(f"mask {name}: {_where(tile)} does not fit; the level has {columns} x {rows} tiles.")
     if tile.label is not None:
-        most = np.iinfo(layout.dtype).max
-        if not 0 <= tile.label <= most:
-            raise MaskError(f"mask {name}: {_where(tile)} has label {tile.label}. Needed 0 to {most}.")
+        if not 0 <= tile.label <= layout.most:
+            raise MaskError(f"mask {name}: {_where(tile)} has label {tile.label}. Needed 0 to {layout.most}.")
         return tile, []
     height = min(side, table.size.height - tile.row * side)
     width = min(side, table.size.width - tile.column * side)

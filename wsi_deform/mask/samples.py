@@ -1,7 +1,8 @@
 """The samples that a mask was made from, on disk: positions, labels and fields in one ``.npz``.
 
-Positions are whole numbers of 1/256 px, as exact as the reverse sampler takes them: a mask made from the file
-is the mask that was made from memory.
+A mask made by linear interpolation also needs probabilities and the lattices of the samples. Positions are
+whole numbers of 1/256 px, as exact as the reverse sampler takes them: a mask made from the file is the mask
+that was made from memory.
 """
 
 from __future__ import annotations
@@ -11,13 +12,16 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shutil import copyfileobj
+from tempfile import TemporaryFile
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wsi_deform.deform.compiled import UNITS_PER_PX
-from wsi_deform.deform.reverse import FieldSamples, ReverseSampler
+from wsi_deform.deform.reverse import FieldSamples, Interpolation, ReverseSampler
 from wsi_deform.errors import MaskError
 from wsi_deform.geometry import Region, Size
 from wsi_deform.provenance import write_aside
@@ -31,11 +35,13 @@ class SlideSamples:
         size: Level-0 size of the slide, px.
         fields: The samples of each field; none on a slide without tissue.
         outside_label: Class of everything that no field keeps.
+        interpolation: How the mask was made from them, see ``ReverseSampler``.
     """
 
     size: Size
     fields: tuple[FieldSamples, ...]
     outside_label: int
+    interpolation: Interpolation = "nearest"
 
     @property
     def points_px(self) -> NDArray[np.float64]:
@@ -54,14 +60,34 @@ class SlideSamples:
             label: From points (N, 2) float64 (x, y), level-0 px, to labels (N,) uint8.
 
         Returns:
-            Samples with the labels that it gives; where nothing was sampled nothing changes.
+            Samples with the labels that it gives, for linear interpolation with certainty; where nothing was
+            sampled nothing changes.
         """
-        fields = tuple(replace(field, labels=label(field.points_px)) for field in self.fields)
-        return replace(self, fields=fields)
+        labels = [label(field.points_px) for field in self.fields]
+        if self.interpolation == "nearest":
+            changed = [
+                replace(field, labels=new, probabilities=None)
+                for field, new in zip(self.fields, labels, strict=True)
+            ]
+        else:
+            # As many classes as the largest label asks for: 255, unlabelled, is one like the others here.
+            certain = np.eye(
+                1 + max((int(new.max()) for new in labels), default=0), dtype=np.uint8
+            ) * np.uint8(255)
+            changed = [
+                replace(field, labels=new, probabilities=certain[new])
+                for field, new in zip(self.fields, labels, strict=True)
+            ]
+        return replace(self, fields=tuple(changed))
 
     def reverse(self) -> ReverseSampler:
         """The reverse sampler of these samples: any region of the mask at any level."""
-        return ReverseSampler(self.fields, size=self.size, outside_label=self.outside_label)
+        return ReverseSampler(
+            self.fields,
+            size=self.size,
+            outside_label=self.outside_label,
+            interpolation=self.interpolation,
+        )
 
 
 class SamplesWriter:
@@ -72,17 +98,28 @@ class SamplesWriter:
         count: Number of samples of all fields together.
         size: Level-0 size of the slide, px.
         outside_label: Class of everything that no field keeps.
+        interpolation: How the mask is made from them; "linear" keeps probabilities and lattices too.
 
     Raises:
-        MaskError: On leaving, when there were more or fewer samples than ``count``.
+        MaskError: On leaving, when there were more or fewer samples than ``count``; on adding a field without
+            the probabilities that its interpolation needs.
 
     Convention:
         ``points`` (N, 2) int32 (x, y) in ``1 / units_per_px`` level-0 px from the slide's top-left edge;
         ``labels`` (N,) uint8; ``kept`` (F, 4) int64 x, y, width, height, level-0 px; the samples of field f
-        are rows ``starts[f]`` to ``starts[f + 1]``; ``size`` (2,) width, height; ``outside_label``.
+        are rows ``starts[f]`` to ``starts[f + 1]``; ``size`` (2,) width, height; ``outside_label``. For
+        "linear" also ``lattices`` (F, 2) int64 width, height, and ``probabilities`` (N, C) as they were given.
     """
 
-    def __init__(self, path: Path | str, *, count: int, size: Size, outside_label: int) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        count: int,
+        size: Size,
+        outside_label: int,
+        interpolation: Interpolation = "nearest",
+    ) -> None:
         self.path = Path(path)
         self.count = count
         self._about = {
@@ -94,6 +131,9 @@ class SamplesWriter:
         self._starts = [0]
         # One byte per sample; the points, nine times as much, go to the file as they come.
         self._labels: list[NDArray[np.uint8]] = []
+        self._linear = interpolation == "linear"
+        self._lattices: list[tuple[int, int]] = []
+        self._scores: NDArray[Any] = np.empty((0, 0), np.float16)  # type and number of classes of all fields
         self._open = ExitStack()
 
     def __enter__(self) -> SamplesWriter:
@@ -102,6 +142,8 @@ class SamplesWriter:
             self._zip = opening.enter_context(
                 zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED, compresslevel=1)
             )
+            # One member of the archive can be open at a time: the probabilities wait in a file of their own.
+            self._waiting = opening.enter_context(TemporaryFile(dir=self.path.parent))
             self._points = opening.enter_context(self._zip.open("points.npy", "w", force_zip64=True))
             header = {"descr": "<i4", "fortran_order": False, "shape": (self.count, 2)}
             np.lib.format.write_array_header_1_0(self._points, header)
@@ -110,6 +152,15 @@ class SamplesWriter:
 
     def add(self, field: FieldSamples) -> None:
         """Append the samples of a field."""
+        if self._linear:
+            if field.probabilities is None or field.lattice is None:
+                raise MaskError(
+                    f"samples {self.path}: the field that keeps {field.kept} has no probabilities. Needed "
+                    "those of every field for linear interpolation."
+                )
+            self._waiting.write(np.ascontiguousarray(field.probabilities).tobytes())
+            self._scores = field.probabilities[:0]
+            self._lattices.append((field.lattice.width, field.lattice.height))
         self._points.write(np.rint(field.points_px * UNITS_PER_PX).astype("<i4").tobytes())
         self._labels.append(field.labels)
         self._kept.append((field.kept.x, field.kept.y, field.kept.width, field.kept.height))
@@ -133,17 +184,42 @@ class SamplesWriter:
                 "starts": np.array(self._starts, np.int64),
                 **self._about,
             }
+            if self._linear:
+                arrays["lattices"] = np.array(self._lattices, np.int64).reshape(-1, 2)
+                self._write_probabilities()
             for name, array in arrays.items():
                 with self._zip.open(f"{name}.npy", "w", force_zip64=True) as member:
                     np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
 
+    def _write_probabilities(self) -> None:
+        """Copy the probabilities that waited into the archive."""
+        shape = (self.count, self._scores.shape[1])
+        if self._waiting.tell() != self._scores.dtype.itemsize * shape[0] * shape[1]:
+            raise MaskError(
+                f"samples {self.path}: probabilities of fields differ in type or number of classes. "
+                "Needed those of one network."
+            )
+        self._waiting.seek(0)
+        with self._zip.open("probabilities.npy", "w", force_zip64=True) as member:
+            descr = np.lib.format.dtype_to_descr(self._scores.dtype)
+            header = {"descr": descr, "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(member, header)
+            copyfileobj(self._waiting, member, 1 << 20)
+
 
 def write_samples(
-    path: Path | str, fields: Sequence[FieldSamples], *, size: Size, outside_label: int
+    path: Path | str,
+    fields: Sequence[FieldSamples],
+    *,
+    size: Size,
+    outside_label: int,
+    interpolation: Interpolation = "nearest",
 ) -> None:
     """Write the samples of a slide that are all in memory; see ``SamplesWriter``."""
     count = sum(len(field.labels) for field in fields)
-    with SamplesWriter(path, count=count, size=size, outside_label=outside_label) as writer:
+    with SamplesWriter(
+        path, count=count, size=size, outside_label=outside_label, interpolation=interpolation
+    ) as writer:
         for field in fields:
             writer.add(field)
 
@@ -160,13 +236,24 @@ def read_samples(path: Path | str) -> SlideSamples:
             labels, starts = held["labels"], held["starts"].tolist()
             regions = [Region(*map(int, row)) for row in held["kept"]]
             size, outside = Size(*map(int, held["size"])), int(held["outside_label"])
+            linear = "lattices" in held
+            lattices = [Size(*map(int, row)) for row in held["lattices"]] if linear else [None] * len(regions)
+            scores = held["probabilities"] if linear else None
     except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise MaskError(
             f"samples {path}: cannot be read ({type(error).__name__}: {error}). Needed the .npz that "
             "`wsi-deform segment` wrote beside the mask. Segment the slide again with --overwrite."
         ) from error
     fields = tuple(
-        FieldSamples(kept=kept, points_px=points_px[start:stop], labels=labels[start:stop])
-        for kept, start, stop in zip(regions, starts[:-1], starts[1:], strict=True)
+        FieldSamples(
+            kept=kept,
+            points_px=points_px[start:stop],
+            labels=labels[start:stop],
+            probabilities=None if scores is None else scores[start:stop],
+            lattice=lattice,
+        )
+        for kept, lattice, start, stop in zip(regions, lattices, starts[:-1], starts[1:], strict=True)
     )
-    return SlideSamples(size=size, fields=fields, outside_label=outside)
+    return SlideSamples(
+        size=size, fields=fields, outside_label=outside, interpolation="linear" if linear else "nearest"
+    )

@@ -158,6 +158,8 @@ def train(
             model.train()
             started = time.monotonic()
             batches = shuffled_batches(items, config.training.batch, seed=config.seed, epoch=epoch)
+            # A run that stopped after the last step of an epoch has none left, and a rate all the same.
+            rate = set_learning_rate(optimiser, config, epoch, counters.step, len(batches))
             for batch in load(views, batches[counters.step :], config.training.workers):
                 rate = set_learning_rate(optimiser, config, epoch, counters.step, len(batches))
                 loss = training_step(model, optimiser, batch, epoch=epoch, step=counters.step)

@@ -1,0 +1,167 @@
+"""The files of one slide, all written in one pass over its fields."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from wsi_deform.cover import FieldBudget
+from wsi_deform.deform.reverse import FieldSamples, Interpolation
+from wsi_deform.distribute.measurements import LabelCounts
+from wsi_deform.errors import SlideError
+from wsi_deform.mask.coarse import map_downsample
+from wsi_deform.mask.folder import MaskFolder
+from wsi_deform.mask.footprint import FootprintMap
+from wsi_deform.mask.mosaic import MaskMosaic
+from wsi_deform.mask.probability import ProbabilityMap
+from wsi_deform.mask.samples import SamplesWriter
+from wsi_deform.mask.tiff import write_mask
+from wsi_deform.model import Model
+from wsi_deform.segment import outside_label, segment_fields
+from wsi_deform.slide.slide import Slide
+
+OnField = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WantedOutputs:
+    """What is written of a slide besides its mask, samples and overlay, and how the mask is put back.
+
+    Attributes:
+        interpolation: "nearest" or "linear"; None takes what the model was configured with.
+        probabilities: Whether a probability map is written.
+        footprint: Whether a footprint map is written.
+    """
+
+    interpolation: Interpolation | None = None
+    probabilities: bool = False
+    footprint: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """What was counted on the way.
+
+    Attributes:
+        samples: Number of samples.
+        tiles: Tiles that were read for them.
+        class_pixels: Level-0 pixels of each class of the mask.
+    """
+
+    samples: int
+    tiles: int
+    class_pixels: tuple[int, ...]
+
+
+def write_outputs(
+    slide: Slide,
+    model: Model,
+    budgets: Sequence[FieldBudget],
+    folder: MaskFolder,
+    *,
+    wanted: WantedOutputs,
+    batch: int = 1,
+    threads: int = 1,
+    on_field: OnField | None = None,
+) -> Written:
+    """Segment the fields of a slide and write its files as they come; each file is whole or absent.
+
+    Args:
+        slide: An open slide.
+        model: The model, in evaluation mode.
+        budgets: The slide's fields.
+        folder: Where to.
+        wanted: What is written.
+        batch: Most fields per forward pass.
+        threads: Threads that render and encode.
+        on_field: Called after each field with how many are done and how many there are.
+
+    Returns:
+        What was counted.
+
+    Raises:
+        SlideError: The slide cannot be read, or a footprint map is wanted of a slide without mpp.
+        MaskError: A file cannot be written.
+    """
+    slide_id, size, mpp = slide.slide_id, slide.size, slide.mpp_or_none
+    if wanted.footprint and mpp is None:
+        raise SlideError(
+            f"slide {slide.path}: no mpp, which a footprint map needs. Set the mpp column in its manifest row."
+        )
+    outside = outside_label(model)
+    interpolation = wanted.interpolation or model.config.sampling.interpolation
+    names = {f"class {index}": name for index, name in enumerate(model.classes.names)}
+    annotations = {"slide": slide.path.name, **names}
+    mosaic = MaskMosaic(
+        [budget.field.kept for budget in budgets],
+        size=size,
+        outside_label=outside,
+        interpolation=interpolation,
+    )
+    counts = LabelCounts(size, mosaic.tile_px)
+    samples = sum(budget.size.area for budget in budgets)
+    area_px = sum(budget.field.region.size.area for budget in budgets)
+    downsample = map_downsample(samples, area_px, size)
+    tiles = 0
+    with ExitStack() as opened:
+        takers: list[SamplesWriter | ProbabilityMap | FootprintMap] = [
+            opened.enter_context(
+                SamplesWriter(
+                    folder.samples(slide_id),
+                    count=samples,
+                    size=size,
+                    outside_label=outside,
+                    interpolation=interpolation,
+                )
+            )
+        ]
+        if wanted.probabilities:
+            folder.probabilities(slide_id).parent.mkdir(parents=True, exist_ok=True)
+            probabilities = ProbabilityMap(
+                folder.probabilities(slide_id),
+                size=size,
+                mpp=mpp,
+                class_names=model.classes.names,
+                colours=model.classes.colours,
+                downsample=downsample,
+                annotations=annotations,
+                threads=threads,
+            )
+            takers.append(opened.enter_context(probabilities))
+        if wanted.footprint and mpp is not None:
+            folder.footprint(slide_id).parent.mkdir(parents=True, exist_ok=True)
+            footprint = FootprintMap(
+                folder.footprint(slide_id),
+                size=size,
+                mpp=mpp,
+                downsample=downsample,
+                annotations=annotations,
+                threads=threads,
+            )
+            takers.append(opened.enter_context(footprint))
+
+        def labelled() -> Iterator[FieldSamples]:
+            """Every field passes through here once, on its way from the network to the mask."""
+            nonlocal tiles
+            for done, segmented in enumerate(segment_fields(slide, model, budgets, batch=batch), start=1):
+                tiles += segmented.tiles
+                for taker in takers:
+                    taker.add(segmented.samples)
+                yield segmented.samples
+                if on_field is not None:
+                    on_field(done, len(budgets))
+
+        folder.mask(slide_id).parent.mkdir(parents=True, exist_ok=True)
+        write_mask(
+            folder.mask(slide_id),
+            counts.counted(mosaic.mosaic(labelled(), threads=threads)),
+            size=size,
+            mpp=mpp,
+            tile_px=mosaic.tile_px,
+            threads=threads,
+            annotations=annotations,
+        )
+    return Written(
+        samples=samples, tiles=tiles, class_pixels=tuple(counts.pixels[: model.classes.count].tolist())
+    )
