@@ -64,6 +64,33 @@ print(json.dumps(dict(samples=segmented.samples, tiles=segmented.tiles,
                       peak_mib=peak_mib())))
 """
 
+FIELDS = """
+import json, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+import torch
+from drawn_reader import AddressReader
+from wsi_deform.annotation.classes import ClassTable
+from wsi_deform.config import read_config
+from wsi_deform.cover import budgets_of
+from wsi_deform.distribute.outputs import WantedOutputs, write_outputs
+from wsi_deform.geometry import Size
+from wsi_deform.mask.folder import MaskFolder
+from wsi_deform.model import Model
+from wsi_deform.slide.cache import set_cache_bytes
+from wsi_deform.slide.slide import Slide
+
+torch.manual_seed(0)
+set_cache_bytes(64 << 20)
+slide = Slide.from_reader(AddressReader(Size({side}, {side}), pattern="smooth"), slide_id="drawn")
+config = read_config(changes=["sampling.budget=[48, 48]", "fields={{side_um: 2048}}",
+                              "networks.segmentation={{name: hrnetv2, width: 4, stem_stride: 4}}"])
+model = Model(config=config, classes=ClassTable.from_names(["background", "tumour"]), mpp=0.25).eval()
+budgets = budgets_of(slide, model)
+written = write_outputs(slide, model, budgets, MaskFolder(Path({out!r})), wanted=WantedOutputs())
+print(json.dumps(dict(fields=len(budgets), samples=written.samples, tiles=written.tiles, peak_mib=peak_mib())))
+"""
+
 
 def run(program: str) -> dict[str, float]:
     if not Path("/proc/self/status").is_file():
@@ -94,3 +121,14 @@ def test_segment_with_hrnet_w18_stays_under_3_gib(tmp_path):
     with tifffile.TiffFile(out) as opened:
         assert opened.series[0].levels[0].shape == (80_000, 100_000)
         assert len(opened.series[0].levels) >= 8
+
+
+def test_fields_stream_through_memory_that_does_not_grow_with_the_slide(tmp_path):
+    tests = str(Path(__file__).parent)
+    small, large = (
+        run(FIELDS.format(tests=tests, side=side, out=str(tmp_path / str(side)))) for side in (20_000, 60_000)
+    )
+    assert large["fields"] > 6 * small["fields"]
+    assert large["samples"] > 6 * small["samples"]
+    assert large["tiles"] < 2 * large["fields"]
+    assert large["peak_mib"] < 1.25 * small["peak_mib"]

@@ -19,6 +19,8 @@ from wsi_deform.slide.tissue import tissue_mask
 
 MOST_MPP_RATIO = 4.0
 UM2_PER_MM2 = 1e6
+# Fine enough to choose fields of 2 mm by; finer only costs memory.
+TISSUE_PX = 1024
 # Inner edges of fields are multiples of 4 mask tiles, where fields are long enough: few tiles show several.
 ALIGN_PX = 2048
 
@@ -109,7 +111,7 @@ def fields_of(slide: Slide, model: Model) -> tuple[Field, ...]:
     else:
         fields = cover_with_fields(
             slide.size,
-            tissue_mask(slide),
+            tissue_mask(slide, max_side_px=TISSUE_PX),
             field_px=max(1, round(settings.side_um / mpp)),
             margin_fraction=settings.margin,
             align_px=ALIGN_PX,
