@@ -6,9 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from wsi_deform.annotation.classes import UNLABELLED
 from wsi_deform.errors import ShapeError
-
-UNLABELLED = 255
 
 
 def focal_loss(
