@@ -112,7 +112,56 @@ def train(
             configuration, class table or manifest.
         WsiDeformError: A slide or mask cannot be used.
     """
+    going = _start(config, manifest, classes, run, command)
     watcher = watcher or Quiet()
+    watcher.start(
+        epochs=config.training.epochs,
+        steps=len(going.batches(epoch=0)),
+        fields=len(going.views),
+        resumed_at=going.counters.epoch,
+    )
+    with RunLog(run) as log:
+        while going.counters.epoch < config.training.epochs:
+            row = _train_epoch(going, watcher, stop)
+            if row is None:
+                going.save(None)
+                return _result(going, finished=False)
+            _validate_epoch(going, row)
+            _close_epoch(going, row, log)
+            watcher.epoch(row)
+    return _result(going, finished=True)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Going:
+    """A run under way."""
+
+    run: Path
+    config: Config
+    model: Model
+    optimiser: torch.optim.Optimizer
+    counters: Counters
+    views: FieldViews
+    validation: list[tuple[Slide, LabelMask]]
+    saved_at: float
+
+    def batches(self, *, epoch: int) -> list[list[int]]:
+        """All batches of an epoch."""
+        return shuffled_batches(
+            self.views.items, self.config.training.batch, seed=self.config.seed, epoch=epoch
+        )
+
+    def save(self, row: dict[str, Any] | None) -> None:
+        """Write the checkpoint, and the model as it is now."""
+        save_checkpoint(self.run, self.model, self.optimiser, self.counters)
+        save_model(self.model, self.run / "last.safetensors", facts=_facts(self.config, self.counters, row))
+        self.saved_at = time.monotonic()
+
+
+def _start(
+    config: Config, manifest: Manifest, classes: ClassTable, run: Path, command: Sequence[str] | None
+) -> _Going:
+    """Open slides and masks, build model and optimiser, and take up the checkpoint if there is one."""
     torch.manual_seed(config.seed)
     if config.training.threads is not None:
         torch.set_num_threads(config.training.threads)
@@ -120,7 +169,6 @@ def train(
     set_cache_bytes(cache_bytes)
     LABEL_CACHE.set_limit(cache_bytes)
     training = [open_labelled(row, classes) for row in manifest.of_split("train")]
-    validation = [open_labelled(row, classes) for row in manifest.of_split("val")]
     if not training:
         raise TrainingError(
             f'manifest in {manifest.folder}: no slide of split "train". Needed one or more. Fill the split column.'
@@ -130,67 +178,74 @@ def train(
     if config.networks.pretrained is not None:
         report = load_pretrained(model.segmentation, config.networks.pretrained)
         logger.info("pretrained weights: %s", report)
-    device = torch.device(device_name(config.device))
-    model.to(device)
+    model.to(torch.device(device_name(config.device)))
     optimiser = optimiser_of(model)
     counters = load_checkpoint(run, model, optimiser)
-    identity = {
-        "config": config_sha256(
-            config.model_dump(
-                mode="json", exclude={"device": True, "training": {"workers", "threads", "cache_gib"}}
-            )
-        ),
-        "classes": list(classes.names),
-        "slides": [slide.slide_id for slide, _ in training],
-    }
+    identity = _identity(config, classes, [slide for slide, _ in training])
     _check_identity(run, counters, identity)
     counters.identity = identity
     _describe_run(run, config, classes, command)
+    return _Going(
+        run=run,
+        config=config,
+        model=model,
+        optimiser=optimiser,
+        counters=counters,
+        views=FieldViews(items),
+        validation=[open_labelled(row, classes) for row in manifest.of_split("val")],
+        saved_at=time.monotonic(),
+    )
 
-    views = FieldViews(items)
-    steps = len(shuffled_batches(items, config.training.batch, seed=config.seed, epoch=0))
-    watcher.start(epochs=config.training.epochs, steps=steps, fields=len(items), resumed_at=counters.epoch)
-    saved_at = time.monotonic()
 
-    with RunLog(run) as log:
-        while counters.epoch < config.training.epochs:
-            epoch = counters.epoch
-            model.train()
-            started = time.monotonic()
-            batches = shuffled_batches(items, config.training.batch, seed=config.seed, epoch=epoch)
-            # A run that stopped after the last step of an epoch has none left, and a rate all the same.
-            rate = set_learning_rate(optimiser, config, epoch, counters.step, len(batches))
-            for batch in load(views, batches[counters.step :], config.training.workers):
-                rate = set_learning_rate(optimiser, config, epoch, counters.step, len(batches))
-                loss = training_step(model, optimiser, batch, epoch=epoch, step=counters.step)
-                for name, value in loss.items():
-                    counters.sums[name] = counters.sums.get(name, 0.0) + value
-                counters.step += 1
-                watcher.step(epoch=epoch, step=counters.step, loss=loss["loss"])
-                if stop():
-                    save_checkpoint(run, model, optimiser, counters)
-                    save_model(model, run / "last.safetensors", facts=_facts(config, counters, None))
-                    return TrainingResult(run=run, finished=False, epochs=epoch, best=counters.best)
+def _train_epoch(going: _Going, watcher: Watcher, stop: Callable[[], bool]) -> dict[str, Any] | None:
+    """The steps of an epoch that are left; its line of the log, or None when it was asked to stop."""
+    config, counters = going.config, going.counters
+    epoch, started = counters.epoch, time.monotonic()
+    going.model.train()
+    batches = going.batches(epoch=epoch)
+    # A run that stopped after the last step of an epoch has none left, and a rate all the same.
+    rate = set_learning_rate(going.optimiser, config, epoch, counters.step, len(batches))
+    for batch in load(going.views, batches[counters.step :], config.training.workers):
+        rate = set_learning_rate(going.optimiser, config, epoch, counters.step, len(batches))
+        loss = training_step(going.model, going.optimiser, batch, epoch=epoch, step=counters.step)
+        for name, value in loss.items():
+            counters.sums[name] = counters.sums.get(name, 0.0) + value
+        counters.step += 1
+        watcher.step(epoch=epoch, step=counters.step, loss=loss["loss"])
+        if stop():
+            return None
+    means = {name: total / max(1, counters.step) for name, total in counters.sums.items()}
+    return {"epoch": epoch + 1, **means, "learning_rate": rate, "seconds": time.monotonic() - started}
 
-            row: dict[str, Any] = {"epoch": epoch + 1}
-            row |= {name: total / max(1, counters.step) for name, total in counters.sums.items()}
-            row |= {"learning_rate": rate, "seconds": time.monotonic() - started}
-            last = epoch + 1 == config.training.epochs
-            if validation and (last or (epoch + 1) % config.training.validate_every == 0):
-                row |= validate(model, validation)
-                if counters.best is None or row["val_miou"] > counters.best:
-                    counters.best = row["val_miou"]
-                    save_model(model, run / "best.safetensors", facts=_facts(config, counters, row))
-            counters.rows.append(row)
-            counters.epoch, counters.step, counters.sums = epoch + 1, 0, {}
-            log.write(counters.rows)
-            if last or time.monotonic() - saved_at > SECONDS_BETWEEN_CHECKPOINTS:
-                save_checkpoint(run, model, optimiser, counters)
-                save_model(model, run / "last.safetensors", facts=_facts(config, counters, row))
-                log.draw(counters.rows)
-                saved_at = time.monotonic()
-            watcher.epoch(row)
-    return TrainingResult(run=run, finished=True, epochs=counters.epoch, best=counters.best)
+
+def _validate_epoch(going: _Going, row: dict[str, Any]) -> None:
+    """Measure the validation slides when it is time, and keep the model if it is the best so far."""
+    settings, counters = going.config.training, going.counters
+    due = row["epoch"] == settings.epochs or row["epoch"] % settings.validate_every == 0
+    if not (going.validation and due):
+        return
+    row |= validate(going.model, going.validation)
+    if counters.best is None or row["val_miou"] > counters.best:
+        counters.best = row["val_miou"]
+        facts = _facts(going.config, counters, row)
+        save_model(going.model, going.run / "best.safetensors", facts=facts)
+
+
+def _close_epoch(going: _Going, row: dict[str, Any], log: RunLog) -> None:
+    """Log the epoch, move on to the next, and save when the last time was a while ago."""
+    counters = going.counters
+    counters.rows.append(row)
+    counters.epoch, counters.step, counters.sums = row["epoch"], 0, {}
+    log.write(counters.rows)
+    last = counters.epoch == going.config.training.epochs
+    if last or time.monotonic() - going.saved_at > SECONDS_BETWEEN_CHECKPOINTS:
+        going.save(row)
+        log.draw(counters.rows)
+
+
+def _result(going: _Going, *, finished: bool) -> TrainingResult:
+    counters = going.counters
+    return TrainingResult(run=going.run, finished=finished, epochs=counters.epoch, best=counters.best)
 
 
 def training_fields(training: Sequence[tuple[Slide, LabelMask]], model: Model) -> list[LabelledField]:
@@ -281,6 +336,16 @@ def set_learning_rate(
     for group in optimiser.param_groups:
         group["lr"] = group["base"] * factor
     return float(optimiser.param_groups[0]["lr"])
+
+
+def _identity(config: Config, classes: ClassTable, training: Sequence[Slide]) -> dict[str, Any]:
+    """What must be the same for a run to go on; where and how fast it computes may change."""
+    free: Any = {"device": True, "training": {"workers", "threads", "cache_gib"}}
+    return {
+        "config": config_sha256(config.model_dump(mode="json", exclude=free)),
+        "classes": list(classes.names),
+        "slides": [slide.slide_id for slide in training],
+    }
 
 
 def _check_identity(run: Path, counters: Counters, identity: dict[str, Any]) -> None:
