@@ -26,6 +26,7 @@ from wsi_deform.deform.density import deformation_map
 from wsi_deform.deform.grid import sampling_grid
 from wsi_deform.geometry import Size
 from wsi_deform.sample.gather import gather
+from wsi_deform.sample.plan import plan_tiles
 from wsi_deform.slide.counting import CountingReader
 from wsi_deform.slide.slide import Slide
 
@@ -35,6 +36,7 @@ logits = 3 * torch.randn(1, 1, 64, 80, generator=torch.Generator().manual_seed(0
 grid = sampling_grid(deformation_map(logits), sigma_px=16, size=Size(573, 458), warp_steps=2)[0]
 sampled = gather(slide, grid)
 print(json.dumps(dict(samples=grid.shape[0] * grid.shape[1], tiles=counting.total_tiles,
+                      level_0_tiles=plan_tiles(slide, grid, level="exact").tile_count,
                       peak_mib=peak_mib())))
 """
 
@@ -107,6 +109,7 @@ def test_gather_of_262k_samples_reads_under_200_tiles_in_under_1_gib():
     measured = run(GATHER.format(tests=str(Path(__file__).parent)))
     assert measured["samples"] >= 262_000
     assert measured["tiles"] < 200
+    assert measured["level_0_tiles"] > 1000 * measured["tiles"]
     assert measured["peak_mib"] < 1024
 
 
