@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -22,8 +21,6 @@ from wsi_deform.errors import MaskError, ModelError, SlideError
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.model import device_name, find_model
 from wsi_deform.provenance import provenance
-
-MOST_MASK_THREADS = 8
 
 
 def segment_slides(
@@ -82,7 +79,6 @@ def segment_slides(
     about = provenance(command=command)
     versions = {"wsi_deform": about["wsi_deform"], "python": about["python"], **about["packages"]}
     _prepare(folder, classes)
-    cores = os.cpu_count() or 1
     jobs = [
         SlideJob(
             source=source.absolute(),
@@ -90,7 +86,6 @@ def segment_slides(
             model_sha256=sha256,
             out=folder.path,
             device=chosen,
-            threads=max(1, min(MOST_MASK_THREADS, cores // workers)),
             wanted=wanted,
             batch=fields,
             memory_gib=None if memory_gib is None else memory_gib / workers,

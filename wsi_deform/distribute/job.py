@@ -49,7 +49,7 @@ class SlideJob:
         model_sha256: What ``model_sha256`` gives for it.
         out: The mask folder.
         device: Torch device, e.g. "cpu".
-        threads: Threads that render and encode the mask.
+        threads: Threads that render and encode the mask; more than 1 gained nothing on 2 cores (benchmark `mask`).
         wanted: What is written besides the mask, and how that is put back.
         batch: Most fields per forward pass.
         memory_gib: Most memory of the process that does it, GiB, or None.
