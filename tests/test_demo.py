@@ -7,7 +7,7 @@ from wsi_deform.demo import METHODS, demo_config, run_demo
 from wsi_deform.distribute.outcome import Quiet as QuietBatch
 from wsi_deform.errors import WsiDeformError
 from wsi_deform.geometry import Size
-from wsi_deform.train.loop import Quiet as QuietTraining
+from wsi_deform.train.watcher import Quiet as QuietTraining
 
 SMALL = {"slides": {"train": 3, "val": 1, "test": 2}, "size": Size(512, 256)}
 FAST = [

@@ -32,9 +32,10 @@ class Sampling(_Section):
         description="area: as many samples as the budget's product, in the field's aspect ratio. "
         "sides: neither side above the budget's (the paper's appendix A.6).",
     )
-    density: Literal["learned", "uniform"] = Field(
+    density: Literal["learned", "uniform", "tissue", "edges"] = Field(
         "learned",
-        description="learned: the deformation network decides. uniform: the same density everywhere.",
+        description="learned: the deformation network decides. uniform: the same density everywhere. tissue: the "
+        "tissue mask, nothing learned. edges: the target drawn from the labels, an oracle.",
     )
     map_scale: float = Field(1.0, gt=0, le=4, description="Side of view and map / side of the sampled image.")
     sigma: float = Field(0.25, gt=0, description="Standard deviation of the pull / short side of the map.")
@@ -76,6 +77,9 @@ class Fields(_Section):
     allocation_ratio: float = Field(
         4.0, ge=1, description="Most, and 1 / least, samples of a field / its equal share."
     )
+    cut_to_tissue: bool = Field(
+        False, description="Fields shrink to the tissue in them; all samples lie inside."
+    )
 
 
 class SegmentationNetwork(_Section):
@@ -95,6 +99,12 @@ class DeformationNetwork(_Section):
 
     widths: tuple[int, ...] = (24, 24, 3)
     kernel: Literal[3, 5, 7] = 3
+    dilations: tuple[int, ...] | None = Field(
+        None, description="Dilation of each convolution: larger context; null is 1."
+    )
+    inputs: Literal["rgb", "rgb+tissue"] = Field(
+        "rgb", description="rgb+tissue: the tissue mask as a fourth channel."
+    )
     zero_init_head: bool = Field(True, description="Start from the uniform grid.")
 
 
@@ -113,7 +123,22 @@ class Loss(_Section):
 
     focal_gamma: float = Field(2.0, ge=0, description="0 is cross-entropy.")
     edge_weight: float = Field(1.0, ge=0, description="gamma of equation 4; 0 is the single loss.")
-    edge_floor: float = Field(0.03, ge=0, description="Added to the edge target / its maximum.")
+    edge_decay: Literal["none", "linear", "cosine"] = Field(
+        "none", description="How the edge weight falls to 0 over the run."
+    )
+    edge_target: Literal["edge", "region", "both"] = Field(
+        "edge",
+        description="edge: class borders (the paper). region: labelled parts but background. both: their mean.",
+    )
+    edge_blur: float = Field(1.0, ge=0, description="Standard deviation of the target's blur, map cells.")
+    edge_floor: float = Field(0.03, ge=0, description="Added to the target / its maximum.")
+    segmentation_gradient: bool = Field(
+        True, description="Whether the segmentation loss moves the sampling grid; false cuts it off."
+    )
+    class_weights: Literal["none", "inverse", "effective"] = Field(
+        "none",
+        description="Weight of a class: 1, 1 / its labelled share, or by the effective number of samples.",
+    )
     weighting: Literal["none", "area", "mixed"] = Field(
         "none", description="Weight of a sample: 1, the area of its cell, or the mean of both."
     )
@@ -126,9 +151,19 @@ class Optimiser(_Section):
     deformation_learning_rate: float = Field(1e-2, gt=0)
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = Field(0.0, ge=0)
+    warmup_epochs: float = Field(0.0, ge=0, description="Epochs in which the rates rise from 0.")
+    deformation_warmup_epochs: float = Field(
+        0.0, ge=0, description="The same for the deformation network alone."
+    )
     decay: Literal["cosine", "step", "none"] = "cosine"
     step_epochs: int = Field(100, ge=1, description="With step: epochs between two decays by 10.")
     clip_norm: float | None = Field(5.0, gt=0)
+    ema: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Decay per step of an average of the weights that is validated and kept.",
+    )
 
 
 class Augmentation(_Section):
@@ -138,14 +173,46 @@ class Augmentation(_Section):
     flip_y: bool = Field(False, description="Top-bottom, half of the time.")
     shift_cells: float = Field(1.0, ge=0, description="Whole grid shifted by up to this many cells.")
     warp_cells: float = Field(0.3, ge=0, description="Standard deviation of a smooth random warp, in cells.")
+    transpose: bool = Field(
+        False, description="Rows for columns, half of the time; with both flips all quarter turns."
+    )
+    rotate_degrees: float = Field(0.0, ge=0, le=180, description="Fields turned by up to this angle.")
+    stain_jitter: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Standard deviation of changes of each stain's (HED) strength, and 1/10 of offset.",
+    )
 
 
 class Training(_Section):
     """The loop."""
 
     epochs: int = Field(250, ge=1)
-    batch: int = Field(2, ge=1, description="Fields per step.")
+    patience: int | None = Field(
+        None, ge=1, description="Stop after so many validations without a better one; null never."
+    )
+    batch: int = Field(2, ge=1, description="Fields per step and process.")
+    mixed_shapes: bool = Field(
+        False,
+        description="A batch may hold sampled images of several sizes; false groups fields of one size.",
+    )
+    rare_classes: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="How much more often fields with rare classes are drawn: 0 not, 1 by their rarity.",
+    )
     validate_every: int = Field(5, ge=1, description="Epochs between validations.")
+    keep: int = Field(
+        0, ge=0, description="Models of so many validated epochs are kept beside best and last."
+    )
+    pictures: int = Field(2, ge=0, description="Validation fields drawn into TensorBoard at each validation.")
+    precision: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32", description="Of the segmentation network (autocast); densities and grids stay in float32."
+    )
+    channels_last: bool = Field(False, description="Memory format of the segmentation network.")
+    compile: bool = Field(False, description="torch.compile of the segmentation network.")
     workers: int = Field(0, ge=0, description="Loader processes (spawned); 0 reads in the main process.")
     cache_gib: float = Field(2.0, ge=0, description="Memory for decoded tiles, and as much for label masks.")
     threads: int | None = Field(None, ge=1, description="Threads of torch; null leaves its default.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -11,11 +12,11 @@ from torch import Tensor
 from wsi_deform.deform.budget import allocate_samples
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Size, size_of_area
-from wsi_deform.model import LEAST_SIDE_PX, Model, network_input
-from wsi_deform.slide.fields import Field, cover_with_fields
+from wsi_deform.model import LEAST_SIDE_PX, Model
+from wsi_deform.slide.fields import Field, cover_with_fields, cut_to_tissue
 from wsi_deform.slide.lowres import low_res_view
 from wsi_deform.slide.slide import Slide
-from wsi_deform.slide.tissue import tissue_mask
+from wsi_deform.slide.tissue import TissueMask, tissue_mask
 
 MOST_MPP_RATIO = 4.0
 UM2_PER_MM2 = 1e6
@@ -75,8 +76,8 @@ def field_masses(slide: Slide, fields: Sequence[Field], model: Model) -> list[fl
     logs = []
     for field in fields:
         size = model.map_size(model.sampled_size(field.region.size))
-        view = view_of(slide, field, size)[None].to(model.device)
-        logits = model.deformation(network_input(view))[0, 0].double()
+        view = view_of(slide, field, size, tissue=model.sees_tissue)[None].to(model.device)
+        logits = model.logits(view)[0, 0].double()
         part = field.kept_in_region
         scale_x, scale_y = size.width / field.region.width, size.height / field.region.height
         kept = logits[
@@ -89,9 +90,34 @@ def field_masses(slide: Slide, fields: Sequence[Field], model: Model) -> list[fl
     return torch.softmax(torch.tensor(logs, dtype=torch.float64), 0).tolist()
 
 
-def view_of(slide: Slide, field: Field, size: Size) -> Tensor:
-    """The low-res view of a field, (3, H, W) RGB in [0, 255], float32."""
-    return torch.from_numpy(low_res_view(slide, field.region, size)).permute(2, 0, 1).contiguous()
+def view_of(slide: Slide, field: Field, size: Size, *, tissue: bool = False) -> Tensor:
+    """The low-res view of a field.
+
+    Args:
+        slide: An open slide.
+        field: One of its fields.
+        size: Size of the view, px.
+        tissue: Whether the model sees the tissue mask.
+
+    Returns:
+        (3, H, W) float32 RGB in [0, 255]; with ``tissue`` a fourth channel, the share of each pixel that is tissue,
+        in [0, 1].
+    """
+    view = torch.from_numpy(low_res_view(slide, field.region, size)).permute(2, 0, 1)
+    if tissue:
+        share = torch.from_numpy(tissue_of(slide).fractions(field.region, size))
+        view = torch.cat((view, share[None]))
+    return view.contiguous()
+
+
+def tissue_of(slide: Slide) -> TissueMask:
+    """The tissue of a slide, found once and kept as long as the slide is."""
+    if slide not in _TISSUE:
+        _TISSUE[slide] = tissue_mask(slide, max_side_px=TISSUE_PX)
+    return _TISSUE[slide]
+
+
+_TISSUE: WeakKeyDictionary[Slide, TissueMask] = WeakKeyDictionary()
 
 
 def fields_of(slide: Slide, model: Model) -> tuple[Field, ...]:
@@ -111,11 +137,13 @@ def fields_of(slide: Slide, model: Model) -> tuple[Field, ...]:
     else:
         fields = cover_with_fields(
             slide.size,
-            tissue_mask(slide, max_side_px=TISSUE_PX),
+            tissue_of(slide),
             field_px=max(1, round(settings.side_um / mpp)),
             margin_fraction=settings.margin,
             align_px=ALIGN_PX,
         )
+    if settings.cut_to_tissue:
+        fields = cut_to_tissue(fields, tissue_of(slide))
     for field in fields:
         pixels, samples = field.region.size.area, model.sampled_size(field.region.size).area
         if mpp_remark(slide, model) and pixels < samples:

@@ -23,7 +23,7 @@ from wsi_deform.manifest import Manifest, read_manifest
 from wsi_deform.provenance import write_json
 from wsi_deform.report.comparison import compare_methods
 from wsi_deform.train.loop import TrainingResult, train
-from wsi_deform.train.loop import Watcher as TrainingWatcher
+from wsi_deform.train.watcher import Watcher as TrainingWatcher
 
 BUDGET = (16, 64)
 SLIDE = Size(2048, 512)

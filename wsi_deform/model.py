@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from wsi_deform.annotation.classes import ClassTable, class_table_from_data
 from wsi_deform.config import Config, parse_config
-from wsi_deform.deform.density import deformation_map, uniform_map
+from wsi_deform.deform.density import deformation_map, density_of, uniform_map
+from wsi_deform.deform.targets import edge_target, region_target, target_map
 from wsi_deform.errors import ModelError
 from wsi_deform.geometry import Size, sampled_size, size_of_area
 from wsi_deform.networks.deformation import DeformationNetwork
@@ -54,8 +55,10 @@ class Model(nn.Module):
         self.deformation: DeformationNetwork | None = None
         if config.sampling.density == "learned":
             self.deformation = DeformationNetwork(
+                in_channels=4 if networks.deformation.inputs == "rgb+tissue" else 3,
                 widths=networks.deformation.widths,
                 kernel=networks.deformation.kernel,
+                dilations=networks.deformation.dilations,
                 zero_init_head=networks.deformation.zero_init_head,
             )
         self.segmentation = segmentation_network(
@@ -79,18 +82,95 @@ class Model(nn.Module):
         scale = self.config.sampling.map_scale
         return Size(max(1, round(sampled.width * scale)), max(1, round(sampled.height * scale)))
 
-    def density(self, view: Tensor) -> Tensor:
+    @property
+    def sees_tissue(self) -> bool:
+        """Whether views carry the tissue mask as a fourth channel."""
+        sampling, deformation = self.config.sampling, self.config.networks.deformation
+        return sampling.density == "tissue" or (
+            sampling.density == "learned" and deformation.inputs == "rgb+tissue"
+        )
+
+    @property
+    def needs_labels(self) -> bool:
+        """Whether it is an oracle, whose density is drawn from the labels of the slide that it segments."""
+        return self.config.sampling.density == "edges"
+
+    def logits(self, view: Tensor) -> Tensor:
+        """What the deformation network says of low-res views, before the softmax.
+
+        Args:
+            view: (B, 3, H, W) RGB in [0, 255]; (B, 4, H, W) with the tissue share in [0, 1] where the model sees it.
+
+        Returns:
+            (B, 1, H, W).
+
+        Raises:
+            ModelError: There is no deformation network.
+        """
+        if self.deformation is None:
+            raise ModelError(
+                f"density {self.config.sampling.density}: this model has no deformation network. "
+                "Needed density: learned."
+            )
+        seen = network_input(view[:, :3])
+        if view.shape[1] > 3:
+            # Centred like the colours: half tissue is 0.
+            seen = torch.cat((seen, 2 * view[:, 3:] - 1), dim=1)
+        logits: Tensor = self.deformation(seen)
+        return logits
+
+    def density(self, view: Tensor, targets: Tensor | None = None) -> Tensor:
         """The deformation map of low-res views.
 
         Args:
-            view: (B, 3, H, W) RGB in [0, 255].
+            view: (B, 3, H, W) RGB in [0, 255]; (B, 4, H, W) with the tissue share in [0, 1] where ``sees_tissue``.
+            targets: (B, 1, H, W) of ``target_of``, where ``needs_labels``.
 
         Returns:
             (B, 1, H, W), positive, sums to 1 over each map.
+
+        Raises:
+            ModelError: An oracle without labels.
         """
-        if self.deformation is None:
+        sampling = self.config.sampling
+        if sampling.density == "uniform":
             return uniform_map(Size(view.shape[3], view.shape[2]), batch=view.shape[0]).to(view.device)
-        return deformation_map(self.deformation(network_input(view)), floor=self.config.sampling.floor)
+        if sampling.density == "learned":
+            return deformation_map(self.logits(view), floor=sampling.floor)
+        if sampling.density == "tissue":
+            # The same floor as the target that a learned density is trained towards.
+            return density_of(
+                target_map(view[:, 3:4], floor=self.config.loss.edge_floor), floor=sampling.floor
+            )
+        if targets is None:
+            raise ModelError(
+                "density edges: an oracle whose samples lie where labels say. Needed the labels of the slide: it can "
+                "be trained and validated, but it cannot segment slides without labels."
+            )
+        return density_of(targets, floor=sampling.floor)
+
+    def target_of(self, fractions: Tensor) -> Tensor:
+        """The deformation map that is wanted, from labels.
+
+        Args:
+            fractions: (B, C, H, W) class fractions of the cells of the map.
+
+        Returns:
+            (B, 1, H, W), mean 1 per image.
+
+        Source:
+            Jin et al., ICLR 2022, section 2.4; ``loss.edge_target`` names ours beside it.
+        """
+        settings = self.config.loss
+        kinds = {"edge": ("edge",), "region": ("region",), "both": ("edge", "region")}[settings.edge_target]
+        maps = []
+        for kind in kinds:
+            if kind == "edge":
+                strength = edge_target(fractions, blur_std=settings.edge_blur)
+            else:
+                strength = region_target(fractions, self.classes.background, blur_std=settings.edge_blur)
+            maps.append(target_map(strength, floor=settings.edge_floor))
+        return torch.stack(maps).mean(0)
 
     def scores(self, sampled: Tensor) -> Tensor:
         """The segmentation network's scores.

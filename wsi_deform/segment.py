@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from wsi_deform.annotation.raster import LabelMask
 from wsi_deform.cover import FieldBudget, budgets_of, view_of
 from wsi_deform.deform.grid import cell_areas, sampling_grid
 from wsi_deform.deform.reverse import FieldSamples, Interpolation, ReverseSampler
@@ -96,6 +97,7 @@ def segment_slide(
     slide: Slide,
     model: Model,
     *,
+    labels: LabelMask | None = None,
     batch: int = 1,
     scheduler: Any = "auto",
     on_field: Callable[[int, int], None] | None = None,
@@ -105,6 +107,7 @@ def segment_slide(
     Args:
         slide: An open slide.
         model: What ``load_model`` returned.
+        labels: The slide's labels, for an oracle (``model.needs_labels``); others never look at them.
         batch: Most fields per forward pass.
         scheduler: Where tiles are read, see ``sample.gather.gather``.
         on_field: Called after each field with how many are done and how many there are.
@@ -120,7 +123,7 @@ def segment_slide(
     """
     budgets = budgets_of(slide, model)
     done: list[SegmentedField] = []
-    for segmented in segment_fields(slide, model, budgets, batch=batch, scheduler=scheduler):
+    for segmented in segment_fields(slide, model, budgets, labels=labels, batch=batch, scheduler=scheduler):
         done.append(segmented)
         if on_field is not None:
             on_field(len(done), len(budgets))
@@ -136,7 +139,13 @@ def segment_slide(
 
 
 def segment_fields(
-    slide: Slide, model: Model, budgets: Sequence[FieldBudget], *, batch: int = 1, scheduler: Any = "auto"
+    slide: Slide,
+    model: Model,
+    budgets: Sequence[FieldBudget],
+    *,
+    labels: LabelMask | None = None,
+    batch: int = 1,
+    scheduler: Any = "auto",
 ) -> Iterator[SegmentedField]:
     """Segment fields one batch after the other; the next batch is read while the network works on this one.
 
@@ -144,6 +153,7 @@ def segment_fields(
         slide: An open slide.
         model: The model, in evaluation mode.
         budgets: The fields, from ``budgets_of``.
+        labels: As for ``segment_slide``.
         batch: Most fields per forward pass; only neighbours with sampled images of one size share one.
         scheduler: Where tiles are read, see ``sample.gather.gather``.
 
@@ -158,19 +168,32 @@ def segment_fields(
             # One batch is read ahead of the one that the network works on; more would only take memory.
             while waiting and len(ahead) < 2:
                 group = waiting.popleft()
-                ahead.append((group, reader.submit(_read_batch, slide, model, group, scheduler)))
+                ahead.append((group, reader.submit(_read_batch, slide, model, group, labels, scheduler)))
             group, sampled = ahead.popleft()
             yield from _labelled(model, group, sampled.result())
 
 
 @torch.no_grad()
-def _read_batch(slide: Slide, model: Model, group: Sequence[FieldBudget], scheduler: Any) -> Sampled:
+def _read_batch(
+    slide: Slide, model: Model, group: Sequence[FieldBudget], labels: LabelMask | None, scheduler: Any
+) -> Sampled:
     """The first stages of a batch: look, decide, read."""
     fields = [budget.field for budget in group]
     size = group[0].size
-    views = torch.stack([view_of(slide, field, model.map_size(size)) for field in fields])
+    map_size = model.map_size(size)
+    views = torch.stack([view_of(slide, field, map_size, tissue=model.sees_tissue) for field in fields])
+    targets = None
+    if model.needs_labels and labels is not None:
+        fractions = [torch.from_numpy(labels.cell_fractions(field.region, map_size)) for field in fields]
+        targets = model.target_of(torch.stack(fractions).to(model.device))
     return sample_fields(
-        model, [slide] * len(fields), fields, views.to(model.device), size=size, scheduler=scheduler
+        model,
+        [slide] * len(fields),
+        fields,
+        views.to(model.device),
+        targets=targets,
+        size=size,
+        scheduler=scheduler,
     )
 
 
@@ -218,7 +241,9 @@ def sample_fields(
     views: Tensor,
     *,
     size: Size,
+    targets: Tensor | None = None,
     place: Callable[[Tensor], Tensor] | None = None,
+    cut_gradient: bool = False,
     scheduler: Any = "auto",
 ) -> Sampled:
     """Look at low-res views, decide where to sample, and sample.
@@ -227,16 +252,18 @@ def sample_fields(
         model: The model.
         slides: The slide of each field.
         fields: B fields.
-        views: (B, 3, H, W) low-res views, RGB in [0, 255].
+        views: (B, 3 or 4, H, W) low-res views of ``view_of``.
         size: Size of the sampled images.
+        targets: (B, 1, H, W) of ``model.target_of``, for an oracle.
         place: Changes the sampling grids before they are used (augmentation by sampling).
+        cut_gradient: Whether the sampled images tell the density nothing in the backward pass.
         scheduler: Where tiles are read, see ``sample.gather.gather``.
 
     Returns:
         Maps, grids and sampled images.
     """
     settings = model.config.sampling
-    density = model.density(views)
+    density = model.density(views, targets)
     sigma_px = settings.sigma * min(density.shape[-2:])
 
     def grid_of(lattice: Size, placement: Any) -> Tensor:
@@ -253,6 +280,8 @@ def sample_fields(
     grid = grid_of(size, settings.placement)
     with torch.no_grad():
         areas = cell_areas(grid_of(Size(size.width + 1, size.height + 1), "corner"))
+    if cut_gradient:
+        grid = grid.detach()
     if place is not None:
         grid = place(grid)
     images, tiles = [], []

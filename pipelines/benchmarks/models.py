@@ -26,8 +26,9 @@ from wsi_deform.geometry import Region
 from wsi_deform.manifest import Manifest, ManifestRow
 from wsi_deform.model import Model, load_model, save_model
 from wsi_deform.slide.open import open_slide
-from wsi_deform.train.loop import Quiet, train
+from wsi_deform.train.loop import train
 from wsi_deform.train.losses import focal_loss
+from wsi_deform.train.watcher import Quiet
 
 FIRST_SEED = 100  # slides to train on share no seed with slides to measure on
 SAY_EVERY_S = 20.0

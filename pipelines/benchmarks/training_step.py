@@ -31,9 +31,10 @@ from wsi_deform.sample.gather import gather, read_corners
 from wsi_deform.sample.plan import plan_tiles
 from wsi_deform.slide.cache import TILE_CACHE
 from wsi_deform.slide.open import open_slide
-from wsi_deform.train.loop import optimiser_of, training_fields, training_step
 from wsi_deform.train.losses import edge_loss, focal_loss
-from wsi_deform.train.step import change_of_step, labels_of
+from wsi_deform.train.run import training_fields
+from wsi_deform.train.schedule import optimiser_of
+from wsi_deform.train.step import change_of_step, labels_of, training_step
 
 CONFIG = Path(__file__).parents[2] / "configs" / "joint.yaml"
 PARTS = ("read", "deform", "plan", "tiles", "blend", "labels", "forward", "backward", "update")

@@ -33,7 +33,8 @@ from wsi_deform.report.files import duration, read_json
 from wsi_deform.report.run import read_log
 from wsi_deform.report.tables import Table, mean_and_spread
 from wsi_deform.slide.open import open_slide
-from wsi_deform.train.loop import Quiet, train
+from wsi_deform.train.loop import train
+from wsi_deform.train.watcher import Quiet
 
 CONFIG = Path(__file__).parents[2] / "configs" / "glas.yaml"
 DENSITIES = ("uniform", "learned")

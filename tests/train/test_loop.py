@@ -11,7 +11,8 @@ from wsi_deform.errors import TrainingError
 from wsi_deform.geometry import Size
 from wsi_deform.manifest import Manifest, read_manifest
 from wsi_deform.model import load_model
-from wsi_deform.train.loop import Quiet, train
+from wsi_deform.train.loop import train
+from wsi_deform.train.watcher import Quiet
 
 TINY = [
     "sampling.budget=[12, 24]",

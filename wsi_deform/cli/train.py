@@ -78,7 +78,7 @@ def stop_on_interrupt() -> Iterator[Any]:
 
 
 class TrainingBars:
-    """Progress bars of a training; a context manager and a ``train.loop.Watcher``."""
+    """Progress bars of a training; a context manager and a ``train.watcher.Watcher``."""
 
     def __init__(self, console: Console, title: str = "training") -> None:
         from rich.progress import (

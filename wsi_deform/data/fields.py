@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from wsi_deform.annotation.raster import LabelMask
+from wsi_deform.cover import view_of
 from wsi_deform.geometry import Size
 from wsi_deform.slide.fields import Field
-from wsi_deform.slide.lowres import low_res_view
 from wsi_deform.slide.slide import Slide
 
 VIEW_CACHE_BYTES = 512 << 20
@@ -46,7 +46,7 @@ class FieldBatch:
 
     Attributes:
         items: The fields; their sampled images have one size.
-        views: (B, 3, H, W) float32 low-res views, RGB in [0, 255].
+        views: (B, 3, H, W) float32 low-res views of ``cover.view_of``; (B, 4, H, W) with tissue.
         fractions: (B, C, H, W) float32 class fractions of the map's cells.
     """
 
@@ -58,8 +58,11 @@ class FieldBatch:
 class FieldViews(Dataset[tuple[int, Tensor, Tensor]]):
     """Low-res view and class fractions of each field, read once and kept within a memory limit."""
 
-    def __init__(self, items: Sequence[LabelledField], *, cache_bytes: int = VIEW_CACHE_BYTES) -> None:
+    def __init__(
+        self, items: Sequence[LabelledField], *, tissue: bool = False, cache_bytes: int = VIEW_CACHE_BYTES
+    ) -> None:
         self.items = list(items)
+        self.tissue = tissue
         self.cache_bytes = cache_bytes
         self._kept: OrderedDict[int, tuple[Tensor, Tensor]] = OrderedDict()
         self._kept_bytes = 0
@@ -71,9 +74,9 @@ class FieldViews(Dataset[tuple[int, Tensor, Tensor]]):
         """Index, view (3, H, W) and fractions (C, H, W) of one field."""
         if index not in self._kept:
             item = self.items[index]
-            view = low_res_view(item.slide, item.field.region, item.map_size)
+            view = view_of(item.slide, item.field, item.map_size, tissue=self.tissue)
             fractions = item.labels.cell_fractions(item.field.region, item.map_size)
-            self._keep(index, torch.from_numpy(np.ascontiguousarray(view.transpose(2, 0, 1))), fractions)
+            self._keep(index, view, fractions)
         view_3hw, fractions_chw = self._kept[index]
         return index, view_3hw, fractions_chw
 

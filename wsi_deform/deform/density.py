@@ -36,6 +36,30 @@ def deformation_map(logits: Tensor, *, floor: float = 0.0) -> Tensor:
     return density.view_as(logits)
 
 
+def density_of(weights: Tensor, *, floor: float = 0.0) -> Tensor:
+    """Normalise weights that nobody learned, such as a tissue mask, to a density over the whole map.
+
+    Args:
+        weights: (B, 1, H, W), non-negative, positive somewhere in each map.
+        floor: As in ``deformation_map``.
+
+    Returns:
+        (B, 1, H, W), sums to 1 over each map; float32, or float64 if the weights are.
+
+    Raises:
+        ShapeError: The weights are not (B, 1, H, W), a map sums to 0, or the floor is outside [0, 1].
+    """
+    if weights.ndim != 4 or weights.shape[1] != 1:
+        raise ShapeError(f"weights of shape {tuple(weights.shape)}: needed (B, 1, H, W).")
+    if not 0 <= floor <= 1:
+        raise ShapeError(f"floor {floor}: needed a share between 0 and 1.")
+    weights = weights.to(torch.promote_types(weights.dtype, torch.float32))
+    total = weights.sum((2, 3), keepdim=True)
+    if not bool((total > 0).all()):
+        raise ShapeError("weights: a map is 0 everywhere. Needed a positive weight somewhere; add a floor.")
+    return (1 - floor) * weights / total + floor / weights[0, 0].numel()
+
+
 def uniform_map(size: Size, *, batch: int = 1) -> Tensor:
     """The deformation map that deforms nothing.
 

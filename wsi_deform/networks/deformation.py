@@ -17,11 +17,13 @@ class DeformationNetwork(nn.Module):
         in_channels: Channels of the low-res view (RGB, and whatever else is stacked on it).
         widths: Channels of each convolution, in order.
         kernel: Side of the kernels, odd.
+        dilations: Distance between the pixels that neighbouring weights of a kernel see, one per width;
+            None is 1 for all. A larger one sees further at the same cost.
         zero_init_head: Start the last 1x1 convolution at zero, so that training starts from the uniform
             grid. With He initialisation the first deformation map peaks far above its mean.
 
     Raises:
-        ModelError: An even kernel, or a width below 1.
+        ModelError: An even kernel, a width or dilation below 1, or not one dilation per width.
 
     Convention:
         Returns logits. The softmax over all positions of one image belongs to ``deform/density.py``.
@@ -37,6 +39,7 @@ class DeformationNetwork(nn.Module):
         in_channels: int = 3,
         widths: Sequence[int] = (24, 24, 3),
         kernel: int = 3,
+        dilations: Sequence[int] | None = None,
         zero_init_head: bool = True,
     ) -> None:
         super().__init__()
@@ -46,11 +49,18 @@ class DeformationNetwork(nn.Module):
             raise ModelError(
                 f"deformation network widths {tuple(widths)}: needed one or more numbers of channels."
             )
+        spread = (1,) * len(widths) if dilations is None else tuple(dilations)
+        if len(spread) != len(widths) or min(spread) < 1:
+            raise ModelError(
+                f"deformation network dilations {spread}: needed one number of at least 1 for each of the "
+                f"{len(widths)} widths {tuple(widths)}."
+            )
         self.in_channels = in_channels
         layers: list[nn.Module] = []
-        for inputs, outputs in zip((in_channels, *widths[:-1]), widths, strict=True):
+        for inputs, outputs, dilation in zip((in_channels, *widths[:-1]), widths, spread, strict=True):
+            reach = dilation * (kernel // 2)
             layers += [
-                nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False),
+                nn.Conv2d(inputs, outputs, kernel, padding=reach, dilation=dilation, bias=False),
                 BatchNorm(outputs),
                 nn.ReLU(inplace=True),
             ]

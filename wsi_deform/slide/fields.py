@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from wsi_deform.errors import ShapeError
@@ -83,6 +84,28 @@ def cover_with_fields(
             margin_px = math.ceil(margin_fraction * kept.size.long)
             fields.append(Field(kept.grown(margin_px, size), kept, slide_id))
     return tuple(fields)
+
+
+def cut_to_tissue(fields: Sequence[Field], tissue: TissueMask) -> tuple[Field, ...]:
+    """Shrink each field to the box around the tissue in it, so that no sample falls on the glass around.
+
+    Args:
+        fields: Fields of a slide.
+        tissue: Its tissue.
+
+    Returns:
+        The fields with smaller regions and kept regions; those without any tissue are left out. What was kept and is
+        no more is outside every field.
+    """
+    cut = []
+    for field in fields:
+        around = tissue.box_in(field.region)
+        if around is None:
+            continue
+        kept = field.kept.intersection(around)
+        if not kept.is_empty:
+            cut.append(Field(around, kept, field.slide_id))
+    return tuple(cut)
 
 
 def _cuts(length_px: int, field_px: int, align_px: int) -> list[int]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import ndimage, sparse
 from skimage.filters import threshold_otsu
 from skimage.morphology import remove_small_holes, remove_small_objects
 
@@ -58,6 +58,65 @@ class TissueMask:
         bottom = math.ceil(region.bottom / self.downsample.y)
         part = self.tissue[max(0, top) : max(0, bottom), max(0, left) : max(0, right)]
         return float(part.mean()) if part.size else 0.0
+
+    def box_in(self, region: Region) -> Region | None:
+        """The smallest box of mask pixels around the tissue in a region.
+
+        Args:
+            region: Level-0 px.
+
+        Returns:
+            Level-0 px, inside the region; None where it has no tissue.
+        """
+        left, top = math.floor(region.x / self.downsample.x), math.floor(region.y / self.downsample.y)
+        right = math.ceil(region.right / self.downsample.x)
+        bottom = math.ceil(region.bottom / self.downsample.y)
+        part = self.tissue[max(0, top) : max(0, bottom), max(0, left) : max(0, right)]
+        rows, columns = np.flatnonzero(part.any(axis=1)), np.flatnonzero(part.any(axis=0))
+        if len(rows) == 0:
+            return None
+        x0, y0 = (max(0, left) + columns[0]) * self.downsample.x, (max(0, top) + rows[0]) * self.downsample.y
+        x1 = (max(0, left) + columns[-1] + 1) * self.downsample.x
+        y1 = (max(0, top) + rows[-1] + 1) * self.downsample.y
+        x, y = math.floor(x0), math.floor(y0)
+        return Region(x, y, math.ceil(x1) - x, math.ceil(y1) - y).intersection(region)
+
+    def fractions(self, region: Region, size: Size) -> NDArray[np.float32]:
+        """How much of each cell of a grid over a region is tissue.
+
+        Args:
+            region: What the grid covers, level-0 px.
+            size: Columns and rows of the grid.
+
+        Returns:
+            (size.height, size.width) float32 in [0, 1]; 0 outside the slide.
+        """
+        rows = _overlaps(
+            region.y / self.downsample.y, region.height / self.downsample.y, size.height, self.tissue.shape[0]
+        )
+        columns = _overlaps(
+            region.x / self.downsample.x, region.width / self.downsample.x, size.width, self.tissue.shape[1]
+        )
+        shares: NDArray[np.float32] = (rows @ self.tissue.astype(np.float32) @ columns.T).astype(np.float32)
+        return shares.clip(0.0, 1.0)
+
+
+def _overlaps(start: float, length: float, cells: int, pixels: int) -> sparse.csr_array:
+    """(cells, pixels): the share of each of ``cells`` parts of [start, start + length) that each pixel covers."""
+    edges = start + np.arange(cells + 1) * (length / cells)
+    cut = np.clip(edges, 0, pixels)
+    # Mass left of every edge, pixel by pixel, differs between two edges by what lies between them.
+    columns, numbers, values = [], [], []
+    for cell, (low, high) in enumerate(zip(cut[:-1], cut[1:], strict=True)):
+        first, last = math.floor(low), math.ceil(high)
+        touched = np.arange(first, last)
+        covered = np.minimum(touched + 1, high) - np.maximum(touched, low)
+        columns.append(touched)
+        numbers.append(np.full(len(touched), cell))
+        values.append(covered * (cells / length))
+    return sparse.csr_array(
+        (np.concatenate(values), (np.concatenate(numbers), np.concatenate(columns))), shape=(cells, pixels)
+    )
 
 
 def tissue_mask(slide: Slide, *, mpp_um: float = 8.0, max_side_px: int = MAX_SIDE_PX) -> TissueMask:

@@ -10,7 +10,6 @@ from torch import Tensor
 from wsi_deform.config import Config
 from wsi_deform.data.augment import GridChange, random_change
 from wsi_deform.data.fields import FieldBatch
-from wsi_deform.deform.targets import edge_target, target_map
 from wsi_deform.errors import TrainingError
 from wsi_deform.model import Model
 from wsi_deform.segment import Sampled, points_of, sample_fields
@@ -46,13 +45,19 @@ def batch_losses(model: Model, batch: FieldBatch, change: GridChange) -> Losses:
     config = model.config
     size = batch.items[0].size
     views = change.of_view(batch.views).to(model.device)
+    learns = model.deformation is not None and config.loss.edge_weight > 0
+    targets = None
+    if learns or model.needs_labels:
+        targets = model.target_of(change.of_view(batch.fractions).to(model.device))
     sampled = sample_fields(
         model,
         [item.slide for item in batch.items],
         [item.field for item in batch.items],
         views,
         size=size,
+        targets=targets if model.needs_labels else None,
         place=change,
+        cut_gradient=not config.loss.segmentation_gradient,
         # Training slides come from the tile cache; a task per batch would cost more than it saves.
         scheduler="loop",
     )
@@ -64,9 +69,8 @@ def batch_losses(model: Model, batch: FieldBatch, change: GridChange) -> Losses:
         sample_weights=_sample_weights(config, sampled),
     )
     edge = torch.zeros((), device=model.device)
-    if model.deformation is not None and config.loss.edge_weight > 0:
-        edges = edge_target(change.of_view(batch.fractions).to(model.device))
-        edge = edge_loss(sampled.density, target_map(edges, floor=config.loss.edge_floor))
+    if learns and targets is not None:
+        edge = edge_loss(sampled.density, targets)
     total = segmentation + config.loss.edge_weight * edge
     if not bool(torch.isfinite(total)):
         names = ", ".join(sorted({item.slide.slide_id for item in batch.items}))
@@ -76,6 +80,25 @@ def batch_losses(model: Model, batch: FieldBatch, change: GridChange) -> Losses:
             "Needed a finite number. Look at these slides, or lower optimiser.learning_rate."
         )
     return Losses(total=total, segmentation=segmentation, edge=edge)
+
+
+def training_step(
+    model: Model, optimiser: torch.optim.Optimizer, batch: FieldBatch, *, epoch: int, step: int
+) -> dict[str, float]:
+    """One step; returns its losses by their names in the log."""
+    config = model.config
+    torch.manual_seed(hash_of(config.seed, epoch, step))
+    losses = batch_losses(model, batch, change_of_step(config, batch, epoch=epoch, step=step))
+    optimiser.zero_grad(set_to_none=True)
+    losses.total.backward()  # type: ignore[no-untyped-call]
+    if config.optimiser.clip_norm is not None:
+        torch.nn.utils.clip_grad_norm_(model.parameters(), config.optimiser.clip_norm)
+    optimiser.step()
+    return {
+        "loss": float(losses.total.detach()),
+        "segmentation_loss": float(losses.segmentation.detach()),
+        "edge_loss": float(losses.edge.detach()),
+    }
 
 
 def labels_of(batch: FieldBatch, grid: Tensor) -> Tensor:

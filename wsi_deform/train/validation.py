@@ -1,0 +1,25 @@
+"""Validation: mIoU at full resolution."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from wsi_deform.annotation.raster import LabelMask
+from wsi_deform.evaluate.measures import Confusion
+from wsi_deform.evaluate.slides import confusion_of
+from wsi_deform.model import Model
+from wsi_deform.segment import segment_slide
+from wsi_deform.slide.slide import Slide
+
+
+def validate(model: Model, validation: Sequence[tuple[Slide, LabelMask]]) -> dict[str, float]:
+    """Measure mIoU at full resolution over the validation slides, with and without background."""
+    model.eval()
+    counts = Confusion.empty(model.classes.count)
+    for slide, labels in validation:
+        reverse = segment_slide(slide, model, labels=labels).reverse()
+        counts = counts + confusion_of(labels, reverse.region, size=slide.size, classes=model.classes.count)
+    return {
+        "val_miou": counts.miou(),
+        "val_miou_without_background": counts.miou(without=model.classes.background),
+    }

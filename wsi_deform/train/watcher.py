@@ -1,0 +1,34 @@
+"""Who is told how training goes."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+
+class Watcher(Protocol):
+    """Who is told how training goes; the command line draws progress bars with it."""
+
+    def start(self, *, epochs: int, steps: int, fields: int, resumed_at: int) -> None:
+        """Training starts: epochs in all, steps per epoch, training fields, first epoch of this process."""
+        ...
+
+    def step(self, *, epoch: int, step: int, loss: float) -> None:
+        """A step is done."""
+        ...
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        """An epoch is done; the row is what the log holds of it."""
+        ...
+
+
+class Quiet:
+    """Watches nothing."""
+
+    def start(self, *, epochs: int, steps: int, fields: int, resumed_at: int) -> None:
+        """Ignore."""
+
+    def step(self, *, epoch: int, step: int, loss: float) -> None:
+        """Ignore."""
+
+    def epoch(self, row: dict[str, Any]) -> None:
+        """Ignore."""
