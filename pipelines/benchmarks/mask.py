@@ -42,8 +42,9 @@ def benchmark(settings: Settings) -> list[Row]:
         print(f" {SAMPLES} samples on {side} x {side} px")
         with tempfile.TemporaryDirectory(prefix="wsi-deform-mask-") as folder:
             given = {"side": side, "folder": folder, "threads": settings.threads}
-            array = Path(folder) / "labels.raw"
-            _write_array(array, side)
+            chosen = settings.only or ("libvips", "tifffile")
+            if "libvips" in chosen or "tifffile" in chosen:
+                _write_array(Path(folder) / "labels.raw", side)
             for kind in ("plain", "busy", "random"):
                 points, labels = labelled_samples(side, kind)
                 np.savez(Path(folder) / f"samples-{kind}.npz", points=points, labels=labels)
@@ -66,10 +67,10 @@ def benchmark(settings: Settings) -> list[Row]:
                     runs=slow,
                 ),
             ]
-            chosen = [case for case in cases if not settings.only or case.name in settings.only]
+            cases = [case for case in cases if not settings.only or case.name in settings.only]
             # One pool per side: what a process held for one side must not count for another.
             with Pool(settings.threads) as pool:
-                measured = pool.measure(chosen, runs=settings.runs)
+                measured = pool.measure(cases, runs=settings.runs)
             for row in measured:
                 row.pop("folder")
                 row.pop("kind", None)

@@ -47,3 +47,16 @@ def test_background_and_unlabelled_stay_clear_and_classes_are_tinted_with_an_out
 def test_picture_and_labels_must_be_of_one_size() -> None:
     with pytest.raises(ShapeError, match="of one size"):
         overlay(np.zeros((4, 5, 3), np.uint8), np.zeros((5, 4), np.uint8), [(0, 0, 0)])
+
+
+@pytest.mark.parametrize("shape", [(300, 280), (140, 500)])
+def test_bands_of_rows_leave_no_seam(shape, monkeypatch):
+    rng = np.random.default_rng(0)
+    labels = np.kron(rng.integers(0, 3, (shape[0] // 10, shape[1] // 10)), np.ones((10, 10))).astype(np.uint8)
+    picture = rng.integers(0, 256, (*shape, 3)).astype(np.uint8)
+    colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
+    drawn = []
+    for rows in (3, 10_000):
+        monkeypatch.setattr("wsi_deform.mask.overlay.BAND_ROWS", rows)
+        drawn.append(overlay(picture, labels, colours, background=0))
+    np.testing.assert_array_equal(*drawn)

@@ -92,3 +92,24 @@ def kept_centres(kept: Longs, field: int, box: Box) -> tuple[Box, int]:
         (bottom << 8) - 128,
     )
     return centres, (right - left) * (bottom - top)
+
+
+@compiled
+def room_for(fields: Ints, starts: Longs, boxes: Longs) -> tuple[Ints, Longs, Ints]:
+    """Room for all that pruning may keep of each field for each box: fields, starts (from 0) and candidates."""
+    most = boxes.shape[0] * fields.shape[0]
+    near_starts = np.empty(most + 1, np.int64)
+    near_starts[0] = 0
+    return (
+        np.empty(most, np.int32),
+        near_starts,
+        np.empty(boxes.shape[0] * (starts[-1] - starts[0]), np.int32),
+    )
+
+
+@compiled
+def with_outside(label: int, outside_label: int, not_kept: int) -> int:
+    """The label of a box, from that of what fields own of it and from how many pixels they do not own."""
+    if label == NONE_YET:
+        return outside_label
+    return MIXED if not_kept > 0 and label != outside_label else label

@@ -4,45 +4,79 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from typing import TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import Generic, TypeVar
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
+_Further = TypeVar("_Further")
 
-_AHEAD_PER_THREAD = 16
+_BATCH = 8
+"""Items handed to a thread at once: handing over costs about as much as rendering a tile."""
+
+_BATCHES_AHEAD_PER_THREAD = 3
 
 
-def map_in_order(
-    function: Callable[[_Item], _Result],
-    items: Iterable[_Item],
-    threads: int,
-    *,
-    heavy: Callable[[_Item], bool] = lambda item: True,
-) -> Iterator[_Result]:
-    """Apply a function to items as they come, by several threads, a bounded number of items ahead.
+class MapInOrder(Iterator[_Result], Generic[_Item, _Result]):
+    """A function applied to items as they come, by several threads, a bounded number of items ahead.
 
     Args:
         function: Called once per item; it should release the GIL to gain from threads.
-        items: Read lazily, by the calling thread.
-        threads: Number of threads; 1 calls the function here, with no pool at all.
-        heavy: Says which items are worth handing to a thread; the others are done here.
+        items: Read lazily, by the thread that asks for results.
+        threads: Number of threads; 1 calls the function there, with no pool at all.
 
-    Yields:
-        The results, in the order of the items whatever the number of threads.
+    Convention:
+        Yields the results in the order of the items, whatever the number of threads.
     """
-    if threads <= 1:
-        yield from map(function, items)
-        return
-    waiting: deque[Callable[[], _Result]] = deque()
-    pool = ThreadPoolExecutor(threads)
-    try:
-        for item in items:
-            waiting.append(pool.submit(function, item).result if heavy(item) else partial(function, item))
-            if len(waiting) > _AHEAD_PER_THREAD * threads:
-                yield waiting.popleft()()
-        while waiting:
-            yield waiting.popleft()()
-    finally:
-        pool.shutdown(cancel_futures=True)
+
+    def __init__(
+        self, function: Callable[[_Item], _Result], items: Iterable[_Item], threads: int = 1
+    ) -> None:
+        self._function = function
+        self._items = items
+        self._threads = threads
+        self._results: Iterator[_Result] | None = None
+
+    def then(self, function: Callable[[_Result], _Further], threads: int) -> MapInOrder[_Item, _Further]:
+        """Do more with each result in the same thread, right after; for work of which no result was taken yet.
+
+        What the first function made need not wait for the second, and leaves no thread's cache between them.
+
+        Args:
+            function: Called once per result.
+            threads: Number of threads; the larger number of both holds.
+        """
+        first = self._function
+        return MapInOrder(lambda item: function(first(item)), self._items, max(threads, self._threads))
+
+    def __next__(self) -> _Result:
+        """The next result."""
+        if self._results is None:
+            self._results = self._by_threads() if self._threads > 1 else map(self._function, self._items)
+        return next(self._results)
+
+    def _by_threads(self) -> Iterator[_Result]:
+        items, waiting = iter(self._items), deque[Future[list[_Result]]]()
+        pool = ThreadPoolExecutor(self._threads)
+        try:
+            while batch := list(islice(items, _BATCH)):
+                waiting.append(pool.submit(self._all, batch))
+                if len(waiting) > _BATCHES_AHEAD_PER_THREAD * self._threads:
+                    yield from waiting.popleft().result()
+            while waiting:
+                yield from waiting.popleft().result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _all(self, batch: list[_Item]) -> list[_Result]:
+        return [self._function(item) for item in batch]
+
+
+def map_in_order(
+    function: Callable[[_Item], _Result], items: Iterable[_Item], threads: int
+) -> Iterator[_Result]:
+    """Apply a function to items; where they are themselves such work, both are done in one go (see ``then``)."""
+    if isinstance(items, MapInOrder):
+        return items.then(function, threads)
+    return MapInOrder(function, items, threads)

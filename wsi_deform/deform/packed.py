@@ -11,12 +11,17 @@ from numpy.typing import NDArray
 from wsi_deform.deform.compiled import UNITS_PER_PX
 from wsi_deform.deform.samples import FieldSamples
 from wsi_deform.errors import ShapeError
+from wsi_deform.geometry import Region, Size
 
 _FULL_SCORE = 65535
 """Probability 1 as a whole number, where triangles are of ordinary size."""
 
 _WIDEST_UNITS2 = 1 << 43
 """Width times height of the largest triangle for which 64-bit integers hold every sum of full scores."""
+
+
+_FAR_PX = 1 << 21
+"""Beyond every pixel of every level, also of the partial pixels at the right and bottom edge."""
 
 
 def packed_samples(
@@ -71,3 +76,23 @@ def _full_score(points: NDArray[np.int32]) -> int:
     steps = [np.abs(np.diff(points.astype(np.int64), axis=axis)) for axis in (0, 1)]
     reach = sum(each.max(axis=(0, 1), initial=0) for each in steps)  # no triangle is wider or higher
     return _FULL_SCORE >> (int(np.prod(reach)) // _WIDEST_UNITS2).bit_length()
+
+
+def packed_kept(regions: Sequence[Region], size: Size) -> NDArray[np.int64]:
+    """(F, 4) left, top, right, bottom, level-0 px; those on the slide's right or bottom edge move far out."""
+    edges = np.array([(r.x, r.y, r.right, r.bottom) for r in regions], np.int64).reshape(-1, 4)
+    edges[:, :2] = np.maximum(edges[:, :2], 0)
+    edges[edges[:, 2] >= size.width, 2] = _FAR_PX
+    edges[edges[:, 3] >= size.height, 3] = _FAR_PX
+    order = np.argsort(edges[:, 0], kind="stable")
+    ordered = edges[order]
+    stops = np.searchsorted(ordered[:, 0], ordered[:, 2])  # later ones that begin before this one ends
+    for i, stop in enumerate(stops):
+        rest = ordered[i + 1 : stop]
+        meets = (rest[:, 1] < ordered[i, 3]) & (rest[:, 3] > ordered[i, 1])
+        if meets.any():
+            other = regions[order[i + 1 + int(np.argmax(meets))]]
+            raise ShapeError(
+                f"kept regions {regions[order[i]]} and {other} overlap. Needed disjoint regions."
+            )
+    return edges

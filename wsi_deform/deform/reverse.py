@@ -16,10 +16,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_deform.deform import mesh, quadtree
+from wsi_deform.deform import mesh, mesh_pixels, nearest_pixels, quadtree
 from wsi_deform.deform.compiled import MIXED
+from wsi_deform.deform.levels import MaskTile as MaskTile
+from wsi_deform.deform.levels import kept_at_level as kept_at_level
+from wsi_deform.deform.levels import pyramid_sizes as pyramid_sizes
 from wsi_deform.deform.ordered import map_in_order
-from wsi_deform.deform.packed import packed_lattices, packed_samples, packed_scores
+from wsi_deform.deform.packed import packed_kept, packed_lattices, packed_samples, packed_scores
 from wsi_deform.deform.pieces import piece_count
 from wsi_deform.deform.samples import LONGEST_SIDE_PX
 from wsi_deform.deform.samples import FieldSamples as FieldSamples
@@ -28,76 +31,15 @@ from wsi_deform.geometry import Region, Size, tile_grid
 
 Interpolation = Literal["nearest", "linear"]
 
-_FAR_PX = 1 << 21
-"""Beyond every pixel of every level, also of the partial pixels at the right and bottom edge."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class MaskTile:
-    """One tile of one level of a mask, or a block of tiles that share one label.
-
-    Attributes:
-        level: 0 is the finest; a pixel of level k is 2^k level-0 px wide.
-        column: Tile column, from 0 at the left edge.
-        row: Tile row, from 0 at the top edge.
-        label: The label of all pixels of all tiles of the block; None where ``pixels`` say it.
-        pixels: (H, W) labels of one tile, clipped to the level; None where all are ``label``. A map of
-            several channels has (C, H, W).
-        columns: Number of tile columns of the block; 1 where there are pixels.
-        rows: Number of tile rows of the block; 1 where there are pixels.
-    """
-
-    level: int
-    column: int
-    row: int
-    label: int | None = None
-    pixels: NDArray[np.uint8] | NDArray[np.uint16] | None = None
-    columns: int = 1
-    rows: int = 1
-
-
-def pyramid_sizes(size: Size, tile_px: int = 512) -> tuple[Size, ...]:
-    """Sizes of the levels of a mask: each half of the one before, rounded up, until one tile holds it.
-
-    Args:
-        size: Size of level 0, px.
-        tile_px: Side of a tile.
-
-    Returns:
-        Sizes in px of the level, finest first, at least one.
-    """
-    sizes = [size]
-    while sizes[-1].long > tile_px:
-        sizes.append(Size((sizes[-1].width + 1) // 2, (sizes[-1].height + 1) // 2))
-    return tuple(sizes)
-
-
-def kept_at_level(kept: Region, size: Size, level: int) -> Region:
-    """The pixels of a level whose centres a kept region holds, as ``ReverseSampler`` decides it.
-
-    Args:
-        kept: Kept region, level-0 px.
-        size: The slide's level-0 size, px.
-        level: 0 is the finest; a level exists down to one pixel.
-
-    Returns:
-        Region in px of the level; may be empty.
-    """
-    step = 1 << level
-
-    def first(edge: int) -> int:
-        # The smallest i with (i + 1/2) step >= edge.
-        return max(0, -((step - 2 * edge) // (2 * step)))
-
-    right = -(-size.width // step) if kept.right >= size.width else first(kept.right)
-    bottom = -(-size.height // step) if kept.bottom >= size.height else first(kept.bottom)
-    left, top = first(kept.x), first(kept.y)
-    return Region(left, top, max(0, right - left), max(0, bottom - top))
+Pruned = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32], NDArray[np.int64], NDArray[np.int32]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Node:
-    """A tile (column, row) of a level with the fields and samples that may decide its pixels."""
+    """A tile (column, row) of a level with the fields and samples that may decide its pixels.
+
+    ``candidates[starts[i] : starts[i + 1]]`` are those of ``fields[i]``; nodes of one parent share the arrays.
+    """
 
     level: int
     column: int
@@ -170,13 +112,13 @@ class ReverseSampler:
         self.level_sizes = pyramid_sizes(size, tile_px)
         self.interpolation: Interpolation = interpolation
         seen = [i for i, each in enumerate(fields) if not each.kept.intersection(Region.whole(size)).is_empty]
-        self._kept = _kept_edges([fields[i].kept for i in seen], size)
+        self._kept = packed_kept([fields[i].kept for i in seen], size)
         labels = [fields[i].labels if values is None else values[i] for i in seen]
         self._samples = packed_samples([fields[i].points_px for i in seen], labels)
         counts = [len(each) for each in labels]
         self._data: tuple[NDArray[Any], ...] = (self._samples,)
-        self._prune: Callable[..., tuple[int, int]] = quadtree.prune
-        self._render: Callable[..., int] = quadtree.render
+        self._prune: Callable[..., Pruned] = quadtree.prune
+        self._render: Callable[..., int] = nearest_pixels.render
         candidates = np.arange(sum(counts), dtype=np.int32)
         if interpolation == "linear":
             lattices = packed_lattices([fields[i] for i in seen], self._samples)
@@ -184,7 +126,7 @@ class ReverseSampler:
             if scores.size:
                 self._samples[:, 2] = scores.argmax(axis=1)
             self._data = (self._samples, scores, lattices)
-            self._prune, self._render = mesh.prune, mesh.render
+            self._prune, self._render = mesh.prune, mesh_pixels.render
             counts = [piece_count(int(row[1]), int(row[2])) for row in lattices]
             candidates = np.concatenate(
                 [np.empty(0, np.int32), *(np.arange(n, dtype=np.int32) for n in counts)]
@@ -218,7 +160,7 @@ class ReverseSampler:
             ShapeError: There is no such level, or the region is empty or not inside it.
         """
         self._check_region(region, level)
-        near = self._pruned(self._whole, region, level, column=0, row=0)
+        near = self._node(region, level)
         return self._pixels(near, region, level)[0]
 
     def probabilities(self, region: Region, level: int = 0) -> NDArray[np.uint8]:
@@ -238,9 +180,9 @@ class ReverseSampler:
         self._check_region(region, level)
         if self.interpolation != "linear":
             raise ShapeError(f'interpolation "{self.interpolation}" has no probabilities: needed "linear".')
-        near = self._pruned(self._whole, region, level, column=0, row=0)
+        near = self._node(region, level)
         shares = np.zeros((self.class_count, *region.size.shape), np.uint8)
-        mesh.render_scores(
+        mesh_pixels.render_scores(
             self._samples,
             self._data[1],
             self._data[2],
@@ -284,16 +226,15 @@ class ReverseSampler:
                 f"and tiles of {self.tile_px} px."
             )
         nodes = self._nodes(level_count or len(self.level_sizes))
-        return map_in_order(self._tile, nodes, threads, heavy=lambda node: isinstance(node, _Node))
+        return map_in_order(self._tile, nodes, threads)
 
     def _nodes(self, level_count: int) -> Iterator[_Node | MaskTile]:
         """Walk the tree from the top, depth first; a node of one label ends its branch."""
         grids = [tile_grid(size, Size(self.tile_px, self.tile_px)) for size in self.level_sizes]
-        top = len(self.level_sizes) - 1
-        waiting = [(self._whole, top, 0, 0)]
+        waiting = self._split(self._whole)
         while waiting:
-            parent, level, column, row = waiting.pop()  # a node's candidates are taken from its parent's
-            node = self._pruned(parent, self._tile_region(level, column, row), level, column, row)
+            node = waiting.pop()
+            level, column, row = node.level, node.column, node.row
             if node.label != MIXED:
                 for finer in range(min(level, level_count - 1), -1, -1):
                     scale = 1 << (level - finer)
@@ -308,10 +249,8 @@ class ReverseSampler:
                 continue
             if level < level_count:
                 yield node
-            for child in (3, 2, 1, 0) if level else ():
-                child_column, child_row = 2 * column + child % 2, 2 * row + child // 2
-                if child_column < grids[level - 1].width and child_row < grids[level - 1].height:
-                    waiting.append((node, level - 1, child_column, child_row))
+            if level:
+                waiting += self._split(node)
 
     def _tile(self, node: _Node | MaskTile) -> MaskTile:
         """Render a node; blocks of one label pass as they are."""
@@ -334,31 +273,57 @@ class ReverseSampler:
         x, y, size = column * self.tile_px, row * self.tile_px, self.level_sizes[level]
         return Region(x, y, min(self.tile_px, size.width - x), min(self.tile_px, size.height - y))
 
-    def _pruned(self, parent: _Node, region: Region, level: int, column: int, row: int) -> _Node:
-        """What of a parent's fields and samples may decide pixels of levels 0 to ``level`` in a region."""
-        fields, starts = np.empty_like(parent.fields), np.empty_like(parent.starts)
-        candidates = np.empty_like(parent.candidates)
-        count, label = self._prune(
+    def _node(self, region: Region, level: int) -> _Node:
+        """What may decide a region of a level, as a node without a place."""
+        box = (region.x << level, region.y << level, region.right << level, region.bottom << level)
+        (node,) = self._pruned(self._whole, [(level, 0, 0)], [box])
+        return node
+
+    def _split(self, parent: _Node) -> list[_Node]:
+        """The tiles of the next finer level that a tile covers, last first; the one top tile of the whole."""
+        level, side = parent.level - 1, self.tile_px
+        size = self.level_sizes[level]
+        places, boxes = [], []
+        for child in (3, 2, 1, 0):
+            column, row = 2 * parent.column + child % 2, 2 * parent.row + child // 2
+            left, top = column * side, row * side
+            if left < size.width and top < size.height:
+                right, bottom = min(left + side, size.width), min(top + side, size.height)
+                places.append((level, column, row))
+                boxes.append((left << level, top << level, right << level, bottom << level))
+        return self._pruned(parent, places, boxes)
+
+    def _pruned(
+        self,
+        parent: _Node,
+        places: Sequence[tuple[int, int, int]],
+        boxes: Sequence[tuple[int, int, int, int]],
+    ) -> list[_Node]:
+        """Nodes (level, column, row) with what of a parent's fields and samples may decide pixels in their boxes."""
+        labels, ends, fields, starts, candidates = self._prune(
             *self._data,
             self._kept,
             self.outside_label,
             parent.fields,
             parent.starts,
             parent.candidates,
-            (region.x << level, region.y << level, region.right << level, region.bottom << level),
-            fields,
-            starts,
-            candidates,
+            np.array(boxes, np.int64),
         )
-        return _Node(  # copies: views would keep the parent's long lists alive
-            level=level,
-            column=column,
-            row=row,
-            label=label,
-            fields=fields[:count].copy(),
-            starts=starts[: count + 1].copy(),
-            candidates=candidates[: starts[count]].copy(),
-        )
+        bounds = ends.tolist()
+        return [
+            _Node(
+                level=level,
+                column=column,
+                row=row,
+                label=label,
+                fields=fields[begin:end],
+                starts=starts[begin : end + 1],
+                candidates=candidates,
+            )
+            for (level, column, row), label, begin, end in zip(
+                places, labels.tolist(), bounds[:-1], bounds[1:], strict=True
+            )
+        ]
 
     def _pixels(self, node: _Node, region: Region, level: int) -> tuple[NDArray[Any], int]:
         """Labels of a region of a level that the node was pruned for, and the one label of all or MIXED."""
@@ -378,23 +343,3 @@ class ReverseSampler:
             pixels,
         )
         return pixels, label
-
-
-def _kept_edges(regions: Sequence[Region], size: Size) -> NDArray[np.int64]:
-    """(F, 4) left, top, right, bottom, level-0 px; those on the slide's right or bottom edge move far out."""
-    edges = np.array([(r.x, r.y, r.right, r.bottom) for r in regions], np.int64).reshape(-1, 4)
-    edges[:, :2] = np.maximum(edges[:, :2], 0)
-    edges[edges[:, 2] >= size.width, 2] = _FAR_PX
-    edges[edges[:, 3] >= size.height, 3] = _FAR_PX
-    order = np.argsort(edges[:, 0], kind="stable")
-    ordered = edges[order]
-    stops = np.searchsorted(ordered[:, 0], ordered[:, 2])  # later ones that begin before this one ends
-    for i, stop in enumerate(stops):
-        rest = ordered[i + 1 : stop]
-        meets = (rest[:, 1] < ordered[i, 3]) & (rest[:, 3] > ordered[i, 1])
-        if meets.any():
-            other = regions[order[i + 1 + int(np.argmax(meets))]]
-            raise ShapeError(
-                f"kept regions {regions[order[i]]} and {other} overlap. Needed disjoint regions."
-            )
-    return edges
