@@ -1,25 +1,35 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
 import pytest
+import tifffile
 import torch
 
 from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.config import read_config
 from wsi_deform.cover import FieldBudget
-from wsi_deform.errors import ModelError
+from wsi_deform.errors import ModelError, SlideError
 from wsi_deform.geometry import Region, Size
 from wsi_deform.memory import fields_per_batch
 from wsi_deform.model import Model
 from wsi_deform.networks.memory import forward_bytes
 from wsi_deform.slide.cache import TILE_CACHE
 from wsi_deform.slide.fields import Field
+from wsi_deform.slide.strip_cache import STRIP_CACHE, strips_to_come_bytes
+from wsi_deform.slide.tiff_tiles import TiffTiles
 
 
 @pytest.fixture
 def model():
-    before = TILE_CACHE.limit_bytes
+    before = TILE_CACHE.limit_bytes, STRIP_CACHE.limit_bytes
     torch.manual_seed(0)
     config = read_config(changes=["networks.segmentation={name: hrnetv2, width: 4, stem_stride: 2}"])
     yield Model(config=config, classes=ClassTable.from_names(["a", "b"]), mpp=0.5).eval()
-    TILE_CACHE.set_limit(before)
+    TILE_CACHE.set_limit(before[0])
+    STRIP_CACHE.set_limit(before[1])
 
 
 def budgets(side):
@@ -51,3 +61,79 @@ def test_forward_bytes_grow_with_the_area_and_hold_at_least_the_widest_tensor(mo
     assert large == pytest.approx(16 * small, rel=1e-6)
     # The stem's first output: 64 channels at half the size, float32.
     assert small > 64 * 64 * 64 * 4
+
+
+def write_strips(path, *, width, height, rows):
+    """A deflate TIFF of few huge strips, drawn as waves."""
+    y, x = np.arange(height)[:, None], np.arange(width)[None]
+    pixels = np.stack(np.broadcast_arrays((x // 7 + y // 5) % 251, x // 9 % 200, y // 11 % 200), axis=-1)
+    tifffile.imwrite(
+        path, pixels.astype(np.uint8), compression="deflate", compressionargs={"level": 1}, rowsperstrip=rows,
+        photometric="rgb", metadata=None,
+    )  # fmt: skip
+    return path
+
+
+def test_strips_of_open_files_count_against_the_limit(model, tmp_path):
+    path = write_strips(tmp_path / "a.tif", width=4000, height=3000, rows=1500)
+    before = fields_per_batch(model, budgets(512), wanted=10_000, memory_gib=4)
+    tiles = TiffTiles(path)
+    assert strips_to_come_bytes() >= 36_000_000
+    assert fields_per_batch(model, budgets(512), wanted=10_000, memory_gib=4) <= before
+    tiles.read_tile(0, 0, 0)
+    assert 18_000_000 <= strips_to_come_bytes() < 36_000_000
+    tiles.close()
+    assert strips_to_come_bytes() == 0
+
+
+STRIPS = """
+import json, sys
+from pathlib import Path
+from wsi_deform.memory import limit_caches
+from wsi_deform.slide.cache import set_cache_bytes
+from wsi_deform.geometry import Region, Size
+from wsi_deform.slide.lowres import low_res_view
+from wsi_deform.slide.open import open_slide
+from wsi_deform.slide.strip_cache import STRIP_CACHE
+
+def mib(key):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(key)).split()[1]) / 1024
+
+slide = open_slide({path!r})
+low_res_view(slide, Region(0, 0, 10, 10), Size(10, 10))  # code is loaded, one strip is kept
+STRIP_CACHE.forget()
+held = mib("VmRSS")
+room = {room}
+set_cache_bytes(8 << 20)
+limit_caches(None if room is None else (held + room) / 1024)
+low_res_view(slide, Region.whole(slide.size), Size(40, 30))
+print(json.dumps(dict(held=held, peak=mib("VmHWM"), strips=STRIP_CACHE.held_bytes / 2**20)))
+"""
+
+
+def test_the_limit_holds_for_a_slide_of_huge_strips(tmp_path):
+    if not Path("/proc/self/status").is_file():
+        pytest.skip("peak memory is read from /proc, which this system does not have")
+    path = write_strips(tmp_path / "a.tif", width=6000, height=6000, rows=1000)  # 6 strips of 17 MiB
+
+    def grown(room):
+        program = STRIPS.format(path=str(path), room=room)
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    free, limited = grown(None), grown(100)
+    assert free["strips"] > 100
+    assert limited["strips"] <= 0.4 * 100
+    assert limited["peak"] <= limited["held"] + 100
+    assert limited["peak"] - limited["held"] < 0.7 * (free["peak"] - free["held"])
+
+
+def test_a_strip_beyond_the_limit_is_refused_with_a_remedy(model, tmp_path):
+    tiles = TiffTiles(write_strips(tmp_path / "a.tif", width=4000, height=3000, rows=3000))
+    STRIP_CACHE.set_limit(30 << 20)
+    with pytest.raises(
+        SlideError, match=r"a\.tif: a strip decodes to 34 MiB(.|\n)*leaves 30 MiB(.|\n)*--memory-gib"
+    ):
+        tiles.read_tile(0, 0, 0)

@@ -45,8 +45,8 @@ class Sampling(_Section):
     border: Literal["mirror", "replicate"] = Field("mirror", description="replicate is the paper.")
     placement: Literal["cell", "corner"] = Field("cell", description="corner is the paper's footnote 2.")
     interpolation: Literal["nearest", "linear"] = Field(
-        "nearest",
-        description="How the mask is put back: the nearest sample (the paper), or probabilities in the warped mesh.",
+        "linear",
+        description="How the mask is put back: probabilities in the warped mesh, or the nearest sample (the paper).",
     )
     level: Literal["exact", "mip", "trilinear", "auto"] = Field(
         "mip", description="Pyramid level that a sample reads; exact (level 0) is the paper."
@@ -115,7 +115,15 @@ class Networks(_Section):
         default_factory=lambda: SegmentationNetwork.model_validate({"width": 18, "stem_stride": 2})
     )
     deformation: DeformationNetwork = DeformationNetwork()
+    area_channel: bool = Field(
+        True,
+        description="The segmentation network sees how large each sample's cell is, as a fourth channel; false is the "
+        "paper.",
+    )
     pretrained: str | None = Field(None, description="Local checkpoint of the segmentation network.")
+    stain: Literal["none", "macenko"] = Field(
+        "none", description="Colours are brought to one reference stain per slide."
+    )
 
 
 class Loss(_Section):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 from weakref import WeakKeyDictionary
 
 import torch
@@ -16,12 +17,14 @@ from wsi_deform.model import LEAST_SIDE_PX, Model
 from wsi_deform.slide.fields import Field, cover_with_fields, cut_to_tissue
 from wsi_deform.slide.lowres import low_res_view
 from wsi_deform.slide.slide import Slide
-from wsi_deform.slide.tissue import TissueMask, tissue_mask
+from wsi_deform.slide.stain import Normalisation, normalisation, stain_of
+from wsi_deform.slide.tissue import TissueMask, tissue_mask, tissue_mask_from_file
 
+StainChoice = Literal["none", "macenko"]
 MOST_MPP_RATIO = 4.0
 UM2_PER_MM2 = 1e6
 # Fine enough to choose fields of 2 mm by; finer only costs memory.
-TISSUE_PX = 1024
+TISSUE_PX = 768
 # Inner edges of fields are multiples of 4 mask tiles, where fields are long enough: few tiles show several.
 ALIGN_PX = 2048
 
@@ -76,7 +79,8 @@ def field_masses(slide: Slide, fields: Sequence[Field], model: Model) -> list[fl
     logs = []
     for field in fields:
         size = model.map_size(model.sampled_size(field.region.size))
-        view = view_of(slide, field, size, tissue=model.sees_tissue)[None].to(model.device)
+        stain = model.config.networks.stain
+        view = view_of(slide, field, size, tissue=model.sees_tissue, stain=stain)[None].to(model.device)
         logits = model.logits(view)[0, 0].double()
         part = field.kept_in_region
         scale_x, scale_y = size.width / field.region.width, size.height / field.region.height
@@ -90,7 +94,9 @@ def field_masses(slide: Slide, fields: Sequence[Field], model: Model) -> list[fl
     return torch.softmax(torch.tensor(logs, dtype=torch.float64), 0).tolist()
 
 
-def view_of(slide: Slide, field: Field, size: Size, *, tissue: bool = False) -> Tensor:
+def view_of(
+    slide: Slide, field: Field, size: Size, *, tissue: bool = False, stain: StainChoice = "none"
+) -> Tensor:
     """The low-res view of a field.
 
     Args:
@@ -98,12 +104,14 @@ def view_of(slide: Slide, field: Field, size: Size, *, tissue: bool = False) -> 
         field: One of its fields.
         size: Size of the view, px.
         tissue: Whether the model sees the tissue mask.
+        stain: See ``normalised``.
 
     Returns:
         (3, H, W) float32 RGB in [0, 255]; with ``tissue`` a fourth channel, the share of each pixel that is tissue,
         in [0, 1].
     """
     view = torch.from_numpy(low_res_view(slide, field.region, size)).permute(2, 0, 1)
+    view = normalised(slide, view, stain)
     if tissue:
         share = torch.from_numpy(tissue_of(slide).fractions(field.region, size))
         view = torch.cat((view, share[None]))
@@ -111,13 +119,46 @@ def view_of(slide: Slide, field: Field, size: Size, *, tissue: bool = False) -> 
 
 
 def tissue_of(slide: Slide) -> TissueMask:
-    """The tissue of a slide, found once and kept as long as the slide is."""
+    """The tissue of a slide, found by colour or read from its own file once, and kept as long as the slide is.
+
+    Raises:
+        SlideError: A tile, or the file, cannot be read.
+    """
     if slide not in _TISSUE:
-        _TISSUE[slide] = tissue_mask(slide, max_side_px=TISSUE_PX)
+        if slide.tissue_path is None:
+            _TISSUE[slide] = tissue_mask(slide, max_side_px=TISSUE_PX)
+        else:
+            _TISSUE[slide] = tissue_mask_from_file(slide.tissue_path, slide, max_side_px=TISSUE_PX)
     return _TISSUE[slide]
 
 
 _TISSUE: WeakKeyDictionary[Slide, TissueMask] = WeakKeyDictionary()
+
+
+def normalised(slide: Slide, images: Tensor, stain: StainChoice) -> Tensor:
+    """Images of a slide in the colours that the networks see.
+
+    Args:
+        slide: The slide that they were read from; its stains are measured once and kept as long as it is.
+        images: (..., 3, H, W) RGB in [0, 255].
+        stain: "none" leaves them, "macenko" brings the slide's stains to ``slide.stain.REFERENCE``.
+
+    Returns:
+        The same shape, in [0, 255]; differentiable. A slide with too little stained tissue keeps its colours.
+
+    Raises:
+        SlideError: A tile cannot be read.
+    """
+    if stain == "none":
+        return images
+    if slide not in _NORMALISATION:
+        found = stain_of(slide, tissue_of(slide))
+        _NORMALISATION[slide] = None if found is None else normalisation(found)
+    change = _NORMALISATION[slide]
+    return images if change is None else change(images)
+
+
+_NORMALISATION: WeakKeyDictionary[Slide, Normalisation | None] = WeakKeyDictionary()
 
 
 def fields_of(slide: Slide, model: Model) -> tuple[Field, ...]:

@@ -11,6 +11,7 @@ from wsi_deform.errors import ModelError
 from wsi_deform.model import Model
 from wsi_deform.networks.memory import forward_bytes
 from wsi_deform.slide.cache import TILE_CACHE
+from wsi_deform.slide.strip_cache import STRIP_CACHE, strips_to_come_bytes
 
 GIB = 1 << 30
 # Plan, corners and weights of a sample, of the batch at work and of the one that is read ahead.
@@ -18,12 +19,35 @@ SAMPLING_BYTES_PER_SAMPLE = 2 * 600
 # Mask tiles on their way to the file, thumbnail and overlay.
 MASK_BYTES = 96 << 20
 CACHE_SHARE = 0.1
+# A huge strip of a TIFF can only be decoded whole: it needs a large share of what the process does not hold already.
+STRIP_SHARE = 0.4
+
+
+def limit_caches(memory_gib: float | None) -> None:
+    """Lower the caches of decoded pixels to their shares of a memory limit.
+
+    Call it once the model is loaded and before the first pixel is read.
+
+    Args:
+        memory_gib: Most memory of this process, GiB, with all that it holds already; None changes nothing.
+
+    Convention:
+        A slide with a strip that decodes to more than the share is refused when the strip is read, not before.
+    """
+    if memory_gib is None:
+        return
+    limit = int(memory_gib * GIB)
+    held = psutil.Process().memory_info().rss - TILE_CACHE.held_bytes - STRIP_CACHE.held_bytes
+    tiles = int(CACHE_SHARE * limit)
+    strips = int(STRIP_SHARE * max(0, limit - held))
+    TILE_CACHE.set_limit(min(TILE_CACHE.limit_bytes, tiles))
+    STRIP_CACHE.set_limit(min(STRIP_CACHE.limit_bytes, strips))
 
 
 def fields_per_batch(
     model: Model, budgets: Sequence[FieldBudget], *, wanted: int, memory_gib: float | None
 ) -> int:
-    """Lower the number of fields per forward pass until a slide fits into memory, and the tile cache with it.
+    """Lower the number of fields per forward pass until a slide fits into memory, and the caches with it.
 
     Args:
         model: The model; its network is run once on a small image to see what it needs.
@@ -40,12 +64,13 @@ def fields_per_batch(
     if memory_gib is None or not budgets:
         return wanted
     limit = memory_gib * GIB
-    TILE_CACHE.set_limit(min(TILE_CACHE.limit_bytes, int(CACHE_SHARE * limit)))
+    limit_caches(memory_gib)
     largest = max((budget.size for budget in budgets), key=lambda size: size.area)
     field = SAMPLING_BYTES_PER_SAMPLE * largest.area
     if model.device.type == "cpu":
-        field += forward_bytes(model.segmentation, largest)
-    held = psutil.Process().memory_info().rss + TILE_CACHE.limit_bytes - TILE_CACHE.held_bytes + MASK_BYTES
+        field += forward_bytes(model.segmentation, largest, channels=4 if model.sees_areas else 3)
+    caches = TILE_CACHE.limit_bytes - TILE_CACHE.held_bytes + strips_to_come_bytes()
+    held = psutil.Process().memory_info().rss + caches + MASK_BYTES
     fits = int((limit - held) / field)
     if fits < 1:
         raise ModelError(

@@ -31,6 +31,8 @@ FORMAT = "wsi-deform model 1"
 CHANNEL_MEAN = (0.485, 0.456, 0.406)
 CHANNEL_STD = (0.229, 0.224, 0.225)
 LEAST_SIDE_PX = 4
+# A fold of the grid has a cell of no area.
+LEAST_RELATIVE_AREA = 1e-4
 
 
 class Model(nn.Module):
@@ -62,7 +64,10 @@ class Model(nn.Module):
                 zero_init_head=networks.deformation.zero_init_head,
             )
         self.segmentation = segmentation_network(
-            networks.segmentation.name, classes=classes.count, **networks.segmentation.options
+            networks.segmentation.name,
+            classes=classes.count,
+            in_channels=4 if self.sees_areas else 3,
+            **networks.segmentation.options,
         )
 
     @property
@@ -172,16 +177,45 @@ class Model(nn.Module):
             maps.append(target_map(strength, floor=settings.edge_floor))
         return torch.stack(maps).mean(0)
 
+    @property
+    def sees_areas(self) -> bool:
+        """Whether the segmentation network is told how large each sample's cell is; all are alike if uniform."""
+        return self.config.networks.area_channel and self.config.sampling.density != "uniform"
+
+    def segmentation_input(self, images: Tensor, areas: Tensor) -> Tensor:
+        """What the segmentation network is given of sampled fields.
+
+        Args:
+            images: (B, 3, h, w) RGB in [0, 255].
+            areas: (B, h, w) areas of the warped cells, in any unit.
+
+        Returns:
+            (B, 3, h, w) the images; (B, 4, h, w) with each cell's area / the mean of its field where ``sees_areas``.
+
+        Convention:
+            What looks alike at two magnifications need not be alike: in a warped image a texture's period says little
+            without the size of the cells.
+        """
+        if not self.sees_areas:
+            return images
+        relative = areas / areas.mean(dim=(1, 2), keepdim=True)
+        return torch.cat((images, relative[:, None].to(images)), dim=1)
+
     def scores(self, sampled: Tensor) -> Tensor:
         """The segmentation network's scores.
 
         Args:
-            sampled: (B, 3, h, w) RGB in [0, 255].
+            sampled: (B, 3, h, w) RGB in [0, 255]; (B, 4, h, w) of ``segmentation_input`` where ``sees_areas``. Three
+                channels of pixels that are all alike, such as a patch, will do there too.
 
         Returns:
             (B, classes, h, w) logits.
         """
-        scores: Tensor = self.segmentation(network_input(sampled))
+        seen = network_input(sampled[:, :3])
+        if self.sees_areas:
+            relative = sampled[:, 3:] if sampled.shape[1] > 3 else torch.ones_like(sampled[:, :1])
+            seen = torch.cat((seen, area_input(relative)), dim=1)
+        scores: Tensor = self.segmentation(seen)
         return scores
 
 
@@ -190,6 +224,11 @@ def network_input(rgb: Tensor) -> Tensor:
     mean = torch.tensor(CHANNEL_MEAN, device=rgb.device).view(1, 3, 1, 1)
     std = torch.tensor(CHANNEL_STD, device=rgb.device).view(1, 3, 1, 1)
     return (rgb.float() / 255 - mean) / std
+
+
+def area_input(relative: Tensor) -> Tensor:
+    """Cell areas / their mean, (B, 1, h, w), as a channel: 0 for a cell of mean size, 1 for one e^2 = 7.4 times it."""
+    return relative.float().clamp_min(LEAST_RELATIVE_AREA).log() / 2
 
 
 def save_model(model: Model, path: Path, *, facts: Mapping[str, Any]) -> None:

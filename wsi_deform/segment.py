@@ -6,6 +6,7 @@ and the first half of segmenting a field.
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wsi_deform.annotation.raster import LabelMask
-from wsi_deform.cover import FieldBudget, budgets_of, view_of
+from wsi_deform.cover import FieldBudget, budgets_of, normalised, view_of
 from wsi_deform.deform.grid import cell_areas, sampling_grid
 from wsi_deform.deform.reverse import FieldSamples, Interpolation, ReverseSampler
 from wsi_deform.geometry import Size
@@ -39,6 +40,7 @@ class Sampled:
         areas: (B, h, w) areas of the warped cells as fractions of the region, without gradient.
         images: (B, 3, h, w) RGB in [0, 255].
         tiles: Tiles read for each field.
+        read_seconds: Time that planning and reading of tiles took.
     """
 
     density: Tensor
@@ -46,6 +48,7 @@ class Sampled:
     areas: Tensor
     images: Tensor
     tiles: tuple[int, ...]
+    read_seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -181,7 +184,10 @@ def _read_batch(
     fields = [budget.field for budget in group]
     size = group[0].size
     map_size = model.map_size(size)
-    views = torch.stack([view_of(slide, field, map_size, tissue=model.sees_tissue) for field in fields])
+    stain = model.config.networks.stain
+    views = torch.stack(
+        [view_of(slide, field, map_size, tissue=model.sees_tissue, stain=stain) for field in fields]
+    )
     targets = None
     if model.needs_labels and labels is not None:
         fractions = [torch.from_numpy(labels.cell_fractions(field.region, map_size)) for field in fields]
@@ -200,7 +206,7 @@ def _read_batch(
 @torch.no_grad()
 def _labelled(model: Model, group: Sequence[FieldBudget], sampled: Sampled) -> Iterator[SegmentedField]:
     """The last stages of a batch: score and label."""
-    probabilities = model.scores(sampled.images).softmax(dim=1)
+    probabilities = model.scores(model.segmentation_input(sampled.images, sampled.areas)).softmax(dim=1)
     labels = probabilities.argmax(dim=1).to(torch.uint8).cpu()
     # (B, h, w, C) half floats: what linear reverse sampling and probability maps need, two bytes per class.
     soft = probabilities.permute(0, 2, 3, 1).half().cpu().numpy()
@@ -255,7 +261,8 @@ def sample_fields(
         views: (B, 3 or 4, H, W) low-res views of ``view_of``.
         size: Size of the sampled images.
         targets: (B, 1, H, W) of ``model.target_of``, for an oracle.
-        place: Changes the sampling grids before they are used (augmentation by sampling).
+        place: Changes the sampling grids before they are used (augmentation by sampling). What it puts outside a
+            region reads the nearest place inside; ``Sampled.grid`` keeps where it was put.
         cut_gradient: Whether the sampled images tell the density nothing in the backward pass.
         scheduler: Where tiles are read, see ``sample.gather.gather``.
 
@@ -285,11 +292,21 @@ def sample_fields(
     if place is not None:
         grid = place(grid)
     images, tiles = [], []
+    started = time.monotonic()
     for slide, field, field_grid, field_areas in zip(slides, fields, grid, areas, strict=True):
-        plan = plan_tiles(slide, field_grid, region=field.region, areas=field_areas, level=settings.level)
-        images.append(gather(slide, field_grid, plan=plan, scheduler=scheduler))
+        inside = field_grid if place is None else field_grid.clamp(0, 1)
+        plan = plan_tiles(slide, inside, region=field.region, areas=field_areas, level=settings.level)
+        image = gather(slide, inside, plan=plan, scheduler=scheduler)
+        images.append(normalised(slide, image, model.config.networks.stain))
         tiles.append(plan.tile_count)
-    return Sampled(density=density, grid=grid, areas=areas, images=torch.stack(images), tiles=tuple(tiles))
+    return Sampled(
+        density=density,
+        grid=grid,
+        areas=areas,
+        images=torch.stack(images),
+        tiles=tuple(tiles),
+        read_seconds=time.monotonic() - started,
+    )
 
 
 def points_of(field: Field, grid: Tensor) -> NDArray[np.float64]:

@@ -157,11 +157,7 @@ def _grid_sample(slide: Slide, _: str, grid: Tensor, mode: str) -> Facts:
 
 def _vindex(slide: Slide, path: str, grid: Tensor, mode: str) -> Facts:
     plan = plan_tiles(slide, grid, level=_mode(mode))
-    tile = np.array([[each.tile.width, each.tile.height] for each in plan.levels])
-    counts = np.diff(plan.starts)
-    level = np.repeat(plan.tiles[:, 0], counts)
-    x = np.repeat(plan.tiles[:, 1] * tile[plan.tiles[:, 0], 0], counts) + plan.column_px
-    y = np.repeat(plan.tiles[:, 2] * tile[plan.tiles[:, 0], 1], counts) + plan.row_px
+    level, x, y = plan.corner_pixels()
     with tifffile.TiffFile(path) as file:
         for number in np.unique(level):
             with file.pages[int(number)].aszarr() as store:

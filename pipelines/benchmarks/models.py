@@ -118,11 +118,12 @@ def _files(plan: Plan, settings: Settings) -> list[DrawnFile]:
     ]
 
 
-def _config(plan: Plan, *, stem_stride: int) -> Config:
+def _config(plan: Plan, *, stem_stride: int, warped: bool) -> Config:
     return read_config(
         changes=[
             f"sampling.budget=[{plan.budget}, {plan.budget}]",
             f"networks.segmentation={{name: hrnetv2, width: 18, stem_stride: {stem_stride}}}",
+            f"networks.area_channel={str(warped).lower()}",
             f"training.epochs={max(1, plan.steps * 2 // plan.slides)}",
             "training.validate_every=1000",
             "augmentation.flip_y=true",
@@ -136,7 +137,7 @@ def _train_ours(plan: Plan, path: Path, settings: Settings) -> None:
         ManifestRow(slide=file.slide, slide_id=file.slide.stem, split="train", mask=file.labels)
         for file in _files(plan, settings)
     )
-    config = _config(plan, stem_stride=2)
+    config = _config(plan, stem_stride=2, warped=True)
     run = path.with_name("run")
     print(f"  ours: {config.training.epochs} epochs of {plan.slides} slides, {plan.budget}^2 samples each")
     train(config, Manifest(rows=rows, folder=run), CLASSES, run, watcher=_Progress())
@@ -170,7 +171,7 @@ class _Progress(Quiet):
 
 def _train_patches(plan: Plan, path: Path, settings: Settings) -> None:
     torch.manual_seed(0)
-    config = _config(plan, stem_stride=4)
+    config = _config(plan, stem_stride=4, warped=False)
     model = Model(config=config, classes=CLASSES, mpp=MPP).train()
     rate = config.optimiser.learning_rate
     optimiser = torch.optim.Adam(model.segmentation.parameters(), lr=rate)

@@ -34,7 +34,7 @@ from wsi_deform.slide.open import open_slide
 from wsi_deform.train.losses import edge_loss, focal_loss
 from wsi_deform.train.run import training_fields
 from wsi_deform.train.schedule import optimiser_of
-from wsi_deform.train.step import change_of_step, labels_of, training_step
+from wsi_deform.train.step import change_of_step, labels_of, learner_of, training_step
 
 CONFIG = Path(__file__).parents[2] / "configs" / "joint.yaml"
 PARTS = ("read", "deform", "plan", "tiles", "blend", "labels", "forward", "backward", "update")
@@ -73,6 +73,7 @@ def work(*, slides: Sequence[str], labels: Sequence[str], budget: Sequence[int],
     config = read_config(CONFIG, changes=[f"sampling.budget={list(budget)}", "device=cpu"])
     model = Model(config=config, classes=CLASSES, mpp=MPP).train()
     optimiser = optimiser_of(model)
+    learner = learner_of(model, optimiser)
     opened = [
         (open_slide(slide), DrawnFile(slide=Path(slide), labels=Path(mask)).truth())
         for slide, mask in zip(slides, labels, strict=True)
@@ -88,7 +89,9 @@ def work(*, slides: Sequence[str], labels: Sequence[str], budget: Sequence[int],
             TILE_CACHE.forget()
             LABEL_CACHE.forget()
         start, cpu = time.perf_counter(), time.process_time()
-        training_step(model, optimiser, _batch(items), epoch=0, step=number)
+        training_step(
+            learner, [_batch(items)], epoch=0, step=number, edge_weight=model.config.loss.edge_weight
+        )
         whole = time.perf_counter() - start
         return {
             "seconds": whole,
@@ -111,7 +114,7 @@ def _batch(items: list[LabelledField]):  # noqa: ANN202 - of the data package
 def _parts(
     model: Model, optimiser: torch.optim.Optimizer, items: list[LabelledField], number: int
 ) -> dict[str, float]:
-    """The lines of ``training_step``, ``batch_losses`` and ``sample_fields``, timed one by one."""
+    """The lines of ``training_step``, ``field_sums`` and ``sample_fields``, timed one by one."""
     watch = _Watch()
     config, settings = model.config, model.config.sampling
     with watch.part("read"):
@@ -154,7 +157,7 @@ def _parts(
     with watch.part("forward"):
         scores = model.scores(torch.stack(images))
         loss = focal_loss(scores, labels, gamma=config.loss.focal_gamma)
-        edges = edge_target(change.of_view(batch.fractions))
+        edges = edge_target(change.of_fractions(batch.fractions))
         edge = edge_loss(density, target_map(edges, floor=config.loss.edge_floor))
         loss = loss + config.loss.edge_weight * edge
     with watch.part("backward"):

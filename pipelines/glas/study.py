@@ -80,7 +80,7 @@ class Lines(Quiet):
     def __init__(self, name: str) -> None:
         self.name, self.said, self.epochs = name, time.monotonic(), 0
 
-    def start(self, *, epochs: int, steps: int, fields: int, resumed_at: int) -> None:
+    def start(self, *, epochs: int, steps: int, fields: int, samples: int, resumed_at: int) -> None:
         """Say how much there is to do."""
         self.epochs = epochs
         from_epoch = f", from epoch {resumed_at + 1}" if resumed_at else ""

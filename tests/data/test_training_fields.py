@@ -1,16 +1,24 @@
+import dataclasses
+import gc
+import multiprocessing
+import os
+import pickle
+import shutil
+import signal
+
 import numpy as np
 import pytest
 import torch
 
 from wsi_deform.annotation.classes import read_class_table
-from wsi_deform.data.fields import FieldViews, LabelledField, shuffled_batches
+from wsi_deform.data.batches import load, shuffled_batches
+from wsi_deform.data.fields import FieldViews, LabelledField
 from wsi_deform.data.study import median_mpp, open_labelled
 from wsi_deform.drawn.study import draw_study
-from wsi_deform.errors import ManifestError
+from wsi_deform.errors import ManifestError, SlideError, TrainingError
 from wsi_deform.geometry import Region, Size
 from wsi_deform.manifest import read_manifest
 from wsi_deform.slide.fields import Field
-from wsi_deform.train.loop import load
 
 
 @pytest.fixture(scope="module")
@@ -69,15 +77,54 @@ def test_what_is_kept_stays_within_its_limit_and_reads_equal(items):
     assert len(tight._kept) == 1
 
 
-def test_spawned_workers_read_the_same(items):
-    views = FieldViews(items)
-    batches = shuffled_batches(items, 2, seed=0, epoch=0)
-    inline, spawned = list(load(views, batches, 0)), list(load(views, batches, 1))
-    assert len(inline) == len(spawned) == len(batches)
-    for one, other in zip(inline, spawned, strict=True):
+def same(inline, spawned):
+    for (one,), (other,) in zip(inline, spawned, strict=True):
         assert torch.equal(one.views, other.views)
         assert torch.equal(one.fractions, other.fractions)
         assert one.items == other.items
+
+
+def test_spawned_workers_read_the_same_stay_and_tell_what_went_wrong(study, items, tmp_path):
+    manifest, classes = study
+    # One more field, of a slide that is gone by the time a worker wants it.
+    row = manifest.rows[0]
+    gone = shutil.copy(row.slide, tmp_path / f"gone{row.slide.suffix}")
+    slide, labels = open_labelled(row.model_copy(update={"slide": gone, "slide_id": "gone"}), classes)
+    lost = dataclasses.replace(items[0], slide=slide, labels=labels)
+    views = FieldViews([*items, lost], tissue=True, stain="macenko")
+    gone.unlink()
+    own = FieldViews(items, tissue=True, stain="macenko")
+    epochs = [shuffled_batches(items, 2, seed=0, epoch=epoch) for epoch in range(3)]
+    inline = [list(load(own, batches, 0)) for batches in epochs]
+    same(inline[0], load(views, epochs[0], 2))
+    processes = set(multiprocessing.active_children())
+    assert len(processes) == 2
+    next(load(views, epochs[1], 2))  # an epoch that is given up
+    same(inline[2], load(views, epochs[2], 2))
+    assert set(multiprocessing.active_children()) == processes
+    with pytest.raises(SlideError, match=r"^\S*gone\.\w+: cannot be found"):
+        list(load(views, [[0], [len(items)], [1]], 2))
+    same(inline[1], load(views, epochs[1], 2))
+    for process in processes:
+        os.kill(process.pid, signal.SIGINT)  # the main process alone decides what Ctrl-C means
+    same(inline[1], load(views, epochs[1], 2))
+    processes.pop().kill()
+    with pytest.raises(TrainingError, match=r"loader process was lost(.|\n)*training.workers"):
+        list(load(views, epochs[1] * 20, 2))
+    rest = processes.pop()
+    del views
+    gc.collect()
+    rest.join(20)
+    assert not rest.is_alive()
+
+
+def test_what_travels_to_a_worker_is_small_whatever_was_read(items):
+    views = FieldViews(items, stain="macenko")
+    fresh = len(pickle.dumps(views))
+    for index in range(len(items)):
+        views[index]
+    assert len(pickle.dumps(views)) == fresh < 1500 * len(items)
+    assert len(pickle.dumps(items[0].slide)) < 1000
 
 
 def test_row_without_a_mask_is_refused_and_mpp_is_the_middle_one(study, items):

@@ -39,6 +39,27 @@ def test_output_is_one_logit_per_position(kernel: int, size: tuple[int, int], tr
     assert network(torch.randn(1, 4, *size)).shape == (1, 1, *size)
 
 
+def test_dilations_widen_the_context_and_change_no_parameter():
+    torch.manual_seed(0)
+    near = DeformationNetwork(zero_init_head=False).eval()
+    for parameter in near.parameters():
+        parameter.data.abs_()  # no ReLU stops anything
+    far = DeformationNetwork(dilations=(1, 2, 4), zero_init_head=False).eval()
+    far.load_state_dict(near.state_dict())
+    for network, reach in ((near, 3), (far, 7)):
+        view = torch.zeros(1, 3, 31, 41, requires_grad=True)
+        network(view + torch.rand(1, 3, 31, 41))[0, 0, 15, 20].backward()
+        seen = view.grad.abs().sum((0, 1)).nonzero()
+        assert seen.min(0).values.tolist() == [15 - reach, 20 - reach]
+        assert seen.max(0).values.tolist() == [15 + reach, 20 + reach]
+    assert near(view).shape == far(view).shape == (1, 1, 31, 41)
+
+
+def test_dilations_of_one_are_the_default():
+    one = DeformationNetwork(dilations=[1, 1, 1])
+    assert str(one) == str(DeformationNetwork())
+
+
 def test_zero_head_learns():
     torch.manual_seed(0)
     network = DeformationNetwork()
@@ -55,7 +76,17 @@ def test_zero_head_learns():
     assert losses[-1] < 0.7 * losses[0]
 
 
-@pytest.mark.parametrize("options", [{"kernel": 4}, {"kernel": -1}, {"widths": ()}, {"widths": (8, 0)}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kernel": 4},
+        {"kernel": -1},
+        {"widths": ()},
+        {"widths": (8, 0)},
+        {"dilations": (1, 2)},
+        {"dilations": (1, 0, 1)},
+    ],
+)
 def test_impossible_settings_are_refused(options: dict):
     with pytest.raises(ModelError, match="needed"):
         DeformationNetwork(**options)

@@ -48,7 +48,7 @@ def test_a_size_that_fits_is_not_padded():
 
 
 def test_padding_repeats_the_border_on_both_sides_and_is_cropped_off():
-    network = MonaiNetwork("UNet", classes=3, size_multiple=4)
+    network = MonaiNetwork("UNet", classes=3, channels=(4, 8, 16), strides=(2, 2))
     network.network = nn.Identity()
     seen = []
     network.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
@@ -113,3 +113,60 @@ def test_known_monai_names_include_the_common_ones():
 def test_monai_is_not_imported_before_it_is_needed():
     code = "import sys, wsi_deform.networks.registry; sys.exit('monai' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(("name", "options"), [("AHNet", {}), ("FlexibleUNet", {}), ("MedNeXt", {})])
+def test_larger_monai_networks_take_sampled_images(name: str, options: dict):
+    network = segmentation_network(f"monai:{name}", classes=5, **options).eval()
+    with torch.inference_mode():
+        for size in ((16, 64), (37, 90)):
+            assert network(torch.zeros(1, 3, *size)).shape == (1, 5, *size)
+
+
+def test_a_network_of_one_size_pads_to_it_and_refuses_more():
+    network = segmentation_network("monai:SegResNetVAE", classes=2, input_image_size=(64, 128)).eval()
+    with torch.inference_mode():
+        assert network(torch.zeros(1, 3, 16, 64)).shape == (1, 2, 16, 64)
+        with pytest.raises(ModelError, match=r"65 x 90 px .* at most the 64 x 128"):
+            network(torch.zeros(1, 3, 65, 90))
+    with pytest.raises(ModelError, match="needed one side, or height and width"):
+        segmentation_network("monai:SegResNetVAE", classes=2, input_image_size=(64, 128, 64))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("DenseNet", r"returned \(1, 3\), needed scores"),
+        ("VNet", "divisible by in_channels"),
+        ("AutoEncoder", "missing 2 required positional arguments"),
+    ],
+)
+def test_what_cannot_segment_is_refused_when_it_is_built(name: str, message: str):
+    with pytest.raises(ModelError, match=message):
+        segmentation_network(f"monai:{name}", classes=3)
+
+
+def test_a_missing_package_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch):
+    from monai.networks import nets
+
+    class NeedsMore(nets.UNet):
+        def __init__(self, spatial_dims: int, in_channels: int, out_channels: int) -> None:
+            super().__init__(spatial_dims, in_channels, out_channels, channels=(4, 8), strides=(2,))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            raise ImportError("from einops import rearrange (No module named 'einops').\nOriginal traceback")
+
+    monkeypatch.setattr(nets, "NeedsMore", NeedsMore, raising=False)
+    with pytest.raises(ModelError, match="pip install einops") as error:
+        segmentation_network("monai:NeedsMore", classes=3)
+    assert "traceback" not in str(error.value)
+
+
+def test_building_a_network_leaves_the_random_sequence_to_its_weights():
+    drawn = []
+    for _ in range(2):
+        torch.manual_seed(3)
+        network = segmentation_network("monai:BasicUNet", classes=2)
+        drawn.append((torch.rand(1), network.training))
+    assert drawn[0] == drawn[1]
+    assert drawn[0][1]

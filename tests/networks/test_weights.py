@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from wsi_deform.errors import ModelError
 from wsi_deform.networks.hrnet import HRNetV2
+from wsi_deform.networks.pspnet import PSPNet
 from wsi_deform.networks.registry import segmentation_network
 from wsi_deform.networks.weights import load_pretrained
 
@@ -39,10 +40,11 @@ def wrap(tensors: dict[str, Tensor], how: str) -> object:
         "model": {f"model.{name}": tensor for name, tensor in tensors.items()},
         "state_dict": {"epoch": 3, "state_dict": {f"module.model.{k}": v for k, v in tensors.items()}},
         "backbone": {f"backbone.{name}": tensor for name, tensor in tensors.items()},
+        "model_module": {"model": {f"module.backbone.{k}": v for k, v in tensors.items()}, "epoch": 1},
     }[how]
 
 
-@pytest.mark.parametrize("how", ["plain", "module", "model", "state_dict", "backbone"])
+@pytest.mark.parametrize("how", ["plain", "module", "model", "state_dict", "backbone", "model_module"])
 @pytest.mark.parametrize("zipped", [True, False])
 def test_backbone_checkpoint_loads_however_it_is_wrapped(
     tmp_path: Path, published: dict[str, Tensor], how: str, zipped: bool
@@ -58,6 +60,73 @@ def test_backbone_checkpoint_loads_however_it_is_wrapped(
     assert len(report.unexpected) == 2
     assert report.shape_mismatched == ()
     assert str(report).startswith("weights.pth: 1830 loaded")
+
+
+def test_backbone_beside_a_foreign_head_loads_into_backbone_and_whole(
+    tmp_path: Path, published: dict[str, Tensor]
+):
+    path = tmp_path / "segmenter.pth"
+    tensors = {f"backbone.{name}": tensor for name, tensor in published.items()}
+    torch.save({"state_dict": {**tensors, "decode_head.conv_seg.weight": torch.zeros(9, 2)}}, path)
+    for target in (network(2), network(2).backbone):
+        report = load_pretrained(target, path)
+        assert len(report.loaded) == 1830
+        assert "decode_head.conv_seg.weight" in report.unexpected
+
+
+@pytest.mark.parametrize("counted", [True, False])
+def test_checkpoint_with_the_names_of_torchvision_loads_into_pspnet(tmp_path: Path, counted: bool):
+    path = tmp_path / "resnet18.pth"
+    torch.manual_seed(0)
+    tensors = {
+        name: torch.randn_like(tensor) if tensor.is_floating_point() else tensor
+        for name, tensor in PSPNet(classes=2, depth=18).backbone.state_dict().items()
+        # The oldest published files know no counters.
+        if counted or not name.endswith("num_batches_tracked")
+    }
+    torch.save({**tensors, "fc.weight": torch.zeros(1000, 512), "fc.bias": torch.zeros(1000)}, path)
+    target = PSPNet(classes=2, depth=18)
+    report = load_pretrained(target, path)
+    assert report.unexpected == ("fc.weight", "fc.bias")
+    assert len(report.loaded) == len(tensors) == (120 if counted else 100)
+    left = [name for name in report.missing if not name.endswith("num_batches_tracked")]
+    assert all(name.startswith(("pyramid.", "head.")) for name in left)
+    own = target.backbone.state_dict()
+    assert all(torch.equal(own[name], tensor) for name, tensor in tensors.items())
+
+
+def test_a_first_convolution_with_more_channels_starts_as_the_published_one(
+    tmp_path: Path, published: dict[str, Tensor]
+):
+    path = tmp_path / "hrnet.pth"
+    torch.save(published, path)
+    source, target = network(1), HRNetV2(width=2, classes=3, in_channels=4)
+    report = load_pretrained(target, path)
+    assert report.widened == ("backbone.conv1.weight",)
+    assert report.shape_mismatched == ()
+    assert len(report.loaded) == 1830
+    assert "start at 0: backbone.conv1.weight 64 x 4 x 3 x 3 (file: 64 x 3 x 3 x 3)" in report.text()
+    image = torch.randn(1, 4, 16, 24)
+    for ours, theirs in zip(target.eval().backbone(image), source.eval().backbone(image[:, :3]), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_report_names_what_was_not_loaded_with_shapes(tmp_path: Path):
+    path = tmp_path / "run.pt"
+    source = network(1, classes=4).state_dict()
+    del source["backbone.bn1.weight"]
+    source["extra"] = torch.zeros(1, 7)
+    torch.save(source, path)
+    report = load_pretrained(network(2, classes=3), path)
+    lines = report.text().splitlines()
+    assert lines[0] == str(report)
+    assert lines[1:] == [
+        "  missing, keeps its start values: backbone.bn1.weight 64",
+        "  unexpected, ignored: extra 1 x 7",
+        "  of another shape, keeps its start values: "
+        "head.3.weight 3 x 30 x 1 x 1 (file: 4 x 30 x 1 x 1), head.3.bias 3 (file: 4)",
+    ]
+    assert "and 1 more" in report.text(most=1)
 
 
 def test_safetensors_file_loads(tmp_path: Path, published: dict[str, Tensor]):

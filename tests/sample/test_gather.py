@@ -11,7 +11,7 @@ from wsi_deform.deform.grid import cell_areas, sampling_grid
 from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Region, Size
 from wsi_deform.sample.gather import gather
-from wsi_deform.sample.plan import areas_of_grid, plan_tiles
+from wsi_deform.sample.plan import areas_of_grid, level_positions, plan_tiles
 
 
 def warped_grid(size: Size, *, seed: int = 0, spread: float = 2.0, dtype=torch.float64) -> torch.Tensor:
@@ -96,6 +96,13 @@ def test_each_planned_tile_is_read_once_and_no_other():
     assert len(set(slide.read)) == len(slide.read)
 
 
+def test_loop_and_threads_agree_bit_for_bit_where_samples_are_read_twice():
+    slide = random_slide(Size(400, 400), levels=3)
+    grid = warped_grid(Size(140, 140), dtype=torch.float32)
+    loop = gather(slide, grid, level="trilinear", scheduler="loop")
+    assert torch.equal(gather(slide, grid, level="trilinear", scheduler="threads"), loop)
+
+
 def test_loop_threads_processes_and_cluster_agree_bit_for_bit():
     slide = random_slide(Size(400, 400), levels=3)
     grid = warped_grid(Size(140, 140), dtype=torch.float32)
@@ -126,6 +133,60 @@ def test_positions_are_exact_far_from_the_origin():
     grid = torch.stack((x, torch.full_like(x, 0.5)), dim=-1)[None]
     expected = [float((99_000.25 - 0.5) % 251), float((31_337.75 - 0.5) % 251)]
     assert gather(ramp, grid, level="exact")[0, 0].tolist() == pytest.approx(expected, abs=1e-8)
+
+
+@pytest.mark.parametrize("level", ["exact", "mip", "trilinear"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_with_and_without_gradient_the_values_are_the_same(level, dtype):
+    slide = random_slide(Size(333, 261), levels=5, tile=Size(32, 16))
+    grid = warped_grid(Size(61, 47), spread=3.0, dtype=dtype)
+    plain = gather(slide, grid, level=level)
+    differentiable = gather(slide, grid.clone().requires_grad_(), level=level)
+    assert differentiable.requires_grad
+    assert not plain.requires_grad
+    assert plain.dtype == differentiable.dtype == dtype
+    tolerance = 255 * (1e-6 if dtype == torch.float32 else 1e-12)
+    torch.testing.assert_close(plain, differentiable.detach(), rtol=0, atol=tolerance)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            gather(slide, grid.clone().requires_grad_(), level=level), plain, rtol=0, atol=0
+        )
+
+
+@pytest.mark.parametrize("level", ["exact", "mip", "trilinear"])
+@pytest.mark.parametrize("grid_strides", ["xy last", "xy first"])
+def test_planner_places_samples_where_the_differentiable_positions_are_bit_for_bit(level, grid_strides):
+    slide = random_slide(Size(333, 261), levels=5, tile=Size(32, 16))
+    grid = warped_grid(Size(61, 47), spread=3.0, dtype=torch.float32)
+    grid = (
+        grid.contiguous()
+        if grid_strides == "xy last"
+        else grid.permute(2, 0, 1).contiguous().permute(1, 2, 0)
+    )
+    region = Region(7, 11, 301, 207)
+    plan = plan_tiles(slide, grid, region=region, level=level)
+    position = level_positions(
+        grid.reshape(-1, 2).double(), region, plan.levels, plan.level, plan.sample
+    ).numpy()
+    np.testing.assert_array_equal(plan.floor, np.floor(position))
+    np.testing.assert_array_equal(plan.fraction, position - np.floor(position))
+
+
+def test_plan_visits_each_tile_for_exactly_the_corners_that_lie_in_it():
+    slide = random_slide(Size(133, 91), levels=3)
+    plan = plan_tiles(slide, warped_grid(Size(40, 33)), level="trilinear")
+    level, x, y = (each.reshape(-1, 4) for each in plan.corner_pixels())
+    sizes = np.array([[one.tile.width, one.tile.height] for one in plan.levels])
+    column, row = x // sizes[level][..., 0], y // sizes[level][..., 1]
+    wanted = np.unique(np.stack((level, row, column), axis=-1).reshape(-1, 3), axis=0)
+    np.testing.assert_array_equal(plan.tiles[:, [0, 2, 1]], wanted)  # each once, by level, row and column
+    assert len(plan.border)
+    for number, (of, at_column, at_row) in enumerate(plan.tiles):
+        here = (level == of) & (column == at_column) & (row == at_row)
+        visits = plan.visits[plan.starts[number] : plan.starts[number + 1]]
+        np.testing.assert_array_equal(np.sort(visits[visits >= 0]), np.flatnonzero(here.all(axis=1)))
+        partly = here.any(axis=1) & ~here.all(axis=1)
+        np.testing.assert_array_equal(np.sort(plan.border[-1 - visits[visits < 0]]), np.flatnonzero(partly))
 
 
 def test_gradient_of_mip_sampling_predicts_what_moving_a_sample_does():

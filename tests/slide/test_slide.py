@@ -176,6 +176,18 @@ def test_cache_holds_no_more_bytes_than_its_limit():
     assert cache.held_bytes == 0
 
 
+def test_cache_makes_room_before_something_large_is_read():
+    cache = TileCache(1000)
+    for key in range(10):
+        cache.keep(key, np.zeros(100, np.uint8))
+    cache.make_room(250)
+    assert cache.held_bytes == 700
+    assert cache.held(2) is None
+    assert cache.held(3) is not None
+    cache.make_room(5000)
+    assert cache.held_bytes == 0
+
+
 def test_cache_counts_right_under_threads():
     cache = TileCache(20_000)
     with ThreadPoolExecutor(8) as pool:

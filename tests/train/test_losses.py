@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from wsi_deform.errors import ShapeError
-from wsi_deform.train.losses import edge_loss, focal_loss
+from wsi_deform.train.losses import class_weights_of, edge_loss, focal_loss
 
 
 @pytest.fixture
@@ -165,3 +165,31 @@ def test_edge_loss_gives_no_gradient_to_the_target():
     target = torch.rand(1, 1, 2, 2, requires_grad=True)
     edge_loss(torch.rand(1, 1, 2, 2, requires_grad=True), target).backward()
     assert target.grad is None
+
+
+@pytest.mark.parametrize("kind", ["inverse", "effective"])
+def test_class_weights_have_mean_1_over_labelled_pixels_and_1_for_classes_never_seen(kind):
+    pixels = [9e8, 3e5, 0.0, 2e7]
+    weights = class_weights_of(kind, pixels)
+    assert weights.dtype == torch.float32
+    torch.testing.assert_close(float(weights.double() @ torch.tensor(pixels).double()) / sum(pixels), 1.0)
+    assert weights[2] == 1
+    assert weights[0] < weights[3] < weights[1]
+    torch.testing.assert_close(class_weights_of(kind, [number / 64 for number in pixels]), weights)
+
+
+def test_inverse_weights_make_classes_count_alike_and_effective_ones_stop_at_a_limit():
+    pixels = [900.0, 90.0, 10.0]
+    inverse, effective = class_weights_of("inverse", pixels), class_weights_of("effective", pixels)
+    torch.testing.assert_close(inverse * torch.tensor(pixels), torch.full((3,), 1000 / 3))
+    assert effective[2] / effective[0] < inverse[2] / inverse[0]
+    # Cui et al., equation 4, with N the mean of n; in whole numbers of pixels, beta as they write it.
+    n = torch.tensor(pixels, dtype=torch.float64) * 1e6
+    beta = (n.mean() - 1) / n.mean()
+    written = (1 - beta) / (1 - beta**n)
+    torch.testing.assert_close(effective.double() / effective[0], written / written[0], rtol=1e-5, atol=0)
+
+
+def test_class_weights_of_nothing_labelled_are_refused():
+    with pytest.raises(ShapeError, match="masks of the training slides"):
+        class_weights_of("inverse", [0.0, 0.0])

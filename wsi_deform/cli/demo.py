@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wsi_deform.cli.segment import SegmentBars
-from wsi_deform.cli.train import INTERRUPTED, TrainingBars, stop_on_interrupt
+from wsi_deform.cli.train import INTERRUPTED, stop_on_interrupt
+from wsi_deform.cli.training_bars import TrainingBars
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -10,6 +10,7 @@ import typer
 
 from wsi_deform.cli.demo import demo
 from wsi_deform.cli.evaluate import evaluate
+from wsi_deform.cli.export import export
 from wsi_deform.cli.inspect import inspect
 from wsi_deform.cli.manifest import app as manifest_app
 from wsi_deform.cli.report import report
@@ -33,6 +34,7 @@ typer_app.command()(train)
 typer_app.command()(segment)
 typer_app.command()(evaluate)
 typer_app.command()(report)
+typer_app.command()(export)
 
 
 def _version(wanted: bool) -> None:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from wsi_deform.cli.training_bars import TrainingBars
 
 INTERRUPTED = 130
 
@@ -31,7 +31,10 @@ def train(
         list[str] | None, typer.Option("--set", help="key=value over the configuration, e.g. seed=1.")
     ] = None,
 ) -> None:
-    """Train a model on labelled slides. Ctrl-C keeps a checkpoint; the same command goes on from it."""
+    """Train a model on labelled slides. Ctrl-C keeps a checkpoint; the same command goes on from it.
+
+    Several processes: torchrun --nproc-per-node N -m wsi_deform train ...; each takes training.batch fields of a step.
+    """
     from rich.console import Console
 
     from wsi_deform.annotation.check import check_manifest
@@ -41,7 +44,8 @@ def train(
     from wsi_deform.manifest import problem_text, read_manifest
     from wsi_deform.train.loop import train as run_training
 
-    console = Console()
+    # Under torchrun every process comes here; what they have in common is said once.
+    console = Console(quiet=int(os.environ.get("RANK") or 0) > 0)
     read = read_manifest(slides)
     table = find_class_table(read, classes)
     settings = read_config(config, changes=changes or ())
@@ -55,8 +59,11 @@ def train(
             soft_wrap=True,
         )
         raise typer.Exit(INTERRUPTED)
-    best = "no validation slides" if result.best is None else f"best validation mIoU {result.best:.3f}"
-    console.print(f"{out}: {result.epochs} epochs, {best}.", soft_wrap=True)
+    best = "no validation slides"
+    if result.best is not None:
+        best = f"best validation mIoU {result.best:.3f} in epoch {result.best_epoch}"
+    early = f"; stopped early: training.patience={settings.training.patience}" if result.stopped_early else ""
+    console.print(f"{out}: {result.epochs} epochs, {best}{early}.", soft_wrap=True)
 
 
 @contextmanager
@@ -75,58 +82,3 @@ def stop_on_interrupt() -> Iterator[Any]:
         yield lambda: asked
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-class TrainingBars:
-    """Progress bars of a training; a context manager and a ``train.watcher.Watcher``."""
-
-    def __init__(self, console: Console, title: str = "training") -> None:
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
-
-        self.title = title
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[shown]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=console,
-            refresh_per_second=2,
-        )
-        self.task: Any = None
-        self.steps = 0
-        self.losses: list[float] = []
-        self.score = ""
-
-    def __enter__(self) -> TrainingBars:
-        self.progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.progress.stop()
-
-    def start(self, *, epochs: int, steps: int, fields: int, resumed_at: int) -> None:
-        """Show the bar."""
-        self.steps = steps
-        self.task = self.progress.add_task(
-            f"{self.title} ({fields} fields)", total=epochs * steps, completed=resumed_at * steps, shown=""
-        )
-
-    def step(self, *, epoch: int, step: int, loss: float) -> None:
-        """Move the bar."""
-        self.losses = [*self.losses[-49:], loss]
-        shown = f"loss {sum(self.losses) / len(self.losses):.3f}{self.score}"
-        self.progress.update(self.task, completed=epoch * self.steps + step, shown=shown)
-
-    def epoch(self, row: dict[str, Any]) -> None:
-        """Show the newest validation."""
-        if "val_miou" in row:
-            self.score = f", val mIoU {row['val_miou']:.3f}"

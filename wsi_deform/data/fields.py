@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +15,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from wsi_deform.annotation.raster import LabelMask
-from wsi_deform.cover import view_of
+from wsi_deform.cover import StainChoice, view_of
+from wsi_deform.data.workers import Workers
 from wsi_deform.geometry import Size
 from wsi_deform.slide.fields import Field
 from wsi_deform.slide.slide import Slide
@@ -48,24 +51,39 @@ class FieldBatch:
         items: The fields; their sampled images have one size.
         views: (B, 3, H, W) float32 low-res views of ``cover.view_of``; (B, 4, H, W) with tissue.
         fractions: (B, C, H, W) float32 class fractions of the map's cells.
+        places: The place of each field in the whole step, over all shapes and processes.
+        counted: False for fields that only keep a process in step with others, see ``batches.Share``.
     """
 
     items: list[LabelledField]
     views: Tensor
     fractions: Tensor
+    places: tuple[int, ...]
+    counted: bool = True
 
 
 class FieldViews(Dataset[tuple[int, Tensor, Tensor]]):
     """Low-res view and class fractions of each field, read once and kept within a memory limit."""
 
     def __init__(
-        self, items: Sequence[LabelledField], *, tissue: bool = False, cache_bytes: int = VIEW_CACHE_BYTES
+        self,
+        items: Sequence[LabelledField],
+        *,
+        tissue: bool = False,
+        stain: StainChoice = "none",
+        cache_bytes: int = VIEW_CACHE_BYTES,
     ) -> None:
         self.items = list(items)
         self.tissue = tissue
+        self.stain: StainChoice = stain
         self.cache_bytes = cache_bytes
         self._kept: OrderedDict[int, tuple[Tensor, Tensor]] = OrderedDict()
         self._kept_bytes = 0
+        self._workers: Workers | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what was kept: a spawned worker gets names of files, and reads its own share."""
+        return self.__dict__ | {"_kept": OrderedDict(), "_kept_bytes": 0, "_workers": None}
 
     def __len__(self) -> int:
         return len(self.items)
@@ -74,21 +92,58 @@ class FieldViews(Dataset[tuple[int, Tensor, Tensor]]):
         """Index, view (3, H, W) and fractions (C, H, W) of one field."""
         if index not in self._kept:
             item = self.items[index]
-            view = view_of(item.slide, item.field, item.map_size, tissue=self.tissue)
+            view = view_of(item.slide, item.field, item.map_size, tissue=self.tissue, stain=self.stain)
             fractions = item.labels.cell_fractions(item.field.region, item.map_size)
             self._keep(index, view, fractions)
         view_3hw, fractions_chw = self._kept[index]
         return index, view_3hw, fractions_chw
+
+    def read(
+        self, batches: Sequence[Sequence[int]], workers: int
+    ) -> Iterator[list[tuple[int, Tensor, Tensor]]]:
+        """Read batches of fields.
+
+        Args:
+            batches: Indices of each batch.
+            workers: Spawned processes that read ahead; they stay for the next call. 0 reads here.
+
+        Yields:
+            What ``self[index]`` gives for each field of a batch, in order, the same for any number of workers.
+
+        Raises:
+            WsiDeformError: A slide or mask cannot be read.
+            TrainingError: A worker was killed.
+        """
+        if workers == 0:
+            for batch in batches:
+                yield [self[index] for index in batch]
+            return
+        if self._workers is None or self._workers.count != workers:
+            # A copy, which holds no workers: they end when this object does.
+            self._workers = Workers(copy.copy(self), workers)
+        yield from self._workers.read(batches)
 
     def collate(self, read: Sequence[tuple[int, Tensor, Tensor]]) -> tuple[list[int], Tensor, Tensor]:
         """Stack what was read for one batch."""
         indices, views, fractions = zip(*read, strict=True)
         return list(indices), torch.stack(views), torch.stack(fractions)
 
-    def batch(self, loaded: tuple[list[int], Tensor, Tensor]) -> FieldBatch:
+    def batch(
+        self,
+        loaded: tuple[list[int], Tensor, Tensor],
+        *,
+        places: tuple[int, ...] | None = None,
+        counted: bool = True,
+    ) -> FieldBatch:
         """Put the fields, which never travel between processes, beside what was loaded."""
         indices, views, fractions = loaded
-        return FieldBatch(items=[self.items[index] for index in indices], views=views, fractions=fractions)
+        return FieldBatch(
+            items=[self.items[index] for index in indices],
+            views=views,
+            fractions=fractions,
+            places=tuple(range(len(indices))) if places is None else places,
+            counted=counted,
+        )
 
     def _keep(self, index: int, view: Tensor, fractions: NDArray[np.float32]) -> None:
         entry = (view, torch.from_numpy(fractions))
@@ -97,34 +152,3 @@ class FieldViews(Dataset[tuple[int, Tensor, Tensor]]):
         while self._kept_bytes > self.cache_bytes and len(self._kept) > 1:
             _, old = self._kept.popitem(last=False)
             self._kept_bytes -= sum(tensor.nbytes for tensor in old)
-
-
-def shuffled_batches(items: Sequence[LabelledField], batch: int, *, seed: int, epoch: int) -> list[list[int]]:
-    """One epoch's batches: every field once, in an order of its own, each batch of one sampled size.
-
-    Args:
-        items: All fields.
-        batch: Most fields per batch.
-        seed: Seed of the run.
-        epoch: Number of the epoch; another epoch has another order.
-
-    Returns:
-        Indices of each batch.
-    """
-    order = np.random.default_rng((seed, epoch)).permutation(len(items))
-    shapes = [(items[index].size, items[index].map_size) for index in order]
-    batches = [[int(order[place]) for place in group] for group in _groups(shapes, batch)]
-    # Left-overs of rare sizes would otherwise always come last.
-    shuffled = np.random.default_rng((seed, epoch, 1)).permutation(len(batches))
-    return [batches[place] for place in shuffled]
-
-
-def _groups(shapes: Sequence[tuple[Size, Size]], batch: int) -> Iterator[list[int]]:
-    """Places of equal shapes, up to ``batch`` at a time, in order."""
-    waiting: dict[tuple[Size, Size], list[int]] = {}
-    for place, shape in enumerate(shapes):
-        group = waiting.setdefault(shape, [])
-        group.append(place)
-        if len(group) == batch:
-            yield waiting.pop(shape)
-    yield from waiting.values()

@@ -31,7 +31,7 @@ def open_labelled(row: ManifestRow, classes: ClassTable) -> tuple[Slide, LabelMa
         raise ManifestError(
             f"slide {row.slide_id}: no mask in its manifest row. Needed labels. Fill the mask column."
         )
-    slide = open_slide(row.slide, mpp=row.mpp, slide_id=row.slide_id)
+    slide = open_slide(row.slide, mpp=row.mpp, slide_id=row.slide_id, tissue_path=row.tissue_mask)
     return slide, open_label_mask(row.mask, slide_size=slide.size, classes=classes, channel=row.mask_channel)
 
 

@@ -26,11 +26,12 @@ from wsi_deform.errors import ModelError, WsiDeformError
 from wsi_deform.geometry import Size
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.mask.overlay import label_picture_of_mask, overlay
-from wsi_deform.memory import fields_per_batch
+from wsi_deform.memory import fields_per_batch, limit_caches
 from wsi_deform.model import Model, find_model, load_model, read_model_facts
 from wsi_deform.provenance import write_aside
 from wsi_deform.slide.lowres import thumbnail
 from wsi_deform.slide.open import open_slide
+from wsi_deform.slide.path import SlidePath
 from wsi_deform.slide.slide import Slide
 
 OVERLAY_PX = 2048
@@ -73,20 +74,26 @@ class SlideJob:
         return self.source.slide_id
 
     def fingerprint(self) -> str:
-        """Hash of what the files depend on: model, slide file, mpp override, and what is wanted."""
-        path = self.source.path
-        try:
-            size_bytes = path.stat().st_size if isinstance(path, Path) and path.is_file() else 0
-        except OSError:  # not readable: opening it will say so
-            size_bytes = 0
+        """Hash of what the files depend on: model, slide file, mpp override, tissue mask, and what is wanted."""
+        path, tissue = self.source.path, self.source.tissue_path
         parts = [
             self.model_sha256,
             path.name if isinstance(path, Path) else str(path),
-            size_bytes,
+            _bytes_of(path),
             self.source.mpp,
             asdict(self.wanted),
         ]
+        if tissue is not None:
+            parts += [tissue.name, _bytes_of(tissue)]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _bytes_of(path: SlidePath) -> int:
+    """Size of a file; 0 for a folder, a URL, or what cannot be read: opening it will say so."""
+    try:
+        return path.stat().st_size if isinstance(path, Path) and path.is_file() else 0
+    except OSError:
+        return 0
 
 
 def segment_to_folder(job: SlideJob, on_field: OnField | None = None) -> State:
@@ -187,8 +194,12 @@ def loaded_model(path: Path, sha256: str, device: str) -> Model:
 def _segmented(job: SlideJob, folder: MaskFolder, on_field: OnField | None) -> dict[str, Any]:
     """Segment the slide, write its files, and return what its state says of them."""
     source = job.source
-    slide = open_slide(source.path, mpp=source.mpp, slide_id=source.slide_id)
+    slide = open_slide(
+        source.path, mpp=source.mpp, slide_id=source.slide_id, tissue_path=source.tissue_path
+    )
     model = loaded_model(job.model, job.model_sha256, job.device)
+    # Before the first look at the slide: strips are decoded for the tissue view already.
+    limit_caches(job.memory_gib)
     budgets = budgets_of(slide, model)
     written = write_outputs(
         slide,

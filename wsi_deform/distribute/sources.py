@@ -25,16 +25,19 @@ class SlideSource:
         path: The file, folder or URL.
         slide_id: Its name in all outputs; no other slide of the same call has it.
         mpp: Level-0 um per pixel that wins over the file's own, or None.
+        tissue_path: Raster file whose pixels above 0 are tissue, or None.
     """
 
     path: SlidePath
     slide_id: str
     mpp: float | None = None
+    tissue_path: Path | None = None
 
     def absolute(self) -> SlideSource:
         """The same slide, found from any working folder."""
         path = self.path.absolute() if isinstance(self.path, Path) else self.path
-        return replace(self, path=path)
+        tissue = None if self.tissue_path is None else self.tissue_path.absolute()
+        return replace(self, path=path, tissue_path=tissue)
 
 
 def slide_sources(
@@ -128,6 +131,11 @@ def _rows(path: Path, mpp: float | None, split: Split | None) -> tuple[SlideSour
             f"manifest {path}: no row of split {split} among {len(manifest.rows)}. Choose another --split."
         )
     return tuple(
-        SlideSource(path=row.slide, slide_id=row.slide_id, mpp=row.mpp if mpp is None else mpp)
+        SlideSource(
+            path=row.slide,
+            slide_id=row.slide_id,
+            mpp=row.mpp if mpp is None else mpp,
+            tissue_path=row.tissue_mask,
+        )
         for row in rows
     )

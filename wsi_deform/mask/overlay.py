@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,10 @@ from wsi_deform.slide.tiff_tiles import TiffTiles
 
 FILL_ALPHA = 0.35
 LINE_ALPHA = 0.9
+# Pictures whose short side is longer have outlines of two pixels instead of one.
+THIN_BELOW_PX = 256
+# Rows of a picture that are worked on at a time.
+BAND_ROWS = 128
 
 
 def label_picture(sampler: ReverseSampler, size: Size) -> NDArray[np.uint8]:
@@ -34,10 +38,12 @@ def label_picture(sampler: ReverseSampler, size: Size) -> NDArray[np.uint8]:
     while 2 ** (level + 1) <= downsample and level + 1 < len(sampler.level_sizes):
         level += 1
     held = sampler.level_sizes[level]
-    labels = sampler.region(Region.whole(held), level)
-    rows = _pixels_at_centres(size.height, sampler.size.height, 2**level, held.height)
-    columns = _pixels_at_centres(size.width, sampler.size.width, 2**level, held.width)
-    return labels[rows[:, None], columns]
+    return _picked(
+        size,
+        _pixels_at_centres(size.height, sampler.size.height, 2**level, held.height),
+        _pixels_at_centres(size.width, sampler.size.width, 2**level, held.width),
+        lambda top, height: sampler.region(Region(0, top, held.width, height), level),
+    )
 
 
 def label_picture_of_mask(path: Path, size: Size) -> NDArray[np.uint8]:
@@ -54,12 +60,13 @@ def label_picture_of_mask(path: Path, size: Size) -> NDArray[np.uint8]:
     downsample = min(tiles.size.width / size.width, tiles.size.height / size.height)
     fits = [index for index, level in enumerate(tiles.levels) if level.downsample.x <= max(1.0, downsample)]
     held = tiles.levels[fits[-1]]
-    labels = tiles.read_region(fits[-1], Region.whole(held.size))[..., 0]
     step = 2 ** fits[-1]
-    rows = _pixels_at_centres(size.height, tiles.size.height, step, held.size.height)
-    columns = _pixels_at_centres(size.width, tiles.size.width, step, held.size.width)
-    picture: NDArray[np.uint8] = labels[rows[:, None], columns]
-    return picture
+    return _picked(
+        size,
+        _pixels_at_centres(size.height, tiles.size.height, step, held.size.height),
+        _pixels_at_centres(size.width, tiles.size.width, step, held.size.width),
+        lambda top, height: tiles.read_region(fits[-1], Region(0, top, held.size.width, height))[..., 0],
+    )
 
 
 def overlay(
@@ -93,14 +100,46 @@ def overlay(
     tinted[: len(colours)] = 1.0
     if background is not None:
         tinted[background] = 0.0
-    # Where the least and the largest label nearby differ, an outline passes.
-    outline = ndimage.minimum_filter(labels, 3, mode="nearest") != ndimage.maximum_filter(
-        labels, 3, mode="nearest"
-    )
-    outline = ndimage.binary_dilation(outline, iterations=1) if min(labels.shape) > 256 else outline
-    alpha = (tinted[labels] * np.where(outline, LINE_ALPHA, FILL_ALPHA))[..., None]
-    blended = picture + alpha * (palette[labels] - picture)
-    return np.rint(blended).astype(np.uint8)
+    drawn = np.empty_like(picture)
+    height = len(labels)
+    for top in range(0, height, BAND_ROWS):
+        bottom = min(top + BAND_ROWS, height)
+        # An outline is two pixels wide: rows beyond it decide nothing.
+        first, last = max(0, top - 2), min(height, bottom + 2)
+        outline = _outline(labels[first:last], thick=min(labels.shape) > THIN_BELOW_PX)[
+            top - first : bottom - first
+        ]
+        band = labels[top:bottom]
+        alpha = (tinted[band] * np.where(outline, np.float32(LINE_ALPHA), np.float32(FILL_ALPHA)))[..., None]
+        blended = palette[band]
+        blended -= picture[top:bottom]
+        blended *= alpha
+        blended += picture[top:bottom]
+        drawn[top:bottom] = np.rint(blended, out=blended)
+    return drawn
+
+
+def _outline(labels: NDArray[np.uint8], *, thick: bool) -> NDArray[np.bool_]:
+    """Where the least and the largest label nearby differ."""
+    least = ndimage.minimum_filter(labels, 3, mode="nearest")
+    outline: NDArray[np.bool_] = least != ndimage.maximum_filter(labels, 3, mode="nearest")
+    return np.asarray(ndimage.binary_dilation(outline, iterations=1)) if thick else outline
+
+
+def _picked(
+    size: Size,
+    rows: NDArray[np.intp],
+    columns: NDArray[np.intp],
+    read: Callable[[int, int], NDArray[np.uint8]],
+) -> NDArray[np.uint8]:
+    """Some rows and columns of a level, of which ``read(top, height)`` gives whole rows, a band at a time."""
+    picture = np.empty(size.shape, np.uint8)
+    for band in range(0, len(rows), BAND_ROWS):
+        wanted = rows[band : band + BAND_ROWS]
+        top = int(wanted[0])
+        labels = read(top, int(wanted[-1]) + 1 - top)
+        picture[band : band + BAND_ROWS] = labels[(wanted - top)[:, None], columns]
+    return picture
 
 
 def _pixels_at_centres(cells: int, length_px: int, level_px: int, count: int) -> NDArray[np.intp]:

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -77,7 +79,22 @@ _DEFAULTS: Mapping[str, _Defaults] = {
         },
         multiple=_product_of_strides,
     ),
+    "AHNet": _Defaults(options={"psp_block_num": 0}, multiple=lambda _: _USUAL_MULTIPLE),
+    "FlexibleUNet": _Defaults(options={"backbone": "resnet18"}, multiple=lambda _: _USUAL_MULTIPLE),
 }
+#: Options by which a network fixes the (height, width) of its input.
+_FIXED_SIZES = ("img_size", "input_image_size")
+#: What MONAI's networks raise for arguments or inputs that they cannot take; AssertionError is theirs, not ours.
+_REFUSALS = (
+    TypeError,
+    ValueError,
+    KeyError,
+    IndexError,
+    AssertionError,
+    NotImplementedError,
+    ImportError,
+    RuntimeError,
+)
 
 
 class MonaiNetwork(nn.Module):
@@ -89,11 +106,13 @@ class MonaiNetwork(nn.Module):
         classes: Classes to score.
         in_channels: Channels of the input.
         size_multiple: Input sides are padded to a multiple of this; None takes what the network's strides
-            ask for (32 where the adapter does not know the network).
+            ask for (32 where the adapter does not know the network). A network with an option ``img_size``
+            or ``input_image_size`` is padded to that size, and takes no larger image.
         options: Arguments of that class, over the adapter's defaults, which suit small images.
 
     Raises:
-        ModelError: No such network, not a network from (B, C, H, W) to scores, or arguments that it refuses.
+        ModelError: No such network, not a network from (B, C, H, W) to scores (a small image is tried at once), a
+            package that it needs is not installed, or arguments that it refuses.
 
     Convention:
         Padding repeats the border pixels, on both sides alike (one more at the bottom or right where the
@@ -122,18 +141,19 @@ class MonaiNetwork(nn.Module):
         defaults = _DEFAULTS.get(network_class.__name__)
         chosen = {**(defaults.options if defaults else {}), **options}
         self.name, self.classes, self.in_channels = name, classes, in_channels
-        # MONAI checks its arguments with all of these; AssertionError is its, not ours.
         try:
             self.network: nn.Module = network_class(
                 spatial_dims=2, in_channels=in_channels, out_channels=classes, **chosen
             )
             asked = defaults.multiple(chosen) if defaults else _USUAL_MULTIPLE
-        except (TypeError, ValueError, KeyError, AssertionError, NotImplementedError, ImportError) as error:
-            raise ModelError(f"monai:{name} refuses the options {chosen}: {error}") from error
+        except _REFUSALS as error:
+            raise ModelError(f"monai:{name} refuses the options {chosen}: {_reason(error)}") from error
         self.size_multiple = asked if size_multiple is None else size_multiple
         if self.size_multiple < 1:
             raise ModelError(f"monai:{name} size_multiple {self.size_multiple}: needed at least 1.")
+        self.fixed_size = _fixed_size(name, chosen)
         he_initialise(self)
+        self._try_out()
 
     def forward(self, image: Tensor) -> Tensor:
         """Score every class at every pixel.
@@ -145,15 +165,16 @@ class MonaiNetwork(nn.Module):
             (B, classes, H, W), scores before the softmax.
 
         Raises:
-            ModelError: The network returned something else than scores of its input's size.
+            ModelError: The image is larger than the network's fixed size, or the network returned something else
+                than scores of its input's size.
         """
         require_image(image, self.in_channels, f"monai:{self.name}")
         height, width = image.shape[-2:]
-        padded_height, padded_width = _padded_sides(height, width, self.size_multiple)
+        padded_height, padded_width = self._padded_sides(height, width)
         top, left = (padded_height - height) // 2, (padded_width - width) // 2
-        if (padded_height, padded_width) != (height, width):
-            sides = (left, padded_width - width - left, top, padded_height - height - top)
-            image = F.pad(image, sides, mode="replicate")
+        # Always, by nothing too: an exported network must not depend on whether its example fitted.
+        sides = (left, padded_width - width - left, top, padded_height - height - top)
+        image = F.pad(image, sides, mode="replicate")
         scores = self.network(image)
         scores = scores[0] if isinstance(scores, list | tuple) else scores
         needed = (image.shape[0], self.classes, padded_height, padded_width)
@@ -164,6 +185,39 @@ class MonaiNetwork(nn.Module):
                 "Turn off deep supervision, or choose another network."
             )
         return scores[..., top : top + height, left : left + width]
+
+    def _padded_sides(self, height: int, width: int) -> tuple[int, int]:
+        """The fixed size, or the next multiples; the width once more where the coarsest map would be one pixel."""
+        if self.fixed_size is not None:
+            if height > self.fixed_size[0] or width > self.fixed_size[1]:
+                raise ModelError(
+                    f"monai:{self.name}: image of {height} x {width} px (height x width), needed at most the "
+                    f"{self.fixed_size[0]} x {self.fixed_size[1]} that it was built for."
+                )
+            return self.fixed_size
+        # No branch and no negative number in here, so that it can be traced and exported. And no 1 // n, of which
+        # onnxruntime takes the product with a whole number k for k // n.
+        multiple = self.size_multiple
+        rows, columns = (height + multiple - 1) // multiple, (width + multiple - 1) // multiple
+        columns = columns + 2 // (rows * columns + 1)
+        return rows * multiple, columns * multiple
+
+    def _try_out(self) -> None:
+        """Refuse a network that cannot score an image now, not in the first step of a training."""
+        height, width = self.fixed_size or (self.size_multiple, 2 * self.size_multiple)
+        was_training, weight = self.training, next(self.parameters())
+        self.eval()
+        try:
+            # Some networks draw random numbers in evaluation mode; a run's own sequence must not notice.
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                self(torch.zeros(1, self.in_channels, height, width, device=weight.device))
+        except _REFUSALS as error:
+            raise ModelError(
+                f"monai:{self.name} cannot score an image of {height} x {width} px (height x width): "
+                f"{_reason(error)}"
+            ) from error
+        finally:
+            self.train(was_training)
 
 
 def monai_network_names() -> list[str]:
@@ -192,7 +246,19 @@ def _fits(candidate: type) -> bool:
     return issubclass(candidate, nn.Module) and set(_SET_HERE) <= set(inspect.signature(candidate).parameters)
 
 
-def _padded_sides(height: int, width: int, multiple: int) -> tuple[int, int]:
-    """The next multiples; the width once more where the coarsest feature map would be one pixel."""
-    rows, columns = -(-height // multiple), -(-width // multiple)
-    return rows * multiple, max(columns, 2 if rows == 1 else 1) * multiple
+def _fixed_size(name: str, chosen: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Height and width of the only input that a network takes, or None where it takes any."""
+    given = next((chosen[key] for key in _FIXED_SIZES if chosen.get(key) is not None), None)
+    if given is None:
+        return None
+    sides = (given, given) if isinstance(given, int) else tuple(given)
+    if len(sides) != 2:
+        raise ModelError(f"monai:{name} image size {given}: needed one side, or height and width.")
+    return sides[0], sides[1]
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what MONAI says, and a remedy where a package is missing."""
+    line = str(error).strip().partition("\n")[0] or type(error).__name__
+    missing = re.search(r"No module named '(\w+)'", line)
+    return f"{line} Install it: pip install {missing[1]}." if missing else line

@@ -11,17 +11,19 @@ from wsi_deform.errors import ModelError
 from wsi_deform.networks.hrnet import HRNetV2
 from wsi_deform.networks.monai_nets import MonaiNetwork
 from wsi_deform.networks.names import nearest, refuse_unknown_options
+from wsi_deform.networks.pspnet import PSPNet
 
 MONAI_PREFIX = "monai:"
-_OWN_NETWORKS: dict[str, type[nn.Module]] = {"hrnetv2": HRNetV2}
+_OWN_NETWORKS: dict[str, type[nn.Module]] = {"hrnetv2": HRNetV2, "pspnet": PSPNet}
 
 
 def segmentation_network(name: str, *, classes: int, in_channels: int = 3, **options: Any) -> nn.Module:
     """Build a segmentation network: (B, in_channels, H, W) -> scores (B, classes, H, W), for any H and W.
 
     Args:
-        name: ``hrnetv2`` (options ``width``, ``stem_stride``), or ``monai:`` and the name of a class in
-            ``monai.networks.nets`` (its arguments, and ``size_multiple``), such as ``monai:BasicUNet``.
+        name: ``hrnetv2`` (options ``width``, ``stem_stride``), ``pspnet`` (``depth``,
+            ``stem_stride``), or ``monai:`` and the name of a class in ``monai.networks.nets`` (its
+            arguments, and ``size_multiple``), such as ``monai:BasicUNet``.
         classes: Classes to score.
         in_channels: Channels of the input.
         options: What the network takes beyond these.

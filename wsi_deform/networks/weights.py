@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +17,10 @@ from wsi_deform.errors import ModelError
 
 #: Keys under which training programs nest the weights.
 _NESTS = ("state_dict", "model_state_dict", "model", "network", "net")
-#: What wrappers (DistributedDataParallel, torch.compile, trainers) put before every name.
-_PREFIXES = ("module.", "_orig_mod.", "model.", "network.")
+#: What wrappers (DistributedDataParallel, torch.compile, trainers) put before every name, and other programs
+#: before those of the backbone.
+_PREFIXES = ("module.", "_orig_mod.", "model.", "network.", "backbone.", "encoder.")
+RGB_CHANNELS = 3
 #: Parts of our networks that a checkpoint may hold alone.
 _PARTS = ("backbone", "network")
 
@@ -29,16 +32,22 @@ class LoadReport:
     Attributes:
         path: The weight file.
         loaded: Names, in the network, whose values now come from the file.
+        widened: Those of them that take more input channels than the file's; the further ones start at 0.
         missing: Names in the network that the file does not have; they keep their values.
         unexpected: Names in the file, prefixes removed, that the network does not have.
         shape_mismatched: Names in the network whose shape in the file is another; they keep their values.
+        shapes: Shape of every name, in the network where it is there, else in the file.
+        found_shapes: Shape in the file of every name in ``widened`` and ``shape_mismatched``.
     """
 
     path: Path
     loaded: tuple[str, ...]
+    widened: tuple[str, ...]
     missing: tuple[str, ...]
     unexpected: tuple[str, ...]
     shape_mismatched: tuple[str, ...]
+    shapes: Mapping[str, tuple[int, ...]]
+    found_shapes: Mapping[str, tuple[int, ...]]
 
     def __str__(self) -> str:
         """One line for the log."""
@@ -46,6 +55,28 @@ class LoadReport:
             f"{self.path.name}: {len(self.loaded)} loaded, {len(self.missing)} missing, "
             f"{len(self.unexpected)} unexpected, {len(self.shape_mismatched)} of another shape"
         )
+
+    def text(self, *, most: int = 8) -> str:
+        """Several lines for people: what was not loaded, by name and shape.
+
+        Args:
+            most: Names shown of each kind; further ones are counted.
+
+        Returns:
+            The line of ``str``, then one line for each kind that is not empty.
+        """
+        widened, different = (
+            [f"{n} {_sides(self.shapes[n])} (file: {_sides(self.found_shapes[n])})" for n in names]
+            for names in (self.widened, self.shape_mismatched)
+        )
+        kinds = {
+            "loaded, further input channels start at 0": widened,
+            "missing, keeps its start values": [f"{n} {_sides(self.shapes[n])}" for n in self.missing],
+            "unexpected, ignored": [f"{n} {_sides(self.shapes[n])}" for n in self.unexpected],
+            "of another shape, keeps its start values": different,
+        }
+        lines = [_line(kind, names, most) for kind, names in kinds.items() if names]
+        return "\n".join([str(self), *lines])
 
 
 def load_pretrained(network: nn.Module, path: Path | str) -> LoadReport:
@@ -65,24 +96,51 @@ def load_pretrained(network: nn.Module, path: Path | str) -> LoadReport:
             names fit in name only than in shape as well (a checkpoint of another width).
 
     Convention:
-        Nothing is changed where an error is raised.
+        Nothing is changed where an error is raised. Where the network's first convolution sees more channels than the
+        file's, such as the cell areas beside RGB, the weights of the further ones start at 0.
     """
     path = Path(path)
     own = network.state_dict()
     found, names = _placed(_tensors(_read(path), path), network, own)
-    fitting = {name: found[key] for name, key in names.items() if own[name].shape == found[key].shape}
+    tensors = {name: _widened(found[key], own[name]) for name, key in names.items()}
+    fitting = {name: tensor for name, tensor in tensors.items() if own[name].shape == tensor.shape}
+    widened = tuple(name for name in fitting if tensors[name].shape != found[names[name]].shape)
     mismatched = tuple(name for name in names if name not in fitting)
     if not fitting or len(mismatched) > len(fitting):
         raise ModelError(_misfit(path, found, own, names, mismatched))
     network.load_state_dict(fitting, strict=False)
     used = set(names.values())
+    unexpected = tuple(key for key in found if key not in used)
     return LoadReport(
         path=path,
-        loaded=tuple(fitting),
+        loaded=tuple(name for name in own if name in fitting),
+        widened=widened,
         missing=tuple(name for name in own if name not in names),
-        unexpected=tuple(key for key in found if key not in used),
+        unexpected=unexpected,
         shape_mismatched=mismatched,
+        shapes={key: tuple(found[key].shape) for key in unexpected}
+        | {name: tuple(tensor.shape) for name, tensor in own.items()},
+        found_shapes={name: tuple(found[names[name]].shape) for name in (*widened, *mismatched)},
     )
+
+
+def _widened(weight: Tensor, own: Tensor) -> Tensor:
+    """The weights of a convolution of images for images with further channels; anything else as it is."""
+    further = own.shape[1] - weight.shape[1] if own.dim() == weight.dim() == 4 else 0
+    # RGB is told from inner layers by its three channels: a checkpoint of another width must not load by halves.
+    if further < 1 or weight.shape[1] != RGB_CHANNELS or own.shape[0] != weight.shape[0]:
+        return weight
+    zeros = weight.new_zeros(weight.shape[0], further, *weight.shape[2:])
+    return torch.cat((weight, zeros), dim=1)
+
+
+def _sides(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape)) if shape else "scalar"
+
+
+def _line(kind: str, names: list[str], most: int) -> str:
+    more = f", and {len(names) - most} more" if len(names) > most else ""
+    return f"  {kind}: {', '.join(names[:most])}{more}"
 
 
 def _read(path: Path) -> object:
@@ -153,11 +211,25 @@ def _placed(
 
 
 def _without_wrappers(tensors: dict[str, Tensor]) -> list[dict[str, Tensor]]:
-    """The names as they are, then with one wrapper's prefix fewer at a time."""
+    """The names as they are, then with one wrapper's prefix fewer at a time.
+
+    A prefix counts that most names have: beside a backbone there may be the head of another program, whose names keep
+    theirs, and so does a name that would otherwise stand twice.
+    """
     stages = [tensors]
-    while prefix := next((p for p in _PREFIXES if all(name.startswith(p) for name in stages[-1])), None):
-        stages.append({name.removeprefix(prefix): tensor for name, tensor in stages[-1].items()})
+    while prefix := next((p for p in _PREFIXES if _is_common(p, stages[-1])), None):
+        last = stages[-1]
+        short = {name: name.removeprefix(prefix) for name in last}
+        taken = Counter(short.values())
+        stages.append({name if taken[s] > 1 else s: last[name] for name, s in short.items()})
+        if stages[-1].keys() == last.keys():
+            break
     return stages
+
+
+def _is_common(prefix: str, names: Iterable[str]) -> bool:
+    having = [name.startswith(prefix) for name in names]
+    return 2 * sum(having) > len(having)
 
 
 def _misfit(

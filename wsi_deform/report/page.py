@@ -129,13 +129,14 @@ def _section(section: Section) -> str:
 
 
 def _inlined(image: bytes) -> str:
-    """A data URI; a large PNG of tissue becomes a JPEG a tenth of its size."""
+    """A data URI; a large PNG of tissue becomes a JPEG a tenth of its size, one of plain areas stays as it is."""
     kind = "png" if image.startswith(b"\x89PNG") else "jpeg"
     if kind == "png" and len(image) > LARGE_PNG_BYTES:
         buffer = io.BytesIO()
         with Image.open(io.BytesIO(image)) as opened:
             opened.convert("RGB").save(buffer, format="JPEG", quality=JPEG_QUALITY, subsampling=0)
-        kind, image = "jpeg", buffer.getvalue()
+        if buffer.tell() < len(image):
+            kind, image = "jpeg", buffer.getvalue()
     return f"data:image/{kind};base64,{base64.b64encode(image).decode('ascii')}"
 
 

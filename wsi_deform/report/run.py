@@ -10,10 +10,12 @@ from typing import Any
 from wsi_deform.config import Config, read_config
 from wsi_deform.errors import ModelError
 from wsi_deform.model import find_model, read_model_facts
-from wsi_deform.report.figures import curves_figure
+from wsi_deform.report.figures import LogRow, curves_figure
 from wsi_deform.report.files import duration, read_json
+from wsi_deform.report.pace import pace_figure, pace_text, timed_rows
 from wsi_deform.report.page import Fact, Picture, Section, write_report
 from wsi_deform.report.tables import comparison_table
+from wsi_deform.train.log import newest_picture
 
 REPORT = "report.html"
 LOG_NEEDS = ("epoch", "loss", "segmentation_loss")
@@ -38,8 +40,9 @@ def report_run(run: Path | str) -> Path:
     validated = [row for row in rows if "val_miou" in row]
     seconds = sum(row.get("seconds", 0.0) for row in rows)
     done, planned = int(rows[-1]["epoch"]), config.training.epochs
+    early = ", stopped early" if _stopped_early(validated, config) and done < planned else ""
     facts = [
-        Fact(value=f"{done} of {planned}" if done < planned else str(done), what="epochs"),
+        Fact(value=f"{done} of {planned}" if done < planned else str(done), what=f"epochs{early}"),
         Fact(value=duration(seconds), what="in training epochs"),
         Fact(value=f"{rows[-1]['loss']:.3f}", what="training loss, last epoch"),
     ]
@@ -60,7 +63,14 @@ def report_run(run: Path | str) -> Path:
         facts.insert(
             0, Fact(value=f"{best['val_miou']:.3f}", what=f"best validation mIoU, epoch {int(best['epoch'])}")
         )
-        names = ("val_miou", "val_miou_without_background", "loss", "segmentation_loss", "edge_loss")
+        names = (
+            "val_miou",
+            "val_miou_without_background",
+            "loss",
+            "segmentation_loss",
+            "edge_loss",
+            "labelled_share",
+        )
         table = comparison_table(
             {
                 f"{name}, epoch {int(row['epoch'])}": {
@@ -72,6 +82,7 @@ def report_run(run: Path | str) -> Path:
             largest_is_best=(),
         )
         sections.insert(0, Section(title="Best epoch", table=table))
+    sections += [*_seen(run), *_timed(rows)]
     sections.append(
         Section(
             title="Configuration", quote={"config.yaml": (run / "config.yaml").read_text(encoding="utf-8")}
@@ -85,6 +96,39 @@ def report_run(run: Path | str) -> Path:
         sections=sections,
         provenance={"run": run.name, **about, **_stored(run)},
     )
+
+
+def _seen(run: Path) -> list[Section]:
+    """The validation fields as the model saw them last, if they were drawn."""
+    path = newest_picture(run)
+    if path is None:
+        return []
+    epoch = int(path.stem.removeprefix("epoch-"))
+    caption = (
+        f"Validation fields in epoch {epoch}: the low-res view with the sampling points, the deformation map, the "
+        "sampled image; its labels, its predicted classes, and where they differ."
+    )
+    return [
+        Section(title="What the model sees", pictures=[Picture(image=path.read_bytes(), caption=caption)])
+    ]
+
+
+def _timed(rows: Sequence[LogRow]) -> list[Section]:
+    """Where the time went, if the log says it."""
+    timed = timed_rows(rows)
+    if not timed:
+        return []
+    caption = "Seconds of each epoch by what they went into, samples per second, and share of them on labelled pixels."
+    picture = Picture(image=pace_figure(timed), caption=caption)
+    return [Section(title="Where the time goes", text=[pace_text(timed)], pictures=[picture])]
+
+
+def _stopped_early(validated: Sequence[LogRow], config: Config) -> bool:
+    """Whether so many validations as ``training.patience`` says came after the best one."""
+    if not validated or config.training.patience is None:
+        return False
+    scores = [row["val_miou"] for row in validated]
+    return len(scores) - 1 - scores.index(max(scores)) >= config.training.patience
 
 
 def describe_config(config: Config) -> list[str]:

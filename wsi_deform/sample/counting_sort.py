@@ -1,4 +1,4 @@
-"""Sort the pixels that a plan reads by tile, in two passes: count, then place."""
+"""Place readings on their levels and sort them by tile, in passes of one kernel: place, count, sort."""
 
 from __future__ import annotations
 
@@ -7,57 +7,143 @@ from numpy.typing import NDArray
 
 from wsi_deform.deform.compiled import compiled
 
+Bytes = NDArray[np.uint8]
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int32]
+Longs = NDArray[np.int64]
+
 
 @compiled
-def corners_by_tile(
-    level: NDArray[np.int64],
-    floor: NDArray[np.int64],
-    size: NDArray[np.int64],
-    tile: NDArray[np.int64],
-    columns: NDArray[np.int64],
-    first_tile: NDArray[np.int64],
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
-    """Find the tile of each corner of each reading and sort by tile; time and memory follow the readings.
+def levels_of_areas(areas: NDArray[np.floating], scale: float, least_px: Floats) -> Bytes:
+    """The level of each sample from the area of its warped cell.
 
     Args:
-        level: (R,) level of each reading.
-        floor: (R, 2) pixel (x0, y0) of each reading.
-        size: (L, 2) width and height of each level, px.
-        tile: (L, 2) width and height of its tiles, px.
-        columns: (L,) its tile columns.
-        first_tile: (L + 1,) number of its first tile, when all tiles of all levels are numbered on.
+        areas: (S,) areas, as fractions of the region.
+        scale: Area of the region, level-0 px.
+        least_px: (L - 1,) least area of a cell that reads level 1, 2, ..., level-0 px; rising.
 
     Returns:
-        Numbers of the tiles that are needed, (T,), rising; where the corners of each start, (T + 1,); and for each of
-        the 4 R places the corner (``4 * reading + corner``) and its row and column within the tile.
+        (S,) levels.
     """
-    readings = len(level)
-    # One count per tile of the slide: half a million for 200,000 x 200,000 px, touched only where samples fall.
+    level = np.empty(len(areas), np.uint8)
+    for sample in range(len(areas)):
+        # A cell folded to nothing reads level 0.
+        area_px = max(np.float64(areas[sample]) * scale, 1.0)
+        found = 0
+        while found < len(least_px) and area_px >= least_px[found]:
+            found += 1
+        level[sample] = found
+    return level
+
+
+@compiled
+def placed_and_sorted(
+    unit_xy: NDArray[np.floating],
+    sample: Longs,
+    level: Bytes,
+    frame: Floats,
+    downsample: Floats,
+    size: Longs,
+    tile: Longs,
+) -> tuple[bool, Ints, Floats, Longs, Longs, Ints, Ints]:
+    """Find the pixels of each reading and sort the readings by tile; time and memory follow the readings.
+
+    The arithmetic is that of ``plan.level_positions``, operation by operation.
+
+    Args:
+        unit_xy: (2, S) x and y of the samples, unit frame of the region.
+        sample: (R,) sample of each reading.
+        level: (R,) its level.
+        frame: (4,) x, y, width and height of the region, level-0 px.
+        downsample: (L, 2) level-0 px per pixel of each level.
+        size: (L, 2) width and height of each level, px.
+        tile: (L, 2) width and height of its tiles, px.
+
+    Returns:
+        Whether all positions are finite (nothing else holds if not); floor (R, 2) and fraction (R, 2) of the
+        readings; the tiles (T, 3) that are needed as level, column and row, in this order; where the visits of each
+        tile start (T + 1,); the visits, each a reading all of whose corners lie in the tile, or -1 - b for the b-th
+        of the border readings; and the border readings, whose corners lie in up to four tiles.
+    """
+    readings, levels = len(level), len(size)
+    floor = np.empty((readings, 2), np.int32)
+    fraction = np.empty((readings, 2))
+    # First and last column and row of the tiles that each level needs: counts are kept of no more than these.
+    box = np.empty((levels, 4), np.int64)
+    box[:, :2], box[:, 2:] = np.int64(1) << 40, -1
+    for reading in range(readings):
+        of, at = level[reading], sample[reading]
+        for axis in range(2):
+            position = (frame[axis] + np.float64(unit_xy[axis, at]) * frame[2 + axis]) / downsample[
+                of, axis
+            ] - 0.5
+            if not np.isfinite(position):
+                return False, floor, fraction, size, size[0], floor[0], floor[0]
+            position = min(max(position, 0.0), np.float64(size[of, axis] - 1))
+            pixel = np.int64(position)
+            floor[reading, axis] = pixel
+            fraction[reading, axis] = position - pixel
+            box[of, axis] = min(box[of, axis], pixel)
+            box[of, 2 + axis] = max(box[of, 2 + axis], min(pixel + 1, size[of, axis] - 1))
+    first_tile = np.zeros(levels + 1, np.int64)
+    columns = np.zeros(levels, np.int64)
+    inverse = 1.0 / tile.astype(np.float64)
+    for of in range(levels):
+        first_tile[of + 1] = first_tile[of]
+        if box[of, 2] >= 0:
+            for axis in range(2):
+                box[of, axis] //= tile[of, axis]
+                box[of, 2 + axis] //= tile[of, axis]
+            columns[of] = box[of, 2] - box[of, 0] + 1
+            first_tile[of + 1] += columns[of] * (box[of, 3] - box[of, 1] + 1)
     count = np.zeros(first_tile[-1], np.int32)
+    # Per reading the number of its first tile, times 4; + 1 where it reaches the next column, + 2 the next row.
+    place_of = np.empty(readings, np.int32)
+    borders = 0
     for reading in range(readings):
         of = level[reading]
-        for corner in range(4):
-            x = min(floor[reading, 0] + corner % 2, size[of, 0] - 1)
-            y = min(floor[reading, 1] + corner // 2, size[of, 1] - 1)
-            count[first_tile[of] + y // tile[of, 1] * columns[of] + x // tile[of, 0]] += 1
-    wanted = np.flatnonzero(count)
-    starts = np.zeros(len(wanted) + 1, np.int64)
-    for place in range(len(wanted)):
-        starts[place + 1] = starts[place] + count[wanted[place]]
-        count[wanted[place]] = starts[place]  # from here on: the next free place of the tile
-    corners = np.empty(4 * readings, np.int32)
-    row_px = np.empty(4 * readings, np.int32)
-    column_px = np.empty(4 * readings, np.int32)
+        x, y = np.int64(floor[reading, 0]), np.int64(floor[reading, 1])
+        # Exact below 2**51: half a pixel past the edge of a tile is far more than what rounding moves.
+        column, row = np.int64((x + 0.5) * inverse[of, 0]), np.int64((y + 0.5) * inverse[of, 1])
+        wide = x + 1 < size[of, 0] and x + 1 == (column + 1) * tile[of, 0]
+        high = y + 1 < size[of, 1] and y + 1 == (row + 1) * tile[of, 1]
+        number = first_tile[of] + (row - box[of, 1]) * columns[of] + column - box[of, 0]
+        place_of[reading] = 4 * number + wide + 2 * high
+        borders += wide or high
+        for down in range(1 + high):
+            for right in range(1 + wide):
+                count[number + down * columns[of] + right] += 1
+    wanted = 0
+    for number in range(len(count)):
+        wanted += count[number] > 0
+    tiles = np.empty((wanted, 3), np.int64)
+    starts = np.zeros(wanted + 1, np.int64)
+    found = 0
+    for of in range(levels):
+        for number in range(first_tile[of], first_tile[of + 1]):
+            if count[number] > 0:
+                inside = number - first_tile[of]
+                tiles[found, 0] = of
+                tiles[found, 1] = inside % columns[of] + box[of, 0]
+                tiles[found, 2] = inside // columns[of] + box[of, 1]
+                starts[found + 1] = starts[found] + count[number]
+                count[number] = starts[found]  # from here on: the next free place of the tile
+                found += 1
+    visits = np.empty(starts[-1], np.int32)
+    border = np.empty(borders, np.int32)
+    borders = 0
     for reading in range(readings):
-        of = level[reading]
-        for corner in range(4):
-            x = min(floor[reading, 0] + corner % 2, size[of, 0] - 1)
-            y = min(floor[reading, 1] + corner // 2, size[of, 1] - 1)
-            row, column = y // tile[of, 1], x // tile[of, 0]
-            number = first_tile[of] + row * columns[of] + column
-            place = count[number]
+        number, reach = place_of[reading] // 4, place_of[reading] % 4
+        if reach == 0:
+            visits[count[number]] = reading
             count[number] += 1
-            corners[place] = 4 * reading + corner
-            row_px[place] = y - row * tile[of, 1]
-            column_px[place] = x - column * tile[of, 0]
-    return wanted, starts, corners, row_px, column_px
+            continue
+        of = level[reading]
+        border[borders] = reading
+        borders += 1
+        for down in range(1 + reach // 2):
+            for right in range(1 + reach % 2):
+                next_to = number + down * columns[of] + right
+                visits[count[next_to]] = -borders
+                count[next_to] += 1
+    return True, floor, fraction, tiles, starts, visits, border

@@ -1,11 +1,13 @@
 """Read exactly the planned pixels and interpolate them: equation 1 at gigapixel size.
 
-Tiles are read in batches. A batch is one dask task that decodes its tiles, picks the pixels that samples need
-and returns only those, so no more than a few tiles are in memory at a time, on threads, processes or a cluster alike.
+Few tiles, or where no gradient is wanted: each is decoded and its samples are blended at once. Many tiles are read in
+batches: a batch is one dask task that decodes its tiles, picks the pixels that samples need and returns only
+those, so no more than a few tiles are in memory at a time, on threads, processes or a cluster alike.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import dask
@@ -16,7 +18,9 @@ from torch import Tensor
 
 from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Region
+from wsi_deform.sample.pick import Frame, blend_corners, blend_inside, flat_tile, pick_corners, put_corners
 from wsi_deform.sample.plan import LevelMode, TilePlan, TileSource, level_positions, plan_tiles
+from wsi_deform.slide.reader import Level
 
 TILES_PER_TASK = 64
 CORNERS = 4
@@ -64,8 +68,25 @@ def gather(
         raise ShapeError(f"sampling grid of shape {tuple(grid.shape)}: needed (h, w, 2) or (1, h, w, 2).")
     if plan is None:
         plan = plan_tiles(slide, grid, region=region, areas=areas, level=level)
-    pixels = torch.from_numpy(read_corners(slide, plan, scheduler=scheduler))
-    return _blend(pixels, grid, plan)
+    scheduler = _chosen(scheduler, plan)
+    if grid.requires_grad and torch.is_grad_enabled():
+        corners = read_corners(slide, plan, scheduler=scheduler)
+        return _differentiable(torch.from_numpy(corners), grid, plan)
+    dtype = np.float64 if grid.dtype == torch.float64 else np.float32
+    out = np.zeros((3, plan.shape[0] * plan.shape[1]), dtype)
+    readings = plan.fraction, plan.weight, plan.sample
+    if scheduler == "loop":
+        border_corners = np.empty((len(plan.border), CORNERS, 3), np.uint8)
+        for (frame, tile), start, stop in zip(
+            _framed(slide, plan.levels, plan.tiles), plan.starts[:-1], plan.starts[1:], strict=True
+        ):
+            visits = plan.visits[start:stop]
+            blend_inside(tile, frame, visits, plan.border, plan.floor, *readings, border_corners, out)
+        blend_corners(plan.border, border_corners, *readings, out)
+    else:
+        corners = read_corners(slide, plan, scheduler=scheduler)
+        blend_corners(np.arange(len(corners), dtype=np.int32), corners, *readings, out)
+    return torch.from_numpy(out).view(3, *plan.shape).to(grid.device)
 
 
 def read_corners(slide: TileSource, plan: TilePlan, *, scheduler: Any = "auto") -> NDArray[np.uint8]:
@@ -79,78 +100,88 @@ def read_corners(slide: TileSource, plan: TilePlan, *, scheduler: Any = "auto") 
     Returns:
         (R, 4, 3) uint8: the four corners of every reading.
     """
-    if scheduler == "auto":
-        scheduler = "loop" if plan.tile_count < TILES_PER_TASK else "threads"
-    batches = [
-        (first, min(first + TILES_PER_TASK, plan.tile_count))
-        for first in range(0, plan.tile_count, TILES_PER_TASK)
-    ]
+    scheduler = _chosen(scheduler, plan)
+    visited = plan.visits.copy()
+    partly = visited < 0
+    visited[partly] = plan.border[-1 - visited[partly]]
+    floor = plan.floor[visited]
+    batches = []
+    for first in range(0, plan.tile_count, TILES_PER_TASK):
+        last = min(first + TILES_PER_TASK, plan.tile_count)
+        start, stop = plan.starts[first], plan.starts[last]
+        starts = plan.starts[first : last + 1] - start
+        batches.append((plan.levels, plan.tiles[first:last], starts, floor[start:stop]))
     if scheduler == "loop":
-        picked = [pick_pixels(slide, *_batch(plan, *batch)) for batch in batches]
+        picked = [pick_pixels(slide, *batch) for batch in batches]
     else:
         task = dask.delayed(pick_pixels, pure=False, traverse=False)
-        tasks = [task(slide, *_batch(plan, *batch)) for batch in batches]
+        tasks = [task(slide, *batch) for batch in batches]
         if isinstance(scheduler, str):
             picked = list(dask.compute(*tasks, scheduler=scheduler))
         else:
             picked = list(scheduler.gather(scheduler.compute(tasks)))
-    corners = np.empty((len(plan.corner), 3), dtype=np.uint8)
-    corners[plan.corner] = np.concatenate(picked)
-    return corners.reshape(-1, CORNERS, 3)
+    corners = np.zeros((len(plan.level), CORNERS, 3), np.uint8)
+    start = 0
+    for part in picked:
+        put_corners(plan.visits[start : start + len(part)], plan.border, part, corners)
+        start += len(part)
+    return corners
 
 
 def pick_pixels(
     slide: TileSource,
+    levels: Sequence[Level],
     tiles: NDArray[np.int64],
     starts: NDArray[np.int64],
-    row_px: NDArray[np.int32],
-    column_px: NDArray[np.int32],
+    floor: NDArray[np.int32],
 ) -> NDArray[np.uint8]:
     """Decode some tiles and keep the pixels that are wanted: the work of one task.
 
     Args:
         slide: An open slide.
+        levels: Its levels.
         tiles: (T, 3) level, column and row of each tile.
-        starts: (T + 1,) where the pixels of each tile start, from 0.
-        row_px: (P,) rows of the wanted pixels within their tile.
-        column_px: (P,) columns of the wanted pixels within their tile.
+        starts: (T + 1,) where the visits of each tile start, from 0.
+        floor: (V, 2) pixel (x0, y0) of the reading of each visit.
 
     Returns:
-        (P, 3) uint8.
+        (V, 4, 3) uint8; 0 for corners that lie in another tile.
     """
-    picked = np.empty((len(row_px), 3), dtype=np.uint8)
-    wanted = [(int(level), int(column), int(row)) for level, column, row in tiles]
-    # A slide behind a network fetches the next tiles while this one is decoded.
-    for tile, start, stop in zip(slide.read_tiles(wanted), starts[:-1], starts[1:], strict=True):
-        # One flat index is three times as fast as a pair.
-        place = row_px[start:stop] * np.int32(tile.shape[1]) + column_px[start:stop]
-        np.take(tile.reshape(-1, 3), place, axis=0, out=picked[start:stop], mode="clip")
+    picked = np.zeros((len(floor), CORNERS, 3), np.uint8)
+    for (frame, tile), start, stop in zip(
+        _framed(slide, levels, tiles), starts[:-1], starts[1:], strict=True
+    ):
+        pick_corners(tile, frame, floor[start:stop], picked[start:stop])
     return picked
 
 
-def _batch(plan: TilePlan, first: int, last: int) -> tuple[NDArray[Any], ...]:
-    """The arguments of one task."""
-    start, stop = plan.starts[first], plan.starts[last]
-    return (
-        plan.tiles[first:last],
-        plan.starts[first : last + 1] - start,
-        plan.row_px[start:stop],
-        plan.column_px[start:stop],
-    )
+def _framed(
+    slide: TileSource, levels: Sequence[Level], tiles: NDArray[np.int64]
+) -> Iterator[tuple[Frame, NDArray[np.uint8]]]:
+    """Tiles with their places, in order; a slide behind a network fetches the next while this one is used."""
+    wanted: list[tuple[int, int, int]] = [tuple(tile) for tile in tiles.tolist()]
+    for (level, column, row), tile in zip(wanted, slide.read_tiles(wanted), strict=True):
+        of = levels[level]
+        left, top = column * of.tile.width, row * of.tile.height
+        yield (left, top, of.size.width - 1, of.size.height - 1), flat_tile(tile)
 
 
-def _blend(pixels: Tensor, grid: Tensor, plan: TilePlan) -> Tensor:
+def _chosen(scheduler: Any, plan: TilePlan) -> Any:
+    """What "auto" stands for."""
+    if isinstance(scheduler, str) and scheduler == "auto":
+        return "loop" if plan.tile_count < TILES_PER_TASK else "threads"
+    return scheduler
+
+
+def _differentiable(pixels: Tensor, grid: Tensor, plan: TilePlan) -> Tensor:
     """Bilinear weights, differentiable with respect to the grid, times the pixels.
 
     The floor is the plan's: two floors of the same number in different precision need not agree.
     """
     dtype = torch.float64 if grid.dtype == torch.float64 else torch.float32
-    if grid.requires_grad:
-        flat = grid.reshape(-1, 2).cpu().double()
-        position = level_positions(flat, plan.region, plan.levels, plan.level, plan.sample)
-        fraction = position - torch.from_numpy(plan.floor)
-    else:
-        fraction = torch.from_numpy(plan.fraction)
+    flat = grid.reshape(-1, 2).cpu().double()
+    position = level_positions(flat, plan.region, plan.levels, plan.level, plan.sample)
+    fraction = position - torch.from_numpy(plan.floor)
     x, y = fraction.unbind(dim=1)
     weights = torch.stack(((1 - x) * (1 - y), x * (1 - y), (1 - x) * y, x * y), dim=1)
     weights = weights * torch.from_numpy(plan.weight)[:, None]

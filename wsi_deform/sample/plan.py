@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from functools import lru_cache
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Region, tile_grid
-from wsi_deform.sample.counting_sort import corners_by_tile
+from wsi_deform.sample.counting_sort import levels_of_areas, placed_and_sorted
 from wsi_deform.slide.reader import Level
 
 LevelMode = Literal["exact", "mip", "trilinear", "auto"]
@@ -48,36 +49,42 @@ class TilePlan:
         region: The level-0 region that the unit frame of the grid spans.
         shape: (h, w) of the sampled image.
         levels: The slide's levels.
-        level: (R,) level of each reading.
+        level: (R,) uint8, level of each reading.
         sample: (R,) index of its sample, row by row.
         weight: (R,) share of the reading in its sample; constant to autograd.
-        floor: (R, 2) int64, the pixel (x0, y0) of the level.
+        floor: (R, 2) int32, the pixel (x0, y0) of the level.
         fraction: (R, 2), how far the position lies past the centre of that pixel, 0 to 1.
         tiles: (T, 3) int64 (level, column, row), each tile once, sorted by level, row and column.
-        starts: (T + 1,) where the corners of each tile start in the next arrays.
-        corner: (4 R,) index of the corner, ``4 * reading + corner``.
-        row_px: (4 R,) row of the corner's pixel within its tile.
-        column_px: (4 R,) column of the corner's pixel within its tile.
+        starts: (T + 1,) where the visits of each tile start.
+        visits: (V,) int32, tile by tile: a reading all of whose corners lie in the tile, or -1 - b for ``border[b]``.
+        border: (B,) int32, the readings whose corners lie in two or four tiles; each is visited there.
     """
 
     region: Region
     shape: tuple[int, int]
     levels: tuple[Level, ...]
-    level: NDArray[np.int64]
+    level: NDArray[np.uint8]
     sample: NDArray[np.int64]
     weight: NDArray[np.float64]
-    floor: NDArray[np.int64]
+    floor: NDArray[np.int32]
     fraction: NDArray[np.float64]
     tiles: NDArray[np.int64]
     starts: NDArray[np.int64]
-    corner: NDArray[np.int32]
-    row_px: NDArray[np.int32]
-    column_px: NDArray[np.int32]
+    visits: NDArray[np.int32]
+    border: NDArray[np.int32]
 
     @property
     def tile_count(self) -> int:
         """Number of tiles that the plan reads."""
         return len(self.tiles)
+
+    def corner_pixels(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Every pixel that is read, corner by corner: level, column and row in it; (4 R,) each."""
+        level = np.repeat(self.level.astype(np.int64), 4)
+        last = np.array([[each.size.width - 1, each.size.height - 1] for each in self.levels], np.int64)
+        pixels = self.floor[:, None, :].astype(np.int64) + np.array([[0, 0], [1, 0], [0, 1], [1, 1]])
+        pixels = np.minimum(pixels.reshape(-1, 2), last[level])
+        return level, pixels[:, 0], pixels[:, 1]
 
 
 def plan_tiles(
@@ -114,15 +121,24 @@ def plan_tiles(
         raise ShapeError(f"sampling grid of shape {tuple(grid.shape)}: needed (h, w, 2).")
     region = Region.whole(slide.levels[0].size) if region is None else region
     levels = tuple(slide.levels)
-    flat = grid.detach().reshape(-1, 2).cpu().double()
-    if not bool(torch.isfinite(flat).all()):
-        raise ShapeError("sampling grid: found positions that are not finite. Needed numbers in [0, 1].")
+    # x and y apart, as the warp computes them: no copy for its grids.
+    xy = grid.detach().reshape(-1, 2).cpu().t()
+    unit_xy = (xy if xy.dtype in (torch.float32, torch.float64) else xy.double()).contiguous().numpy()
     if level == "auto":
         tiles = tile_grid(region.size, levels[0].tile).area
         level = "exact" if tiles < AUTO_EXACT_TILES else "mip"
     reading_level, sample, weight = _readings(levels, grid, region, areas, level, bias)
-    position = level_positions(flat, region, levels, reading_level, sample).numpy()
-    floor = np.floor(position).astype(np.int64)
+    finite, floor, fraction, wanted, starts, visits, border = placed_and_sorted(
+        unit_xy,
+        sample,
+        reading_level,
+        np.array([region.x, region.y, region.width, region.height], np.float64),
+        np.array([[each.downsample.x, each.downsample.y] for each in levels], np.float64),
+        np.array([[each.size.width, each.size.height] for each in levels], np.int64),
+        np.array([[each.tile.width, each.tile.height] for each in levels], np.int64),
+    )
+    if not finite:
+        raise ShapeError("sampling grid: found positions that are not finite. Needed numbers in [0, 1].")
     return TilePlan(
         region=region,
         shape=(grid.shape[0], grid.shape[1]),
@@ -131,8 +147,11 @@ def plan_tiles(
         sample=sample,
         weight=weight,
         floor=floor,
-        fraction=position - floor,
-        **_corners_by_tile(levels, reading_level, floor),
+        fraction=fraction,
+        tiles=wanted,
+        starts=starts,
+        visits=visits,
+        border=border,
     )
 
 
@@ -140,10 +159,10 @@ def level_positions(
     unit_xy: Tensor,
     region: Region,
     levels: Sequence[Level],
-    level: NDArray[np.int64],
+    level: NDArray[np.uint8],
     sample: NDArray[np.int64],
 ) -> Tensor:
-    """Pixel-index positions of the readings on their levels; planner and blender both call this.
+    """Pixel-index positions of the readings on their levels, for autograd; the planner's kernel computes the same.
 
     Args:
         unit_xy: (N, 2) float64 on the CPU, unit frame of the region.
@@ -161,7 +180,7 @@ def level_positions(
         [[each.downsample.x, each.downsample.y] for each in levels], dtype=torch.float64
     )
     last = torch.tensor([[each.size.width - 1, each.size.height - 1] for each in levels], dtype=torch.float64)
-    of_level = torch.from_numpy(level)
+    of_level = torch.from_numpy(level.astype(np.int64))
     slide_xy = (origin + unit_xy * extent)[torch.from_numpy(sample)]
     position = slide_xy / downsample[of_level] - 0.5
     return torch.minimum(position.clamp(min=0), last[of_level])
@@ -191,53 +210,41 @@ def _readings(
     areas: Tensor | None,
     mode: LevelMode,
     bias: float,
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.float64]]:
     """Level, sample and weight of every reading."""
     count = grid.shape[0] * grid.shape[1]
-    every = np.arange(count, dtype=np.int64)
+    every, whole = _every_sample(count)
     if mode == "exact":
-        return np.zeros(count, dtype=np.int64), every, np.ones(count)
+        return np.zeros(count, np.uint8), every, whole
     if mode not in ("mip", "trilinear"):
         raise ShapeError(f'level "{mode}": needed "exact", "mip", "trilinear" or "auto".')
     areas = areas_of_grid(grid.detach()) if areas is None else areas.detach()
     if areas.shape != grid.shape[:2]:
         raise ShapeError(f"areas of shape {tuple(areas.shape)}: needed {tuple(grid.shape[:2])}, as the grid.")
-    area_px = areas.reshape(-1).cpu().double().numpy() * region.size.area
-    # Octave: log2 of level-0 pixels per pixel. A cell folded to nothing reads level 0.
-    wanted = 0.5 * np.log2(np.maximum(area_px, 1.0)) + bias
     octave = np.array([0.5 * np.log2(each.downsample.x * each.downsample.y) for each in levels])
     if mode == "mip":
         # Halfway between two levels, but never a pixel more than sqrt(2) times as long as the cell: it matters where
         # a pyramid skips octaves (ratio 4: root mean square error 10.4 instead of 11.6 of 255 on an H&E slide).
         middles = np.maximum((octave[1:] + octave[:-1]) / 2, octave[1:] - 0.5)
-        return np.searchsorted(middles, wanted, side="right").astype(np.int64), every, np.ones(count)
+        flat = areas.reshape(-1).cpu()
+        flat = (flat if flat.dtype in (torch.float32, torch.float64) else flat.double()).contiguous()
+        level = levels_of_areas(flat.numpy(), float(region.size.area), 4.0 ** (middles - bias))
+        return level, every, whole
+    area_px = areas.reshape(-1).cpu().double().numpy() * region.size.area
+    # Octave: log2 of level-0 pixels per pixel. A cell folded to nothing reads level 0.
+    wanted = 0.5 * np.log2(np.maximum(area_px, 1.0)) + bias
     wanted = np.clip(wanted, octave[0], octave[-1])
     fine = np.clip(np.searchsorted(octave, wanted, side="right") - 1, 0, max(0, len(octave) - 2))
     coarse = np.minimum(fine + 1, len(octave) - 1)
     gap = np.where(coarse > fine, octave[coarse] - octave[fine], 1.0)
     share = (wanted - octave[fine]) / gap
-    level = np.concatenate((fine, coarse)).astype(np.int64)
+    level = np.concatenate((fine, coarse)).astype(np.uint8)
     weight = np.concatenate((1 - share, share))
     used = weight > 0
     return level[used], np.concatenate((every, every))[used], weight[used]
 
 
-def _corners_by_tile(
-    levels: Sequence[Level], level: NDArray[np.int64], floor: NDArray[np.int64]
-) -> dict[str, NDArray[Any]]:
-    """The four corners of every reading, sorted by the tile that holds them."""
-    size = np.array([[each.size.width, each.size.height] for each in levels], dtype=np.int64)
-    tile = np.array([[each.tile.width, each.tile.height] for each in levels], dtype=np.int64)
-    grids = [tile_grid(each.size, each.tile) for each in levels]
-    columns = np.array([each.width for each in grids], dtype=np.int64)
-    first_tile = np.concatenate(([0], np.cumsum([each.area for each in grids]))).astype(np.int64)
-    wanted, starts, corner, row_px, column_px = corners_by_tile(level, floor, size, tile, columns, first_tile)
-    wanted_level = np.searchsorted(first_tile, wanted, side="right") - 1
-    wanted_row, wanted_column = np.divmod(wanted - first_tile[wanted_level], columns[wanted_level])
-    return {
-        "tiles": np.stack((wanted_level, wanted_column, wanted_row), axis=1),
-        "starts": starts,
-        "corner": corner,
-        "row_px": row_px,
-        "column_px": column_px,
-    }
+@lru_cache(maxsize=4)
+def _every_sample(count: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Each sample read once, whole: the same for all fields of a budget, so kept, and never written to."""
+    return np.arange(count, dtype=np.int64), np.ones(count)

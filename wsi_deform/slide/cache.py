@@ -75,8 +75,14 @@ class TileCache:
             self.limit_bytes = limit_bytes
             self._shrink()
 
-    def _shrink(self) -> None:
-        while self._held_bytes > self.limit_bytes:
+    def make_room(self, nbytes: int) -> None:
+        """Drop tiles until so many more bytes fit, so that what is read next is not held on top of them."""
+        with self._lock:
+            self._shrink(max(0, self.limit_bytes - nbytes))
+
+    def _shrink(self, limit_bytes: int | None = None) -> None:
+        limit_bytes = self.limit_bytes if limit_bytes is None else limit_bytes
+        while self._held_bytes > limit_bytes:
             _, dropped = self._tiles.popitem(last=False)
             self._held_bytes -= dropped.nbytes
 

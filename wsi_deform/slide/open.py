@@ -12,7 +12,11 @@ __all__ = ["find_slides", "is_slide", "open_slide"]
 
 
 def open_slide(
-    path: str | Path | SlideUrl, *, mpp: float | None = None, slide_id: str | None = None
+    path: str | Path | SlideUrl,
+    *,
+    mpp: float | None = None,
+    slide_id: str | None = None,
+    tissue_path: Path | None = None,
 ) -> Slide:
     """Open a slide.
 
@@ -22,6 +26,7 @@ def open_slide(
             OME-TIFF or OME-Zarr, of which only the parts that are needed are read.
         mpp: um per level-0 pixel that wins over the file's own.
         slide_id: Its name; None takes the file name without suffixes.
+        tissue_path: A raster file whose pixels above 0 are tissue; None finds it by colour.
 
     Returns:
         The open slide.
@@ -29,6 +34,6 @@ def open_slide(
     Raises:
         SlideError: No reader can open the file; the message has what each of them said.
     """
-    slide = Slide(path, slide_id=slide_id, mpp=mpp)
+    slide = Slide(path, slide_id=slide_id, mpp=mpp, tissue_path=tissue_path)
     _ = slide.info  # opens the file now, so that an unreadable one is refused here
     return slide

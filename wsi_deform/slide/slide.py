@@ -32,10 +32,16 @@ class Slide:
     Attributes:
         path: The file or folder, or the URL; for a slide made from a reader, its name.
         slide_id: The name of the slide in manifests and outputs.
+        tissue_path: A raster file whose pixels above 0 are tissue, or None where tissue is to be found.
     """
 
     def __init__(
-        self, path: str | Path | SlideUrl, *, slide_id: str | None = None, mpp: float | None = None
+        self,
+        path: str | Path | SlideUrl,
+        *,
+        slide_id: str | None = None,
+        mpp: float | None = None,
+        tissue_path: Path | None = None,
     ) -> None:
         """Name a slide; the file is opened on first use.
 
@@ -43,6 +49,7 @@ class Slide:
             path: A slide file, folder or URL.
             slide_id: Its name; None takes the file name without suffixes.
             mpp: um per level-0 pixel that wins over the file's own.
+            tissue_path: A raster file whose pixels above 0 are tissue.
 
         Raises:
             SlideError: The mpp is not a positive number.
@@ -55,6 +62,7 @@ class Slide:
                 "column in its manifest row."
             )
         self._mpp_override = None if mpp is None else float(mpp)
+        self.tissue_path = tissue_path
         self._own_reader: Reader | None = None
         self._own_key: str | None = None
         self._open: tuple[int, int, VirtualReader] | None = None
@@ -235,14 +243,21 @@ class Slide:
         self._open = os.getpid(), new_token(), virtual
 
     def __getstate__(self) -> dict[str, Any]:
-        state: dict[str, Any] = {"path": self.path, "slide_id": self.slide_id, "mpp": self._mpp_override}
+        state: dict[str, Any] = {
+            "path": self.path,
+            "slide_id": self.slide_id,
+            "mpp": self._mpp_override,
+            "tissue_path": self.tissue_path,
+        }
         if self._own_reader is not None:
             reader = self._reader()[1]
             state |= {"reader": self._own_reader, "virtual_levels": reader.append, "key": self._own_key}
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__init__(state["path"], slide_id=state["slide_id"], mpp=state["mpp"])  # type: ignore[misc]
+        self.__init__(  # type: ignore[misc]
+            state["path"], slide_id=state["slide_id"], mpp=state["mpp"], tissue_path=state["tissue_path"]
+        )
         if "reader" in state:
             self._own(state["reader"], virtual_levels=state["virtual_levels"], key=state["key"])
 

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Point, Size, level_downsample, tile_grid
 from wsi_deform.slide.path import SlidePath
+from wsi_deform.slide.strip_cache import MOST_STRIP_BYTES
 
 # Strips are cut into blocks of about this size, so that one strip of a whole image is never one tile: raw
 # strips where they are larger, compressed ones, which are decoded as a whole and kept, where they are larger
-# than the second number, and never those that decode to more than the third.
+# than the second number, and never those that decode to more than ``MOST_STRIP_BYTES``.
 BLOCK_BYTES = 1 << 20
 KEPT_STRIP_BYTES = 4 << 20
-MOST_STRIP_BYTES = 1 << 30
 
 Decode = Callable[[bytes, int], NDArray[Any]]
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
-import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,12 +13,12 @@ from numpy.typing import NDArray
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Region, Size, tile_grid, tile_region
 from wsi_deform.slide.ahead import ahead
-from wsi_deform.slide.cache import TileCache
 from wsi_deform.slide.path import SlidePath
 from wsi_deform.slide.reader import Address
 from wsi_deform.slide.source import ByteSource, LocalFile
+from wsi_deform.slide.strip_cache import Strips, announce_strips, forget_strips, strip_rows
 from wsi_deform.slide.tiff_index import TiffIndex, read_index
-from wsi_deform.slide.tiff_level import MOST_STRIP_BYTES, Plane, TiffLevel
+from wsi_deform.slide.tiff_level import Plane, TiffLevel
 
 # Decoders raise RuntimeError (imagecodecs), ValueError (tifffile, NumPy) or ImportError (a codec that is not
 # built in).
@@ -31,8 +29,6 @@ BATCH_BYTES = 4 << 20
 BATCH_TILES = 32
 BATCHES_AHEAD = 2
 
-# Decoded strips of files whose strips are too large for tiles, over all files of this process.
-STRIP_CACHE = TileCache(MOST_STRIP_BYTES)
 _numbers = itertools.count()
 
 
@@ -68,7 +64,7 @@ class TiffTiles:
         self.dtype: np.dtype[Any] = self.index.dtype
         self.channels: int = self.index.channels
         self._number = next(_numbers)
-        self._strip_lock = threading.Lock()
+        announce_strips(self, self._number, self._strips())
 
     @property
     def size(self) -> Size:
@@ -149,6 +145,7 @@ class TiffTiles:
     def close(self) -> None:
         """Release the file; reading afterwards is an error."""
         self.source.close()
+        forget_strips(self._number)
 
     def _segment(self, level: int, column: int, row: int) -> int:
         if not 0 <= level < len(self.levels):
@@ -230,11 +227,20 @@ class TiffTiles:
             stored = self.source.read(int(plane.offsets[segment]), int(plane.counts[segment]))
             return self._decode(plane, strip, stored, level, whole)
 
-        # One thread decodes: two at once would hold a large strip twice.
-        with self._strip_lock:
-            rows = STRIP_CACHE.get((self._number, level, number, strip), read)
+        nbytes = whole.size.area * plane.channels * self.dtype.itemsize
+        rows = strip_rows((self._number, level, number, strip), nbytes, read, self.path)
         # A copy: a view would keep the whole strip alive.
         return rows[top : top + region.height].copy()
+
+    def _strips(self) -> Strips:
+        """What strips of many blocks may take, over all levels."""
+        decoded, stored = 0, 0
+        for level in self.levels:
+            for plane in level.planes:
+                if plane.blocks_per_strip is not None:
+                    decoded += level.size.area * plane.channels * self.dtype.itemsize
+                    stored = max(stored, int(plane.counts.max()))
+        return Strips(decoded_bytes=decoded, stored_bytes=stored)
 
     def _strip_rows(self, plane: Plane, level: int) -> int:
         return (plane.blocks_per_strip or 1) * self.levels[level].tile.height
@@ -267,7 +273,3 @@ class TiffTiles:
             )
         tile = tile[: region.height, : region.width]
         return tile.astype(self.dtype) if tile.dtype != self.dtype else tile
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=STRIP_CACHE.forget)

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage, sparse
+from scipy import ndimage
 from skimage.filters import threshold_otsu
 from skimage.morphology import remove_small_holes, remove_small_objects
 
-from wsi_deform.errors import ShapeError
+from wsi_deform.errors import ShapeError, SlideError
 from wsi_deform.geometry import Point, Region, Size
-from wsi_deform.slide.lowres import low_res_view
+from wsi_deform.slide.lowres import low_res_picture
 from wsi_deform.slide.slide import Slide
+from wsi_deform.slide.tissue_file import half_covered, open_tissue_raster
 
 MAX_SIDE_PX = 2048
+# Rows that are smoothed at a time.
+BAND_ROWS = 128
 # Chroma is max - min of RGB, 0 to 1: glass stays below the first number, stained tissue is above the second.
 GLASS_CHROMA, STAINED_CHROMA = 0.03, 0.08
 # Optical density -log10(I / I0) of unstained or gray tissue is above this; JPEG noise of glass is below.
@@ -91,32 +95,35 @@ class TissueMask:
         Returns:
             (size.height, size.width) float32 in [0, 1]; 0 outside the slide.
         """
-        rows = _overlaps(
-            region.y / self.downsample.y, region.height / self.downsample.y, size.height, self.tissue.shape[0]
-        )
-        columns = _overlaps(
-            region.x / self.downsample.x, region.width / self.downsample.x, size.width, self.tissue.shape[1]
-        )
-        shares: NDArray[np.float32] = (rows @ self.tissue.astype(np.float32) @ columns.T).astype(np.float32)
-        return shares.clip(0.0, 1.0)
+        across = (region.x + np.arange(size.width + 1) * (region.width / size.width)) / self.downsample.x
+        down = (region.y + np.arange(size.height + 1) * (region.height / size.height)) / self.downsample.y
+        cell_px = np.ptp(across) * np.ptp(down) / size.area
+        height, width = self.tissue.shape
+        left, right = _touched(across, width)
+        top, bottom = _touched(down, height)
+        part = self.tissue[top:bottom, left:right]
+        # Tissue above and to the left of every pixel corner; between corners it grows linearly along each axis.
+        above = np.zeros((part.shape[0] + 1, part.shape[1] + 1))
+        above[1:, 1:] = part.cumsum(0, np.int64).cumsum(1)
+        at_edges = _between(_between(above, down - top).T, across - left).T
+        shares: NDArray[np.float64] = np.diff(np.diff(at_edges, axis=0), axis=1) / cell_px
+        return shares.clip(0.0, 1.0).astype(np.float32)
 
 
-def _overlaps(start: float, length: float, cells: int, pixels: int) -> sparse.csr_array:
-    """(cells, pixels): the share of each of ``cells`` parts of [start, start + length) that each pixel covers."""
-    edges = start + np.arange(cells + 1) * (length / cells)
-    cut = np.clip(edges, 0, pixels)
-    # Mass left of every edge, pixel by pixel, differs between two edges by what lies between them.
-    columns, numbers, values = [], [], []
-    for cell, (low, high) in enumerate(zip(cut[:-1], cut[1:], strict=True)):
-        first, last = math.floor(low), math.ceil(high)
-        touched = np.arange(first, last)
-        covered = np.minimum(touched + 1, high) - np.maximum(touched, low)
-        columns.append(touched)
-        numbers.append(np.full(len(touched), cell))
-        values.append(covered * (cells / length))
-    return sparse.csr_array(
-        (np.concatenate(values), (np.concatenate(numbers), np.concatenate(columns))), shape=(cells, pixels)
-    )
+def _touched(edges: NDArray[np.float64], length: int) -> tuple[int, int]:
+    """First and last + 1 of the pixels between the outer edges that are there."""
+    first, last = math.floor(edges[0]), math.ceil(edges[-1])
+    return min(max(0, first), length), min(max(0, last), length)
+
+
+def _between(values: NDArray[np.float64], at: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rows of values at fractional positions, held at the ends."""
+    at = at.clip(0, len(values) - 1)
+    low = np.floor(at).astype(int).clip(0, max(0, len(values) - 2))
+    high = np.minimum(low + 1, len(values) - 1)
+    part = (at - low)[:, None]
+    blended: NDArray[np.float64] = (1 - part) * values[low] + part * values[high]
+    return blended
 
 
 def tissue_mask(slide: Slide, *, mpp_um: float = 8.0, max_side_px: int = MAX_SIDE_PX) -> TissueMask:
@@ -144,12 +151,63 @@ def tissue_mask(slide: Slide, *, mpp_um: float = 8.0, max_side_px: int = MAX_SID
     if mpp_um <= 0 or max_side_px < 1:
         raise ShapeError(f"tissue mask at {mpp_um} um/px, at most {max_side_px} px: both must be positive.")
     size = _mask_size(slide, mpp_um, max_side_px)
-    view = low_res_view(slide, Region.whole(slide.size), size) / np.float32(255.0)
+    tissue = _tissue_of(low_res_picture(slide, Region.whole(slide.size), size))
     downsample = Point(slide.size.width / size.width, slide.size.height / size.height)
-    tissue = _tissue_of(view)
     mpp = slide.mpp_or_none
     pixel_um2 = None if mpp is None else downsample.x * downsample.y * mpp * mpp
     return TissueMask(tissue=_cleaned(tissue, pixel_um2), downsample=downsample)
+
+
+def tissue_mask_from_file(
+    path: Path, slide: Slide, *, mpp_um: float = 8.0, max_side_px: int = MAX_SIDE_PX
+) -> TissueMask:
+    """Read where a slide has tissue from a raster file, in place of finding it.
+
+    Args:
+        path: A mask of the whole slide: TIFF (tiled or stripped, pyramidal or not) or PNG of whole numbers, at
+            the slide's size or smaller. Pixels above 0 in any channel are tissue; transparency does not count.
+        slide: An open slide.
+        mpp_um: Resolution of the mask that is returned, as for ``tissue_mask``.
+        max_side_px: Its longer side at most.
+
+    Returns:
+        The mask, no finer than the file. Specks and holes stay: the file knows better.
+
+    Raises:
+        ShapeError: mpp_um or max_side_px is not positive.
+        SlideError: The file cannot be read, is lossy, has no whole numbers, or has not the slide's aspect.
+
+    Convention:
+        A mask pixel is tissue where at least half of what it covers is. Of a pyramid the coarsest level that
+        is fine enough is read, a tile at a time.
+    """
+    if mpp_um <= 0 or max_side_px < 1:
+        raise ShapeError(f"tissue mask at {mpp_um} um/px, at most {max_side_px} px: both must be positive.")
+    wanted = _mask_size(slide, mpp_um, max_side_px)
+    try:
+        raster = open_tissue_raster(path, wanted)
+        _check_aspect(raster.size, slide)
+        cells = Size(min(wanted.width, raster.level.width), min(wanted.height, raster.level.height))
+        tissue = half_covered(raster, cells)
+    except SlideError as error:
+        what = str(error).removeprefix(f"{path}: ")
+        raise SlideError(f"slide {slide.path}: tissue mask {path}: {what}") from error
+    downsample = Point(slide.size.width / cells.width, slide.size.height / cells.height)
+    return TissueMask(tissue=tissue, downsample=downsample)
+
+
+def _check_aspect(found: Size, slide: Slide) -> None:
+    """A mask covers the whole slide: one scale for both axes, to a pixel, which writers round."""
+    scale_x, scale_y = found.width / slide.size.width, found.height / slide.size.height
+    fits = (
+        abs(scale_x * slide.size.height - found.height) <= 1
+        or abs(scale_y * slide.size.width - found.width) <= 1
+    )
+    if not fits or max(found.width - slide.size.width, found.height - slide.size.height) > 0:
+        raise SlideError(
+            f"{found} px for a slide of {slide.size}. Needed a mask of the whole slide, of its size or smaller by one "
+            "factor for both axes. Is it another slide's?"
+        )
 
 
 def _mask_size(slide: Slide, mpp_um: float, max_side_px: int) -> Size:
@@ -159,21 +217,43 @@ def _mask_size(slide: Slide, mpp_um: float, max_side_px: int) -> Size:
     return Size(max(1, round(slide.size.width * scale)), max(1, round(slide.size.height * scale)))
 
 
-def _tissue_of(view: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """(H, W, 3) in [0, 1] -> (H, W)."""
-    smooth = ndimage.uniform_filter(view, size=(3, 3, 1), mode="nearest")
-    brightest = smooth.max(axis=2)
+def _tissue_of(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """(H, W, 3) RGB -> (H, W)."""
+    brightest, chroma, mean = _smooth_planes(picture)
     lit = brightest > BLACK
     if lit.mean() < 0.5:  # black background: fluorescence
         return np.asarray(lit)
-    chroma = brightest - smooth.min(axis=2)
     # Glass is never brighter than 1; a slide without any has no bright mode: 0.75 is the least that scanners
     # make of glass.
     white = max(0.75, float(np.percentile(brightest[lit], 95)))
-    density = -np.log10(np.clip(smooth.mean(axis=2) / white, 1e-3, None))
-    coloured = chroma > _threshold(chroma[lit], GLASS_CHROMA, STAINED_CHROMA)
-    dense = density > _threshold(density[lit], GLASS_DENSITY, STAINED_DENSITY)
-    return np.asarray(lit & (coloured | dense), bool)
+    del brightest
+    tissue = chroma > _threshold(chroma[lit], GLASS_CHROMA, STAINED_CHROMA)
+    del chroma
+    mean /= np.float32(white)
+    np.maximum(mean, np.float32(1e-3), out=mean)
+    density = np.negative(np.log10(mean, out=mean), out=mean)
+    tissue |= density > _threshold(density[lit], GLASS_DENSITY, STAINED_DENSITY)
+    return np.asarray(tissue & lit)
+
+
+def _smooth_planes(
+    picture: NDArray[np.uint8],
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Brightest, brightest - darkest and mean channel of the picture, smoothed over 3 x 3; 0 to 1.
+
+    A band of rows at a time: only the three planes are ever held whole.
+    """
+    height, width = picture.shape[:2]
+    brightest, chroma, mean = (np.empty((height, width), np.float32) for _ in range(3))
+    for top in range(0, height, BAND_ROWS):
+        bottom = min(top + BAND_ROWS, height)
+        first, last = max(0, top - 1), min(height, bottom + 1)
+        band = picture[first:last] / np.float32(255.0)
+        smooth = ndimage.uniform_filter(band, size=(3, 3, 1), mode="nearest")[top - first : bottom - first]
+        brightest[top:bottom] = smooth.max(axis=2)
+        chroma[top:bottom] = brightest[top:bottom] - smooth.min(axis=2)
+        mean[top:bottom] = smooth.mean(axis=2)
+    return brightest, chroma, mean
 
 
 def _threshold(values: NDArray[np.float32], least: float, most: float) -> float:

@@ -7,6 +7,7 @@ moved into place at once, so weights, optimiser and counters always belong toget
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,8 @@ class Counters:
         sums: Running sums of the epoch's logged numbers.
         rows: Logged epochs.
         best: Best validation mIoU so far, or None.
+        best_epoch: The epoch that had it, from 1, or None.
+        waited: Validations since then.
         identity: What must not change between a run and its resumption.
     """
 
@@ -41,12 +44,22 @@ class Counters:
     sums: dict[str, float] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
     best: float | None = None
+    best_epoch: int | None = None
+    waited: int = 0
     identity: dict[str, Any] = field(default_factory=dict)
 
 
-def save_checkpoint(folder: Path, model: Model, optimiser: torch.optim.Optimizer, counters: Counters) -> None:
-    """Store the state of a run, written aside and moved into place."""
+def save_checkpoint(
+    folder: Path,
+    model: Model,
+    optimiser: torch.optim.Optimizer,
+    counters: Counters,
+    *,
+    extra: Mapping[str, Tensor],
+) -> None:
+    """Store the state of a run, written aside and moved into place; ``extra`` is state besides these."""
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    tensors |= {f"extra.{name}": tensor for name, tensor in extra.items()}
     state = optimiser.state_dict()
     for index, moments in state["state"].items():
         tensors |= {f"optimiser.{index}.{name}": torch.as_tensor(value) for name, value in moments.items()}
@@ -57,13 +70,22 @@ def save_checkpoint(folder: Path, model: Model, optimiser: torch.optim.Optimizer
         safetensors.torch.save_file(stored, aside, metadata={"state": json.dumps(about)})
 
 
-def load_checkpoint(folder: Path, model: Model, optimiser: torch.optim.Optimizer) -> Counters:
+def remove_leftovers(folder: Path) -> None:
+    """Remove what a killed process had begun to write aside."""
+    for aside in folder.glob(".aside-*"):
+        aside.unlink(missing_ok=True)
+
+
+def load_checkpoint(
+    folder: Path, model: Model, optimiser: torch.optim.Optimizer, *, extra: Mapping[str, Tensor]
+) -> Counters:
     """Put a stored state into a model and its optimiser.
 
     Args:
         folder: The run folder.
         model: Built from the same configuration.
         optimiser: Built for that model.
+        extra: The tensors that ``save_checkpoint`` stored under these names are copied into these.
 
     Returns:
         How far the run was; a fresh ``Counters`` if nothing was stored.
@@ -86,6 +108,10 @@ def load_checkpoint(folder: Path, model: Model, optimiser: torch.optim.Optimizer
         ) from error
     weights = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
     load_tensors(model, weights, source=str(path))
+    with torch.no_grad():
+        for name, tensor in extra.items():
+            if f"extra.{name}" in tensors:
+                tensor.copy_(tensors[f"extra.{name}"])
     moments: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith("optimiser."):

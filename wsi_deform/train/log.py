@@ -1,4 +1,4 @@
-"""What a run leaves for people: log.csv, TensorBoard events, learning curves."""
+"""What a run leaves for people: log.csv, TensorBoard events, learning curves, pictures of validation fields."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from wsi_deform.provenance import write_aside, write_text
+from wsi_deform.train.panels import stacked, write_picture
 
 COLUMNS = (
     "epoch",
@@ -17,21 +21,56 @@ COLUMNS = (
     "segmentation_loss",
     "edge_loss",
     "learning_rate",
+    "deformation_learning_rate",
     "seconds",
+    "read_seconds",
+    "forward_seconds",
+    "backward_seconds",
+    "samples_per_second",
+    "labelled_share",
     "val_miou",
     "val_miou_without_background",
 )
+TOTALS = ("seconds", "read_seconds", "forward_seconds", "backward_seconds")
+"""What a row holds the sum of; of the rest it holds the mean over the epoch's steps."""
+PICTURES = "pictures"
+
+
+def epoch_row(sums: Mapping[str, float], steps: int) -> dict[str, float]:
+    """What the log says of an epoch's steps.
+
+    Args:
+        sums: Sums over its steps of what ``training_step`` returns, and of ``seconds``.
+        steps: Number of steps.
+
+    Returns:
+        Values by column. ``read_seconds`` is waiting for views and reading tiles and labels, ``forward_seconds`` the
+        networks and losses, ``backward_seconds`` the gradient and the optimiser; they sum to a little less than
+        ``seconds``. ``labelled_share`` is the share of samples that lie on labelled pixels.
+    """
+    row = {name: value if name in TOTALS else value / max(1, steps) for name, value in sums.items()}
+    row.pop("samples", None)
+    if sums.get("seconds", 0.0) > 0:
+        row["samples_per_second"] = sums.get("samples", 0.0) / sums["seconds"]
+    return row
 
 
 class RunLog:
-    """Writes every logged epoch; a context manager."""
+    """Writes every logged epoch; a context manager.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: The run folder.
+        rows: Epochs that are logged already; what TensorBoard holds of later ones is from a process that was
+            killed before its next checkpoint, and is hidden.
+    """
+
+    def __init__(self, folder: Path, rows: Sequence[Mapping[str, Any]] = ()) -> None:
         # TensorBoard's writer takes a second to import, and only training needs it.
         from torch.utils.tensorboard import SummaryWriter
 
         self.folder = folder
-        self.events: Any = SummaryWriter(str(folder / "tensorboard"))
+        first = rows[-1]["epoch"] + 1 if rows else 1
+        self.events: Any = SummaryWriter(str(folder / "tensorboard"), purge_step=first)
 
     def __enter__(self) -> RunLog:
         return self
@@ -57,6 +96,24 @@ class RunLog:
             if name in newest:
                 self.events.add_scalar(name, newest[name], newest["epoch"])
 
+    def show(self, epoch: int, pictures: Mapping[str, NDArray[np.uint8]]) -> None:
+        """Put pictures of validation fields into TensorBoard, and into ``pictures/epoch-0040.png``.
+
+        Args:
+            epoch: The epoch, from 1.
+            pictures: Name of a field -> (H, W, 3) RGB. The file holds all of them, one below the other, of the
+                newest validation; TensorBoard keeps those of all.
+        """
+        if not pictures:
+            return
+        for name, picture in pictures.items():
+            self.events.add_image(f"{PICTURES}/{name}", picture, epoch, dataformats="HWC")
+        path = picture_of(self.folder, epoch)
+        write_picture(path, stacked(list(pictures.values())))
+        for old in path.parent.glob("epoch-*.png"):
+            if old != path:
+                old.unlink()
+
     def draw(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Draw the learning curves into ``curves.png``."""
         from matplotlib.figure import Figure
@@ -81,3 +138,13 @@ class RunLog:
         scores.legend(frameon=False)
         with write_aside(self.folder / "curves.png") as aside:
             figure.savefig(aside, dpi=110, format="png")
+
+
+def newest_picture(folder: Path) -> Path | None:
+    """The picture of a run's newest validation; None where none was drawn."""
+    return max((folder / PICTURES).glob("epoch-*.png"), default=None)
+
+
+def picture_of(folder: Path, epoch: int) -> Path:
+    """Where a run keeps the picture of an epoch's validation."""
+    return folder / PICTURES / f"epoch-{epoch:04d}.png"

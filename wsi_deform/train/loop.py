@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch.utils.data import DataLoader
-
 from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.config import Config
-from wsi_deform.data.fields import FieldViews
+from wsi_deform.data.batches import load
 from wsi_deform.manifest import Manifest
-from wsi_deform.model import save_model
-from wsi_deform.train.log import RunLog
+from wsi_deform.model import device_name, save_model
+from wsi_deform.train.keep import keep_model
+from wsi_deform.train.log import RunLog, epoch_row
+from wsi_deform.train.pictures import chosen_fields, draw_fields
+from wsi_deform.train.ranks import joined_ranks
 from wsi_deform.train.run import Run, facts_of, start_run
-from wsi_deform.train.schedule import set_learning_rate
+from wsi_deform.train.schedule import edge_weight, set_learning_rates
 from wsi_deform.train.step import training_step
 from wsi_deform.train.validation import validate
 from wsi_deform.train.watcher import Quiet, Watcher
 
 SECONDS_BETWEEN_CHECKPOINTS = 30.0
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,12 +38,16 @@ class TrainingResult:
         finished: False when it was asked to stop; running the same command goes on.
         epochs: Epochs done.
         best: Best validation mIoU, or None without validation slides.
+        best_epoch: The epoch that had it, or None.
+        stopped_early: Whether ``training.patience`` ended it before its last epoch; it is finished all the same.
     """
 
     run: Path
     finished: bool
     epochs: int
     best: float | None
+    best_epoch: int | None
+    stopped_early: bool
 
 
 def train(
@@ -51,6 +59,7 @@ def train(
     watcher: Watcher | None = None,
     stop: Callable[[], bool] = lambda: False,
     command: Sequence[str] | None = None,
+    seconds_between_checkpoints: float = SECONDS_BETWEEN_CHECKPOINTS,
 ) -> TrainingResult:
     """Train a model on the labelled slides of a manifest; goes on where a run folder stopped.
 
@@ -62,93 +71,140 @@ def train(
         watcher: Told how it goes.
         stop: Asked after every step; True writes a checkpoint and returns.
         command: The command line, for the provenance.
+        seconds_between_checkpoints: A killed run loses the steps since the newest one; 0 writes one after every step.
 
     Returns:
         How it ended.
 
     Raises:
-        TrainingError: No training slide, a loss that is not finite, or a run folder of another
-            configuration, class table or manifest.
+        TrainingError: No training slide, a loss that is not finite, a run folder of another
+            configuration, class table or manifest, or another process was lost.
         WsiDeformError: A slide or mask cannot be used.
+
+    Convention:
+        Started by ``torchrun``, every process calls this with the same arguments; process 0 writes and watches.
     """
-    going = start_run(config, manifest, classes, run, command)
-    watcher = watcher or Quiet()
+    with joined_ranks(device_name(config.device)) as ranks:
+        going = start_run(
+            config,
+            manifest,
+            classes,
+            run,
+            command,
+            ranks=ranks,
+            checkpoint_every_s=seconds_between_checkpoints,
+        )
+        if not going.finished:
+            _train(going, watcher if watcher is not None and ranks.writes else Quiet(), stop)
+        return _result(going)
+
+
+def _train(going: Run, watcher: Watcher, stop: Callable[[], bool]) -> None:
+    """The epochs that are left, or as many steps as nobody asks to stop."""
     watcher.start(
-        epochs=config.training.epochs,
+        epochs=going.config.training.epochs,
         steps=len(going.batches(epoch=0)),
         fields=len(going.views),
+        samples=sum(item.size.area for item in going.views.items),
         resumed_at=going.counters.epoch,
     )
-    with RunLog(run) as log:
-        while going.counters.epoch < config.training.epochs:
+    with RunLog(going.folder, going.counters.rows) if going.ranks.writes else nullcontext() as log:
+        while not going.finished:
             row = _train_epoch(going, watcher, stop)
             if row is None:
-                going.save(None)
-                return _result(going, finished=False)
-            _validate_epoch(going, row)
+                if going.ranks.writes:
+                    going.save(None)
+                return
+            _validate_epoch(going, row, log)
             _close_epoch(going, row, log)
             watcher.epoch(row)
-    return _result(going, finished=True)
 
 
 def _train_epoch(going: Run, watcher: Watcher, stop: Callable[[], bool]) -> dict[str, Any] | None:
     """The steps of an epoch that are left; its line of the log, or None when it was asked to stop."""
     config, counters = going.config, going.counters
-    epoch, started = counters.epoch, time.monotonic()
+    epoch, since = counters.epoch, time.monotonic()
     going.model.train()
     batches = going.batches(epoch=epoch)
-    # A run that stopped after the last step of an epoch has none left, and a rate all the same.
-    rate = set_learning_rate(going.optimiser, config, epoch, counters.step, len(batches))
-    for batch in load(going.views, batches[counters.step :], config.training.workers):
-        rate = set_learning_rate(going.optimiser, config, epoch, counters.step, len(batches))
-        loss = training_step(going.model, going.optimiser, batch, epoch=epoch, step=counters.step)
-        for name, value in loss.items():
+    # A run that stopped after the last step of an epoch has none left, and its rates all the same.
+    last = min(counters.step, len(batches) - 1)
+    rates = set_learning_rates(going.optimiser, config, epoch, last, len(batches))
+    ranks, left = going.ranks, batches[counters.step :]
+    for shapes in load(going.views, left, config.training.workers, rank=ranks.rank, world=ranks.world):
+        waited = time.monotonic() - since
+        place = (epoch, counters.step, len(batches))
+        rates = set_learning_rates(going.optimiser, config, *place)
+        done = training_step(
+            going.learner, shapes, epoch=epoch, step=counters.step, edge_weight=edge_weight(config, *place)
+        )
+        if going.average is not None:
+            going.average.update()
+        done["read_seconds"] += waited
+        done["seconds"] = time.monotonic() - since
+        for name, value in done.items():
             counters.sums[name] = counters.sums.get(name, 0.0) + value
         counters.step += 1
-        watcher.step(epoch=epoch, step=counters.step, loss=loss["loss"])
-        if stop():
+        watcher.step(epoch=epoch, step=counters.step, loss=done["loss"])
+        if ranks.any(stop()):
             return None
-    means = {name: total / max(1, counters.step) for name, total in counters.sums.items()}
-    return {"epoch": epoch + 1, **means, "learning_rate": rate, "seconds": time.monotonic() - started}
+        if ranks.writes and going.checkpoint_is_due:
+            going.save_checkpoint()
+        since = time.monotonic()
+    return {"epoch": epoch + 1, **epoch_row(counters.sums, counters.step), **rates}
 
 
-def _validate_epoch(going: Run, row: dict[str, Any]) -> None:
-    """Measure the validation slides when it is time, and keep the model if it is the best so far."""
+def _validate_epoch(going: Run, row: dict[str, Any], log: RunLog | None) -> None:
+    """Measure and draw the validation slides when it is time, and keep the model if it is the best so far."""
     settings, counters = going.config.training, going.counters
     due = row["epoch"] == settings.epochs or row["epoch"] % settings.validate_every == 0
     if not (going.validation and due):
         return
-    row |= validate(going.model, going.validation)
-    if counters.best is None or row["val_miou"] > counters.best:
-        counters.best = row["val_miou"]
+    with going.kept_weights():
+        row |= validate(going.model, going.validation, ranks=going.ranks)
+        better = counters.best is None or row["val_miou"] > counters.best
+        if better:
+            counters.best, counters.best_epoch = row["val_miou"], row["epoch"]
+        counters.waited = 0 if better else counters.waited + 1
+        if log is None:
+            return
+        if going.shown is None:
+            going.shown = chosen_fields(going.model, going.validation, most=settings.pictures)
+        log.show(row["epoch"], draw_fields(going.model, going.shown))
         facts = facts_of(going.config, counters, row)
-        save_model(going.model, going.folder / "best.safetensors", facts=facts)
+        if better:
+            save_model(going.model, going.folder / "best.safetensors", facts=facts)
+        keep_model(going.model, going.folder, row["epoch"], keep=settings.keep, facts=facts)
 
 
-def _close_epoch(going: Run, row: dict[str, Any], log: RunLog) -> None:
+def _close_epoch(going: Run, row: dict[str, Any], log: RunLog | None) -> None:
     """Log the epoch, move on to the next, and save when the last time was a while ago."""
     counters = going.counters
     counters.rows.append(row)
     counters.epoch, counters.step, counters.sums = row["epoch"], 0, {}
+    if log is None:
+        return
     log.write(counters.rows)
-    last = counters.epoch == going.config.training.epochs
-    if last or time.monotonic() - going.saved_at > SECONDS_BETWEEN_CHECKPOINTS:
-        going.save(row)
+    if going.stopped_early:
+        logger.info(
+            "run %s: stopped after epoch %d: %d validations without one better than %.3f in epoch %d",
+            going.folder,
+            counters.epoch,
+            counters.waited,
+            counters.best,
+            counters.best_epoch,
+        )
+    if going.finished or going.checkpoint_is_due:
         log.draw(counters.rows)
+        going.save(row)
 
 
-def _result(going: Run, *, finished: bool) -> TrainingResult:
+def _result(going: Run) -> TrainingResult:
     counters = going.counters
-    return TrainingResult(run=going.folder, finished=finished, epochs=counters.epoch, best=counters.best)
-
-
-def load(views: FieldViews, batches: Sequence[list[int]], workers: int) -> Any:
-    """Batches in the given order, read by spawned workers or right here."""
-    loader: DataLoader[Any] = DataLoader(
-        views,
-        batch_sampler=batches,
-        num_workers=workers,
-        collate_fn=views.collate,
-        multiprocessing_context="spawn" if workers else None,
+    return TrainingResult(
+        run=going.folder,
+        finished=going.finished,
+        epochs=counters.epoch,
+        best=counters.best,
+        best_epoch=counters.best_epoch,
+        stopped_early=going.stopped_early,
     )
-    return (views.batch(loaded) for loaded in loader)

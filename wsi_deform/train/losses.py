@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -42,6 +46,35 @@ def focal_loss(
     Source:
         Lin et al., "Focal Loss for Dense Object Detection", ICCV 2017; Jin et al., ICLR 2022, appendix A.7.
     """
+    sums, weights = focal_sums(
+        scores, labels, gamma=gamma, class_weights=class_weights, sample_weights=sample_weights
+    )
+    return sums.sum() / weights.sum().clamp_min(torch.finfo(weights.dtype).tiny)
+
+
+def focal_sums(
+    scores: Tensor,
+    labels: Tensor,
+    *,
+    gamma: float = 2.0,
+    class_weights: Tensor | None = None,
+    sample_weights: Tensor | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The two parts of ``focal_loss`` for each image, for a mean over more images than are at hand here.
+
+    Args:
+        scores: As for ``focal_loss``.
+        labels: As for ``focal_loss``.
+        gamma: As for ``focal_loss``.
+        class_weights: As for ``focal_loss``.
+        sample_weights: As for ``focal_loss``.
+
+    Returns:
+        Weighted losses summed over each image, (B,), and the sum of its weights, (B,).
+
+    Raises:
+        ShapeError: As ``focal_loss``.
+    """
     _require_pair(scores, labels, gamma)
     labels = labels.long()
     labelled = labels != UNLABELLED
@@ -59,7 +92,46 @@ def focal_loss(
         # expm1 keeps the digits of 1 - p near p = 1; the clamp keeps the slope of a power below 1 finite.
         loss = loss * (-torch.expm1(log_p)).clamp_min(torch.finfo(log_p.dtype).eps) ** gamma
     weights = _weights(scores, labelled, targets, class_weights, sample_weights)
-    return (loss * weights).sum() / weights.sum().clamp_min(torch.finfo(weights.dtype).tiny)
+    return (loss * weights).sum((1, 2)), weights.sum((1, 2))
+
+
+def class_weights_of(kind: Literal["inverse", "effective"], pixels: Sequence[float]) -> Tensor:
+    """How much a labelled pixel of each class counts.
+
+    Args:
+        kind: "inverse": by 1 / n, so that all classes count the same together. "effective": by the inverse of the
+            effective number of samples, ``(1 - beta) / (1 - beta ** n)``: rare classes weigh about as with "inverse",
+            frequent ones no less than a limit, because their pixels repeat each other.
+        pixels: For each class n, its labelled pixels in all training fields; any unit of area will do.
+
+    Returns:
+        (C,) float32. Their mean over all labelled pixels is 1; a class without a pixel has 1.
+
+    Raises:
+        ShapeError: A negative number, or no labelled pixel at all.
+
+    Convention:
+        ``beta = (N - 1) / N``. N, the number of pixels that are different at all, is the mean of n over the classes
+        that are there: with n in the millions ``beta ** n`` is ``exp(-n / N)``, so only shares matter, not the size of
+        the data set or of a pixel. A class with the mean n has 1.6 times the weight of one that is everywhere.
+
+    Source:
+        Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", CVPR 2019, equations 2 and 4.
+    """
+    if min(pixels, default=0) < 0 or not sum(pixels) > 0:
+        raise ShapeError(
+            f"labelled pixels per class {list(pixels)}: needed numbers of 0 or more, some above. "
+            "Check the masks of the training slides."
+        )
+    seen = [number for number in pixels if number > 0]
+    mean = sum(seen) / len(seen)
+
+    def weight(number: float) -> float:
+        # 1 - exp(-x), with all digits where x is small.
+        return mean / number if kind == "inverse" else -1 / math.expm1(-number / mean)
+
+    mean_weight = sum(weight(number) * number for number in seen) / sum(seen)
+    return torch.tensor([weight(number) / mean_weight if number > 0 else 1.0 for number in pixels])
 
 
 def edge_loss(deformation_map: Tensor, target: Tensor) -> Tensor:
@@ -84,6 +156,19 @@ def edge_loss(deformation_map: Tensor, target: Tensor) -> Tensor:
     Source:
         Jin et al., ICLR 2022, equation 4, on a scale of our own.
     """
+    return edge_losses(deformation_map, target).mean()
+
+
+def edge_losses(deformation_map: Tensor, target: Tensor) -> Tensor:
+    """``edge_loss`` of each image, (B,): the mean over its cells, so that images of all sizes count the same.
+
+    Args:
+        deformation_map: As for ``edge_loss``.
+        target: As for ``edge_loss``.
+
+    Raises:
+        ShapeError: As ``edge_loss``.
+    """
     if (
         deformation_map.dim() != 4
         or deformation_map.shape[1] != 1
@@ -96,7 +181,7 @@ def edge_loss(deformation_map: Tensor, target: Tensor) -> Tensor:
         )
     wanted = _mean_one(target.detach().to(torch.promote_types(target.dtype, torch.float32)))
     found = _mean_one(deformation_map.to(wanted.dtype))
-    return F.mse_loss(found, wanted)
+    return F.mse_loss(found, wanted, reduction="none").mean((1, 2, 3))
 
 
 def _mean_one(values: Tensor) -> Tensor:

@@ -4,30 +4,38 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from wsi_deform.annotation.classes import ClassTable, write_class_table
 from wsi_deform.annotation.raster import LABEL_CACHE, LabelMask
 from wsi_deform.config import Config, dump_config
 from wsi_deform.cover import fields_of
-from wsi_deform.data.fields import FieldViews, LabelledField, shuffled_batches
+from wsi_deform.data.batches import shuffled_batches
+from wsi_deform.data.fields import FieldViews, LabelledField
 from wsi_deform.data.study import median_mpp, open_labelled
 from wsi_deform.errors import TrainingError
 from wsi_deform.manifest import Manifest
-from wsi_deform.model import Model, device_name, save_model
+from wsi_deform.model import Model, save_model
 from wsi_deform.networks.weights import load_pretrained
 from wsi_deform.provenance import config_sha256, provenance, write_json, write_text
 from wsi_deform.slide.cache import set_cache_bytes
 from wsi_deform.slide.slide import Slide
-from wsi_deform.train.checkpoint import Counters, load_checkpoint, save_checkpoint
+from wsi_deform.train.balance import balance_of
+from wsi_deform.train.checkpoint import Counters, load_checkpoint, remove_leftovers, save_checkpoint
+from wsi_deform.train.ema import WeightAverage
+from wsi_deform.train.ranks import Ranks
 from wsi_deform.train.schedule import optimiser_of
+from wsi_deform.train.step import Learner, learner_of
 
 logger = logging.getLogger(__name__)
+SCALE = "scale"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -37,40 +45,111 @@ class Run:
     Attributes:
         folder: Where its files are.
         config: Its configuration.
-        model: Both networks, where they are trained.
-        optimiser: Of both.
+        learner: Both networks, where they are trained, and what changes them.
         counters: How far it is; changes from step to step.
+        average: Of the weights, where ``optimiser.ema`` asks for one.
         views: The training fields.
         validation: Slides and labels that choose the best model.
         saved_at: Monotonic time of the newest checkpoint, s.
+        checkpoint_every_s: Least time between checkpoints, s.
+        shown: The validation fields that are drawn; None before the first validation.
+        field_weights: How often each training field is drawn; None takes each once an epoch.
     """
 
     folder: Path
     config: Config
-    model: Model
-    optimiser: torch.optim.Optimizer
+    learner: Learner
     counters: Counters
+    average: WeightAverage | None
     views: FieldViews
     validation: list[tuple[Slide, LabelMask]]
     saved_at: float
+    checkpoint_every_s: float
+    shown: list[LabelledField] | None = None
+    field_weights: Sequence[float] | None = None
+
+    @property
+    def model(self) -> Model:
+        """Both networks."""
+        return self.learner.model
+
+    @property
+    def optimiser(self) -> torch.optim.Optimizer:
+        """Of both networks."""
+        return self.learner.optimiser
+
+    @property
+    def ranks(self) -> Ranks:
+        """The processes."""
+        return self.learner.ranks
+
+    @property
+    def checkpoint_is_due(self) -> bool:
+        """Whether the newest checkpoint is old enough for another one."""
+        return time.monotonic() - self.saved_at >= self.checkpoint_every_s
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether ``training.patience`` has ended it before its last epoch."""
+        patience = self.config.training.patience
+        return (
+            patience is not None
+            and self.counters.waited >= patience
+            and self.counters.epoch < self.config.training.epochs
+        )
+
+    @property
+    def finished(self) -> bool:
+        """Whether there is nothing left to train."""
+        return self.stopped_early or self.counters.epoch >= self.config.training.epochs
+
+    @contextmanager
+    def kept_weights(self) -> Iterator[None]:
+        """Within, the model has the weights that are validated and stored: their average, where there is one."""
+        with nullcontext() if self.average is None else self.average.applied():
+            yield
 
     def batches(self, *, epoch: int) -> list[list[int]]:
-        """All batches of an epoch."""
+        """All batches of an epoch, each of all processes together."""
         return shuffled_batches(
-            self.views.items, self.config.training.batch, seed=self.config.seed, epoch=epoch
+            self.views.items,
+            self.config.training.batch * self.ranks.world,
+            seed=self.config.seed,
+            epoch=epoch,
+            mixed=self.config.training.mixed_shapes,
+            weights=self.field_weights,
         )
 
     def save(self, row: dict[str, Any] | None) -> None:
-        """Write the checkpoint, and the model as it is now."""
-        save_checkpoint(self.folder, self.model, self.optimiser, self.counters)
-        save_model(
-            self.model, self.folder / "last.safetensors", facts=facts_of(self.config, self.counters, row)
+        """Write the model as it is now, and the checkpoint."""
+        # The checkpoint last: a run killed in between trains the end again and writes the same model.
+        with self.kept_weights():
+            save_model(
+                self.model, self.folder / "last.safetensors", facts=facts_of(self.config, self.counters, row)
+            )
+        self.save_checkpoint()
+
+    def save_checkpoint(self) -> None:
+        """Write what a killed run goes on from."""
+        save_checkpoint(
+            self.folder,
+            self.model,
+            self.optimiser,
+            self.counters,
+            extra=extra_tensors(self.average, self.learner),
         )
         self.saved_at = time.monotonic()
 
 
 def start_run(
-    config: Config, manifest: Manifest, classes: ClassTable, run: Path, command: Sequence[str] | None
+    config: Config,
+    manifest: Manifest,
+    classes: ClassTable,
+    run: Path,
+    command: Sequence[str] | None,
+    *,
+    ranks: Ranks,
+    checkpoint_every_s: float,
 ) -> Run:
     """Open slides and masks, build model and optimiser, and take up the checkpoint if there is one."""
     torch.manual_seed(config.seed)
@@ -89,23 +168,38 @@ def start_run(
     if config.networks.pretrained is not None:
         report = load_pretrained(model.segmentation, config.networks.pretrained)
         logger.info("pretrained weights: %s", report)
-    model.to(torch.device(device_name(config.device)))
-    optimiser = optimiser_of(model)
-    counters = load_checkpoint(run, model, optimiser)
-    identity = _identity(config, classes, [slide for slide, _ in training])
+    model.to(ranks.device)
+    balance = balance_of(config, items)
+    learner = learner_of(model, optimiser_of(model), ranks=ranks, class_weights=balance.class_weights)
+    average = None if config.optimiser.ema is None else WeightAverage(model, config.optimiser.ema)
+    extra = extra_tensors(average, learner)
+    counters = load_checkpoint(run, model, learner.optimiser, extra=extra)
+    learner.restore_scale(extra[SCALE])
+    identity = _identity(config, classes, [slide for slide, _ in training], ranks)
     _check_identity(run, counters, identity)
+    _check_ranks(run, counters, ranks)
     counters.identity = identity
-    _describe_run(run, config, classes, command)
+    if ranks.writes:
+        remove_leftovers(run)
+        _describe_run(run, config, classes, command)
+        balance.write(run / "balance.json", classes)
     return Run(
         folder=run,
         config=config,
-        model=model,
-        optimiser=optimiser,
+        learner=learner,
         counters=counters,
-        views=FieldViews(items, tissue=model.sees_tissue),
+        average=average,
+        views=FieldViews(items, tissue=model.sees_tissue, stain=config.networks.stain),
         validation=[open_labelled(row, classes) for row in manifest.of_split("val")],
         saved_at=time.monotonic(),
+        checkpoint_every_s=checkpoint_every_s,
+        field_weights=balance.field_weights,
     )
+
+
+def extra_tensors(average: WeightAverage | None, learner: Learner) -> dict[str, Tensor]:
+    """State of a run besides weights, optimiser and counters, for its checkpoint."""
+    return {SCALE: learner.scale()} | ({} if average is None else average.tensors())
 
 
 def training_fields(training: Sequence[tuple[Slide, LabelMask]], model: Model) -> list[LabelledField]:
@@ -126,11 +220,16 @@ def training_fields(training: Sequence[tuple[Slide, LabelMask]], model: Model) -
     return items
 
 
-def _identity(config: Config, classes: ClassTable, training: Sequence[Slide]) -> dict[str, Any]:
-    """What must be the same for a run to go on; where and how fast it computes may change."""
-    free: Any = {"device": True, "training": {"workers", "threads", "cache_gib"}}
+def _identity(config: Config, classes: ClassTable, training: Sequence[Slide], ranks: Ranks) -> dict[str, Any]:
+    """What must be the same for a run to go on; where and how fast it computes, and what is kept, may change."""
+    free: Any = {
+        "device": True,
+        "training": {"batch", "workers", "threads", "cache_gib", "keep", "pictures", "patience"},
+    }
     return {
         "config": config_sha256(config.model_dump(mode="json", exclude=free)),
+        # Two processes with a batch of 2 go on as one with a batch of 4.
+        "batch": config.training.batch * ranks.world,
         "classes": list(classes.names),
         "slides": [slide.slide_id for slide in training],
     }
@@ -145,6 +244,16 @@ def _check_identity(run: Path, counters: Counters, identity: dict[str, Any]) -> 
         )
 
 
+def _check_ranks(run: Path, counters: Counters, ranks: Ranks) -> None:
+    """All processes must have read the same checkpoint; process 0 writes the next one after this."""
+    found = ranks.gather((counters.epoch, counters.step))
+    if len(set(found)) > 1:
+        raise TrainingError(
+            f"run {run}: its processes found checkpoints of different (epoch, step): {found}. Needed one folder that "
+            "all of them see. Put --out on a shared file system."
+        )
+
+
 def _describe_run(run: Path, config: Config, classes: ClassTable, command: Sequence[str] | None) -> None:
     run.mkdir(parents=True, exist_ok=True)
     write_text(run / "config.yaml", dump_config(config))
@@ -154,7 +263,8 @@ def _describe_run(run: Path, config: Config, classes: ClassTable, command: Seque
 
 def facts_of(config: Config, counters: Counters, row: dict[str, Any] | None) -> dict[str, Any]:
     """What a stored model says of itself."""
-    return {"epoch": counters.epoch, "metrics": row or {}, "provenance": provenance_of(config, None)}
+    epoch = counters.epoch if row is None else row["epoch"]
+    return {"epoch": epoch, "metrics": row or {}, "provenance": provenance_of(config, None)}
 
 
 def provenance_of(config: Config, command: Sequence[str] | None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The optimiser, and what changes over a run: learning rates."""
+"""The optimiser, and what changes over a run: learning rates and the edge loss's weight."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ import torch
 from wsi_deform.config import Config
 from wsi_deform.model import Model
 
+RATES = ("learning_rate", "deformation_learning_rate")
+"""The learning rates by their names in the log, in the order of the optimiser's groups."""
+
 
 def optimiser_of(model: Model) -> torch.optim.Optimizer:
     """Adam with a learning rate for each network; ``base`` remembers it for the schedule."""
@@ -20,20 +23,70 @@ def optimiser_of(model: Model) -> torch.optim.Optimizer:
     if model.deformation is not None:
         groups.append({"params": model.deformation.parameters(), "base": settings.deformation_learning_rate})
     return torch.optim.Adam(
-        groups, lr=settings.learning_rate, betas=settings.betas, weight_decay=settings.weight_decay
+        groups,
+        lr=settings.learning_rate,
+        betas=settings.betas,
+        weight_decay=settings.weight_decay,
+        # One pass over each tensor: 3 to 4 times as fast on a CPU as the plain loop, which small networks feel.
+        fused=True,
     )
 
 
-def set_learning_rate(
+def set_learning_rates(
     optimiser: torch.optim.Optimizer, config: Config, epoch: int, step: int, steps: int
-) -> float:
-    """Set the rates of one step from the schedule; returns the segmentation network's."""
+) -> dict[str, float]:
+    """Set the rates of one step from the schedule.
+
+    Args:
+        optimiser: Of ``optimiser_of``.
+        config: The configuration.
+        epoch: The epoch under way, from 0.
+        step: The step of it, from 0.
+        steps: Steps of an epoch.
+
+    Returns:
+        The rates by their names in the log; without a deformation network there is one.
+
+    Convention:
+        Warm-up multiplies the decay, which counts from the start of the run with or without it. The first step
+        of a warm-up has the first part of the rate, not 0: it is a step like the others. A deformation network
+        with a warm-up of its own follows the slower of the two.
+    """
     settings = config.optimiser
-    factor = 1.0
+    decay = 1.0
     if settings.decay == "cosine":
-        factor = 0.5 * (1 + math.cos(math.pi * (epoch + step / steps) / config.training.epochs))
+        decay = 0.5 * (1 + math.cos(math.pi * (epoch + step / steps) / config.training.epochs))
     elif settings.decay == "step":
-        factor = 0.1 ** (epoch // settings.step_epochs)
-    for group in optimiser.param_groups:
-        group["lr"] = group["base"] * factor
-    return float(optimiser.param_groups[0]["lr"])
+        decay = 0.1 ** (epoch // settings.step_epochs)
+    done = epoch + (step + 1) / steps
+    everything = warmup_factor(done, settings.warmup_epochs)
+    deformation = min(everything, warmup_factor(done, settings.deformation_warmup_epochs))
+    for group, warmup in zip(optimiser.param_groups, (everything, deformation), strict=False):
+        group["lr"] = group["base"] * decay * warmup
+    return {name: float(group["lr"]) for name, group in zip(RATES, optimiser.param_groups, strict=False)}
+
+
+def warmup_factor(done: float, warmup_epochs: float) -> float:
+    """How far a linear rise over ``warmup_epochs`` epochs is after ``done`` epochs, 0 to 1; none is 1."""
+    return 1.0 if done >= warmup_epochs else done / warmup_epochs
+
+
+def edge_weight(config: Config, epoch: int, step: int, steps: int) -> float:
+    """Weight of the edge loss in one step: gamma of equation 4, times the fall of ``loss.edge_decay``.
+
+    Args:
+        config: The configuration.
+        epoch: The epoch under way, from 0.
+        step: The step of it, from 0.
+        steps: Steps of an epoch.
+
+    Returns:
+        ``loss.edge_weight`` in the first step; with a decay it would be 0 in the one after the last.
+    """
+    progress = min(1.0, (epoch + step / steps) / config.training.epochs)
+    factor = {
+        "none": 1.0,
+        "linear": 1 - progress,
+        "cosine": 0.5 * (1 + math.cos(math.pi * progress)),
+    }[config.loss.edge_decay]
+    return config.loss.edge_weight * factor

@@ -1,54 +1,156 @@
-"""One training step: equation 4 for a batch of fields."""
+"""One training step: equation 4 for all fields of a step, of every shape and in every process."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from wsi_deform.annotation.classes import UNLABELLED
 from wsi_deform.config import Config
 from wsi_deform.data.augment import GridChange, random_change
 from wsi_deform.data.fields import FieldBatch
 from wsi_deform.errors import TrainingError
 from wsi_deform.model import Model
 from wsi_deform.segment import Sampled, points_of, sample_fields
-from wsi_deform.train.losses import edge_loss, focal_loss
+from wsi_deform.train.losses import edge_losses, focal_sums
+from wsi_deform.train.ranks import Ranks, distributed, synchronise_batch_norm, without_idle_parameters
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+TERMS = ("segmentation", "weight", "edge", "fields", "samples", "labelled")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Losses:
-    """The terms of equation 4 for one batch; scalars."""
+class FieldSums:
+    """What fields of one shape add to the terms of equation 4; both means are taken over the whole step later.
 
-    total: Tensor
+    Attributes:
+        segmentation: (B,) losses summed over the labelled samples of each field, weighted.
+        weight: (B,) sums of those weights.
+        edge: (B,) edge loss of each field.
+        samples: Number of samples.
+        labelled: Number of them that lie on labelled pixels.
+        read_seconds: Time that reading tiles and labels took.
+    """
+
     segmentation: Tensor
+    weight: Tensor
     edge: Tensor
+    samples: int
+    labelled: int
+    read_seconds: float
 
 
-def batch_losses(model: Model, batch: FieldBatch, change: GridChange) -> Losses:
-    """Forward pass and losses of a batch.
+class StepLoss(nn.Module):
+    """Equation 4 for all fields of a step; what ``DistributedDataParallel`` wraps.
 
     Args:
-        model: In training mode.
-        batch: Fields with their low-res views.
-        change: Augmentation by sampling.
-
-    Returns:
-        The losses, differentiable.
-
-    Raises:
-        TrainingError: The loss is not finite; the message names the slides.
+        model: Both networks.
+        ranks: The processes.
+        class_weights: (C,), non-negative; None when all classes count the same.
 
     Source:
         Jin et al., ICLR 2022, equation 4.
     """
+
+    def __init__(self, model: Model, ranks: Ranks, class_weights: Tensor | None = None) -> None:
+        super().__init__()
+        self.model = model
+        self.ranks = ranks
+        # Beside the networks' state, not in it: a stored model does not know how it was trained.
+        self.class_weights = None if class_weights is None else class_weights.to(model.device)
+
+    def forward(
+        self, batches: Sequence[FieldBatch], *, epoch: int, step: int, edge_weight: float
+    ) -> tuple[Tensor, dict[str, float]]:
+        """Forward pass and loss.
+
+        Args:
+            batches: What this process does of the step, one ``FieldBatch`` per shape; every process has as many.
+            epoch: The epoch under way, from 0.
+            step: The step of it, from 0.
+            edge_weight: gamma of equation 4 in this step, of ``schedule.edge_weight``.
+
+        Returns:
+            What this process goes back from, and the numbers of the whole step for the log.
+
+        Raises:
+            TrainingError: The loss is not finite; the message names the slides.
+
+        Convention:
+            The segmentation loss is the weighted mean over all labelled samples of the step, the edge loss the mean
+            over its fields, whatever their shapes and processes. Each process goes back from its own part of the sum
+            times the number of processes, because ``DistributedDataParallel`` takes the mean of gradients.
+        """
+        sums = []
+        for batch in batches:
+            change = change_of_step(self.model.config, batch, epoch=epoch, step=step)
+            with self.ranks.counting(batch.counted):
+                sums.append(field_sums(self.model, batch, change, class_weights=self.class_weights))
+        local = [_terms(batch, each) for batch, each in zip(batches, sums, strict=True)]
+        segmentation, edge = sum(term["segmentation"] for term in local), sum(term["edge"] for term in local)
+        own = torch.stack(
+            [torch.as_tensor(sum(t[name] for t in local)).detach().cpu().double() for name in TERMS]
+        )
+        whole = dict(zip(TERMS, self.ranks.sum(own).tolist(), strict=True))
+        weight, fields = whole["weight"] or 1.0, whole["fields"]
+        numbers = {
+            "loss": whole["segmentation"] / weight + edge_weight * whole["edge"] / fields,
+            "segmentation_loss": whole["segmentation"] / weight,
+            "edge_loss": whole["edge"] / fields,
+            "samples": whole["samples"],
+            "labelled_share": whole["labelled"] / whole["samples"],
+            "read_seconds": sum(each.read_seconds for each in sums),
+        }
+        self._require_finite(numbers, batches, sums)
+        return self.ranks.world * (segmentation / weight + edge_weight * edge / fields), numbers
+
+    def _require_finite(
+        self, numbers: Mapping[str, float], batches: Sequence[FieldBatch], sums: Sequence[FieldSums]
+    ) -> None:
+        """Stop every process when the loss of the step is not a number, and say where it came from."""
+        # NaN or infinite in one process is so in the sum, so that all of them come here together.
+        if torch.isfinite(torch.tensor(numbers["loss"])):
+            return
+        own = [
+            item.slide.slide_id
+            for batch, each in zip(batches, sums, strict=True)
+            for item, term in zip(batch.items, (each.segmentation + each.edge).tolist(), strict=True)
+            if batch.counted and not -float("inf") < term < float("inf")
+        ]
+        names = ", ".join(sorted({slide_id for found in self.ranks.gather(own) for slide_id in found}))
+        raise TrainingError(
+            f"loss is {numbers['loss']} (segmentation {numbers['segmentation_loss']}, edge {numbers['edge_loss']}) "
+            f"on slides {names}. Needed a finite number. Look at these slides, lower optimiser.learning_rate, or set "
+            "training.precision to float32."
+        )
+
+
+def field_sums(
+    model: Model, batch: FieldBatch, change: GridChange, *, class_weights: Tensor | None = None
+) -> FieldSums:
+    """Forward pass of fields of one shape, up to the sums that their losses are made of.
+
+    Args:
+        model: In training mode.
+        batch: Fields with their low-res views.
+        change: Augmentation.
+        class_weights: (C,), or None.
+
+    Returns:
+        The sums, differentiable.
+    """
     config = model.config
-    size = batch.items[0].size
+    size = change.size_of(batch.items[0].size)
     views = change.of_view(batch.views).to(model.device)
     learns = model.deformation is not None and config.loss.edge_weight > 0
     targets = None
     if learns or model.needs_labels:
-        targets = model.target_of(change.of_view(batch.fractions).to(model.device))
+        targets = model.target_of(change.of_fractions(batch.fractions).to(model.device))
     sampled = sample_fields(
         model,
         [item.slide for item in batch.items],
@@ -61,75 +163,194 @@ def batch_losses(model: Model, batch: FieldBatch, change: GridChange) -> Losses:
         # Training slides come from the tile cache; a task per batch would cost more than it saves.
         scheduler="loop",
     )
-    scores = model.scores(sampled.images)
-    segmentation = focal_loss(
+    started = time.monotonic()
+    labels = labels_of(batch, sampled.grid)
+    read_seconds = sampled.read_seconds + time.monotonic() - started
+    precision = PRECISIONS[config.training.precision]
+    # Only the segmentation network: a softmax over all cells of a map underflows in half precision, and so do grids.
+    with torch.autocast(model.device.type, precision, enabled=precision != torch.float32):
+        scores = model.scores(model.segmentation_input(change.of_images(sampled.images), sampled.areas))
+    segmentation, weight = focal_sums(
         scores,
-        labels_of(batch, sampled.grid).to(model.device),
+        labels.to(model.device),
         gamma=config.loss.focal_gamma,
+        class_weights=class_weights,
         sample_weights=_sample_weights(config, sampled),
     )
-    edge = torch.zeros((), device=model.device)
+    edge = torch.zeros(len(batch.items), device=model.device)
     if learns and targets is not None:
-        edge = edge_loss(sampled.density, targets)
-    total = segmentation + config.loss.edge_weight * edge
-    if not bool(torch.isfinite(total)):
-        names = ", ".join(sorted({item.slide.slide_id for item in batch.items}))
-        found = [float(term.detach()) for term in (total, segmentation, edge)]
-        raise TrainingError(
-            f"loss is {found[0]} (segmentation {found[1]}, edge {found[2]}) on slides {names}. "
-            "Needed a finite number. Look at these slides, or lower optimiser.learning_rate."
+        edge = edge_losses(sampled.density, targets)
+    return FieldSums(
+        segmentation=segmentation,
+        weight=weight,
+        edge=edge,
+        samples=labels.numel(),
+        labelled=int((labels != UNLABELLED).sum()),
+        read_seconds=read_seconds,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Learner:
+    """Both networks with everything that a step changes or goes through.
+
+    Attributes:
+        model: Both networks.
+        loss: Their loss; with several processes inside ``DistributedDataParallel``.
+        optimiser: Of both networks.
+        scaler: Keeps float16 gradients from vanishing; does nothing at other precisions.
+        ranks: The processes.
+    """
+
+    model: Model
+    loss: nn.Module
+    optimiser: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
+    ranks: Ranks
+
+    def scale(self) -> Tensor:
+        """The scaler's state, (2,) float64: its scale, and the steps since it changed."""
+        return torch.tensor([self.scaler.get_scale(), self.scaler._get_growth_tracker()], dtype=torch.float64)
+
+    def restore_scale(self, state: Tensor) -> None:
+        """Go on with a state of ``scale``."""
+        if self.scaler.is_enabled():
+            scale, steps = state.tolist()
+            self.scaler.load_state_dict(
+                self.scaler.state_dict() | {"scale": scale, "_growth_tracker": int(steps)}
+            )
+
+
+def learner_of(
+    model: Model,
+    optimiser: torch.optim.Optimizer,
+    *,
+    ranks: Ranks | None = None,
+    class_weights: Tensor | None = None,
+) -> Learner:
+    """Make a model ready to be trained as its configuration says.
+
+    Args:
+        model: On its device, with its weights; changed in place (memory format, compilation, batch normalisation).
+        optimiser: Of ``schedule.optimiser_of(model)``.
+        ranks: The processes; None is this one alone.
+        class_weights: (C,) weights of the classes in the segmentation loss, or None.
+    """
+    ranks = ranks or Ranks(device=model.device)
+    settings, loss = model.config.training, model.config.loss
+    if ranks.world > 1:
+        synchronise_batch_norm(model, ranks)
+        side = max(model.config.sampling.budget)
+        without_idle_parameters(
+            model.segmentation, torch.zeros(1, 4 if model.sees_areas else 3, side, side, device=model.device)
         )
-    return Losses(total=total, segmentation=segmentation, edge=edge)
+        if model.deformation is not None and not (loss.segmentation_gradient or loss.edge_weight > 0):
+            model.deformation.requires_grad_(False)
+    if settings.channels_last:
+        model.segmentation.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if settings.compile:
+        # In place: the names of parameters stay as they are.
+        model.segmentation.compile()
+    return Learner(
+        model=model,
+        loss=distributed(StepLoss(model, ranks, class_weights), ranks),
+        optimiser=optimiser,
+        scaler=torch.amp.GradScaler(model.device.type, enabled=settings.precision == "float16"),
+        ranks=ranks,
+    )
 
 
 def training_step(
-    model: Model, optimiser: torch.optim.Optimizer, batch: FieldBatch, *, epoch: int, step: int
+    learner: Learner, batches: Sequence[FieldBatch], *, epoch: int, step: int, edge_weight: float
 ) -> dict[str, float]:
-    """One step; returns its losses by their names in the log."""
-    config = model.config
-    torch.manual_seed(hash_of(config.seed, epoch, step))
-    losses = batch_losses(model, batch, change_of_step(config, batch, epoch=epoch, step=step))
+    """One step of the optimiser.
+
+    Args:
+        learner: Of ``learner_of``.
+        batches: What this process does of the step, of ``data.batches.load``.
+        epoch: The epoch under way, from 0.
+        step: The step of it, from 0.
+        edge_weight: gamma of equation 4 in this step, of ``schedule.edge_weight``.
+
+    Returns:
+        What ``log.epoch_row`` sums up over an epoch, of all processes together; seconds are this process's.
+
+    Raises:
+        TrainingError: The loss is not finite.
+    """
+    model, optimiser, scaler = learner.model, learner.optimiser, learner.scaler
+    clip_norm = model.config.optimiser.clip_norm
+    torch.manual_seed(hash_of(model.config.seed, epoch, step, learner.ranks.rank))
+    started = time.monotonic()
+    loss, numbers = learner.loss(batches, epoch=epoch, step=step, edge_weight=edge_weight)
+    forward = time.monotonic()
     optimiser.zero_grad(set_to_none=True)
-    losses.total.backward()  # type: ignore[no-untyped-call]
-    if config.optimiser.clip_norm is not None:
-        torch.nn.utils.clip_grad_norm_(model.parameters(), config.optimiser.clip_norm)
-    optimiser.step()
+    scaler.scale(loss).backward()
+    if clip_norm is not None:
+        scaler.unscale_(optimiser)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+    scaler.step(optimiser)
+    scaler.update()
+    if model.device.type == "cuda":
+        # Else the next step's reading would be charged for what the device still does of this one.
+        torch.cuda.synchronize(model.device)
     return {
-        "loss": float(losses.total.detach()),
-        "segmentation_loss": float(losses.segmentation.detach()),
-        "edge_loss": float(losses.edge.detach()),
+        **numbers,
+        "forward_seconds": forward - started - numbers["read_seconds"],
+        "backward_seconds": time.monotonic() - forward,
     }
 
 
 def labels_of(batch: FieldBatch, grid: Tensor) -> Tensor:
-    """Classes at the sampling points, (B, h, w) uint8: nearest at level 0, never interpolated."""
-    return torch.stack(
+    """Classes at the sampling points, (B, h, w) uint8: nearest at level 0, never interpolated.
+
+    Points that a turn puts outside their field are unlabelled: their pixels are those of its border.
+    """
+    labels = torch.stack(
         [
             torch.from_numpy(item.labels.at_points(points_of(item.field, field_grid))).view(grid.shape[1:3])
             for item, field_grid in zip(batch.items, grid, strict=True)
         ]
     )
+    outside = ((grid < 0) | (grid > 1)).any(dim=-1).cpu()
+    return labels.masked_fill(outside, UNLABELLED)
 
 
 def change_of_step(config: Config, batch: FieldBatch, *, epoch: int, step: int) -> GridChange:
     """The augmentation of one step; the same for the same seed, epoch and step, whatever came before."""
-    generator = torch.Generator().manual_seed(hash_of(config.seed, epoch, step))
     settings = config.augmentation
     return random_change(
-        len(batch.items),
-        batch.items[0].size,
+        [item.size for item in batch.items],
+        [item.field.region.size for item in batch.items],
         flip_x=settings.flip_x,
         flip_y=settings.flip_y,
         shift_cells=settings.shift_cells,
         warp_cells=settings.warp_cells,
-        generator=generator,
+        transpose=settings.transpose,
+        rotate_degrees=settings.rotate_degrees,
+        stain_jitter=settings.stain_jitter,
+        seed=hash_of(config.seed, epoch, step),
+        places=batch.places,
     )
 
 
-def hash_of(seed: int, epoch: int, step: int) -> int:
-    """A seed for one step of one epoch of one run, 0 to 2^63 - 1."""
-    mixed = (seed * 1_000_003 + epoch) * 1_000_003 + step
+def hash_of(seed: int, epoch: int, step: int, rank: int = 0) -> int:
+    """A seed for one step of one epoch of one run, 0 to 2^63 - 1; by process where that matters."""
+    mixed = ((seed * 1_000_003 + epoch) * 1_000_003 + step) + rank * 1_000_000_007
     return (mixed * 6_364_136_223_846_793_005 + 1_442_695_040_888_963_407) % (1 << 63)
+
+
+def _terms(batch: FieldBatch, sums: FieldSums) -> dict[str, Any]:
+    """What fields of one shape add to each of ``TERMS``; zeros that keep their graph where they do not count."""
+    counts = 1.0 if batch.counted else 0.0
+    return {
+        "segmentation": sums.segmentation.sum() * counts,
+        "weight": sums.weight.sum() * counts,
+        "edge": sums.edge.sum() * counts,
+        "fields": len(batch.items) * counts,
+        "samples": sums.samples * counts,
+        "labelled": sums.labelled * counts,
+    }
 
 
 def _sample_weights(config: Config, sampled: Sampled) -> Tensor | None:

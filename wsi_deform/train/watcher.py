@@ -8,8 +8,16 @@ from typing import Any, Protocol
 class Watcher(Protocol):
     """Who is told how training goes; the command line draws progress bars with it."""
 
-    def start(self, *, epochs: int, steps: int, fields: int, resumed_at: int) -> None:
-        """Training starts: epochs in all, steps per epoch, training fields, first epoch of this process."""
+    def start(self, *, epochs: int, steps: int, fields: int, samples: int, resumed_at: int) -> None:
+        """Training starts.
+
+        Args:
+            epochs: In all.
+            steps: Of an epoch.
+            fields: Training fields.
+            samples: Samples of an epoch.
+            resumed_at: Epochs that are done.
+        """
         ...
 
     def step(self, *, epoch: int, step: int, loss: float) -> None:
@@ -24,7 +32,7 @@ class Watcher(Protocol):
 class Quiet:
     """Watches nothing."""
 
-    def start(self, *, epochs: int, steps: int, fields: int, resumed_at: int) -> None:
+    def start(self, *, epochs: int, steps: int, fields: int, samples: int, resumed_at: int) -> None:
         """Ignore."""
 
     def step(self, *, epoch: int, step: int, loss: float) -> None:

@@ -1,0 +1,101 @@
+import csv
+import json
+import math
+
+import pytest
+from tiny_study import MPP, SIZE
+
+from pipelines.ablations.study import Trial, budget_of, write_results
+from pipelines.ablations.tables import (
+    differences_table,
+    draw_curves,
+    group_table,
+    methods_table,
+    paired,
+    points,
+    samples_for,
+    saved_table,
+)
+from pipelines.ablations.trial import RESULT, run_trial
+from pipelines.ablations.variants import DEFAULT, VARIANTS, variant_of
+from wsi_deform.config import read_config
+from wsi_deform.drawn.study import draw_study
+
+
+def row(variant, budget, seed, miou, group="methods"):
+    measured = {name: str(miou) for name in ("test_miou_linear", "val_miou_linear", "test_miou_sampled")}
+    about = {"group": group, "variant": variant, "budget": budget, "seed": str(seed)}
+    return {**about, **measured, "test_tissue_share": "0.2"}
+
+
+ROWS = [
+    row("joint", "16x64", 0, 0.60),
+    row("joint", "16x64", 1, 0.50),
+    row("uniform", "16x64", 0, 0.40),
+    row("uniform", "16x64", 1, 0.45),
+    row("joint", "32x128", 0, 0.90),
+    row("uniform", "32x128", 0, 0.60),
+    row("sigma .125", "16x64", 0, 0.65, group="geometry"),
+]
+
+
+def test_every_variant_is_a_valid_configuration_of_its_own():
+    read = [
+        read_config(changes=Trial(variant=variant, budget=(16, 64), seed=0).changes(100, []))
+        for variant in VARIANTS
+    ]
+    assert len({config.model_dump_json() for config in read}) == len(VARIANTS)
+    assert len({variant.name for variant in VARIANTS}) == len(VARIANTS)
+    assert variant_of(DEFAULT).changes == ()
+
+
+def test_differences_are_paired_by_seed():
+    assert paired(ROWS, "joint", "uniform", "16x64") == pytest.approx([0.20, 0.05])
+    assert points([0.20, 0.05]) == "+12.5 (+5.0 to +20.0)"
+    assert differences_table(ROWS).rows == (("uniform", "+12.5 (+5.0 to +20.0)", "+30.0 (1)"),)
+
+
+def test_a_curve_is_read_between_its_budgets_and_not_beyond():
+    curve = [(1024, 0.4), (4096, 0.6)]
+    assert samples_for(0.5, curve) == pytest.approx(2048)
+    assert samples_for(0.3, curve) == 1024
+    assert math.isinf(samples_for(0.7, curve))
+
+
+def test_samples_that_uniform_needs():
+    # Seed 0: joint with 1,024 samples equals uniform with 4,096; with 4,096 it is beyond the curve. Seed 1 has one budget.
+    rows = dict(saved_table(ROWS).rows)
+    assert rows["16x64"] == "4.00 (4.00 to 4.00)"
+    assert rows["32x128"] == "over 1 in 1 of 1 seeds"
+
+
+def test_tables_have_a_row_for_each_method_and_variant(tmp_path):
+    table = methods_table(ROWS)
+    assert table.header == ("method", "16x64", "32x128")
+    assert [cells[0] for cells in table.rows] == ["joint", "uniform"]
+    assert table.rows[0][1] == "0.550 ± 0.050 (2)"
+    group = group_table(ROWS, "geometry")
+    assert [cells[0] for cells in group.rows] == ["joint", "sigma .125"]
+    assert group.rows[1][3] == "+5.0 (1)"
+    draw_curves(ROWS, tmp_path / "curve.png")
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("name", ["joint", "edge oracle", "cut to tissue"])
+def test_a_trial_trains_measures_and_lands_in_the_results(tmp_path, name):
+    draw_study(tmp_path / "slides", train=2, val=1, test=1, size=SIZE, mpp=MPP, slides_per_patient=1)
+    trial = Trial(variant=variant_of(name), budget=budget_of("8x32"), seed=3)
+    small = ["networks.segmentation={name: hrnetv2, width: 4, stem_stride: 1}"]
+    found = run_trial(
+        trial.folder(tmp_path),
+        slides=tmp_path / "slides" / "manifest.csv",
+        changes=trial.changes(1, small),
+    )
+    assert 0 <= found["test_miou"] <= 1
+    assert found["test_miou_sampled"] > 0.3
+    assert json.loads((trial.folder(tmp_path) / RESULT).read_text()) == found
+    write_results(tmp_path)
+    with (tmp_path / "results.csv").open(newline="") as file:
+        (read,) = csv.DictReader(file)
+    assert (read["variant"], read["budget"], read["seed"]) == (name, "8x32", "3")
+    assert float(read["test_miou"]) == pytest.approx(found["test_miou"], abs=1e-5)

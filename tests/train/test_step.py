@@ -1,0 +1,206 @@
+"""One training step: several shapes, precisions, memory formats, compilation."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+
+from wsi_deform.annotation.classes import read_class_table
+from wsi_deform.config import parse_config
+from wsi_deform.data.batches import load
+from wsi_deform.data.fields import FieldViews
+from wsi_deform.data.study import median_mpp, open_labelled
+from wsi_deform.drawn.study import draw_study
+from wsi_deform.geometry import Size
+from wsi_deform.manifest import read_manifest
+from wsi_deform.model import Model
+from wsi_deform.train.run import training_fields
+from wsi_deform.train.schedule import optimiser_of
+from wsi_deform.train.step import change_of_step, learner_of, training_step
+
+SIZES = (Size(24, 12), Size(20, 14), Size(24, 12))
+EDGE_WEIGHT = 0.5
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    made = draw_study(tmp_path_factory.mktemp("study"), train=3, val=0, test=0, seed=4, size=Size(512, 256))
+    return read_manifest(made.manifest), read_class_table(made.classes)
+
+
+@pytest.fixture
+def learner_and_views(study):
+    def build(device="cpu", name="hrnetv2", **training):
+        manifest, classes = study
+        config = parse_config(
+            {
+                "sampling": {"budget": [12, 24]},
+                "networks": {
+                    "segmentation": {"name": "hrnetv2", "width": 4, "stem_stride": 1}
+                    if name == "hrnetv2"
+                    else {"name": name, "features": [4, 4, 4, 4, 4, 4]},
+                    # From He, so that the grid is warped from the first step.
+                    "deformation": {"zero_init_head": False},
+                },
+                "loss": {"weighting": "mixed"},
+                "training": training,
+            },
+            source="test",
+        )
+        torch.manual_seed(0)
+        opened = [open_labelled(row, classes) for row in manifest.rows]
+        model = Model(config=config, classes=classes, mpp=median_mpp([slide for slide, _ in opened]))
+        items = [
+            replace(item, size=size, map_size=size)
+            for item, size in zip(training_fields(opened, model), SIZES, strict=True)
+        ]
+        model = model.to(device).train()
+        return learner_of(model, optimiser_of(model)), FieldViews(items)
+
+    return build
+
+
+def gradients_of(model):
+    return {name: each.grad.clone() for name, each in model.named_parameters() if each.grad is not None}
+
+
+def backward(learner, batches):
+    """Loss and gradients of a step whose normalisation does not depend on what is in the batch."""
+    learner.model.eval()
+    learner.optimiser.zero_grad()
+    loss, numbers = learner.loss(batches, epoch=0, step=0, edge_weight=EDGE_WEIGHT)
+    loss.backward()
+    return numbers, gradients_of(learner.model)
+
+
+def test_mixed_batch_has_the_losses_of_its_fields_one_by_one(learner_and_views):
+    """Loss and gradient are the weighted means of those of the fields alone."""
+    learner, views = learner_and_views()
+    (mixed,) = load(views, [[0, 1, 2]], 0)
+    assert [batch.places for batch in mixed] == [(0, 2), (1,)]
+    together, gradients = backward(learner, mixed)
+    alone = []
+    for place, index in enumerate((0, 1, 2)):
+        ((batch,),) = load(views, [[index]], 0)
+        # At its place in the whole batch, so that it gets the same augmentation.
+        alone.append(backward(learner, [replace(batch, places=(place,))]))
+    # Weights of mean 1 per field: the labelled samples of each field count, weighted; here nearly all are labelled.
+    weights = torch.tensor([weight_of(learner, views, place) for place in range(3)])
+    shares = weights / weights.sum()
+    expected = sum(
+        float(share) * found["segmentation_loss"] for share, (found, _) in zip(shares, alone, strict=True)
+    )
+    assert together["segmentation_loss"] == pytest.approx(expected, rel=1e-5)
+    assert together["edge_loss"] == pytest.approx(sum(found["edge_loss"] for found, _ in alone) / 3, rel=1e-5)
+    # The deformation network learns from both terms, the segmentation network from one.
+    for name in [name for name in gradients if name.startswith("segmentation")]:
+        sum_of = sum(share * found[name] for share, (_, found) in zip(shares, alone, strict=True))
+        assert_close_in_scale(gradients[name], sum_of)
+
+
+def assert_close_in_scale(found, expected):
+    """Equal but for rounding; untrained networks in evaluation mode have large scores."""
+    assert float((found - expected).abs().max()) <= 1e-4 * float(expected.abs().max()) + 1e-7
+
+
+def weight_of(learner, views, place):
+    """The sum of the sample weights of a field, as the step counts it."""
+    from wsi_deform.train.step import field_sums
+
+    ((batch,),) = load(views, [[place]], 0)
+    batch = replace(batch, places=(place,))
+    change = change_of_step(learner.model.config, batch, epoch=0, step=0)
+    with torch.no_grad():
+        return float(field_sums(learner.model, batch, change).weight)
+
+
+def test_scores_of_a_mixed_batch_are_those_of_its_fields_one_by_one(learner_and_views):
+    learner, views = learner_and_views()
+    model = learner.model.eval()
+    images = [torch.rand(3, size.height, size.width) * 255 for size in SIZES]
+    with torch.no_grad():
+        together = model.scores(torch.stack([images[0], images[2]]))
+        for number, index in enumerate((0, 2)):
+            assert_close_in_scale(together[number], model.scores(images[index][None])[0])
+
+
+def test_a_change_of_a_field_depends_on_its_place_alone(learner_and_views):
+    learner, views = learner_and_views()
+    (mixed,) = load(views, [[0, 1, 2]], 0)
+    config = learner.model.config
+    (pair, single) = (change_of_step(config, batch, epoch=2, step=5) for batch in mixed)
+    ((alone,),) = load(views, [[2]], 0)
+    lonely = change_of_step(config, replace(alone, places=(2,)), epoch=2, step=5)
+    assert torch.equal(pair.displacement[1], lonely.displacement[0])
+    assert single.displacement[0].shape == (14, 20, 2)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_half_precision_trains_the_segmentation_network_and_nothing_else(learner_and_views, precision):
+    learner, views = learner_and_views(precision=precision)
+    full, _ = learner_and_views()
+    seen = []
+    learner.model.segmentation.register_forward_hook(lambda _, __, out: seen.append(out.dtype))
+    learner.model.deformation.register_forward_hook(lambda _, __, out: seen.append(out.dtype))
+    (mixed,) = load(views, [[0, 1, 2]], 0)
+    found = training_step(learner, mixed, epoch=0, step=0, edge_weight=EDGE_WEIGHT)
+    expected = training_step(full, mixed, epoch=0, step=0, edge_weight=EDGE_WEIGHT)
+    assert seen == [torch.float32, getattr(torch, precision)] * 2
+    assert found["segmentation_loss"] == pytest.approx(expected["segmentation_loss"], rel=0.05)
+    assert found["edge_loss"] == pytest.approx(expected["edge_loss"], rel=1e-5)
+    assert all(each.dtype == torch.float32 for each in learner.model.parameters())
+    assert learner.scaler.is_enabled() == (precision == "float16")
+
+
+def test_float16_scale_is_kept_and_restored(learner_and_views):
+    learner, views = learner_and_views(precision="float16")
+    (mixed,) = load(views, [[0, 1, 2]], 0)
+    training_step(learner, mixed, epoch=0, step=0, edge_weight=EDGE_WEIGHT)
+    state = learner.scale()
+    assert state[0] > 1
+    other, _ = learner_and_views(precision="float16")
+    other.restore_scale(state / 2)
+    assert other.scale().tolist() == [float(state[0]) / 2, float(state[1]) // 2]
+    plain, _ = learner_and_views()
+    plain.restore_scale(state)
+    assert plain.scale().tolist() == [1, 0]
+
+
+def test_memory_format_changes_neither_losses_nor_names(learner_and_views):
+    learner, views = learner_and_views(channels_last=True)
+    plain, _ = learner_and_views()
+    (mixed,) = load(views, [[0, 1, 2]], 0)
+    found = training_step(learner, mixed, epoch=0, step=0, edge_weight=EDGE_WEIGHT)
+    expected = training_step(plain, mixed, epoch=0, step=0, edge_weight=EDGE_WEIGHT)
+    assert found["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+    weights = [
+        each for each in learner.model.segmentation.parameters() if each.dim() == 4 and each.shape[1] > 1
+    ]
+    assert all(each.is_contiguous(memory_format=torch.channels_last) for each in weights)
+    assert list(learner.model.state_dict()) == list(plain.model.state_dict())
+
+
+@pytest.mark.filterwarnings("ignore:.*script_method:DeprecationWarning")  # torch's own
+def test_compilation_changes_no_names(learner_and_views):
+    """What is compiled is tried where a GPU is; a compiler takes too long here."""
+    learner, _ = learner_and_views(compile=True)
+    plain, _ = learner_and_views()
+    assert learner.model.segmentation._compiled_call_impl is not None
+    assert list(learner.model.state_dict()) == list(plain.model.state_dict())
+    assert copy.deepcopy(plain.model).segmentation._compiled_call_impl is None
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device here")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+def test_a_step_on_cuda_has_the_losses_of_the_cpu(learner_and_views, precision):
+    learner, views = learner_and_views(device="cuda", precision=precision, channels_last=True)
+    plain, _ = learner_and_views()
+    (mixed,) = load(views, [[0, 1, 2]], 0)
+    found = training_step(learner, mixed, epoch=0, step=0, edge_weight=EDGE_WEIGHT)
+    expected = training_step(plain, mixed, epoch=0, step=0, edge_weight=EDGE_WEIGHT)
+    assert found["loss"] == pytest.approx(expected["loss"], rel=1e-3 if precision == "float32" else 0.05)
+    assert math.isfinite(float(learner.scale()[0]))

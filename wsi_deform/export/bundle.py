@@ -1,0 +1,194 @@
+"""A MONAI bundle: weights, and configurations from which MONAI builds and runs the networks.
+
+The network definitions name classes of this package, which therefore must be installed where the bundle runs.
+
+Source:
+    MONAI bundle specification, https://docs.monai.io/en/latest/mb_specification.html
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from wsi_deform.export.networks import input_channels, network_arguments
+from wsi_deform.export.verify import Runner
+from wsi_deform.model import Model
+from wsi_deform.provenance import write_json
+
+SCHEMA = (
+    "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
+)
+CLASSES = {"deformation": "DensityNetwork", "segmentation": "ScoreNetwork"}
+#: What a bundle calls the parts: MONAI's tools look for `network_def` and `models/model.pt`.
+PREFIXES = {"deformation": "deformation_", "segmentation": ""}
+WEIGHTS = {"deformation": "models/deformation.pt", "segmentation": "models/model.pt"}
+
+
+def write_bundle(model: Model, parts: dict[str, nn.Module], folder: Path, *, version: str) -> None:
+    """Write models/ and configs/ of a bundle.
+
+    Args:
+        model: The model.
+        parts: What ``exported_networks`` gives.
+        folder: The bundle's root; it exists.
+        version: Version of the bundle, such as 0.1.0.
+    """
+    for name in ("configs", "models", "docs"):
+        (folder / name).mkdir()
+    for part, network in parts.items():
+        torch.save(network.state_dict(), folder / WEIGHTS[part])
+    write_json(folder / "configs" / "inference.json", inference_config(model))
+    write_json(folder / "configs" / "metadata.json", metadata(model, version=version))
+
+
+def inference_config(model: Model) -> dict[str, Any]:
+    """configs/inference.json: class maps of sampled images in a folder, and both networks by themselves.
+
+    ``initialize`` loads the weights as tensors only. The evaluator needs pytorch-ignite; the networks do not.
+    """
+    # Cell areas are no colour: with them a sampled image is an array.
+    suffix = ".png" if len(input_channels(model, "segmentation")) == 3 else ".npy"
+    config: dict[str, Any] = {
+        "imports": ["$import glob", "$import os", "$import torch"],
+        "bundle_root": ".",
+        "device": "$torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')",
+        "dataset_dir": "$@bundle_root + '/images'",
+        "output_dir": "$@bundle_root + '/predictions'",
+        "datalist": f"$sorted(glob.glob(os.path.join(@dataset_dir, '*{suffix}')))",
+    }
+    initialize = []
+    for part, arguments in network_arguments(model).items():
+        prefix = PREFIXES[part]
+        config[f"{prefix}ckpt_path"] = f"$@bundle_root + '/{WEIGHTS[part]}'"
+        config[f"{prefix}network_def"] = {
+            "_target_": f"wsi_deform.export.networks.{CLASSES[part]}",
+            **arguments,
+        }
+        config[f"{prefix}network"] = f"$@{prefix}network_def.to(@device).eval()"
+        initialize.append(
+            f"$@{prefix}network_def.load_state_dict("
+            f"torch.load(@{prefix}ckpt_path, map_location=@device, weights_only=True))"
+        )
+    return {**config, **_evaluation(suffix), "initialize": initialize, "run": ["$@evaluator.run()"]}
+
+
+def _evaluation(suffix: str) -> dict[str, Any]:
+    """From image files to class maps, with MONAI's transforms and its ignite evaluator."""
+    # MONAI reads pictures as (x, y) unless told not to.
+    reader = (
+        {"reader": "PILReader", "reverse_indexing": False}
+        if suffix == ".png"
+        else {"reader": "NumpyReader", "channel_dim": -1}
+    )
+    return {
+        "preprocessing": {
+            "_target_": "Compose",
+            "transforms": [
+                {"_target_": "LoadImaged", "keys": "image", **reader},
+                {"_target_": "EnsureChannelFirstd", "keys": "image", "channel_dim": -1},
+                {"_target_": "EnsureTyped", "keys": "image", "dtype": "$torch.float32"},
+            ],
+        },
+        "dataset": {
+            "_target_": "Dataset",
+            "data": "$[{'image': i} for i in @datalist]",
+            "transform": "@preprocessing",
+        },
+        "dataloader": {
+            "_target_": "DataLoader",
+            "dataset": "@dataset",
+            "batch_size": 1,
+            "shuffle": False,
+            "num_workers": 0,
+        },
+        "inferer": {"_target_": "SimpleInferer"},
+        "postprocessing": {
+            "_target_": "Compose",
+            "transforms": [
+                {"_target_": "AsDiscreted", "keys": "pred", "argmax": True},
+                # The writer turns axes as the reader would have.
+                {"_target_": "Lambdad", "keys": "pred", "func": "$lambda labels: labels.transpose(-1, -2)"},
+                {
+                    "_target_": "SaveImaged",
+                    "keys": "pred",
+                    "output_dir": "@output_dir",
+                    "output_ext": ".png",
+                    "output_dtype": "$torch.uint8",
+                    "output_postfix": "classes",
+                    "resample": False,
+                    "separate_folder": False,
+                },
+            ],
+        },
+        "evaluator": {
+            "_target_": "SupervisedEvaluator",
+            "device": "@device",
+            "val_data_loader": "@dataloader",
+            "network": "@network",
+            "inferer": "@inferer",
+            "postprocessing": "@postprocessing",
+        },
+    }
+
+
+def metadata(model: Model, *, version: str) -> dict[str, Any]:
+    """configs/metadata.json: what the bundle is, and the tensors of its main network."""
+    names = ", ".join(model.classes.names)
+    channels = input_channels(model, "segmentation")
+    image = {
+        "type": "image",
+        "format": "magnitude",
+        "modality": "histopathology",
+        "num_channels": len(channels),
+        "spatial_shape": ["*", "*"],
+        "dtype": "float32",
+        "value_range": [0, 255],
+        "is_patch_data": False,
+        "channel_def": {str(index): name for index, name in enumerate(channels)},
+    }
+    pred = {
+        "type": "image",
+        "format": "segmentation",
+        "num_channels": model.classes.count,
+        "spatial_shape": ["*", "*"],
+        "dtype": "float32",
+        "value_range": [],
+        "is_patch_data": False,
+        "channel_def": {str(index): name for index, name in enumerate(model.classes.names)},
+    }
+    return {
+        "schema": SCHEMA,
+        "version": version,
+        "changelog": {version: "exported by wsi-deform"},
+        "monai_version": importlib.metadata.version("monai"),
+        "pytorch_version": importlib.metadata.version("torch").partition("+")[0],
+        "numpy_version": importlib.metadata.version("numpy"),
+        "required_packages_version": {"wsi-deform": importlib.metadata.version("wsi-deform")},
+        "name": f"wsi-deform {model.config.name}",
+        "task": "semantic segmentation of histology slides through a deformed sampling grid",
+        "description": f"Scores of the classes {names} for images sampled from slides of {model.mpp:g} um per pixel, "
+        "and the network that says where to sample. See docs/README.md and model.json.",
+        "authors": "not stated",
+        "copyright": "not stated",
+        "intended_use": "research use only; not a medical device",
+        "network_data_format": {"inputs": {"image": image}, "outputs": {"pred": pred}},
+    }
+
+
+def run_bundle(folder: Path, part: str) -> Runner:
+    """One network of a written bundle, built and loaded by MONAI from its configuration."""
+    from monai.bundle import ConfigParser
+
+    parser = ConfigParser()
+    parser.read_config(folder / "configs" / "inference.json")
+    parser.read_meta(folder / "configs" / "metadata.json")
+    parser["bundle_root"] = str(folder)
+    parser["device"] = "$torch.device('cpu')"
+    parser.get_parsed_content("initialize")
+    network: Runner = parser.get_parsed_content(f"{PREFIXES[part]}network")
+    return network

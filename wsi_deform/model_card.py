@@ -1,0 +1,236 @@
+"""The model card: what a model is for, what it learned from, how good it was, where it came from; for people.
+
+Everything is read from the JSON beside the model, so a card can be written for any model at any time.
+
+Source:
+    Mitchell et al., "Model Cards for Model Reporting", FAT* 2019.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from wsi_deform.model import read_model_facts
+from wsi_deform.provenance import write_text
+
+LIMITS = (
+    "For research use only. Not a medical device: not for diagnosis, and no substitute for a pathologist.",
+    "Metrics hold for slides like those of validation: stain, scanner, organ and labelling style. Measure it on "
+    "slides of your own before you rely on it.",
+    "A class that was never labelled in training cannot be found; what lies outside all fields is background.",
+)
+
+
+def write_model_card(path: Path) -> Path:
+    """Write the card of a stored model beside it.
+
+    Args:
+        path: The ``.safetensors`` file.
+
+    Returns:
+        The card, ``NAME.md``; it is whole or absent.
+
+    Raises:
+        ModelError: The JSON beside the model cannot be read.
+    """
+    card = path.with_suffix(".md")
+    write_text(card, model_card(read_model_facts(path), name=path.stem))
+    return card
+
+
+def model_card(about: Mapping[str, Any], *, name: str | None = None) -> str:
+    """The card, in Markdown.
+
+    Args:
+        about: What the JSON beside the model says. Beyond what ``save_model`` writes, ``data`` is shown where it
+            is there: ``{"train": {"slides": 12, "patients": 9, "fields": 40}, "val": {...}, "manifest": "a.csv",
+            "manifest_sha256": "..."}``, each part optional.
+        name: What to call the model; default: the name of its configuration.
+    """
+    config = about["config"]
+    title = config.get("name", "model") if name is None else f"{config.get('name', 'model')} ({name})"
+    sections = {
+        "What it does": _purpose(about),
+        "Classes": _classes(about["classes"]),
+        "Training data": _data(about),
+        "Metrics": _metrics(about),
+        "Sampling and networks": _settings(config),
+        "Limits": _list(LIMITS),
+        "Provenance": _provenance(about.get("provenance") or {}),
+        "Licence": "The code is licensed under Apache-2.0. The weights carry whatever terms their training data and "
+        "pretrained weights, if any, set; the program does not know them.",
+    }
+    parts = [f"# Model card: {title}"]
+    for heading, text in sections.items():
+        parts += [f"## {heading}", text]
+    return "\n\n".join(parts) + "\n"
+
+
+def _purpose(about: Mapping[str, Any]) -> str:
+    sampling = about["config"]["sampling"]
+    names = [each["name"] for each in about["classes"]["classes"]]
+    background = about["classes"].get("background")
+    wanted = [each for each in names if each != background] or names
+    short, long = sampling["budget"]
+    samples = (
+        f"{short * long:,} samples ({short} x {long}, or as many in another shape)"
+        if sampling.get("size", "area") == "area"
+        else f"at most {short} x {long} samples"
+    )
+    where = {
+        "learned": "denser where a learned deformation map says so",
+        "uniform": "everywhere equally dense",
+        "tissue": "denser on tissue, by a mask and nothing learned",
+        "edges": "denser at the borders of labels, which must be known: an oracle for comparison, not for use",
+    }.get(sampling.get("density", "learned"), "by a deformation map")
+    return (
+        f"Segments histology slides into {len(names)} classes: {_joined(wanted)}"
+        + (f", and {background}" if background in names and wanted != names else "")
+        + f". It looks at {samples} per field, {where}, and writes a mask at full resolution. Its training slides "
+        f"have {about['mpp']:g} um per pixel at level 0 (median); beyond a factor of 4 from that the program warns."
+    )
+
+
+def _classes(table: Mapping[str, Any]) -> str:
+    rows = [
+        (
+            str(index),
+            each["name"]
+            + (" (the background)" if each["name"] == table.get("background") != "background" else ""),
+            "#" + "".join(f"{part:02x}" for part in each["color"]),
+            ", ".join(map(str, each["values"])),
+        )
+        for index, each in enumerate(table["classes"])
+    ]
+    unlabelled = ", ".join(map(str, table.get("unlabelled", []))) or "none"
+    return (
+        _table(("index", "class", "colour", "values in masks"), rows)
+        + f"\n\nValues that mean unlabelled, and counted nowhere: {unlabelled}."
+    )
+
+
+def _data(about: Mapping[str, Any]) -> str:
+    data = about.get("data") or {}
+    rows = []
+    for split, title in (("train", "training"), ("val", "validation"), ("test", "test")):
+        counts = data.get(split) or {}
+        if counts:
+            rows.append((title, *(str(counts.get(key, "-")) for key in ("slides", "patients", "fields"))))
+    lines = [_table(("split", "slides", "patients", "fields"), rows)] if rows else []
+    if "manifest" in data or "manifest_sha256" in data:
+        digest = f", SHA-256 `{data['manifest_sha256']}`" if "manifest_sha256" in data else ""
+        lines.append(f"Manifest: `{data.get('manifest', 'not named')}`{digest}.")
+    pretrained = about["config"].get("networks", {}).get("pretrained")
+    if pretrained:
+        # The folder says more of a machine than of the model.
+        lines.append(f"The segmentation network started from `{Path(pretrained).name}`.")
+    if not rows:
+        lines.append("The counts of slides and patients were not recorded with this model.")
+    return "\n\n".join(lines)
+
+
+#: What metrics are called for people; others are times and rates, which say nothing of the model.
+_METRIC_NAMES = {
+    "val_miou": "validation mIoU, full resolution",
+    "val_miou_without_background": "validation mIoU without background",
+    "loss": "training loss",
+    "segmentation_loss": "segmentation part",
+    "edge_loss": "edge part",
+}
+
+
+def _metrics(about: Mapping[str, Any]) -> str:
+    metrics = about.get("metrics") or {}
+    rows = [
+        (title, f"{metrics[key]:.4f}")
+        for key, title in _METRIC_NAMES.items()
+        if isinstance(metrics.get(key), int | float)
+    ]
+    when = f"After epoch {about['epoch']}" if "epoch" in about else "At the time of saving"
+    epochs = about["config"].get("training", {}).get("epochs")
+    of = f" of {epochs}" if epochs and "epoch" in about else ""
+    if not rows:
+        return f"{when}{of}: none recorded with this model."
+    chosen = (
+        "\n\nValidation slides chose between epochs: on untouched slides expect less. "
+        "`wsi-deform evaluate` measures those."
+        if "val_miou" in metrics
+        else "\n\nThere were no validation slides: nothing here says how it does on new slides."
+    )
+    return f"{when}{of}:\n\n" + _table(("measure", "value"), rows) + chosen
+
+
+def _settings(config: Mapping[str, Any]) -> str:
+    sampling, networks = config["sampling"], config.get("networks", {})
+    segmentation = dict(networks.get("segmentation", {}))
+    name = segmentation.pop("name", "unknown")
+    options = ", ".join(f"{key} {value}" for key, value in segmentation.items())
+    fields = config.get("fields", {})
+    side = fields.get("side_um")
+    below = fields.get("whole_below_mm2")
+    cover = (
+        f"fields of up to {side:g} um cover the tissue; slides up to {below:g} mm2 are one field"
+        if side
+        else "one field over the whole slide"
+    )
+    lines = [
+        f"segmentation network: {name}"
+        + (f" ({options})" if options else "")
+        + (
+            ", sees the areas of the samples' cells beside the colours"
+            if networks.get("area_channel")
+            else ""
+        ),
+        f"density: {sampling.get('density', 'learned')}, sigma {sampling['sigma']:g} of the map's short side, "
+        f"{sampling['warp_steps']} warp step{'s' if sampling['warp_steps'] != 1 else ''}, floor {sampling['floor']:g}",
+        f"pyramid level: {sampling['level']}; mask from samples: {sampling.get('interpolation', 'nearest')}",
+        cover,
+    ]
+    if (stain := networks.get("stain", "none")) != "none":
+        lines.append(f"stain: colours are brought to one reference per slide first ({stain})")
+    if sampling.get("density", "learned") == "learned":
+        deformation = networks.get("deformation", {})
+        widths = " - ".join(map(str, deformation.get("widths", ())))
+        seen = {"rgb": "the colours", "rgb+tissue": "the colours and the tissue mask"}.get(
+            deformation.get("inputs", "rgb"), "the view"
+        )
+        lines.insert(
+            1, f"deformation network: convolutions of {widths} channels on {seen} of the low-res view"
+        )
+    return _list(lines) + "\n\nThe full configuration is in the JSON beside the model."
+
+
+def _provenance(known: Mapping[str, Any]) -> str:
+    git = known.get("git") or {}
+    commit = f"`{git['commit']}`" + (" with changes" if git.get("changed") else "") if git else None
+    packages = {key: value for key, value in (known.get("packages") or {}).items() if value}
+    command = known.get("command")
+    rows = {
+        "wsi-deform": known.get("wsi_deform"),
+        "commit": commit,
+        "command": f"`{command if isinstance(command, str) else ' '.join(command)}`" if command else None,
+        "seed": known.get("seed"),
+        "configuration, SHA-256": f"`{known['config_sha256']}`" if known.get("config_sha256") else None,
+        "time (UTC)": known.get("time_utc"),
+        "Python": known.get("python"),
+        "packages": ", ".join(f"{key} {value}" for key, value in packages.items()) or None,
+        "platform": known.get("platform"),
+    }
+    found = [(key, str(value)) for key, value in rows.items() if value is not None]
+    return _table(("what", "value"), found) if found else "Not recorded with this model."
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    # A bar in a class name or a command would end its cell.
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _list(lines: Sequence[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _joined(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

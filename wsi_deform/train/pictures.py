@@ -1,0 +1,133 @@
+"""What both networks make of a few validation fields, for people: the stages of the method, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain, zip_longest
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from wsi_deform.annotation.raster import LabelMask
+from wsi_deform.cover import fields_of, view_of
+from wsi_deform.data.fields import LabelledField
+from wsi_deform.geometry import Size
+from wsi_deform.model import Model
+from wsi_deform.segment import points_of, sample_fields
+from wsi_deform.slide.slide import Slide
+from wsi_deform.train.panels import Stages, field_picture
+
+MOST_CANDIDATES = 48
+CHOICE_PX = 32
+
+
+def chosen_fields(
+    model: Model, validation: Sequence[tuple[Slide, LabelMask]], *, most: int
+) -> list[LabelledField]:
+    """The validation fields that are drawn: always the same, and those with much to see.
+
+    Args:
+        model: Says which fields cover a slide.
+        validation: Slides and their labels.
+        most: How many.
+
+    Returns:
+        One field of each of the first slides, then a second one of each, and so on. Of a slide's fields, those
+        with several labelled classes besides the background come first.
+    """
+    ranked = [_ranked_fields(model, slide, labels) for slide, labels in validation[:most]]
+    return [item for item in chain.from_iterable(zip_longest(*ranked)) if item is not None][:most]
+
+
+def draw_fields(model: Model, items: Sequence[LabelledField]) -> dict[str, NDArray[np.uint8]]:
+    """Draw fields as the model sees and labels them now.
+
+    Args:
+        model: The model; it is put into evaluation mode.
+        items: The fields.
+
+    Returns:
+        Name of each field -> (H, W, 3) RGB, all of one width.
+    """
+    model.eval()
+    pictures: dict[str, NDArray[np.uint8]] = {}
+    for item in items:
+        name = item.slide.slide_id
+        if name in pictures:
+            name = f"{name}-{item.field.region.x}-{item.field.region.y}"
+        pictures[name] = field_picture(stages_of(model, item), model.classes)
+    return pictures
+
+
+@torch.no_grad()
+def stages_of(model: Model, item: LabelledField) -> Stages:
+    """The stages of the method on one field.
+
+    Args:
+        model: In evaluation mode.
+        item: The field.
+    """
+    field = item.field
+    stain = model.config.networks.stain
+    view = view_of(item.slide, field, item.map_size, tissue=model.sees_tissue, stain=stain)
+    targets = None
+    if model.needs_labels:
+        fractions = torch.from_numpy(item.labels.cell_fractions(field.region, item.map_size))
+        targets = model.target_of(fractions[None].to(model.device))
+    sampled = sample_fields(
+        model, [item.slide], [field], view[None].to(model.device), targets=targets, size=item.size
+    )
+    predicted = model.scores(model.segmentation_input(sampled.images, sampled.areas)).argmax(dim=1)[0]
+    labels = item.labels.at_points(points_of(field, sampled.grid[0])).reshape(item.size.shape)
+    return Stages(
+        title=_title(item),
+        aspect=field.region.width / field.region.height,
+        view=_rgb(view[:3]),
+        points=sampled.grid[0].cpu().double().numpy(),
+        density=sampled.density[0, 0].cpu().double().numpy(),
+        image=_rgb(sampled.images[0]),
+        labels=labels,
+        predicted=predicted.to(torch.uint8).cpu().numpy(),
+    )
+
+
+def _ranked_fields(model: Model, slide: Slide, labels: LabelMask) -> list[LabelledField]:
+    """Fields of a slide, those with much to see first."""
+    fields = fields_of(slide, model)
+    # Enough to find a good one; reading the labels of thousands would take longer than an epoch.
+    fields = fields[:: -(-len(fields) // MOST_CANDIDATES)] if fields else fields
+    if len(fields) > 1:
+        side = Size(CHOICE_PX, CHOICE_PX)
+        seen = {field: labels.cell_fractions(field.region, side).mean(axis=(1, 2)) for field in fields}
+        fields = tuple(
+            sorted(fields, key=lambda field: _interest(seen[field], model.classes.background), reverse=True)
+        )
+    sizes = [model.sampled_size(field.region.size) for field in fields]
+    return [
+        LabelledField(slide=slide, labels=labels, field=field, size=size, map_size=model.map_size(size))
+        for field, size in zip(fields, sizes, strict=True)
+    ]
+
+
+def _interest(shares: NDArray[np.float32], background: int | None) -> float:
+    """Several classes are worth more than much of one; the background counts little."""
+    worth = np.sqrt(shares)
+    if background is not None:
+        worth[background] *= 0.1
+    return float(worth.sum())
+
+
+def _title(item: LabelledField) -> str:
+    region, size = item.field.region, item.size
+    whole = region.size == item.slide.size
+    place = "" if whole else f" at ({region.x}, {region.y})"
+    return (
+        f"{item.slide.slide_id}:  {region.width} x {region.height} px{place}, "
+        f"{size.width} x {size.height} samples, 1 / {region.size.area / size.area:,.0f} of the pixels"
+    )
+
+
+def _rgb(image_3hw: torch.Tensor) -> NDArray[np.uint8]:
+    array: NDArray[np.uint8] = image_3hw.clamp(0, 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+    return array
