@@ -86,7 +86,7 @@ class SegmentationNetwork(_Section):
     """Which network segments the sampled image; other keys are options of that network."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
-    name: str = Field("hrnetv2", description="hrnetv2, or monai:NAME, e.g. monai:DynUNet")
+    name: str = Field("hrnetv2", description="hrnetv2, pspnet, or monai:NAME, e.g. monai:DynUNet")
 
     @property
     def options(self) -> dict[str, Any]:

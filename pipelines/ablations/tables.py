@@ -48,10 +48,7 @@ def read_rows(path: Path) -> list[Row]:
 def _filled(found: re.Match[str]) -> str:
     rows = read_rows(RESULTS / f"{found[2]}.csv")
     makers = {"methods": methods_table, "differences": differences_table, "saved": saved_table}
-    if found[3] in makers:
-        table = makers[found[3]](rows)
-    else:
-        table = group_table(rows, found[3])
+    table = makers[found[3]](rows) if found[3] in makers else group_table(rows, found[3])
     return f"{found[1]}{table.markdown()}{found[4]}"
 
 

@@ -63,7 +63,7 @@ def test_a_curve_is_read_between_its_budgets_and_not_beyond():
 
 
 def test_samples_that_uniform_needs():
-    # Seed 0: joint with 1,024 samples equals uniform with 4,096; with 4,096 it is beyond the curve. Seed 1 has one budget.
+    # Seed 0: joint with 1,024 samples equals uniform with 4,096, and with 4,096 it is beyond the curve of uniform.
     rows = dict(saved_table(ROWS).rows)
     assert rows["16x64"] == "4.00 (4.00 to 4.00)"
     assert rows["32x128"] == "over 1 in 1 of 1 seeds"

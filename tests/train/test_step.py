@@ -186,7 +186,7 @@ def test_memory_format_changes_neither_losses_nor_names(learner_and_views):
 
 @pytest.mark.filterwarnings("ignore:.*script_method:DeprecationWarning")  # torch's own
 def test_compilation_changes_no_names(learner_and_views):
-    """What is compiled is tried where a GPU is; a compiler takes too long here."""
+    """Names are what checkpoints depend on; compiling itself takes minutes on a CPU."""
     learner, _ = learner_and_views(compile=True)
     plain, _ = learner_and_views()
     assert learner.model.segmentation._compiled_call_impl is not None

@@ -151,7 +151,7 @@ def without_idle_parameters(network: nn.Module, image: Tensor) -> nn.Module:
 
     Args:
         network: Changed in place.
-        image: (1, 3, H, W), anything that it can see.
+        image: (1, C, H, W), anything that it can see.
     """
     parameters = [parameter for parameter in network.parameters() if parameter.requires_grad]
     training = network.training

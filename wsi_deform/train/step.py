@@ -240,10 +240,8 @@ def learner_of(
     settings, loss = model.config.training, model.config.loss
     if ranks.world > 1:
         synchronise_batch_norm(model, ranks)
-        side = max(model.config.sampling.budget)
-        without_idle_parameters(
-            model.segmentation, torch.zeros(1, 4 if model.sees_areas else 3, side, side, device=model.device)
-        )
+        shape = (1, 4 if model.sees_areas else 3, *model.config.sampling.budget)
+        without_idle_parameters(model.segmentation, torch.zeros(shape, device=model.device))
         if model.deformation is not None and not (loss.segmentation_gradient or loss.edge_weight > 0):
             model.deformation.requires_grad_(False)
     if settings.channels_last:
