@@ -227,7 +227,12 @@ def test_tissue_fractions_are_areas_of_overlap():
     rng = np.random.default_rng(0)
     mask = TissueMask(tissue=rng.random((30, 40)) < 0.4, downsample=Point(8.0, 10.0))
     fine = np.kron(mask.tissue, np.ones((10, 8)))
-    for region in (Region(0, 0, 320, 300), Region(33, 47, 120, 90), Region(-40, -20, 200, 100), Region(300, 280, 60, 60)):
+    for region in (
+        Region(0, 0, 320, 300),
+        Region(33, 47, 120, 90),
+        Region(-40, -20, 200, 100),
+        Region(300, 280, 60, 60),
+    ):
         size = Size(6, 5)
         padded = np.zeros((700, 800))
         padded[200:500, 200:520] = fine

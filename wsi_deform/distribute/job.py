@@ -194,9 +194,7 @@ def loaded_model(path: Path, sha256: str, device: str) -> Model:
 def _segmented(job: SlideJob, folder: MaskFolder, on_field: OnField | None) -> dict[str, Any]:
     """Segment the slide, write its files, and return what its state says of them."""
     source = job.source
-    slide = open_slide(
-        source.path, mpp=source.mpp, slide_id=source.slide_id, tissue_path=source.tissue_path
-    )
+    slide = open_slide(source.path, mpp=source.mpp, slide_id=source.slide_id, tissue_path=source.tissue_path)
     model = loaded_model(job.model, job.model_sha256, job.device)
     # Before the first look at the slide: strips are decoded for the tissue view already.
     limit_caches(job.memory_gib)

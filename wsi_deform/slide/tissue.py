@@ -95,8 +95,8 @@ class TissueMask:
         Returns:
             (size.height, size.width) float32 in [0, 1]; 0 outside the slide.
         """
-        across = (region.x + np.arange(size.width + 1) * (region.width / size.width)) / self.downsample.x
-        down = (region.y + np.arange(size.height + 1) * (region.height / size.height)) / self.downsample.y
+        across = np.linspace(region.x, region.right, size.width + 1) / self.downsample.x
+        down = np.linspace(region.y, region.bottom, size.height + 1) / self.downsample.y
         cell_px = np.ptp(across) * np.ptp(down) / size.area
         height, width = self.tissue.shape
         left, right = _touched(across, width)

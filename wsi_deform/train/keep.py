@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
-
-from wsi_deform.model import Model, save_model
 
 KEPT = re.compile(r"epoch-(\d+)\.safetensors")
 
 
-def keep_model(model: Model, folder: Path, epoch: int, *, keep: int, facts: Mapping[str, Any]) -> None:
+def keep_model(folder: Path, epoch: int, *, keep: int, save: Callable[[str], None]) -> None:
     """Store the model of an epoch and remove those of older ones.
 
     Args:
-        model: The model.
         folder: The run folder; gets ``epoch-0040.safetensors`` and what stands beside each model.
         epoch: Number of the epoch, from 1.
         keep: So many are kept, this one included; 0 stores nothing and removes nothing.
-        facts: See ``save_model``.
+        save: Writes the model into the folder under a name.
     """
     if keep == 0:
         return
-    save_model(model, folder / f"{_stem(epoch)}.safetensors", facts=facts)
+    save(_stem(epoch))
     for old in kept_epochs(folder)[:-keep]:
         for path in folder.glob(f"{_stem(old)}.*"):
             path.unlink()

@@ -14,12 +14,12 @@ from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.config import Config
 from wsi_deform.data.batches import load
 from wsi_deform.manifest import Manifest
-from wsi_deform.model import device_name, save_model
+from wsi_deform.model import device_name
 from wsi_deform.train.keep import keep_model
 from wsi_deform.train.log import RunLog, epoch_row
 from wsi_deform.train.pictures import chosen_fields, draw_fields
 from wsi_deform.train.ranks import joined_ranks
-from wsi_deform.train.run import Run, facts_of, start_run
+from wsi_deform.train.run import Run, start_run
 from wsi_deform.train.schedule import edge_weight, set_learning_rates
 from wsi_deform.train.step import training_step
 from wsi_deform.train.validation import validate
@@ -170,10 +170,11 @@ def _validate_epoch(going: Run, row: dict[str, Any], log: RunLog | None) -> None
         if going.shown is None:
             going.shown = chosen_fields(going.model, going.validation, most=settings.pictures)
         log.show(row["epoch"], draw_fields(going.model, going.shown))
-        facts = facts_of(going.config, counters, row)
         if better:
-            save_model(going.model, going.folder / "best.safetensors", facts=facts)
-        keep_model(going.model, going.folder, row["epoch"], keep=settings.keep, facts=facts)
+            going.save_model("best", row)
+        keep_model(
+            going.folder, row["epoch"], keep=settings.keep, save=lambda name: going.save_model(name, row)
+        )
 
 
 def _close_epoch(going: Run, row: dict[str, Any], log: RunLog | None) -> None:

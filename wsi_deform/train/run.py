@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
 import logging
 import time
 from collections.abc import Iterator, Sequence
@@ -21,8 +24,9 @@ from wsi_deform.data.batches import shuffled_batches
 from wsi_deform.data.fields import FieldViews, LabelledField
 from wsi_deform.data.study import median_mpp, open_labelled
 from wsi_deform.errors import TrainingError
-from wsi_deform.manifest import Manifest
+from wsi_deform.manifest import Manifest, Split
 from wsi_deform.model import Model, save_model
+from wsi_deform.model_card import write_model_card
 from wsi_deform.networks.weights import load_pretrained
 from wsi_deform.provenance import config_sha256, provenance, write_json, write_text
 from wsi_deform.slide.cache import set_cache_bytes
@@ -54,6 +58,7 @@ class Run:
         checkpoint_every_s: Least time between checkpoints, s.
         shown: The validation fields that are drawn; None before the first validation.
         field_weights: How often each training field is drawn; None takes each once an epoch.
+        data: How many slides, patients and fields there are, for the model card.
     """
 
     folder: Path
@@ -67,6 +72,7 @@ class Run:
     checkpoint_every_s: float
     shown: list[LabelledField] | None = None
     field_weights: Sequence[float] | None = None
+    data: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def model(self) -> Model:
@@ -124,10 +130,19 @@ class Run:
         """Write the model as it is now, and the checkpoint."""
         # The checkpoint last: a run killed in between trains the end again and writes the same model.
         with self.kept_weights():
-            save_model(
-                self.model, self.folder / "last.safetensors", facts=facts_of(self.config, self.counters, row)
-            )
+            self.save_model("last", row)
         self.save_checkpoint()
+
+    def save_model(self, name: str, row: dict[str, Any] | None) -> None:
+        """Write the model as it is now, and its card beside it.
+
+        Args:
+            name: Of the files, without suffix.
+            row: The epoch's line of the log, if it is the end of an epoch.
+        """
+        path = self.folder / f"{name}.safetensors"
+        save_model(self.model, path, facts=facts_of(self.config, self.counters, row) | {"data": self.data})
+        write_model_card(path)
 
     def save_checkpoint(self) -> None:
         """Write what a killed run goes on from."""
@@ -167,7 +182,7 @@ def start_run(
     items = training_fields(training, model)
     if config.networks.pretrained is not None:
         report = load_pretrained(model.segmentation, config.networks.pretrained)
-        logger.info("pretrained weights: %s", report)
+        logger.info("pretrained weights: %s", report.text())
     model.to(ranks.device)
     balance = balance_of(config, items)
     learner = learner_of(model, optimiser_of(model), ranks=ranks, class_weights=balance.class_weights)
@@ -183,6 +198,7 @@ def start_run(
         remove_leftovers(run)
         _describe_run(run, config, classes, command)
         balance.write(run / "balance.json", classes)
+    validation = [open_labelled(row, classes) for row in manifest.of_split("val")]
     return Run(
         folder=run,
         config=config,
@@ -190,10 +206,11 @@ def start_run(
         counters=counters,
         average=average,
         views=FieldViews(items, tissue=model.sees_tissue, stain=config.networks.stain),
-        validation=[open_labelled(row, classes) for row in manifest.of_split("val")],
+        validation=validation,
         saved_at=time.monotonic(),
         checkpoint_every_s=checkpoint_every_s,
         field_weights=balance.field_weights,
+        data=_data_facts(manifest, fields=len(items)),
     )
 
 
@@ -218,6 +235,20 @@ def training_fields(training: Sequence[tuple[Slide, LabelMask]], model: Model) -
             "no tissue found on any training slide. Needed at least one field. Look at the slides."
         )
     return items
+
+
+def _data_facts(manifest: Manifest, *, fields: int) -> dict[str, Any]:
+    """What a model card says of the slides that a model was trained and validated on."""
+    facts: dict[str, Any] = {}
+    splits: tuple[Split, ...] = ("train", "val")
+    for split in splits:
+        if rows := manifest.of_split(split):
+            patients = {row.patient for row in rows if row.patient is not None}
+            facts[split] = {"slides": len(rows)} | ({"patients": len(patients)} if patients else {})
+    facts["train"]["fields"] = fields
+    # Of the slides' names, not of the CSV's bytes: the same slides are the same data in any order of columns.
+    names = sorted((row.split or "", row.slide_id, row.patient or "") for row in manifest.rows)
+    return facts | {"manifest_sha256": hashlib.sha256(json.dumps(names).encode()).hexdigest()}
 
 
 def _identity(config: Config, classes: ClassTable, training: Sequence[Slide], ranks: Ranks) -> dict[str, Any]:
