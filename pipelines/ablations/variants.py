@@ -34,7 +34,7 @@ METHODS = (
     Variant(name="gradient cut", group="methods", changes=("loss.segmentation_gradient=false",)),
     Variant(name="no area channel", group="methods", changes=("networks.area_channel=false",)),
     Variant(name="edge oracle", group="methods", changes=("sampling.density=edges",)),
-    Variant(name="uniform, 1.5 x the steps", group="time", changes=(UNIFORM,), epochs=1.5),
+    Variant(name="uniform, 2.5 x the steps", group="time", changes=(UNIFORM,), epochs=2.5),
     Variant(name="uniform, point-sampled", group="baselines", changes=(UNIFORM, "sampling.level=exact")),
     Variant(name="joint, cut to tissue", group="baselines", changes=("fields.cut_to_tissue=true",)),
 )

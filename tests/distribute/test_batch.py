@@ -381,7 +381,7 @@ def test_linear_masks_probability_and_footprint_maps_on_demand(
     slides: Path, study: Path, tmp_path: Path
 ) -> None:
     plain, more = tmp_path / "plain", tmp_path / "more"
-    run(slides, study, plain)
+    run(slides, study, plain, wanted=WantedOutputs(interpolation="nearest"))
     wanted = WantedOutputs(interpolation="linear", probabilities=True, footprint=True)
     batch, _ = run(slides, study, more, wanted=wanted)
     folder = MaskFolder(more)
