@@ -19,6 +19,7 @@ from __future__ import annotations
 import copy
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -96,20 +97,23 @@ def _groups(
     factors = (1.0,) if quick else (0.5, 1.0) if large else (0.5, 1.0, 2.0)
     parts = {0: 0.1} if quick else {0: 1 / 120, 2: 1 / 20} if large else {0: 0.1, 1: 0.1, 2: 0.5}
     networks = [
-        _ours_case(given, model, factor, number, runs=3 if large or factor > 1 else None)
+        _ours_case(given, model, factor, number, runs=1 if large else 3)
         for number, model in enumerate(ours_models)
         for factor in factors
     ]
-    networks += [_patches_case(given, patches_model, level, part) for level, part in parts.items()]
+    rival_runs = 1 if large else 3
+    networks += [
+        _patches_case(given, patches_model, level, part, runs=rival_runs) for level, part in parts.items()
+    ]
     monai_part = 0.1 if quick else 1 / 200 if large else 0.1
-    networks.append(_monai_case(given, patches_model, monai_part))
-    zero_part = 0.1 if large else 1.0
+    networks.append(_monai_case(given, patches_model, monai_part, runs=rival_runs))
+    zero_part = 1 / 30 if large else 0.25
     zero = [
-        _ours_case(given, ours_models[0], 1.0, 0, zero=True, runs=3),
-        _patches_case(given, patches_model, 0, zero_part, zero=True),
+        _ours_case(given, ours_models[0], 1.0, 0, zero=True, runs=rival_runs),
+        _patches_case(given, patches_model, 0, zero_part, runs=rival_runs, zero=True),
     ]
     if not quick:
-        zero.append(_monai_case(given, patches_model, zero_part, zero=True))
+        zero.append(_monai_case(given, patches_model, zero_part, runs=rival_runs, zero=True))
     return [networks, zero]
 
 
@@ -121,16 +125,18 @@ def _ours_case(
     return Case(name=name, factory="whole_slide:ours", params=params, runs=runs)
 
 
-def _patches_case(given: dict[str, Any], model: str, level: int, part: float, *, zero: bool = False) -> Case:
+def _patches_case(
+    given: dict[str, Any], model: str, level: int, part: float, *, runs: int, zero: bool = False
+) -> Case:
     name = f"patches, level {level}" + (", zero" if zero else "")
     params = {**given, "model": model, "level": level, "part": part, "zero": zero}
-    return Case(name=name, factory="whole_slide:patches", params=params, runs=3)
+    return Case(name=name, factory="whole_slide:patches", params=params, runs=runs)
 
 
-def _monai_case(given: dict[str, Any], model: str, part: float, *, zero: bool = False) -> Case:
+def _monai_case(given: dict[str, Any], model: str, part: float, *, runs: int, zero: bool = False) -> Case:
     name = "monai, level 0" + (", zero" if zero else "")
     params = {**given, "model": model, "part": part, "zero": zero}
-    return Case(name=name, factory="whole_slide:monai", params=params, runs=3)
+    return Case(name=name, factory="whole_slide:monai", params=params, runs=runs)
 
 
 class ZeroCost(nn.Module):
@@ -209,9 +215,9 @@ def ours(
             return {}
         opened, _ = _opened(slide)
         flops = 0
-        for budget in budgets_of(opened, loaded):
-            flops += _flops(loaded, lambda held, image: held.scores(image), budget.size)
-            flops += _flops(loaded, lambda held, view: held.density(view), loaded.map_size(budget.size))
+        for size, fields in Counter(budget.size for budget in budgets_of(opened, loaded)).items():
+            flops += fields * _flops(loaded, lambda held, image: held.scores(image), size)
+            flops += fields * _flops(loaded, lambda held, view: held.density(view), loaded.map_size(size))
         truth = DrawnFile(slide=Path(slide), labels=Path(labels)).truth()
         written = TiffTiles(mask)
         counts = confusion_of(
