@@ -1,6 +1,7 @@
 """Mask: from labelled samples to a pyramid on disk, against programs that are given the finished array.
 
-- ``ours`` and ``ours, 1 thread`` (what segmentation takes) render every level from the samples and write the file. Cost follows the length of the
+- ``ours`` and ``ours, 1 thread`` (what segmentation takes) render every level from the samples and write the file.
+  Cost follows the length of the
   class borders: ``ours, busy`` has regions half as wide, ``ours, 2 % random`` has 2 % of the labels replaced at random
   (the many small islands of a noisy prediction). ``mixed_mpx`` says how many pixels lie in tiles of several classes.
 - ``libvips`` (``tiffsave`` with tile, pyramid, deflate, region_shrink nearest) and ``tifffile`` (every level a slice of
