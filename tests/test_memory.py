@@ -57,7 +57,7 @@ def test_a_limit_below_one_field_says_how_much_would_do(model):
 
 
 def test_forward_bytes_grow_with_the_area_and_hold_at_least_the_widest_tensor(model):
-    small, large = (forward_bytes(model.segmentation, Size(side, side)) for side in (128, 512))
+    small, large = (forward_bytes(model.segmentation, Size(side, side), channels=4) for side in (128, 512))
     assert large == pytest.approx(16 * small, rel=1e-6)
     # The stem's first output: 64 channels at half the size, float32.
     assert small > 64 * 64 * 64 * 4
