@@ -58,6 +58,19 @@ def test_broken_run_folder_is_a_clear_error(tmp_path, break_it, message):
         load_model(tmp_path)
 
 
+def test_a_model_from_before_cell_areas_were_seen_still_loads(tmp_path):
+    model = make("networks.area_channel=false")
+    save_model(model, tmp_path / "best.safetensors", facts={})
+    about = json.loads((tmp_path / "best.json").read_text())
+    del about["config"]["networks"]["area_channel"]
+    (tmp_path / "best.json").write_text(json.dumps(about))
+    loaded = load_model(tmp_path)
+    assert not loaded.sees_areas
+    assert torch.equal(
+        loaded.state_dict()["segmentation.head.0.bias"], model.state_dict()["segmentation.head.0.bias"]
+    )
+
+
 def test_missing_run_folder_is_named(tmp_path):
     with pytest.raises(ModelError, match="nowhere: does not exist"):
         load_model(tmp_path / "nowhere")

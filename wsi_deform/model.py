@@ -270,7 +270,7 @@ def load_model(run: Path | str, *, device: str | torch.device = "cpu") -> Model:
     """
     path = find_model(Path(run))
     about = read_model_facts(path)
-    config = parse_config(about["config"], source=str(path.with_suffix(".json")))
+    config = parse_config(_complete(about["config"]), source=str(path.with_suffix(".json")))
     classes = class_table_from_data(about["classes"], f"model {path.with_suffix('.json')}: classes")
     model = Model(config=config, classes=classes, mpp=float(about["mpp"]))
     try:
@@ -281,6 +281,12 @@ def load_model(run: Path | str, *, device: str | torch.device = "cpu") -> Model:
         ) from error
     load_tensors(model, tensors, source=str(path))
     return model.to(device).eval()
+
+
+def _complete(config: dict[str, Any]) -> dict[str, Any]:
+    """A stored configuration with what was so when it was written: today's default may be another network."""
+    networks = {"area_channel": False} | config.get("networks", {})
+    return config | {"networks": networks}
 
 
 def load_tensors(model: Model, tensors: Mapping[str, Tensor], *, source: str) -> None:

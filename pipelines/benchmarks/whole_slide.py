@@ -94,7 +94,7 @@ def _groups(
 ) -> list[list[Case]]:
     """The cases with networks, and those with a network that costs nothing."""
     # Budgets as multiples of the number of samples that the model was trained at.
-    factors = (1.0,) if quick else (0.5, 1.0) if large else (0.5, 1.0, 2.0)
+    factors = (1.0,) if quick else (0.5, 1.0, 2.0)
     parts = {0: 0.1} if quick else {0: 1 / 120, 2: 1 / 20} if large else {0: 0.1, 1: 0.1, 2: 0.5}
     networks = [
         _ours_case(given, model, factor, number, runs=1 if large else 3)
