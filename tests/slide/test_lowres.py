@@ -9,6 +9,7 @@ from slide_files import picture
 
 from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Region, Size
+from wsi_deform.slide import area_means
 from wsi_deform.slide.area_means import axis_weights
 from wsi_deform.slide.cache import DEFAULT_CACHE_BYTES, set_cache_bytes
 from wsi_deform.slide.counting import CountingReader
@@ -60,6 +61,30 @@ def test_convention_region_outside_the_slide_is_background():
     assert (np.delete(view.reshape(16, 3), [5, 6, 9, 10], axis=0) == 255).all()
     np.testing.assert_allclose(view[1, 1], pixels[:40, :50].reshape(-1, 3).mean(0), atol=1e-4)
     assert (low_res_view(slide_of(pixels), Region(500, 0, 10, 10), Size(3, 3)) == 255).all()
+
+
+def test_nothing_but_the_slide_s_pixels_and_background_enters_a_view(monkeypatch: pytest.MonkeyPatch):
+    class Dirty:
+        """numpy whose fresh memory holds what no pixel does."""
+
+        def __getattr__(self, name: str) -> object:
+            return getattr(np, name)
+
+        def empty(self, shape: int) -> np.ndarray:
+            return np.full(shape, np.nan)
+
+    monkeypatch.setattr(area_means, "_add", area_means._add.py_func)  # type: ignore[attr-defined]
+    monkeypatch.setattr(area_means, "np", Dirty())
+    pixels = picture(30, 20)
+    for region in (
+        Region(-10, -10, 60, 40),
+        Region(-10, 0, 30, 20),
+        Region(20, 10, 40, 20),
+        Region(5, 5, 9, 9),
+    ):
+        for size in (Size(4, 4), Size(3, 7), Size(60, 40)):
+            view = low_res_view(slide_of(pixels), region, size)
+            assert np.isfinite(view).all()
 
 
 @pytest.mark.parametrize("levels", [1, 3])

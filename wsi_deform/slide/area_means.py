@@ -147,7 +147,8 @@ def _add(
     # The tile's pixels that the view looks at.
     left = max(0, x_first[columns[0]] - at[0])
     last = columns[1] - 1
-    right = min(width, x_first[last] + x_starts[last + 1] - x_starts[last] - at[0])
+    # A last cell that lies outside the slide has no pixel, but stands at the slide's last one.
+    right = min(width, x_first[last] + max(1, x_starts[last + 1] - x_starts[last]) - at[0])
     line = np.empty(3 * width)
     for row in range(rows[0], rows[1]):
         low = max(y_first[row], at[1])
