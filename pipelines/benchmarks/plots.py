@@ -71,7 +71,8 @@ def _plot_whole_slide(axes: Any, rows: Sequence[Row]) -> None:
                 )
                 axes.plot(costs, accuracies, marker=marker, ms=4, label=f"{kind}, {int(side):,} px")
     axes.set(xscale="log", xlabel="CPU seconds per slide", ylabel="mIoU", title="accuracy and cost")
-    axes.legend(fontsize=7)
+    axes.set_ylim(0, 1.3 * max(number(row, "miou") for row in shown))  # room for the legend
+    axes.legend(fontsize=7, ncols=3, loc="upper center")
     axes.grid(alpha=0.3)
 
 

@@ -135,6 +135,21 @@ def test_case_that_fails_is_a_row_with_its_reason_and_the_others_go_on() -> None
     assert mip["least_seconds"] <= mip["seconds"] <= mip["most_seconds"]
 
 
+def test_short_work_is_repeated_within_a_run_and_the_run_is_the_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 0.2, 0.3, 0.5])
+    monkeypatch.setattr(measure.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(measure, "_cpu_seconds", iter([10.0, 11.0]).__next__)
+    calls: list[int] = []
+
+    def once(number: int) -> measure.Facts:
+        calls.append(number)
+        return {"tiles": 7}
+
+    seconds, cpu_seconds, facts = measure._timed(measure.Work(run=once), 4)
+    assert calls == [4, 4]
+    assert (seconds, cpu_seconds, facts) == (0.15, 0.5, {"tiles": 7})
+
+
 def test_bars_that_are_not_met_are_said(tmp_path: Path) -> None:
     row = {"side": 100_000, "samples": 64_000, "peak_mib": 200, "base_mib": 100, "file_mb": 3, "runs": 5}
     rows = [
