@@ -18,8 +18,8 @@ from wsi_deform.model import Model
 from wsi_deform.networks.memory import forward_bytes
 from wsi_deform.slide.cache import TILE_CACHE
 from wsi_deform.slide.fields import Field
-from wsi_deform.slide.strip_cache import STRIP_CACHE, strips_to_come_bytes
-from wsi_deform.slide.tiff_tiles import TiffTiles
+from wsi_deform.slide.tiff.strips import STRIP_CACHE, strips_to_come_bytes
+from wsi_deform.slide.tiff.tiles import TiffTiles
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ from wsi_deform.slide.cache import set_cache_bytes
 from wsi_deform.geometry import Region, Size
 from wsi_deform.slide.lowres import low_res_view
 from wsi_deform.slide.open import open_slide
-from wsi_deform.slide.strip_cache import STRIP_CACHE
+from wsi_deform.slide.tiff.strips import STRIP_CACHE
 
 def mib(key):
     lines = Path("/proc/self/status").read_text().splitlines()

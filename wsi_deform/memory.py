@@ -11,7 +11,7 @@ from wsi_deform.errors import ModelError
 from wsi_deform.model import Model
 from wsi_deform.networks.memory import forward_bytes
 from wsi_deform.slide.cache import TILE_CACHE
-from wsi_deform.slide.strip_cache import STRIP_CACHE, strips_to_come_bytes
+from wsi_deform.slide.tiff.strips import STRIP_CACHE, strips_to_come_bytes
 
 GIB = 1 << 30
 # Plan, corners and weights of a sample, of the batch at work and of the one that is read ahead.

@@ -14,7 +14,7 @@ from pipelines.benchmarks.measure import Facts, Work
 from wsi_deform.annotation.raster import LABEL_CACHE, LabelMask
 from wsi_deform.evaluate.measures import Confusion
 from wsi_deform.geometry import Region
-from wsi_deform.slide.tiff_tiles import TiffTiles
+from wsi_deform.slide.tiff.tiles import TiffTiles
 
 
 class Stopwatch:

@@ -49,7 +49,7 @@ from wsi_deform.slide.cache import TILE_CACHE
 from wsi_deform.slide.counting import CountingReader
 from wsi_deform.slide.detect import open_reader
 from wsi_deform.slide.slide import Slide
-from wsi_deform.slide.tiff_tiles import TiffTiles
+from wsi_deform.slide.tiff.tiles import TiffTiles
 from wsi_deform.slide.tissue import tissue_mask
 
 WINDOW_PX = 512

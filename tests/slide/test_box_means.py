@@ -6,7 +6,7 @@ from drawn_reader import ArrayReader
 from numpy.typing import NDArray
 
 from wsi_deform.geometry import Size, tile_grid, tile_region
-from wsi_deform.slide.box_means import box_mean_tile, coarse_levels, stream_box_means
+from wsi_deform.slide.levels.box_means import box_mean_tile, coarse_levels, stream_box_means
 
 
 def expected(pixels: NDArray[np.uint8], scale: int) -> NDArray[np.uint8]:

@@ -15,9 +15,9 @@ from slide_files import picture, pyramid, write_ome_tiff, write_ome_zarr, write_
 
 from wsi_deform.slide.counting import CountingReader
 from wsi_deform.slide.image_reader import ImageReader
+from wsi_deform.slide.levels.virtual import VirtualReader
 from wsi_deform.slide.openslide_reader import OpenSlideReader
-from wsi_deform.slide.tiff_reader import TiffReader
-from wsi_deform.slide.virtual import VirtualReader
+from wsi_deform.slide.tiff.reader import TiffReader
 from wsi_deform.slide.zarr_reader import ZarrReader
 
 DRAWN: dict[object, tuple[Path, list[np.ndarray]]] = {}
@@ -167,7 +167,7 @@ class TestVirtualReaderWithSidecar(ReaderContract):
             path = write_tiff(folder / "a.tif", [level], compression="deflate", tile=(112, 208))
             return path, [level, *(block_means(level, 2**k) for k in (1, 2))]
 
-        monkeypatch.setattr("wsi_deform.slide.virtual.MOST_DECODED_BYTES", 0)
+        monkeypatch.setattr("wsi_deform.slide.levels.virtual.MOST_DECODED_BYTES", 0)
         monkeypatch.setenv("WSI_DEFORM_CACHE", str(tmp_path / "cache"))
         path, levels = drawn_once("sidecar", tmp_path_factory, draw)
         return Case(VirtualReader(TiffReader(path), key=lambda: "k" * 40), levels)

@@ -11,8 +11,8 @@ from slide_files import picture, pyramid, write_ome_tiff, write_svs, write_tiff
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Region, Size
 from wsi_deform.slide.resolution import mpp_from_aperio, mpp_from_ome_xml, mpp_from_resolution
-from wsi_deform.slide.tiff_reader import TiffReader
-from wsi_deform.slide.tiff_tiles import TiffTiles
+from wsi_deform.slide.tiff.reader import TiffReader
+from wsi_deform.slide.tiff.tiles import TiffTiles
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.bool_])
@@ -158,8 +158,8 @@ def test_one_huge_raw_strip_is_served_in_small_blocks(tmp_path: Path):
 def test_huge_compressed_strips_are_decoded_once_for_all_their_blocks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int, separate: bool
 ):
-    monkeypatch.setattr("wsi_deform.slide.tiff_level.KEPT_STRIP_BYTES", 100_000)
-    monkeypatch.setattr("wsi_deform.slide.tiff_level.BLOCK_BYTES", 100_000)
+    monkeypatch.setattr("wsi_deform.slide.tiff.level.KEPT_STRIP_BYTES", 100_000)
+    monkeypatch.setattr("wsi_deform.slide.tiff.level.BLOCK_BYTES", 100_000)
     pixels = picture(1000, 899)
     stored = pixels.transpose(2, 0, 1) if separate else pixels
     how = {"planarconfig": "separate"} if separate else {}
@@ -179,8 +179,8 @@ def test_huge_compressed_strips_are_decoded_once_for_all_their_blocks(
 def test_compressed_strips_beyond_the_limit_are_refused_with_a_remedy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("wsi_deform.slide.tiff_level.KEPT_STRIP_BYTES", 1000)
-    monkeypatch.setattr("wsi_deform.slide.tiff_level.MOST_STRIP_BYTES", 100_000)
+    monkeypatch.setattr("wsi_deform.slide.tiff.level.KEPT_STRIP_BYTES", 1000)
+    monkeypatch.setattr("wsi_deform.slide.tiff.level.MOST_STRIP_BYTES", 100_000)
     path = write_tiff(tmp_path / "a.tif", [picture(300, 200)], compression="deflate", rowsperstrip=200)
     with pytest.raises(SlideError, match=r"a\.tif: compressed strips of 300 x 200 px.*180000 bytes.*--tile"):
         TiffTiles(path)

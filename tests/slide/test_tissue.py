@@ -12,7 +12,7 @@ from wsi_deform.errors import ShapeError, SlideError
 from wsi_deform.geometry import Point, Region, Size
 from wsi_deform.slide.open import open_slide
 from wsi_deform.slide.slide import Slide
-from wsi_deform.slide.tiff_tiles import TiffTiles
+from wsi_deform.slide.tiff.tiles import TiffTiles
 from wsi_deform.slide.tissue import TissueMask, tissue_mask, tissue_mask_from_file
 
 GLASS, PINK, PURPLE = (243, 242, 244), (225, 160, 200), (140, 90, 170)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from wsi_deform.errors import AnnotationError, SlideError
 from wsi_deform.geometry import Size, tile_grid
-from wsi_deform.slide.tiff_tiles import TiffTiles
+from wsi_deform.slide.tiff.tiles import TiffTiles
 
 TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8", ".svs")
 LOSSY_SUFFIXES = (".jpg", ".jpeg", ".webp")

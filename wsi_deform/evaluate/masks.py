@@ -21,7 +21,7 @@ from wsi_deform.geometry import Region, Size
 from wsi_deform.manifest import Manifest, ManifestRow, Split
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.mask.samples import read_samples
-from wsi_deform.slide.tiff_tiles import TiffTiles
+from wsi_deform.slide.tiff.tiles import TiffTiles
 
 logger = logging.getLogger(__name__)
 

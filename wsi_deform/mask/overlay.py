@@ -12,7 +12,7 @@ from scipy import ndimage
 from wsi_deform.deform.reverse import ReverseSampler
 from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Region, Size
-from wsi_deform.slide.tiff_tiles import TiffTiles
+from wsi_deform.slide.tiff.tiles import TiffTiles
 
 FILL_ALPHA = 0.35
 LINE_ALPHA = 0.9

@@ -12,8 +12,8 @@ from wsi_deform.slide.openslide_reader import OpenSlideReader, detect_vendor
 from wsi_deform.slide.path import SlidePath, SlideUrl
 from wsi_deform.slide.reader import Reader
 from wsi_deform.slide.remote import DOWNLOAD, RemoteFile
-from wsi_deform.slide.tiff_index import DamagedSlideError
-from wsi_deform.slide.tiff_reader import TiffReader
+from wsi_deform.slide.tiff.index import DamagedSlideError
+from wsi_deform.slide.tiff.reader import TiffReader
 from wsi_deform.slide.zarr_reader import ZarrReader
 
 TIFF_MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")

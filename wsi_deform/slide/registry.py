@@ -10,8 +10,8 @@ from collections import OrderedDict
 
 from wsi_deform.slide.detect import open_reader
 from wsi_deform.slide.identity import file_version, slide_key
+from wsi_deform.slide.levels.virtual import VirtualReader
 from wsi_deform.slide.path import SlidePath, SlideUrl
-from wsi_deform.slide.virtual import VirtualReader
 
 # Readers that stay open although no slide is using them: a worker that unpickles the same slide for each
 # task opens it once.

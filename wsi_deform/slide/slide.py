@@ -16,11 +16,11 @@ from wsi_deform.slide.cache import TILE_CACHE
 from wsi_deform.slide.colour import filled
 from wsi_deform.slide.find import slide_id_of
 from wsi_deform.slide.identity import slide_key_of
+from wsi_deform.slide.levels.virtual import VirtualReader
 from wsi_deform.slide.path import SlidePath, SlideUrl, slide_path
 from wsi_deform.slide.reader import Address, Level, Reader, SlideInfo
 from wsi_deform.slide.registry import READERS, new_token
 from wsi_deform.slide.resolution import positive_or_none
-from wsi_deform.slide.virtual import VirtualReader
 
 
 class Slide:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Region, Size, tile_grid, tile_region
-from wsi_deform.slide.tiff_tiles import TiffTiles
+from wsi_deform.slide.tiff.tiles import TiffTiles
 
 TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8", ".svs")
 OUTLINES = "outlines, not pixels"

@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_deform.errors import SlideError
-from wsi_deform.slide.box_means import stream_box_means
-from wsi_deform.slide.build_lock import BuildLock
-from wsi_deform.slide.cache_folder import BYTES_VARIABLE, CACHE, PART_SUFFIX, SIDECAR_SUFFIX
+from wsi_deform.slide.levels.box_means import stream_box_means
+from wsi_deform.slide.levels.build_lock import BuildLock
+from wsi_deform.slide.levels.cache_folder import BYTES_VARIABLE, CACHE, PART_SUFFIX, SIDECAR_SUFFIX
+from wsi_deform.slide.levels.sidecar_file import DamagedSidecarError, SidecarFile, SidecarWriter
 from wsi_deform.slide.reader import Level, Reader
-from wsi_deform.slide.sidecar_file import DamagedSidecarError, SidecarFile, SidecarWriter
 from wsi_deform.slide.source import LocalFile
 
 log = logging.getLogger(__name__)

@@ -15,8 +15,8 @@ from wsi_deform.slide.path import SlidePath
 from wsi_deform.slide.reader import Address, Level, SlideInfo
 from wsi_deform.slide.resolution import aperio_entries, mpp_from_aperio, mpp_from_ome_xml, mpp_from_resolution
 from wsi_deform.slide.source import ByteSource
-from wsi_deform.slide.tiff_index import TiffIndex
-from wsi_deform.slide.tiff_tiles import TiffTiles
+from wsi_deform.slide.tiff.index import TiffIndex
+from wsi_deform.slide.tiff.tiles import TiffTiles
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6
 JPEG = 7

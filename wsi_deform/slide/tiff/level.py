@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Point, Size, level_downsample, tile_grid
 from wsi_deform.slide.path import SlidePath
-from wsi_deform.slide.strip_cache import MOST_STRIP_BYTES
+from wsi_deform.slide.tiff.strips import MOST_STRIP_BYTES
 
 # Strips are cut into blocks of about this size, so that one strip of a whole image is never one tile: raw
 # strips where they are larger, compressed ones, which are decoded as a whole and kept, where they are larger

@@ -16,7 +16,7 @@ from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Size, tile_grid
 from wsi_deform.slide.path import SlidePath
 from wsi_deform.slide.source import ByteSource, LocalFile, SourceFile
-from wsi_deform.slide.tiff_level import TiffLevel, level_from_pages
+from wsi_deform.slide.tiff.level import TiffLevel, level_from_pages
 
 log = logging.getLogger(__name__)
 

@@ -16,9 +16,9 @@ from wsi_deform.slide.ahead import ahead
 from wsi_deform.slide.path import SlidePath
 from wsi_deform.slide.reader import Address
 from wsi_deform.slide.source import ByteSource, LocalFile
-from wsi_deform.slide.strip_cache import Strips, announce_strips, forget_strips, strip_rows
-from wsi_deform.slide.tiff_index import TiffIndex, read_index
-from wsi_deform.slide.tiff_level import Plane, TiffLevel
+from wsi_deform.slide.tiff.index import TiffIndex, read_index
+from wsi_deform.slide.tiff.level import Plane, TiffLevel
+from wsi_deform.slide.tiff.strips import Strips, announce_strips, forget_strips, strip_rows
 
 # Decoders raise RuntimeError (imagecodecs), ValueError (tifffile, NumPy) or ImportError (a codec that is not
 # built in).

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import tile_region
-from wsi_deform.slide.box_means import box_mean_tile, coarse_levels, stream_box_means
+from wsi_deform.slide.levels.box_means import box_mean_tile, coarse_levels, stream_box_means
+from wsi_deform.slide.levels.sidecar import Sidecar, build_progress, first_level_within
 from wsi_deform.slide.reader import Address, Level, Reader, SlideInfo, TilesReader, tiles_of
-from wsi_deform.slide.sidecar import Sidecar, build_progress, first_level_within
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from types import TracebackType
 
-from wsi_deform.slide.cache_folder import LOCK_SUFFIX
+from wsi_deform.slide.levels.cache_folder import LOCK_SUFFIX
 
 try:
     import fcntl
