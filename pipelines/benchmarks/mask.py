@@ -176,32 +176,35 @@ def ours(*, side: int, folder: str, threads: int, kind: str) -> Work:
     return Work(run=run, finish=finish)
 
 
-def libvips(*, side: int, folder: str, threads: int) -> Work:
-    """``tiffsave`` of the finished array; threads are set by VIPS_CONCURRENCY."""
+def save_with_libvips(labels: NDArray[np.uint8], path: Path, *, mpp: float) -> None:
+    """Write a label map as a pyramid with ``tiffsave``; threads are set by VIPS_CONCURRENCY."""
     import pyvips
 
+    labels = np.ascontiguousarray(labels)
+    image = pyvips.Image.new_from_memory(labels, labels.shape[1], labels.shape[0], 1, "uchar")
+    image.tiffsave(
+        str(path),
+        tile=True,
+        tile_width=TILE_PX,
+        tile_height=TILE_PX,
+        pyramid=True,
+        compression="deflate",
+        region_shrink="nearest",
+        bigtiff=labels.size > 2**32,
+        xres=100 / mpp,
+        yres=100 / mpp,
+    )
+
+
+def libvips(*, side: int, folder: str, threads: int) -> Work:
+    """``tiffsave`` of the finished array."""
     path = Path(folder) / "vips.tif"
 
-    def write(array: NDArray[np.uint8]) -> None:
-        image = pyvips.Image.new_from_memory(array, array.shape[1], array.shape[0], 1, "uchar")
-        image.tiffsave(
-            str(path),
-            tile=True,
-            tile_width=TILE_PX,
-            tile_height=TILE_PX,
-            pyramid=True,
-            compression="deflate",
-            region_shrink="nearest",
-            bigtiff=array.size > 2**32,
-            xres=100 / MPP,
-            yres=100 / MPP,
-        )
-
     def run(_: int) -> Facts:
-        write(_finished(folder, side))
+        save_with_libvips(_finished(folder, side), path, mpp=MPP)
         return {"file_mb": path.stat().st_size / 1e6}
 
-    write(np.zeros((1024, 1024), np.uint8))
+    save_with_libvips(np.zeros((1024, 1024), np.uint8), path, mpp=MPP)
     return Work(run=run)
 
 

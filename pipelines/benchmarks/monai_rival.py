@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyvips
 import torch
 from monai.data.wsi_reader import OpenSlideWSIReader
 from monai.inferers import AvgMerger, PatchInferer, WSISlidingWindowSplitter
 from numpy.typing import NDArray
 from torch import Tensor
-
-TILE_PX = 512
 
 
 class PartReader(OpenSlideWSIReader):
@@ -81,21 +77,3 @@ def inferred_labels(
     # Windows that were left out are 0 / 0.
     labels: NDArray[np.uint8] = torch.nan_to_num_(merged[0, 0], nan=0.0).to(torch.uint8).numpy()
     return labels
-
-
-def save_pyramid(labels: NDArray[np.uint8], path: Path, mpp: float) -> None:
-    """Write labels as a pyramid, with libvips."""
-    labels = np.ascontiguousarray(labels)
-    image = pyvips.Image.new_from_memory(labels, labels.shape[1], labels.shape[0], 1, "uchar")
-    image.tiffsave(
-        str(path),
-        tile=True,
-        tile_width=TILE_PX,
-        tile_height=TILE_PX,
-        pyramid=True,
-        compression="deflate",
-        region_shrink="nearest",
-        bigtiff=labels.size > 2**32,
-        xres=100 / mpp,
-        yres=100 / mpp,
-    )

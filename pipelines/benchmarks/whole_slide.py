@@ -297,7 +297,8 @@ def monai(
     *, side: int, slide: str, labels: str, folder: str, threads: int, model: str, part: float, zero: bool
 ) -> Work:
     """MONAI's whole-slide sliding window."""
-    from pipelines.benchmarks.monai_rival import inferred_labels, save_pyramid
+    from pipelines.benchmarks.mask import save_with_libvips
+    from pipelines.benchmarks.monai_rival import inferred_labels
 
     loaded = _loaded(model, zero=zero)
     masks: list[tuple[Path, tuple[Region, ...]]] = []
@@ -326,7 +327,7 @@ def monai(
         )
         middle = time.perf_counter()
         path = Path(folder) / f"monai-{zero}-{number}.tif"
-        save_pyramid(merged, path, opened.mpp)
+        save_with_libvips(merged, path, mpp=opened.mpp)
         masks.append((path, chosen))
         times = (len(wanted) + len(glass)) / (len(chosen) + len(chosen_glass))
         return {

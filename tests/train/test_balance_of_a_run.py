@@ -3,6 +3,7 @@ import json
 
 import pytest
 import torch
+from stopping import StopAfter
 
 from wsi_deform.annotation.classes import read_class_table
 from wsi_deform.config import read_config
@@ -11,7 +12,6 @@ from wsi_deform.geometry import Size
 from wsi_deform.manifest import read_manifest
 from wsi_deform.model import load_model
 from wsi_deform.train.loop import train
-from wsi_deform.train.watcher import Quiet
 
 # 48 of 512 px: slides are turned, transposed, jittered, normalised, weighted and drawn by their classes.
 EVERYTHING = [
@@ -27,17 +27,6 @@ EVERYTHING = [
 def study(tmp_path_factory):
     made = draw_study(tmp_path_factory.mktemp("study"), train=4, val=0, test=0, seed=3, size=Size(512, 256))
     return read_manifest(made.manifest), read_class_table(made.classes)
-
-
-class StopAfter(Quiet):
-    def __init__(self, steps):
-        self.left = steps
-
-    def step(self, *, epoch, step, loss):
-        self.left -= 1
-
-    def asked(self):
-        return self.left <= 0
 
 
 def losses(run):

@@ -3,6 +3,7 @@ import json
 
 import pytest
 import torch
+from stopping import StopAfter
 
 from wsi_deform.annotation.classes import read_class_table
 from wsi_deform.config import read_config
@@ -12,7 +13,6 @@ from wsi_deform.geometry import Size
 from wsi_deform.manifest import Manifest, read_manifest
 from wsi_deform.model import load_model
 from wsi_deform.train.loop import train
-from wsi_deform.train.watcher import Quiet
 
 TINY = [
     "sampling.budget=[12, 24]",
@@ -30,19 +30,6 @@ def study(tmp_path_factory):
 
 def weights(run):
     return load_model(run / "last.safetensors").state_dict()
-
-
-class StopAfter(Quiet):
-    """Asks to stop after so many steps."""
-
-    def __init__(self, steps):
-        self.left = steps
-
-    def step(self, *, epoch, step, loss):
-        self.left -= 1
-
-    def asked(self):
-        return self.left <= 0
 
 
 def test_interrupted_and_resumed_training_equals_uninterrupted_bit_for_bit(study, tmp_path):

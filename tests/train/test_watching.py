@@ -5,6 +5,7 @@ import logging
 import pytest
 import torch
 from safetensors.torch import load_file
+from stopping import StopAfter
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from wsi_deform.annotation.classes import read_class_table
@@ -16,7 +17,6 @@ from wsi_deform.manifest import read_manifest
 from wsi_deform.train.keep import kept_epochs
 from wsi_deform.train.log import COLUMNS
 from wsi_deform.train.loop import train
-from wsi_deform.train.watcher import Quiet
 
 TINY = [
     "sampling.budget=[12, 24]",
@@ -48,29 +48,23 @@ def scores(monkeypatch):
     return found
 
 
-class StopAfter(Quiet):
-    """Asks to stop after so many steps, and notes what it is told."""
+class Noting(StopAfter):
+    """Notes what it is told, and may ask to stop after so many steps."""
 
     def __init__(self, steps=10**9):
-        self.left = steps
+        super().__init__(steps)
         self.started = {}
         self.rows = []
 
     def start(self, **told):
         self.started = told
 
-    def step(self, *, epoch, step, loss):
-        self.left -= 1
-
     def epoch(self, row):
         self.rows.append(row)
 
-    def asked(self):
-        return self.left <= 0
-
 
 def test_log_says_where_the_time_goes_and_what_is_seen(study, tmp_path):
-    watcher = StopAfter()
+    watcher = Noting()
     config = read_config(changes=[*TINY, "training.pictures=1", "training.epochs=2"])
     train(config, *study, tmp_path, watcher=watcher)
     rows = table(tmp_path)
@@ -102,7 +96,7 @@ def test_the_newest_validated_models_are_kept(study, tmp_path):
 def test_a_run_that_gets_no_better_stops_early_also_across_a_resumption(study, tmp_path, scores, caplog):
     scores += [0.3, 0.5, 0.5, 0.4, 0.3, 0.6]
     config = read_config(changes=[*TINY, "training.epochs=50", "training.patience=2"])
-    watcher = StopAfter(7)  # in the fourth epoch of two steps
+    watcher = Noting(7)  # in the fourth epoch of two steps
     assert not train(config, *study, tmp_path, watcher=watcher, stop=watcher.asked).finished
     with caplog.at_level(logging.INFO, logger="wsi_deform.train.loop"):
         result = train(config, *study, tmp_path)
@@ -114,7 +108,7 @@ def test_a_run_that_gets_no_better_stops_early_also_across_a_resumption(study, t
     assert len(table(tmp_path)) == 4
 
     files = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.safetensors")}
-    watcher = StopAfter()
+    watcher = Noting()
     assert train(config, *study, tmp_path, watcher=watcher) == result
     assert watcher.started == {}
     assert files == {path: path.stat().st_mtime_ns for path in files}
@@ -123,7 +117,7 @@ def test_a_run_that_gets_no_better_stops_early_also_across_a_resumption(study, t
     with pytest.raises(TrainingError, match="other config"):
         train(patient, *study, tmp_path)  # another number of epochs is another schedule
     patient = read_config(changes=[*TINY, "training.epochs=50", "training.patience=4"])
-    watcher = StopAfter(4)
+    watcher = Noting(4)
     train(patient, *study, tmp_path, watcher=watcher, stop=watcher.asked)
     assert [row["epoch"] for row in watcher.rows] == [5]
 
@@ -140,7 +134,7 @@ def test_averaged_weights_are_validated_and_stored_and_resume_bit_for_bit(study,
     config = read_config(changes=[*TINY, "optimiser.ema=0.9", "optimiser.warmup_epochs=0.5"])
     train(config, *study, tmp_path / "whole")
     for steps in (1, 2):
-        watcher = StopAfter(steps)
+        watcher = Noting(steps)
         assert not train(config, *study, tmp_path / "parts", watcher=watcher, stop=watcher.asked).finished
     train(config, *study, tmp_path / "parts")
     for name in ("last", "best", "checkpoint"):
