@@ -77,6 +77,7 @@ def _plot_whole_slide(axes: Any, rows: Sequence[Row]) -> None:
 
 
 def _plot_training_step(axes: Any, rows: Sequence[Row]) -> None:
+    rows = [row for row in rows if row["parts_seconds"]]
     parts = [column for column in rows[0] if column.endswith("_seconds")]
     left = [0.0] * len(rows)
     for part in parts:

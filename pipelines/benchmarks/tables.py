@@ -223,18 +223,29 @@ def _whole_slide_bar(side: str, rows: Sequence[Row]) -> str:
 
 
 def training_step_table(rows: Sequence[Row]) -> str:
-    """Milliseconds and share of each part."""
+    """Milliseconds and share of each part; what each setting makes of the step."""
     parts = [column.removesuffix("_seconds") for column in rows[0] if column.endswith("_seconds")]
     parts = [part for part in parts if part not in ("cpu", "least", "most", "parts")]
     body = []
-    for row in rows:
+    whole = [row for row in rows if row["parts_seconds"]]
+    for row in whole:
         total = number(row, "parts_seconds")
         cells = [
             f"{1e3 * number(row, f'{part}_seconds'):,.0f} ({number(row, f'{part}_seconds') / total:.0%})"
             for part in parts
         ]
         body.append((row["case"], f"{1e3 * number(row, 'seconds'):,.0f}", *cells))
-    return "Milliseconds (share)\n\n" + Table(header=("case", "step", *parts), rows=tuple(body)).markdown()
+    text = "Milliseconds (share)\n\n" + Table(header=("case", "step", *parts), rows=tuple(body)).markdown()
+    changed = [row for row in rows if not row["parts_seconds"]]
+    if changed:
+        plain = number(whole[0], "seconds")
+        cells = tuple(
+            (row["case"], f"{1e3 * number(row, 'seconds'):,.0f}", f"{number(row, 'seconds') / plain:.2f}")
+            for row in changed
+        )
+        header = ("setting", "step, ms", f"/ that of {whole[0]['case']}")
+        text += f"\n{Table(header=header, rows=cells).markdown()}"
+    return text
 
 
 def limits_table(rows: Sequence[Row]) -> str:

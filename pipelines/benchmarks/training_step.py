@@ -4,7 +4,8 @@ Parts follow each other in a step: *read* (low-res views and class fractions, re
 network, grid, cell areas), *plan* (which pixels of which tiles), *tiles* (read, decode and pick), *blend*, *labels* (at
 the sampling points), *forward* (segmentation network and losses), *backward*, *update*. The column *step* is the
 package's own ``training_step``, reading included, so that the parts can be held against it. ``warm`` has every tile in
-the cache, as from the second epoch on; ``cold`` has none.
+the cache, as from the second epoch on; ``cold`` has none. The cases of ``SETTINGS`` are the whole step with one more
+setting, which may make it faster. Compiling takes minutes on a processor, before it counts; ``--quick`` leaves it out.
 """
 
 from __future__ import annotations
@@ -37,6 +38,11 @@ from wsi_deform.train.schedule import optimiser_of
 from wsi_deform.train.step import change_of_step, labels_of, learner_of, training_step
 
 CONFIG = Path(__file__).parents[2] / "configs" / "joint.yaml"
+SETTINGS = {
+    "channels_last": "training.channels_last=true",
+    "bfloat16": "training.precision=bfloat16",
+    "compile": "training.compile=true",
+}
 PARTS = ("read", "deform", "plan", "tiles", "blend", "labels", "forward", "backward", "update")
 
 
@@ -59,18 +65,32 @@ def benchmark(settings: Settings) -> list[Row]:
         for short, long in budgets
         for warm in (True, False)
     ]
+    short, long = budgets[0]
+    cases += [
+        Case(
+            name=f"{short} x {long}, warm, {name}",
+            factory="training_step:work",
+            params={**given, "budget": [short, long], "warm": True, "setting": setting},
+        )
+        for name, setting in SETTINGS.items()
+        if not (settings.quick and name == "compile")
+    ]
     chosen = [case for case in cases if not settings.only or case.name in settings.only]
     with Pool(settings.threads) as pool:
         rows = pool.measure(chosen, runs=settings.runs)
     for row in rows:
         del row["slides"], row["labels"]
+        row.pop("setting", None)
     return rows
 
 
-def work(*, slides: Sequence[str], labels: Sequence[str], budget: Sequence[int], warm: bool) -> Work:
+def work(
+    *, slides: Sequence[str], labels: Sequence[str], budget: Sequence[int], warm: bool, setting: str = ""
+) -> Work:
     """Steps on a batch of two slides."""
     torch.manual_seed(0)
-    config = read_config(CONFIG, changes=[f"sampling.budget={list(budget)}", "device=cpu"])
+    changes = [f"sampling.budget={list(budget)}", "device=cpu", *filter(None, [setting])]
+    config = read_config(CONFIG, changes=changes)
     model = Model(config=config, classes=CLASSES, mpp=MPP).train()
     optimiser = optimiser_of(model)
     learner = learner_of(model, optimiser)
@@ -84,7 +104,12 @@ def work(*, slides: Sequence[str], labels: Sequence[str], budget: Sequence[int],
         if not warm:
             TILE_CACHE.forget()
             LABEL_CACHE.forget()
-        parts = _parts(model, optimiser, items, number)
+        facts: Facts = {}
+        if not setting:
+            parts = _parts(model, optimiser, items, number)
+            facts = {f"{name}_seconds": parts[name] for name in PARTS}
+            facts["parts_seconds"] = sum(facts.values())
+            facts |= {"tiles_read": parts["tile_count"], "samples": parts["samples"]}
         if not warm:
             TILE_CACHE.forget()
             LABEL_CACHE.forget()
@@ -93,14 +118,7 @@ def work(*, slides: Sequence[str], labels: Sequence[str], budget: Sequence[int],
             learner, [_batch(items)], epoch=0, step=number, edge_weight=model.config.loss.edge_weight
         )
         whole = time.perf_counter() - start
-        return {
-            "seconds": whole,
-            "cpu_seconds": time.process_time() - cpu,
-            **{f"{name}_seconds": parts[name] for name in PARTS},
-            "parts_seconds": sum(parts[name] for name in PARTS),
-            "tiles_read": parts["tile_count"],
-            "samples": parts["samples"],
-        }
+        return {"seconds": whole, "cpu_seconds": time.process_time() - cpu, **facts}
 
     run(0)
     return Work(run=run)
