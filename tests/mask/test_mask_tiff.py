@@ -20,6 +20,7 @@ from wsi_deform.deform.reverse import FieldSamples, MaskTile, ReverseSampler
 from wsi_deform.errors import MaskError, ShapeError
 from wsi_deform.geometry import Region, Size
 from wsi_deform.mask.directories import TileTable, header_and_directories
+from wsi_deform.mask.ome import Channel, image_xml
 from wsi_deform.mask.tiff import write_mask, write_nearest_mask
 
 SIZE = Size(1300, 1101)  # 3 levels of 512 px tiles; partial tiles and partial pixels on both sides
@@ -92,6 +93,22 @@ def test_the_ome_xml_says_size_and_annotations(mask_file: Path):
         "classes": '{"tumour": 1} & <more>',
         "slide": "\N{GREEK SMALL LETTER MU}7\N{REPLACEMENT CHARACTER}",
     }
+
+
+def test_the_ome_xml_has_no_character_reference_which_bio_formats_takes_for_damage():
+    document = image_xml(
+        "B\N{LATIN SMALL LETTER U WITH DIAERESIS}ro\n7",
+        SIZE,
+        0.25,
+        {"slide": "\N{MICRO SIGN}\t&#181;"},
+        channels=[Channel(name="a\tb \N{GREEK SMALL LETTER BETA}")],
+    )
+    assert "&#" not in document
+    root = ElementTree.fromstring(document)
+    space = {"ome": "http://www.openmicroscopy.org/Schemas/OME/2016-06"}
+    assert root.find("ome:Image", space).get("Name") == "B\N{LATIN SMALL LETTER U WITH DIAERESIS}ro 7"
+    assert root.find(".//ome:M", space).text == "\N{MICRO SIGN}\t&#181;"
+    assert root.find(".//ome:Channel", space).get("Name") == "a b \N{GREEK SMALL LETTER BETA}"
 
 
 def test_openslide_sees_all_levels_the_resolution_and_exact_labels(mask_file: Path):

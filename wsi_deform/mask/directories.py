@@ -77,8 +77,8 @@ def header_and_directories(
         start: Where the block will lie in the file, bytes, even; IFD 0 is at its start.
         tile_px: Side of a tile.
         mpp: Level-0 um per pixel, or None for no resolution.
-        description: ImageDescription of IFD 0, ASCII.
-        software: Software tag, ASCII.
+        description: ImageDescription of IFD 0, written as UTF-8.
+        software: Software tag.
         bits: Bits of a pixel of one channel, 8 or 16.
         classic_limit_bytes: A file that would be larger as classic TIFF becomes BigTIFF.
 
@@ -165,8 +165,8 @@ def _numbers(tag: int, kind: int, values: Sequence[int] | NDArray[np.unsignedint
 
 
 def _text(tag: int, text: str) -> _Entry:
-    """An entry of text, closed by a zero byte."""
-    payload = text.encode("ascii") + b"\0"
+    """An entry of text in UTF-8, closed by a zero byte."""
+    payload = text.encode() + b"\0"
     return _Entry(tag=tag, kind=_ASCII, count=len(payload), payload=payload)
 
 

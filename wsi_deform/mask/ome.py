@@ -49,7 +49,8 @@ def image_xml(
         pixel_type: "uint8" or "uint16".
 
     Returns:
-        An OME-XML document, ASCII only. The other levels are SubIFDs of the planes.
+        An OME-XML document without a numeric character reference: Bio-Formats takes those for damage, and the file
+        then for no OME-TIFF. The other levels are SubIFDs of the planes.
 
     Source:
         OME data model 2016-06.
@@ -74,7 +75,7 @@ def image_xml(
         numbers = range(len(channels))
         planes = "".join(f'<TiffData FirstC="{each}" IFD="{each}" PlaneCount="1"/>' for each in numbers)
     listed = "".join(_channel(number, each) for number, each in enumerate(channels))
-    document = (
+    return (
         '<?xml version="1.0" encoding="UTF-8"?>'
         f'<OME xmlns="{_SCHEMA}" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" '
         f'xsi:schemaLocation="{_SCHEMA} {_SCHEMA}/ome.xsd" Creator="{SOFTWARE}">'
@@ -84,7 +85,6 @@ def image_xml(
         f"{listed}{planes}</Pixels>"
         f"{reference}</Image>{values}</OME>"
     )
-    return document.encode("ascii", "xmlcharrefreplace").decode("ascii")
 
 
 def _channel(number: int, channel: Channel) -> str:
@@ -104,5 +104,5 @@ def _text(value: str) -> str:
 
 
 def _quoted(value: str) -> str:
-    """Text as an attribute, with its quotes."""
-    return quoteattr(_NOT_XML.sub("\ufffd", value))
+    """Text as an attribute, with its quotes; a line break, which only a reference could keep, becomes a space."""
+    return quoteattr(re.sub(r"[\t\n\r]", " ", _NOT_XML.sub("\ufffd", value)))

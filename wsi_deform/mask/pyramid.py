@@ -53,7 +53,7 @@ def write_pyramid(
             where there are several channels; a label fills all channels.
         sizes: Sizes of the levels, px, finest first, each half of the one before, rounded up.
         mpp: Level-0 um per pixel, or None when unknown.
-        description: ImageDescription, ASCII.
+        description: ImageDescription, written as UTF-8.
         tile_px: Side of a tile, a multiple of 16.
         channels: Number of channels.
         dtype: uint8 or uint16.
