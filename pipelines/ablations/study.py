@@ -63,13 +63,12 @@ class Trial:
 
     def changes(self, epochs: int, given: Sequence[str]) -> list[str]:
         """Its configuration as ``key=value``."""
-        own_epochs = round(epochs * self.variant.epochs)
         return [
             f"name={self.variant.name}",
             f"seed={self.seed}",
             *SETTINGS,
             f"sampling.budget={list(self.budget)}",
-            f"training={{epochs: {own_epochs}, validate_every: {max(1, own_epochs // VALIDATIONS)}, "
+            f"training={{epochs: {epochs}, validate_every: {max(1, epochs // VALIDATIONS)}, "
             "threads: 1, pictures: 0}",
             *given,
             *self.variant.changes,

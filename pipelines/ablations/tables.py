@@ -3,8 +3,8 @@
     python -m pipelines.ablations.tables
 
 A block of README begins with ``<!-- table: STUDY KIND -->`` and ends with ``<!-- end -->``; STUDY is the name of a CSV
-in ``results``, KIND is ``methods``, ``differences``, ``saved`` or a group of variants. Differences are paired: the same
-slides and seed with and without the change.
+in ``results``, KIND is ``methods``, ``differences``, ``saved``, ``time`` or a group of variants. Differences are paired:
+the same slides and seed with and without the change.
 """
 
 from __future__ import annotations
@@ -34,8 +34,7 @@ def main() -> int:
     """Rewrite README's tables and draw the curves."""
     text = README.read_text(encoding="utf-8")
     write_text(README, BLOCK.sub(_filled, text))
-    for path in sorted(RESULTS.glob("*.csv")):
-        draw_curves(read_rows(path), path.with_suffix(".png"))
+    draw_curves(read_rows(RESULTS / "methods.csv"), RESULTS / "methods.png")
     return 0
 
 
@@ -47,7 +46,12 @@ def read_rows(path: Path) -> list[Row]:
 
 def _filled(found: re.Match[str]) -> str:
     rows = read_rows(RESULTS / f"{found[2]}.csv")
-    makers = {"methods": methods_table, "differences": differences_table, "saved": saved_table}
+    makers = {
+        "methods": methods_table,
+        "differences": differences_table,
+        "saved": saved_table,
+        "time": lambda rows: time_table(rows, read_rows(RESULTS / "recipe.csv")),
+    }
     table = makers[found[3]](rows) if found[3] in makers else group_table(rows, found[3])
     return f"{found[1]}{table.markdown()}{found[4]}"
 
@@ -132,6 +136,27 @@ def saved_table(rows: Sequence[Row]) -> Table:
             text = f"{statistics.mean(factors):.2f} ({min(factors):.2f} to {max(factors):.2f})"
         cells.append((budget, text))
     return Table(header=("joint with", "samples that uniform needs / its own"), rows=tuple(cells))
+
+
+def time_table(rows: Sequence[Row], shorter: Sequence[Row]) -> Table:
+    """The default trained for fewer epochs against uniform trained for more: CPU seconds, and what is between them.
+
+    Args:
+        rows: Where uniform comes from.
+        shorter: Where the default comes from: trials of fewer epochs on the same slides.
+    """
+    budgets = [each for each in budgets_of(rows) if values_of(shorter, DEFAULT, each)]
+    cells = []
+    for name, found in ((DEFAULT, shorter), ("uniform", rows)):
+        epochs = next(row["epochs"] for row in found if row["variant"] == name)
+        seconds = [values_of(found, name, budget, "train_cpu_seconds") for budget in budgets]
+        shown = (f"{statistics.mean(each):.0f}" for each in seconds)
+        cells.append((f"{name}, {epochs} epochs, CPU s", *shown))
+    own = [row for row in shorter if row["variant"] == DEFAULT]
+    both = [*own, *(row for row in rows if row["variant"] == "uniform")]
+    ahead = (points(paired(both, DEFAULT, "uniform", budget)) for budget in budgets)
+    cells.append((f"{DEFAULT} ahead by", *ahead))
+    return Table(header=("", *budgets), rows=tuple(cells))
 
 
 def samples_for(wanted: float, curve: Sequence[tuple[int, float]]) -> float:

@@ -13,13 +13,11 @@ class Variant:
         name: Its row in the tables and its folder.
         group: What it is compared within.
         changes: ``key=value`` over the study's settings.
-        epochs: Epochs / those of the study: 1, but for equal time.
     """
 
     name: str
     group: str
     changes: tuple[str, ...] = ()
-    epochs: float = 1.0
 
 
 DEFAULT = "joint"
@@ -34,7 +32,6 @@ METHODS = (
     Variant(name="gradient cut", group="methods", changes=("loss.segmentation_gradient=false",)),
     Variant(name="no area channel", group="methods", changes=("networks.area_channel=false",)),
     Variant(name="edge oracle", group="methods", changes=("sampling.density=edges",)),
-    Variant(name="uniform, 2.5 x the steps", group="time", changes=(UNIFORM,), epochs=2.5),
     Variant(name="uniform, point-sampled", group="baselines", changes=(UNIFORM, "sampling.level=exact")),
     Variant(name="joint, cut to tissue", group="baselines", changes=("fields.cut_to_tissue=true",)),
 )

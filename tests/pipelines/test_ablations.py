@@ -15,6 +15,7 @@ from pipelines.ablations.tables import (
     points,
     samples_for,
     saved_table,
+    time_table,
 )
 from pipelines.ablations.trial import RESULT, run_trial
 from pipelines.ablations.variants import DEFAULT, VARIANTS, variant_of
@@ -53,6 +54,24 @@ def test_differences_are_paired_by_seed():
     assert paired(ROWS, "joint", "uniform", "16x64") == pytest.approx([0.20, 0.05])
     assert points([0.20, 0.05]) == "+12.5 (+5.0 to +20.0)"
     assert differences_table(ROWS).rows == (("uniform", "+12.5 (+5.0 to +20.0)", "+30.0 (1)"),)
+
+
+def test_less_training_of_one_against_more_of_the_other():
+    short = [
+        {**row("joint", "16x64", seed, miou), "epochs": "60", "train_cpu_seconds": str(80 + seed)}
+        for seed, miou in enumerate((0.55, 0.50))
+    ]
+    long = [
+        {**row(name, "16x64", 0, miou), "epochs": "150", "train_cpu_seconds": "120"}
+        for name, miou in (("joint", 0.9), ("uniform", 0.45))
+    ]
+    table = time_table(long, short)
+    assert table.header == ("", "16x64")
+    assert table.rows == (
+        ("joint, 60 epochs, CPU s", "80"),
+        ("uniform, 150 epochs, CPU s", "120"),
+        ("joint ahead by", "+10.0 (1)"),
+    )
 
 
 def test_a_curve_is_read_between_its_budgets_and_not_beyond():

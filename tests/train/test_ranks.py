@@ -37,7 +37,7 @@ SETTINGS = {
 }
 # Losses of a step agree to float rounding; over a few steps Adam enlarges that.
 RELATIVE = 1e-5
-WAIT_S = 120
+WAIT_S = 300
 
 
 @pytest.fixture(scope="module")
@@ -156,7 +156,7 @@ def test_two_processes_have_the_curve_of_one_and_survive_the_loss_of_one(study, 
     assert first.returncode == 2, said
     assert "another process was lost" in said
     assert "Traceback" not in said
-    assert time.monotonic() - killed < 30
+    assert time.monotonic() - killed < 120
     found = curve(run)
 
     manifest, classes = read_manifest(study / "manifest.csv"), read_class_table(study / "classes.yaml")

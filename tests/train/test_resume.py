@@ -76,7 +76,7 @@ for moment, number in (("before the move", 2), ("after the move", 3), ("between 
     process = os.fork()
     if process == 0:
         child(moment, number)
-    deadline = time.monotonic() + 100
+    deadline = time.monotonic() + 300
     while not (folder / "now").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     os.kill(process, signal.SIGKILL)
