@@ -3,8 +3,8 @@
     python -m pipelines.ablations.tables
 
 A block of README begins with ``<!-- table: STUDY KIND -->`` and ends with ``<!-- end -->``; STUDY is the name of a CSV
-in ``results``, KIND is ``methods``, ``differences``, ``saved``, ``time`` or a group of variants. Differences are paired:
-the same slides and seed with and without the change.
+in ``results``, KIND is ``methods``, ``differences``, ``saved``, ``time`` or a group of variants. Differences are paired
+by slides and seed.
 """
 
 from __future__ import annotations
