@@ -1,7 +1,8 @@
 from pathlib import Path
 
 from wsi_deform.annotation.classes import read_class_table
-from wsi_deform.manifest import COLUMNS, read_manifest
+from wsi_deform.manifest.read import read_manifest
+from wsi_deform.manifest.rows import COLUMNS
 
 FOLDER = Path(__file__).parents[1] / "data_manifests"
 

@@ -17,7 +17,7 @@ from wsi_deform.distribute.sources import slide_sources
 from wsi_deform.drawn.study import write_labels, write_slide
 from wsi_deform.errors import ModelError, ShapeError
 from wsi_deform.geometry import Region, Size
-from wsi_deform.manifest import Manifest, ManifestRow, write_manifest
+from wsi_deform.manifest.rows import Manifest, ManifestRow, write_manifest
 from wsi_deform.model import Model
 from wsi_deform.segment import sample_fields, segment_slide
 from wsi_deform.slide.open import open_slide

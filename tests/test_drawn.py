@@ -14,7 +14,7 @@ from wsi_deform.drawn.slide import draw_slide
 from wsi_deform.drawn.study import draw_study, write_slide
 from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Size
-from wsi_deform.manifest import read_manifest
+from wsi_deform.manifest.read import read_manifest
 
 SMALL = Size(512, 128)
 

@@ -9,14 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from wsi_deform.errors import ManifestError
-from wsi_deform.manifest import (
-    SUFFIXES,
-    Manifest,
-    ManifestRow,
-    read_manifest,
-    slide_id_from_path,
-    write_manifest,
-)
+from wsi_deform.manifest.read import read_manifest
+from wsi_deform.manifest.rows import SUFFIXES, Manifest, ManifestRow, slide_id_from_path, write_manifest
 from wsi_deform.slide.find import SLIDE_SUFFIXES, slide_id_of
 
 

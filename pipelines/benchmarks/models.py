@@ -23,7 +23,7 @@ from pipelines.benchmarks.measure import Row
 from pipelines.benchmarks.results import Settings
 from wsi_deform.config import Config, read_config
 from wsi_deform.geometry import Region
-from wsi_deform.manifest import Manifest, ManifestRow
+from wsi_deform.manifest.rows import Manifest, ManifestRow
 from wsi_deform.model import Model, load_model, save_model
 from wsi_deform.slide.open import open_slide
 from wsi_deform.train.loop import train

@@ -15,7 +15,7 @@ from typing import Any
 import wsi_deform
 from wsi_deform.annotation.classes import read_class_table
 from wsi_deform.config import read_config
-from wsi_deform.manifest import read_manifest
+from wsi_deform.manifest.read import read_manifest
 from wsi_deform.train.loop import train
 
 SCORES = ("loss", "val_miou")

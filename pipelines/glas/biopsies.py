@@ -26,7 +26,7 @@ from wsi_deform.annotation.classes import ClassTable, write_class_table
 from wsi_deform.drawn.study import write_labels, write_slide
 from wsi_deform.errors import WsiDeformError
 from wsi_deform.geometry import Size
-from wsi_deform.manifest import SPLITS, Manifest, ManifestRow, Split, write_manifest
+from wsi_deform.manifest.rows import SPLITS, Manifest, ManifestRow, Split, write_manifest
 from wsi_deform.provenance import provenance, write_json
 
 CLASSES = ("background", "benign gland", "malignant gland")

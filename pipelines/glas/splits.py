@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from wsi_deform.errors import ManifestError
-from wsi_deform.manifest import SPLITS, Split
+from wsi_deform.manifest.rows import SPLITS, Split
 
 SHARES = (0.55, 0.15, 0.30)  # train, val, test
 DRAWS = 20_000

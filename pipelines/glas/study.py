@@ -27,7 +27,8 @@ from wsi_deform.errors import ConfigError, MaskError, WsiDeformError
 from wsi_deform.evaluate.masks import evaluate_masks, rows_of_split
 from wsi_deform.evaluate.tables import evaluation_data, write_evaluation
 from wsi_deform.geometry import Size
-from wsi_deform.manifest import Manifest, read_manifest
+from wsi_deform.manifest.read import read_manifest
+from wsi_deform.manifest.rows import Manifest
 from wsi_deform.provenance import provenance, write_aside, write_text
 from wsi_deform.report.files import duration, read_json
 from wsi_deform.report.run import read_log

@@ -12,7 +12,8 @@ from wsi_deform.drawn.gland import CLASS_NAMES
 from wsi_deform.drawn.study import draw_study
 from wsi_deform.errors import AnnotationError
 from wsi_deform.geometry import Size
-from wsi_deform.manifest import Manifest, read_manifest
+from wsi_deform.manifest.read import read_manifest
+from wsi_deform.manifest.rows import Manifest
 
 CLASSES = ClassTable.from_names(CLASS_NAMES)
 

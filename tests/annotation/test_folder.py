@@ -8,7 +8,8 @@ import pytest
 
 from wsi_deform.annotation.folder import manifest_from_folder, split_patients
 from wsi_deform.errors import ManifestError
-from wsi_deform.manifest import read_manifest, write_manifest
+from wsi_deform.manifest.read import read_manifest
+from wsi_deform.manifest.rows import write_manifest
 
 
 def touch(folder, *names):

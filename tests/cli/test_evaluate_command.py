@@ -17,7 +17,7 @@ from wsi_deform.cli.evaluate import evaluate
 from wsi_deform.cli.segment import segment
 from wsi_deform.errors import AnnotationError, WsiDeformError
 from wsi_deform.evaluate.measures import Confusion
-from wsi_deform.manifest import read_manifest
+from wsi_deform.manifest.read import read_manifest
 
 app = typer.Typer()
 app.command()(segment)

@@ -9,7 +9,7 @@ from wsi_deform.data.study import open_labelled
 from wsi_deform.drawn.study import draw_study
 from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Region, Size
-from wsi_deform.manifest import read_manifest
+from wsi_deform.manifest.read import read_manifest
 from wsi_deform.slide.fields import Field
 
 

@@ -17,7 +17,7 @@ from wsi_deform.errors import AnnotationError, ManifestError, MaskError
 from wsi_deform.evaluate.masks import evaluate_masks, rows_of_split
 from wsi_deform.evaluate.tables import evaluation_data, write_evaluation
 from wsi_deform.geometry import Region, Size
-from wsi_deform.manifest import Manifest, ManifestRow
+from wsi_deform.manifest.rows import Manifest, ManifestRow
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.mask.samples import write_samples
 from wsi_deform.mask.tiff import write_mask

@@ -16,7 +16,7 @@ from PIL import Image
 from wsi_deform.annotation.classes import read_class_table
 from wsi_deform.errors import ManifestError, ShapeError, SlideError
 from wsi_deform.geometry import Size
-from wsi_deform.manifest import read_manifest
+from wsi_deform.manifest.read import read_manifest
 
 PIPELINE = Path(__file__).parents[2] / "pipelines" / "glas"
 CANVAS = Size(900, 300)

@@ -13,7 +13,7 @@ import pytest
 from wsi_deform.annotation.classes import ClassTable, write_class_table
 from wsi_deform.config import read_config
 from wsi_deform.drawn.study import write_labels, write_slide
-from wsi_deform.manifest import Manifest, ManifestRow, write_manifest
+from wsi_deform.manifest.rows import Manifest, ManifestRow, write_manifest
 
 ROOT = Path(__file__).parents[2]
 SMALL = (

@@ -10,7 +10,8 @@ from wsi_deform.config import read_config
 from wsi_deform.drawn.study import draw_study
 from wsi_deform.errors import TrainingError
 from wsi_deform.geometry import Size
-from wsi_deform.manifest import Manifest, read_manifest
+from wsi_deform.manifest.read import read_manifest
+from wsi_deform.manifest.rows import Manifest
 from wsi_deform.model import load_model
 from wsi_deform.train.loop import train
 

@@ -6,7 +6,8 @@ from wsi_deform.annotation.classes import read_class_table
 from wsi_deform.config import read_config
 from wsi_deform.drawn.study import draw_study
 from wsi_deform.geometry import Size
-from wsi_deform.manifest import Manifest, read_manifest
+from wsi_deform.manifest.read import read_manifest
+from wsi_deform.manifest.rows import Manifest
 from wsi_deform.train.loop import train
 
 SETTINGS = [

@@ -21,7 +21,7 @@ from wsi_deform.config import parse_config, read_config
 from wsi_deform.drawn.study import draw_study
 from wsi_deform.errors import TrainingError
 from wsi_deform.geometry import Size
-from wsi_deform.manifest import read_manifest
+from wsi_deform.manifest.read import read_manifest
 from wsi_deform.train.loop import train
 from wsi_deform.train.ranks import Ranks, joined_ranks, without_idle_parameters
 from wsi_deform.train.watcher import Quiet

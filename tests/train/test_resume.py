@@ -16,7 +16,7 @@ from wsi_deform.annotation.classes import read_class_table
 from wsi_deform.config import read_config
 from wsi_deform.drawn.study import draw_study
 from wsi_deform.geometry import Size
-from wsi_deform.manifest import read_manifest
+from wsi_deform.manifest.read import read_manifest
 from wsi_deform.model import load_model
 from wsi_deform.train.loop import train
 
@@ -36,7 +36,7 @@ import matplotlib.figure, numba, torch, torch.utils.tensorboard
 import monai.networks.nets
 from wsi_deform.annotation.classes import read_class_table
 from wsi_deform.config import read_config
-from wsi_deform.manifest import read_manifest
+from wsi_deform.manifest.read import read_manifest
 from wsi_deform.train import checkpoint, loop
 from wsi_deform.train.watcher import Quiet
 

@@ -16,7 +16,7 @@ from wsi_deform.data.fields import FieldViews
 from wsi_deform.data.study import median_mpp, open_labelled
 from wsi_deform.drawn.study import draw_study
 from wsi_deform.geometry import Size
-from wsi_deform.manifest import read_manifest
+from wsi_deform.manifest.read import read_manifest
 from wsi_deform.model import Model
 from wsi_deform.train.run import training_fields
 from wsi_deform.train.schedule import optimiser_of

@@ -13,7 +13,7 @@ from wsi_deform.config import read_config
 from wsi_deform.drawn.study import draw_study
 from wsi_deform.errors import TrainingError
 from wsi_deform.geometry import Size
-from wsi_deform.manifest import read_manifest
+from wsi_deform.manifest.read import read_manifest
 from wsi_deform.train.keep import kept_epochs
 from wsi_deform.train.log import COLUMNS
 from wsi_deform.train.loop import train

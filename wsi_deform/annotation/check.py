@@ -13,7 +13,7 @@ from wsi_deform.annotation.mask_file import raw_value_counts
 from wsi_deform.annotation.raster import open_label_mask
 from wsi_deform.errors import AnnotationError, SlideError
 from wsi_deform.geometry import Size
-from wsi_deform.manifest import Manifest, ManifestRow, Problem
+from wsi_deform.manifest.rows import Manifest, ManifestRow, Problem
 from wsi_deform.slide.open import open_slide
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from wsi_deform.annotation.mask_file import LOSSY_SUFFIXES, OUTLINE_SUFFIXES
 from wsi_deform.errors import ManifestError
-from wsi_deform.manifest import (
+from wsi_deform.manifest.rows import (
     SPLITS,
     Manifest,
     ManifestRow,

@@ -7,7 +7,7 @@ from typing import Literal, overload
 
 from wsi_deform.annotation.classes import ClassTable, read_class_table
 from wsi_deform.errors import AnnotationError
-from wsi_deform.manifest import Manifest
+from wsi_deform.manifest.rows import Manifest
 
 NAMES = ("classes.yaml", "classes.yml", "classes.json")
 

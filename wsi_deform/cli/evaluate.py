@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from wsi_deform.annotation.classes import ClassTable
     from wsi_deform.evaluate.masks import Evaluation
-    from wsi_deform.manifest import Manifest
+    from wsi_deform.manifest.rows import Manifest
 
 FAILED = 1
 
@@ -41,7 +41,7 @@ def evaluate(
     from wsi_deform.cli.segment import checked_split
     from wsi_deform.evaluate.masks import evaluate_masks, rows_of_split
     from wsi_deform.evaluate.tables import write_evaluation
-    from wsi_deform.manifest import read_manifest
+    from wsi_deform.manifest.read import read_manifest
     from wsi_deform.provenance import provenance
 
     if out is not None and out.suffix.lower() not in ("", ".json", ".csv"):

@@ -24,7 +24,7 @@ def check(
     """List everything that is wrong with a manifest, its slides and its masks, all at once."""
     from wsi_deform.annotation.check import check_manifest
     from wsi_deform.cli.classes import find_class_table
-    from wsi_deform.manifest import read_manifest
+    from wsi_deform.manifest.read import read_manifest
 
     read = read_manifest(manifest)
     problems = [] if shallow else check_manifest(read, find_class_table(read, classes, required=False))
@@ -55,7 +55,7 @@ def build(
 ) -> None:
     """Make a manifest of a folder: slides paired with masks, patients split at random."""
     from wsi_deform.annotation.folder import manifest_from_folder
-    from wsi_deform.manifest import write_manifest
+    from wsi_deform.manifest.rows import write_manifest
 
     built = manifest_from_folder(
         slides,

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from wsi_deform.deform.reverse import Interpolation
     from wsi_deform.distribute.outcome import Outcome
-    from wsi_deform.manifest import Split
+    from wsi_deform.manifest.rows import Split
 
 FAILED = 1
 INTERRUPTED = 130
@@ -94,7 +94,7 @@ def segment(
 
 def checked_split(text: str) -> Split:
     """The split that a text names, or a usage error."""
-    from wsi_deform.manifest import SPLITS
+    from wsi_deform.manifest.rows import SPLITS
 
     if text not in SPLITS:
         raise typer.BadParameter(f"{text!r}: needed one of {', '.join(SPLITS)}.", param_hint="--split")

@@ -41,7 +41,8 @@ def train(
     from wsi_deform.cli.classes import find_class_table
     from wsi_deform.config import read_config
     from wsi_deform.errors import ManifestError
-    from wsi_deform.manifest import problem_text, read_manifest
+    from wsi_deform.manifest.read import read_manifest
+    from wsi_deform.manifest.rows import problem_text
     from wsi_deform.train.loop import train as run_training
 
     # Under torchrun every process comes here; what they have in common is said once.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.annotation.raster import LabelMask, open_label_mask
 from wsi_deform.errors import ManifestError
-from wsi_deform.manifest import ManifestRow
+from wsi_deform.manifest.rows import ManifestRow
 from wsi_deform.slide.open import open_slide
 from wsi_deform.slide.slide import Slide
 

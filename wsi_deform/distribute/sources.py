@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wsi_deform.errors import SlideError
-from wsi_deform.manifest import Split, read_manifest
+from wsi_deform.manifest.read import read_manifest
+from wsi_deform.manifest.rows import Split
 from wsi_deform.slide.find import SLIDE_SUFFIXES, slide_id_of
 from wsi_deform.slide.open import find_slides
 from wsi_deform.slide.path import SlidePath, SlideUrl

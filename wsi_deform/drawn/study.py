@@ -16,7 +16,7 @@ from wsi_deform.drawn.gland import CLASS_NAMES
 from wsi_deform.drawn.slide import draw_slide
 from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Size
-from wsi_deform.manifest import SPLITS, Manifest, ManifestRow, write_manifest
+from wsi_deform.manifest.rows import SPLITS, Manifest, ManifestRow, write_manifest
 from wsi_deform.provenance import write_aside
 
 TILE_PX = 256

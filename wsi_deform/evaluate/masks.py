@@ -18,7 +18,7 @@ from wsi_deform.errors import AnnotationError, ManifestError, MaskError, WsiDefo
 from wsi_deform.evaluate.measures import Confusion
 from wsi_deform.evaluate.slides import LabelMap, confusions_of
 from wsi_deform.geometry import Region, Size
-from wsi_deform.manifest import Manifest, ManifestRow, Split
+from wsi_deform.manifest.rows import Manifest, ManifestRow, Split
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.mask.samples import read_samples
 from wsi_deform.slide.tiff.tiles import TiffTiles

@@ -11,7 +11,7 @@ from wsi_deform.config import Config, read_config
 from wsi_deform.data.study import open_labelled
 from wsi_deform.evaluate.masks import Evaluation
 from wsi_deform.geometry import Size
-from wsi_deform.manifest import Manifest
+from wsi_deform.manifest.rows import Manifest
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.provenance import provenance
 from wsi_deform.report.figures import comparison_figure, curves_figure, sampling_points_figure

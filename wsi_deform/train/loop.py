@@ -13,7 +13,7 @@ from typing import Any
 from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.config import Config
 from wsi_deform.data.batches import load
-from wsi_deform.manifest import Manifest
+from wsi_deform.manifest.rows import Manifest
 from wsi_deform.model import device_name
 from wsi_deform.train.keep import keep_model
 from wsi_deform.train.log import RunLog, epoch_row

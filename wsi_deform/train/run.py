@@ -24,7 +24,7 @@ from wsi_deform.data.batches import shuffled_batches
 from wsi_deform.data.fields import FieldViews, LabelledField
 from wsi_deform.data.study import median_mpp, open_labelled
 from wsi_deform.errors import TrainingError
-from wsi_deform.manifest import Manifest, Split
+from wsi_deform.manifest.rows import Manifest, Split
 from wsi_deform.model import Model, save_model
 from wsi_deform.model_card import write_model_card
 from wsi_deform.networks.weights import load_pretrained

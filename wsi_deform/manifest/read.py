@@ -1,4 +1,4 @@
-"""The manifest: a CSV that says which slides there are, whose they are, and where their labels lie.
+"""Reading a manifest: a CSV, of which all problems are told at once.
 
 One row per slide. ``slide`` is required (also written wsi, image or path); ``slide_id``, ``patient``,
 ``split`` (train, val, test), ``mask`` or ``annotation``, ``mask_channel``, ``tissue_mask`` and ``mpp`` may
@@ -16,104 +16,27 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
-
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Any
 
 from wsi_deform.errors import ManifestError
-from wsi_deform.provenance import write_aside
+from wsi_deform.manifest.rows import (
+    COLUMNS,
+    LARGEST_MPP,
+    LEAST_MPP,
+    SPLITS,
+    Manifest,
+    ManifestRow,
+    Problem,
+    problem_text,
+    slide_id_from_path,
+)
 
-Split = Literal["train", "val", "test"]
-SPLITS: tuple[Split, ...] = get_args(Split)
-COLUMNS = (
-    "slide_id", "slide", "patient", "split", "mask", "annotation", "mask_channel", "tissue_mask", "mpp",
-)  # fmt: skip
 PATH_COLUMNS = ("slide", "mask", "annotation", "tissue_mask")
 ALIASES = {"wsi": "slide", "image": "slide", "path": "slide", "patient_id": "patient", "case_id": "patient"}
 SPLIT_SYNONYMS = {"training": "train", "dev": "val", "valid": "val", "validation": "val", "testing": "test"}
 CHANNELS = {"red": 0, "green": 1, "blue": 2}
-LEAST_MPP, LARGEST_MPP = 0.05, 20.0
-DOUBLE_SUFFIXES = (".ome.tiff", ".ome.tif", ".ome.btf", ".ome.tf8", ".ome.zarr")
-# What slide/find.py takes for the suffix of a slide (a test compares the two): other dots belong to the name.
-SUFFIXES = (
-    ".svs", ".tif", ".tiff", ".btf", ".tf8", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".bif", ".svslide",
-    ".dcm", ".png", ".jpg", ".jpeg", ".bmp", ".zarr",
-)  # fmt: skip
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
-    """One thing that is wrong with a manifest or with what it points to.
-
-    Attributes:
-        where: File, with line and column or with the slide's id.
-        found: What is there.
-        needed: What should be there.
-        remedy: What to do about it.
-    """
-
-    where: str
-    found: str
-    needed: str
-    remedy: str
-
-    def __str__(self) -> str:
-        """The problem as one line."""
-        return f"{self.where}: {self.found}. Needed {self.needed}. {self.remedy}."
-
-
-class ManifestRow(BaseModel):
-    """One slide of a manifest.
-
-    Attributes:
-        slide: Path of the slide, absolute or from the working folder.
-        slide_id: Unique name of the slide; outputs are called after it.
-        patient: Whose slide it is, or None where the manifest does not say.
-        split: "train", "val", "test", or None.
-        mask: Raster file of labels, or None.
-        annotation: File of outlines (GeoJSON, XML), or None; never beside a mask.
-        mask_channel: Channel of the mask that holds the labels, from 0, or None for a single channel.
-        tissue_mask: Raster file whose pixels above 0 are tissue, or None.
-        mpp: Level-0 um per pixel that overrides what the file says, or None.
-        line: Line of the CSV, from 1; 0 for rows that never were in a CSV.
-        extra: Cells of the columns that this program does not know.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    slide: Path
-    slide_id: str = Field(min_length=1)
-    patient: str | None = None
-    split: Split | None = None
-    mask: Path | None = None
-    annotation: Path | None = None
-    mask_channel: int | None = Field(default=None, ge=0)
-    tissue_mask: Path | None = None
-    mpp: float | None = Field(default=None, ge=LEAST_MPP, le=LARGEST_MPP)
-    line: int = 0
-    extra: Mapping[str, str] = Field(default_factory=dict)
-
-
-class Manifest(BaseModel):
-    """All rows of a manifest, in the order of the file.
-
-    Attributes:
-        rows: One per slide.
-        folder: Where relative paths start.
-        extra_columns: Names of the columns that this program does not know, as written.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    rows: tuple[ManifestRow, ...]
-    folder: Path
-    extra_columns: tuple[str, ...] = ()
-
-    def of_split(self, split: Split) -> tuple[ManifestRow, ...]:
-        """The rows of one split."""
-        return tuple(row for row in self.rows if row.split == split)
 
 
 def read_manifest(path: Path | str, *, check_files: bool = True) -> Manifest:
@@ -158,47 +81,6 @@ def read_manifest(path: Path | str, *, check_files: bool = True) -> Manifest:
     known = set(columns.values())
     extra_columns = tuple(name for i, name in enumerate(names) if i not in known)
     return Manifest(rows=tuple(rows), folder=path.parent, extra_columns=extra_columns)
-
-
-def write_manifest(manifest: Manifest, path: Path | str) -> None:
-    """Write a manifest as CSV; paths inside the folder of the CSV are written relative to it.
-
-    Args:
-        manifest: Columns that no row fills are left out.
-        path: Where to write; the file is whole or absent.
-    """
-    path = Path(path)
-    columns = [
-        c
-        for c in COLUMNS
-        if c in ("slide_id", "slide") or any(getattr(r, c) is not None for r in manifest.rows)
-    ]
-    with write_aside(path) as aside, aside.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*columns, *manifest.extra_columns])
-        for row in manifest.rows:
-            cells = [_cell(getattr(row, column), path.parent) for column in columns]
-            writer.writerow(cells + [row.extra.get(column, "") for column in manifest.extra_columns])
-
-
-def slide_id_from_path(path: Path | str) -> str:
-    """Name a slide after its file: without the suffix of a slide, and without ".ome" before it.
-
-    Convention:
-        Only one suffix goes, except ".ome.tif" and its kin: "case.7.svs" is "case.7", and so is a folder
-        "case.7".
-    """
-    name = Path(path).name
-    for suffix in (*DOUBLE_SUFFIXES, *SUFFIXES):
-        if name.lower().endswith(suffix) and len(name) > len(suffix):
-            return name[: -len(suffix)]
-    return name
-
-
-def problem_text(subject: str, problems: Sequence[Problem]) -> str:
-    """Say how many problems a file has, and all of them, one per line."""
-    many = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-    return "\n".join([f"{subject}: {many}.", *(f"  {problem}" for problem in problems)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -427,11 +309,3 @@ def _between_rows(path: Path, rows: Sequence[ManifestRow]) -> list[Problem]:
                 )
             )
     return problems
-
-
-def _cell(value: object, folder: Path) -> str:
-    """A value as the text of a CSV cell."""
-    if isinstance(value, Path):
-        absolute, root = value.absolute(), folder.absolute()
-        return absolute.relative_to(root).as_posix() if absolute.is_relative_to(root) else str(absolute)
-    return "" if value is None else str(value)
