@@ -50,7 +50,7 @@ def _filled(found: re.Match[str]) -> str:
         "methods": methods_table,
         "differences": differences_table,
         "saved": saved_table,
-        "time": lambda rows: time_table(rows, read_rows(RESULTS / "recipe.csv")),
+        "time": lambda rows: time_table(rows, read_rows(RESULTS / "time.csv")),
     }
     table = makers[found[3]](rows) if found[3] in makers else group_table(rows, found[3])
     return f"{found[1]}{table.markdown()}{found[4]}"
