@@ -13,6 +13,21 @@ from wsi_deform.provenance import write_aside
 
 Row = dict[str, str]
 
+COLOURS = (
+    "#d55e00",
+    "#e69f00",
+    "#000000",
+    "#0072b2",
+    "#56b4e9",
+    "#009e73",
+    "#882255",
+    "#cc79a7",
+    "#7f7f7f",
+    "#44aa99",
+    "#999933",
+    "#aa4499",
+)
+
 
 def plot(name: str, settings: Settings) -> None:
     """Draw ``NAME.png`` from ``NAME.csv``."""
@@ -29,33 +44,42 @@ def plot(name: str, settings: Settings) -> None:
     plt.close(figure)
 
 
-def _lines(axes: Any, rows: Sequence[Row], y: str, label: Callable[[Row], str]) -> None:
-    """Lines over the side of the slide, both axes logarithmic."""
-    for name in dict.fromkeys(map(label, rows)):
-        own = sorted((row for row in rows if label(row) == name), key=lambda row: int(row["side"]))
-        style = "-" if name.startswith(("mip", "ours")) else "--"
-        axes.plot(
-            [int(row["side"]) for row in own],
-            [number(row, y) for row in own],
-            style,
-            marker="o",
-            ms=3,
-            label=name,
-        )
-    axes.set(xscale="log", yscale="log", xlabel="side of the slide, px")
-    axes.legend(fontsize=6, ncols=2)
+def _lines(axes: Any, rows: Sequence[Row], y: str) -> None:
+    """A line per case over the side of the slide, both axes logarithmic; drawn pixels dashed, files not."""
+    for case, colour in zip(dict.fromkeys(row["case"] for row in rows), COLOURS, strict=False):
+        label: str | None = case
+        for source, style in (("file", "-"), ("drawn", "--")):
+            own = [row for row in rows if row["case"] == case and row.get("source", "file") == source]
+            own.sort(key=lambda row: int(row["side"]))
+            if not own:
+                continue
+            axes.plot(
+                [int(row["side"]) for row in own],
+                [number(row, y) for row in own],
+                style,
+                color=colour,
+                lw=2.2 if case.startswith(("mip", "ours")) else 1.0,
+                marker="o",
+                ms=3,
+                label=label,
+            )
+            label = None
+    sides = sorted({int(row["side"]) for row in rows})
+    axes.set(xscale="log", yscale="log", xlabel="side of the slide, 1,000 px")
+    axes.set_xticks(sides, [f"{side / 1000:.0f}" for side in sides])
+    axes.minorticks_off()
+    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     axes.grid(alpha=0.3)
 
 
 def _plot_gather(axes: Any, rows: Sequence[Row]) -> None:
     fewest = min(int(row["samples"]) for row in rows)
-    own = [row for row in rows if int(row["samples"]) == fewest]
-    _lines(axes, own, "seconds", lambda row: f"{row['case']}, {row['source']}")
-    axes.set(ylabel="seconds", title=f"{fewest:,} samples")
+    _lines(axes, [row for row in rows if int(row["samples"]) == fewest], "seconds")
+    axes.set(ylabel="seconds", title=f"{fewest:,} samples; dashed: pixels drawn on demand")
 
 
 def _plot_mask(axes: Any, rows: Sequence[Row]) -> None:
-    _lines(axes, rows, "cpu_seconds", lambda row: row["case"])
+    _lines(axes, rows, "cpu_seconds")
     axes.set(ylabel="CPU seconds", title="a mask and its pyramid")
 
 
