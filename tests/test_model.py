@@ -63,12 +63,40 @@ def test_a_model_from_before_cell_areas_were_seen_still_loads(tmp_path):
     save_model(model, tmp_path / "best.safetensors", facts={})
     about = json.loads((tmp_path / "best.json").read_text())
     del about["config"]["networks"]["area_channel"]
+    del about["config"]["networks"]["channels_last"]
+    about["config"]["training"]["channels_last"] = False
     (tmp_path / "best.json").write_text(json.dumps(about))
     loaded = load_model(tmp_path)
     assert not loaded.sees_areas
     assert torch.equal(
         loaded.state_dict()["segmentation.head.0.bias"], model.state_dict()["segmentation.head.0.bias"]
     )
+
+
+@pytest.mark.parametrize(
+    ("network", "changes", "expected"),
+    [
+        ("{name: hrnetv2, width: 4}", [], True),
+        ("{name: 'monai:BasicUNet', features: [4, 4, 4, 4, 4, 4]}", [], True),
+        ("{name: pspnet, depth: 50}", [], False),
+        ("{name: pspnet, depth: 50}", ["networks.channels_last=true"], True),
+        ("{name: hrnetv2, width: 4}", ["networks.channels_last=false"], False),
+    ],
+)
+def test_a_loaded_model_has_the_memory_format_that_is_faster_on_a_cpu(tmp_path, network, changes, expected):
+    model = make(f"networks.segmentation={network}", *changes)
+    save_model(model, tmp_path / "best.safetensors", facts={})
+    loaded = load_model(tmp_path)
+    kernels = [
+        each
+        for each in loaded.segmentation.parameters()
+        if each.dim() == 4 and each.shape[1] > 1 and each[0, 0].numel() > 1
+    ]
+    assert {each.is_contiguous(memory_format=torch.channels_last) for each in kernels} == {expected}
+    image = torch.rand(1, 3, 16, 24) * 255
+    with torch.no_grad():
+        plain = model.eval().scores(image)
+        assert float((loaded.scores(image) - plain).abs().max()) < 1e-4 * float(plain.abs().max())
 
 
 def test_missing_run_folder_is_named(tmp_path):

@@ -120,6 +120,10 @@ class Networks(_Section):
         description="The segmentation network sees how large each sample's cell is, as a fourth channel; false is the "
         "paper.",
     )
+    channels_last: bool | None = Field(
+        None,
+        description="Memory format of the segmentation network; null is what is faster: true on CPUs but for pspnet.",
+    )
     pretrained: str | None = Field(None, description="Local checkpoint of the segmentation network.")
     stain: Literal["none", "macenko"] = Field(
         "none", description="Colours are brought to one reference stain per slide."
@@ -219,7 +223,6 @@ class Training(_Section):
     precision: Literal["float32", "bfloat16", "float16"] = Field(
         "float32", description="Of the segmentation network (autocast); densities and grids stay in float32."
     )
-    channels_last: bool = Field(False, description="Memory format of the segmentation network.")
     compile: bool = Field(False, description="torch.compile of the segmentation network.")
     workers: int = Field(0, ge=0, description="Loader processes (spawned); 0 reads in the main process.")
     cache_gib: float = Field(2.0, ge=0, description="Memory for decoded tiles, and as much for label masks.")

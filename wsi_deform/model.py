@@ -75,6 +75,23 @@ class Model(nn.Module):
         """Where the weights are."""
         return next(self.parameters()).device
 
+    def placed(self, device: str | torch.device) -> Model:
+        """Itself on a device, the segmentation network in the memory format of ``networks.channels_last``.
+
+        Convention:
+            The format changes speed alone: scores agree up to rounding, and stored tensors are the same. ``null`` is
+            what was measured on CPUs, where channels last takes .7 of the time with HRNetV2, .8 with MONAI's
+            DynUNet, and 1.2 times as long with PSPNet's dilated convolutions; elsewhere PyTorch's own format.
+        """
+        self.to(device)
+        networks = self.config.networks
+        wanted = networks.channels_last
+        if wanted is None:
+            wanted = self.device.type == "cpu" and networks.segmentation.name != "pspnet"
+        memory_format = torch.channels_last if wanted else torch.contiguous_format
+        self.segmentation.to(memory_format=memory_format)  # type: ignore[call-overload]
+        return self
+
     def sampled_size(self, region: Size) -> Size:
         """Size of the sampled image of a level-0 region, px, from ``sampling.budget`` and ``sampling.size``."""
         short, long = self.config.sampling.budget
@@ -280,13 +297,15 @@ def load_model(run: Path | str, *, device: str | torch.device = "cpu") -> Model:
             f"model {path}: cannot be read: {error}. Needed a .safetensors file that wsi-deform wrote."
         ) from error
     load_tensors(model, tensors, source=str(path))
-    return model.to(device).eval()
+    return model.placed(device).eval()
 
 
 def _complete(config: dict[str, Any]) -> dict[str, Any]:
     """A stored configuration with what was so when it was written: today's default may be another network."""
     networks = {"area_channel": False} | config.get("networks", {})
-    return config | {"networks": networks}
+    # Once a matter of training; it never changed what a model says.
+    training = {key: value for key, value in config.get("training", {}).items() if key != "channels_last"}
+    return config | {"networks": networks, "training": training}
 
 
 def load_tensors(model: Model, tensors: Mapping[str, Tensor], *, source: str) -> None:

@@ -172,7 +172,7 @@ class _Progress(Quiet):
 def _train_patches(plan: Plan, path: Path, settings: Settings) -> None:
     torch.manual_seed(0)
     config = _config(plan, stem_stride=4, warped=False)
-    model = Model(config=config, classes=CLASSES, mpp=MPP).train()
+    model = Model(config=config, classes=CLASSES, mpp=MPP).placed("cpu").train()
     rate = config.optimiser.learning_rate
     optimiser = torch.optim.Adam(model.segmentation.parameters(), lr=rate)
     said = time.monotonic()

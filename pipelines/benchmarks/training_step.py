@@ -39,7 +39,7 @@ from wsi_deform.train.step import change_of_step, labels_of, learner_of, trainin
 
 CONFIG = Path(__file__).parents[2] / "configs" / "joint.yaml"
 SETTINGS = {
-    "channels_last": "training.channels_last=true",
+    "not channels_last": "networks.channels_last=false",
     "bfloat16": "training.precision=bfloat16",
     "compile": "training.compile=true",
 }
@@ -91,7 +91,7 @@ def work(
     torch.manual_seed(0)
     changes = [f"sampling.budget={list(budget)}", "device=cpu", *filter(None, [setting])]
     config = read_config(CONFIG, changes=changes)
-    model = Model(config=config, classes=CLASSES, mpp=MPP).train()
+    model = Model(config=config, classes=CLASSES, mpp=MPP).placed("cpu").train()
     optimiser = optimiser_of(model)
     learner = learner_of(model, optimiser)
     opened = [

@@ -34,7 +34,7 @@ def study(tmp_path_factory):
 
 @pytest.fixture
 def learner_and_views(study):
-    def build(device="cpu", name="hrnetv2", **training):
+    def build(device="cpu", name="hrnetv2", channels_last=False, **training):
         manifest, classes = study
         config = parse_config(
             {
@@ -45,6 +45,7 @@ def learner_and_views(study):
                     else {"name": name, "features": [4, 4, 4, 4, 4, 4]},
                     # From He, so that the grid is warped from the first step.
                     "deformation": {"zero_init_head": False},
+                    "channels_last": channels_last,
                 },
                 "loss": {"weighting": "mixed"},
                 "training": training,
@@ -58,7 +59,7 @@ def learner_and_views(study):
             replace(item, size=size, map_size=size)
             for item, size in zip(training_fields(opened, model), SIZES, strict=True)
         ]
-        model = model.to(device).train()
+        model = model.placed(device).train()
         return learner_of(model, optimiser_of(model)), FieldViews(items)
 
     return build

@@ -118,4 +118,9 @@ def load_checkpoint(
             _, index, moment = name.split(".", 2)
             moments.setdefault(int(index), {})[moment] = tensor
     optimiser.load_state_dict({"state": moments, "param_groups": about["groups"]})
+    # Moments in the memory format of their weights: an update in another order of elements rounds otherwise.
+    for weight, state in optimiser.state.items():
+        for name, tensor in state.items():
+            if tensor.shape == weight.shape:
+                state[name] = torch.empty_like(weight).copy_(tensor)
     return Counters(**about["counters"])

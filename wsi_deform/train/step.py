@@ -231,7 +231,7 @@ def learner_of(
     """Make a model ready to be trained as its configuration says.
 
     Args:
-        model: On its device, with its weights; changed in place (memory format, compilation, batch normalisation).
+        model: On its device, with its weights; changed in place (compilation, batch normalisation).
         optimiser: Of ``schedule.optimiser_of(model)``.
         ranks: The processes; None is this one alone.
         class_weights: (C,) weights of the classes in the segmentation loss, or None.
@@ -244,8 +244,6 @@ def learner_of(
         without_idle_parameters(model.segmentation, torch.zeros(shape, device=model.device))
         if model.deformation is not None and not (loss.segmentation_gradient or loss.edge_weight > 0):
             model.deformation.requires_grad_(False)
-    if settings.channels_last:
-        model.segmentation.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if settings.compile:
         # In place: the names of parameters stay as they are.
         model.segmentation.compile()
