@@ -21,7 +21,6 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +77,6 @@ def benchmark(settings: Settings) -> list[Row]:
             for cases in _groups(given, ours, str(models.patches), large=side > 30_000, quick=quick):
                 chosen = [case for case in cases if not settings.only or case.name in settings.only]
                 with Pool(settings.threads) as pool:
-                    chosen = [
-                        replace(case, runs=min(case.runs or settings.runs, settings.runs)) for case in chosen
-                    ]
                     measured = pool.measure(chosen, runs=settings.runs) if chosen else []
                 for row in measured:
                     for column in ("slide", "labels", "folder", "model"):
@@ -97,46 +93,39 @@ def _groups(
     factors = (1.0,) if quick else (0.5, 1.0, 2.0)
     parts = {0: 0.1} if quick else {0: 1 / 120, 2: 1 / 20} if large else {0: 0.1, 1: 0.1, 2: 0.5}
     networks = [
-        _ours_case(given, model, factor, number, runs=1 if large else 3)
+        _ours_case(given, model, factor, number)
         for number, model in enumerate(ours_models)
         for factor in factors
     ]
-    rival_runs = 1 if large else 3
-    networks += [
-        _patches_case(given, patches_model, level, part, runs=rival_runs) for level, part in parts.items()
-    ]
+    networks += [_patches_case(given, patches_model, level, part) for level, part in parts.items()]
     monai_part = 0.1 if quick else 1 / 200 if large else 0.1
-    networks.append(_monai_case(given, patches_model, monai_part, runs=rival_runs))
+    networks.append(_monai_case(given, patches_model, monai_part))
     zero_part = 1 / 30 if large else 0.25
     zero = [
-        _ours_case(given, ours_models[0], 1.0, 0, zero=True, runs=rival_runs),
-        _patches_case(given, patches_model, 0, zero_part, runs=rival_runs, zero=True),
+        _ours_case(given, ours_models[0], 1.0, 0, zero=True),
+        _patches_case(given, patches_model, 0, zero_part, zero=True),
     ]
     if not quick:
-        zero.append(_monai_case(given, patches_model, zero_part, runs=rival_runs, zero=True))
+        zero.append(_monai_case(given, patches_model, zero_part, zero=True))
     return [networks, zero]
 
 
-def _ours_case(
-    given: dict[str, Any], model: str, factor: float, number: int, *, zero: bool = False, runs: int | None
-) -> Case:
+def _ours_case(given: dict[str, Any], model: str, factor: float, number: int, *, zero: bool = False) -> Case:
     name = f"ours x{factor:g}" + (f", model {number + 1}" if number else "") + (", zero" if zero else "")
     params = {**given, "model": model, "factor": factor, "zero": zero}
-    return Case(name=name, factory="whole_slide:ours", params=params, runs=runs)
+    return Case(name=name, factory="whole_slide:ours", params=params)
 
 
-def _patches_case(
-    given: dict[str, Any], model: str, level: int, part: float, *, runs: int, zero: bool = False
-) -> Case:
+def _patches_case(given: dict[str, Any], model: str, level: int, part: float, *, zero: bool = False) -> Case:
     name = f"patches, level {level}" + (", zero" if zero else "")
     params = {**given, "model": model, "level": level, "part": part, "zero": zero}
-    return Case(name=name, factory="whole_slide:patches", params=params, runs=runs)
+    return Case(name=name, factory="whole_slide:patches", params=params)
 
 
-def _monai_case(given: dict[str, Any], model: str, part: float, *, runs: int, zero: bool = False) -> Case:
+def _monai_case(given: dict[str, Any], model: str, part: float, *, zero: bool = False) -> Case:
     name = "monai, level 0" + (", zero" if zero else "")
     params = {**given, "model": model, "part": part, "zero": zero}
-    return Case(name=name, factory="whole_slide:monai", params=params, runs=runs)
+    return Case(name=name, factory="whole_slide:monai", params=params)
 
 
 class ZeroCost(nn.Module):
