@@ -83,6 +83,23 @@ def _plot_mask(axes: Any, rows: Sequence[Row]) -> None:
     axes.set(ylabel="CPU seconds", title="a mask and its pyramid")
 
 
+def _plot_memory(axes: Any, rows: Sequence[Row]) -> None:
+    sides = [int(row["side"]) for row in rows]
+    for column, label in (("peak_mib", "peak"), ("base_mib", "before")):
+        axes.plot(sides, [number(row, column) for row in rows], marker="o", ms=4, label=label)
+    axes.set(
+        xscale="log",
+        xlabel="side of the slide, 1,000 px",
+        ylabel="MiB",
+        title="from file to mask and overlay",
+    )
+    axes.set_xticks(sides, [f"{side / 1000:.0f}" for side in sides])
+    axes.minorticks_off()
+    axes.set_ylim(0)
+    axes.legend(frameon=False)
+    axes.grid(alpha=0.3)
+
+
 def _plot_whole_slide(axes: Any, rows: Sequence[Row]) -> None:
     shown = [row for row in rows if row.get("miou")]
     for side in dict.fromkeys(row["side"] for row in shown):
@@ -126,6 +143,7 @@ def _plot_limits(axes: Any, rows: Sequence[Row]) -> None:
 _PLOTS: dict[str, Callable[[Any, Sequence[Row]], None]] = {
     "gather": _plot_gather,
     "mask": _plot_mask,
+    "memory": _plot_memory,
     "whole_slide": _plot_whole_slide,
     "training_step": _plot_training_step,
     "limits": _plot_limits,

@@ -19,6 +19,7 @@ from wsi_deform.report.tables import Table
 README = Path(__file__).with_name("README.md")
 BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 COST_AT_200K, FEWER_TILES, MASK_CPU_S, MASK_MIB, AHEAD_OF_LIBVIPS, PATCHES_COST = 1.3, 100, 2, 400, 10, 10
+MEMORY_AT_200K = 1.1
 MIOU_TOLERANCE = 0.005
 
 Row = dict[str, str]
@@ -180,6 +181,19 @@ def mask_table(rows: Sequence[Row]) -> str:
     return "".join(parts)
 
 
+def memory_table(rows: Sequence[Row]) -> str:
+    """Peak memory per side; the bar below."""
+    columns = (
+        ("case", "case"), ("fields", "fields"), ("samples", "samples"), ("tiles", "tiles"),
+        ("before MiB", "base_mib"), ("peak MiB", "peak_mib"),
+    )  # fmt: skip
+    ordered = sorted(rows, key=lambda row: int(row["side"]))
+    first, last = ordered[0], ordered[-1]
+    ratio = number(last, "peak_mib") / number(first, "peak_mib")
+    text = f"peak at {int(last['side']):,} px / at {int(first['side']):,} px, at most {MEMORY_AT_200K}"
+    return f"{_plain(ordered, columns)}\nBars:\n\n{_bar(text, ratio, ratio <= MEMORY_AT_200K)}"
+
+
 def whole_slide_table(rows: Sequence[Row]) -> str:
     """Cost and accuracy per side and case; the bars below."""
     parts = []
@@ -266,6 +280,7 @@ def limits_table(rows: Sequence[Row]) -> str:
 _TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
     "gather": gather_table,
     "mask": mask_table,
+    "memory": memory_table,
     "whole_slide": whole_slide_table,
     "training_step": training_step_table,
     "limits": limits_table,

@@ -75,6 +75,24 @@ def test_what_waits_is_a_frontier_not_the_slide():
     assert waiting[4096] < 1.3 * waiting[1024]
 
 
+def test_what_waits_takes_its_own_pixels_and_none_where_it_has_one_label():
+    size = Size(1024, 1024)
+    halves = [Region(0, 0, 1024, 400), Region(0, 400, 1024, 624)]
+    mosaic = MaskMosaic(halves, size=size, tile_px=512)
+    waiting = []
+
+    def fields():
+        for half in halves:
+            waiting.append(mosaic.waiting_bytes)
+            points = np.array([[x, half.y + half.height / 2] for x in (100.0, 300.0, 700.0)])
+            yield FieldSamples(kept=half, points_px=points, labels=np.array([0, 1, 2], np.uint8))
+
+    levels = assembled(mosaic.mosaic(fields()), mosaic)
+    # Of both tiles of level 0 the right one shows one label; level 1 is one tile.
+    assert waiting == [0, 400 * 512 + 200 * 512]
+    assert (levels[0][0] == np.repeat([0, 1, 2], (200, 300, 524))).all()
+
+
 def test_slide_without_fields_is_all_outside(tmp_path):
     mosaic = MaskMosaic([], size=Size(900, 700), outside_label=2)
     write_mask(tmp_path / "m.ome.tif", mosaic.mosaic([]), size=Size(900, 700), mpp=0.5)

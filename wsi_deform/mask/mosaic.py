@@ -9,8 +9,8 @@ samples at once.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,12 +29,34 @@ from wsi_deform.geometry import Region, Size, tile_grid, tile_region
 TileKey = tuple[int, int, int]
 
 
-@dataclass(slots=True)
+@dataclasses.dataclass(slots=True)
 class _Waiting:
-    """A tile of which some pixels are still to come."""
+    """A tile of which some pixels are still to come: the parts that have, each of one label or its pixels alone.
+
+    A whole tile is made when nothing is missing. Most parts on a frontier are of one label, and a part is half a
+    tile, so that a wide slide's frontier takes little.
+    """
 
     missing_px: int
-    pixels: NDArray[np.uint8] | None = None
+    parts: list[tuple[Region, int | NDArray[np.uint8] | NDArray[np.uint16]]] = dataclasses.field(
+        default_factory=list
+    )
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the pixels."""
+        return sum(part.nbytes for _, part in self.parts if not isinstance(part, int))
+
+    def tile(self, key: TileKey, size: Size, outside_label: int) -> MaskTile:
+        """The whole tile: by its label where it has one, else by its pixels."""
+        level, column, row = key
+        pixels = np.full(size.shape, outside_label, np.uint8)
+        for region, part in self.parts:
+            pixels[region.y : region.bottom, region.x : region.right] = part
+        label = int(pixels[0, 0])
+        if (pixels == label).all():
+            return MaskTile(level=level, column=column, row=row, label=label)
+        return MaskTile(level=level, column=column, row=row, pixels=pixels)
 
 
 class MaskMosaic:
@@ -96,7 +118,7 @@ class MaskMosaic:
     @property
     def waiting_bytes(self) -> int:
         """Memory of the tiles that wait for further fields."""
-        return sum(tile.pixels.nbytes for tile in self._waiting.values() if tile.pixels is not None)
+        return sum(tile.nbytes for tile in self._waiting.values())
 
     def _field(self, field: FieldSamples, threads: int) -> Iterator[MaskTile]:
         if field.kept not in self._to_come:
@@ -149,17 +171,16 @@ class MaskMosaic:
             return
         key = (tile.level, tile.column, tile.row)
         waiting = self._waiting[key]
-        if waiting.pixels is None:
-            waiting.pixels = np.full(whole.size.shape, self.outside_label, np.uint8)
-        window = np.s_[part.y - whole.y : part.bottom - whole.y, part.x - whole.x : part.right - whole.x]
+        window = Region(part.x - whole.x, part.y - whole.y, part.width, part.height)
         if tile.pixels is not None:
-            waiting.pixels[window] = tile.pixels[window]
+            pixels = tile.pixels[window.y : window.bottom, window.x : window.right]
+            first = int(pixels[0, 0])
+            waiting.parts.append((window, first if (pixels == first).all() else pixels.copy()))
         elif tile.label is not None:
-            waiting.pixels[window] = tile.label
+            waiting.parts.append((window, tile.label))
         waiting.missing_px -= part.size.area
         if waiting.missing_px == 0:
-            del self._waiting[key]
-            yield _shortest(key, waiting.pixels)
+            yield self._waiting.pop(key).tile(key, whole.size, self.outside_label)
 
     def _outside(self) -> Iterator[MaskTile]:
         """Rows of tiles that no field touches."""
@@ -211,12 +232,3 @@ class MaskMosaic:
             -(-kept.bottom // self.tile_px) if kept.bottom == size.height else kept.bottom // self.tile_px
         )
         return Region(left, top, max(0, right - left), max(0, bottom - top))
-
-
-def _shortest(key: TileKey, pixels: NDArray[np.uint8]) -> MaskTile:
-    """A tile by its label where it has one, else by its pixels."""
-    level, column, row = key
-    first = int(pixels[0, 0])
-    if (pixels == first).all():
-        return MaskTile(level=level, column=column, row=row, label=first)
-    return MaskTile(level=level, column=column, row=row, pixels=pixels)

@@ -10,7 +10,9 @@ from collections.abc import Callable, Hashable
 import numpy as np
 from numpy.typing import NDArray
 
-DEFAULT_CACHE_BYTES = 256 << 20
+# The tiles of a few fields, as memory must not grow with a slide's: one of 61,440 px reads 265 tiles with it, and
+# 259 with 256 MiB.
+DEFAULT_CACHE_BYTES = 32 << 20
 
 
 class TileCache:

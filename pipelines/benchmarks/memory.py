@@ -1,0 +1,69 @@
+"""Memory: the most that segmenting a slide holds, from file to mask and overlay, against the side of the slide.
+
+The default configuration with a quarter of its samples per field and a small network, so that what a slide needs shows
+beside what a network needs; tissue everywhere, so that every field is segmented. Slides are drawn as they are read.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import torch
+
+from pipelines.benchmarks.drawn_slides import CLASSES, MPP, DrawnReader
+from pipelines.benchmarks.measure import Case, Facts, Pool, Row, Work
+from pipelines.benchmarks.results import Settings
+from wsi_deform.config import read_config
+from wsi_deform.cover import budgets_of
+from wsi_deform.distribute.job import write_overlay
+from wsi_deform.distribute.outputs import WantedOutputs, write_outputs
+from wsi_deform.mask.folder import MaskFolder
+from wsi_deform.model import Model
+from wsi_deform.slide.cache import TILE_CACHE
+from wsi_deform.slide.slide import Slide
+
+SETTINGS = (
+    "sampling.budget=[40, 400]",
+    "networks.segmentation={name: hrnetv2, width: 4, stem_stride: 2}",
+    # From He, so that the grids are warped.
+    "networks.deformation.zero_init_head=false",
+    "device=cpu",
+)
+WARM_UP_PX = 2048
+
+
+def benchmark(settings: Settings) -> list[Row]:
+    """Run it."""
+    sides = (4096, 8192) if settings.quick else (20_480, 61_440, 204_800)
+    cases = [
+        Case(
+            name=f"{side:,} px",
+            factory="memory:work",
+            params={"side": side, "threads": settings.threads},
+            runs=min(settings.runs, 3),
+        )
+        for side in sides
+    ]
+    chosen = [case for case in cases if not settings.only or case.name in settings.only]
+    with Pool(settings.threads) as pool:
+        return pool.measure(chosen, runs=settings.runs)
+
+
+def work(*, side: int, threads: int) -> Work:
+    """One slide."""
+    torch.manual_seed(0)
+    model = Model(config=read_config(changes=SETTINGS), classes=CLASSES, mpp=MPP).placed("cpu").eval()
+
+    def once(side_px: int) -> Facts:
+        TILE_CACHE.forget()
+        slide = Slide.from_reader(DrawnReader(side_px), slide_id="drawn")
+        budgets = budgets_of(slide, model)
+        with tempfile.TemporaryDirectory(prefix="wsi-deform-memory-") as path:
+            folder = MaskFolder(Path(path))
+            written = write_outputs(slide, model, budgets, folder, wanted=WantedOutputs(), threads=threads)
+            write_overlay(folder.overlay(slide.slide_id), slide, folder.mask(slide.slide_id), model.classes)
+        return {"fields": len(budgets), "samples": written.samples, "tiles": written.tiles}
+
+    once(WARM_UP_PX)
+    return Work(run=lambda _: once(side))
