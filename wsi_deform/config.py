@@ -133,7 +133,7 @@ class Networks(_Section):
 class Loss(_Section):
     """Equation 4."""
 
-    focal_gamma: float = Field(2.0, ge=0, description="0 is cross-entropy.")
+    focal_gamma: float = Field(0.0, ge=0, description="0 is cross-entropy; 2 is the paper's focal loss.")
     edge_weight: float = Field(1.0, ge=0, description="gamma of equation 4; 0 is the single loss.")
     edge_decay: Literal["none", "linear", "cosine"] = Field(
         "none", description="How the edge weight falls to 0 over the run."

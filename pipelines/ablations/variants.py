@@ -53,6 +53,7 @@ GEOMETRY = (
 )
 
 LOSSES = (
+    Variant(name="focal loss", group="losses", changes=("loss.focal_gamma=2",)),
     Variant(name="cross-entropy", group="losses", changes=("loss.focal_gamma=0",)),
     Variant(name="edge weight .1", group="losses", changes=("loss.edge_weight=0.1",)),
     Variant(name="edge weight 10", group="losses", changes=("loss.edge_weight=10",)),

@@ -127,6 +127,7 @@ def _config(plan: Plan, *, stem_stride: int, warped: bool) -> Config:
             f"training.epochs={max(1, plan.steps * 2 // plan.slides)}",
             "training.validate_every=1000",
             "augmentation.flip_y=true",
+            "loss.focal_gamma=2",
             "device=cpu",
         ]
     )
