@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 try:
-    from pipelines.benchmarks import drawn_slides, gather, measure, parts, tables
+    from pipelines.benchmarks import drawn_slides, gather, measure, memory, parts, tables
     from wsi_deform.geometry import Region, Size
     from wsi_deform.slide.open import open_slide
 finally:
@@ -165,6 +165,27 @@ def test_bars_that_are_not_met_are_said(tmp_path: Path) -> None:
     assert "CPU seconds, under 2: 2.50 – **not met**" in text
     assert "peak MiB, under 400: 200 – **met**" in text
     assert "at least 10: 14.0 – **met**" in text
+
+
+@pytest.mark.parametrize(("peak", "said"), [(540, "1.08 – **met**"), (600, "1.20 – **not met**")])
+def test_memory_is_compared_between_the_smallest_and_the_largest_slide(
+    tmp_path: Path, peak: int, said: str
+) -> None:
+    common = {"fields": 9, "samples": 1000, "tiles": 16, "base_mib": 400}
+    sides = {61_440: 510, 204_800: peak, 20_480: 500}
+    rows = [
+        {"case": f"{side:,} px", "side": side, "peak_mib": most, **common} for side, most in sides.items()
+    ]
+    written(tmp_path / "memory.csv", rows)
+    text = tables.memory_table(tables.read_results("memory", tmp_path))
+    assert f"peak at 204,800 px / at 20,480 px, at most 1.1: {said}" in text
+
+
+def test_memory_segments_every_field_of_a_slide() -> None:
+    found = memory.work(side=4096, threads=2).run(0)
+    assert found["fields"] == 1
+    assert found["samples"] > 15_000
+    assert found["tiles"] > 0
 
 
 @pytest.mark.parametrize("quick", [True, False])
