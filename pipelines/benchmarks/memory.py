@@ -1,7 +1,7 @@
 """Memory: the most that segmenting a slide holds, from file to mask and overlay, against the side of the slide.
 
 The default configuration with a quarter of its samples per field and a small network, so that what a slide needs shows
-beside what a network needs. Slides are drawn as they are read; fields in which no tissue is found are left out, as ever.
+beside what a network needs. Slides are drawn as they are read; fields in which no tissue is found are left out.
 """
 
 from __future__ import annotations
