@@ -79,12 +79,12 @@ def _real_cases(given: dict[str, Any], *, largest_rivals: int, exact: bool) -> l
             slow.append("grid_sample exact")
         cases += [_case(method, given) for method in slow]
     elif exact:
-        cases.append(_case("exact", given, runs=3))
+        cases.append(_case("exact", given))
     return cases
 
 
-def _case(method: str, given: dict[str, Any], runs: int | None = None) -> Case:
-    return Case(name=method, factory="gather:work", params={**given, "method": method}, runs=runs)
+def _case(method: str, given: dict[str, Any]) -> Case:
+    return Case(name=method, factory="gather:work", params={**given, "method": method})
 
 
 def _rows(cases: Sequence[Case], given: dict[str, Any], pool: Pool, settings: Settings) -> list[Row]:

@@ -49,7 +49,6 @@ def benchmark(settings: Settings) -> list[Row]:
             for kind in ("plain", "busy", "random"):
                 points, labels = labelled_samples(side, kind)
                 np.savez(Path(folder) / f"samples-{kind}.npz", points=points, labels=labels)
-            slow = min(settings.runs, 3)
             cases = [
                 Case(name="ours", factory="mask:ours", params={**given, "kind": "plain"}),
                 Case(
@@ -69,13 +68,12 @@ def benchmark(settings: Settings) -> list[Row]:
                     factory="mask:ours",
                     params={**given, "kind": "random", "threads": 1},
                 ),
-                Case(name="libvips", factory="mask:libvips", params=given, runs=slow),
-                Case(name="tifffile", factory="mask:tifffile_pyramid", params=given, runs=slow),
+                Case(name="libvips", factory="mask:libvips", params=given),
+                Case(name="tifffile", factory="mask:tifffile_pyramid", params=given),
                 Case(
                     name="k-d tree",
                     factory="mask:tree",
                     params={**given, "part": 0.002 if settings.quick else 0.05 if side <= 20_000 else 0.01},
-                    runs=slow,
                 ),
             ]
             cases = [case for case in cases if not settings.only or case.name in settings.only]
