@@ -271,7 +271,7 @@ def draw_curves(rows: Sequence[Row], path: Path) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8)
     with write_aside(path) as aside:
-        figure.savefig(aside, dpi=110, format="png")
+        figure.savefig(aside, dpi=100, format="png")
 
 
 if __name__ == "__main__":
