@@ -70,8 +70,11 @@ def test_demo_leaves_everything_in_place_and_a_second_call_redoes_nothing(tmp_pa
         run_demo(tmp_path, seed=6, changes=FAST, watcher=Silent(), **SMALL)
 
 
-def test_methods_of_the_demo_differ_by_their_density_alone():
+def test_methods_of_the_demo_differ_by_density_and_by_augmentation_by_sampling_alone():
     joint, uniform = (demo_config(method).model_dump() for method in ("joint", "uniform"))
     assert joint["sampling"].pop("density") == "learned"
     assert uniform["sampling"].pop("density") == "uniform"
+    for option, value in (("shift_cells", 1.0), ("warp_cells", 0.3)):
+        assert joint["augmentation"].pop(option) == value
+        assert uniform["augmentation"].pop(option) == 0
     assert joint | {"name": ""} == uniform | {"name": ""}

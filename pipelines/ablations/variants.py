@@ -104,11 +104,22 @@ TRAINING = (
     Variant(
         name="uniform, no augmentation by sampling",
         group="training",
+        changes=(UNIFORM, "augmentation.shift_cells=0", "augmentation.warp_cells=0"),
+    ),
+    Variant(
+        name="cut to tissue, no augmentation by sampling",
+        group="training",
         changes=(
             UNIFORM,
+            "fields.cut_to_tissue=true",
             "augmentation.shift_cells=0",
             "augmentation.warp_cells=0",
         ),
+    ),
+    Variant(
+        name="tissue mask, no augmentation by sampling",
+        group="training",
+        changes=("sampling.density=tissue", "augmentation.shift_cells=0", "augmentation.warp_cells=0"),
     ),
     Variant(name="head not zeroed", group="training", changes=("networks.deformation.zero_init_head=false",)),
     Variant(
