@@ -3,8 +3,8 @@
     python -m pipelines.ablations.tables
 
 A block of README begins with ``<!-- table: STUDY KIND -->`` and ends with ``<!-- end -->``; STUDY is the name of a CSV
-in ``results``, KIND is ``methods``, ``differences``, ``saved``, ``time`` or a group of variants. Differences are paired
-by slides and seed.
+in ``results``, KIND is ``methods``, ``differences``, ``saved``, ``time``, ``augmentation`` or a group of variants.
+Differences are paired by slides and seed.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ README = HERE / "README.md"
 RESULTS = HERE / "results"
 BLOCK = re.compile(r"(<!-- table: (\S+) (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 MEASURE = "test_miou_linear"
+WITHOUT_AUGMENTATION = "no augmentation by sampling"
 
 Row = dict[str, str]
 
@@ -51,6 +52,7 @@ def _filled(found: re.Match[str]) -> str:
         "differences": differences_table,
         "saved": saved_table,
         "time": lambda rows: time_table(rows, read_rows(RESULTS / "time.csv")),
+        "augmentation": augmentation_table,
     }
     table = makers[found[3]](rows) if found[3] in makers else group_table(rows, found[3])
     return f"{found[1]}{table.markdown()}{found[4]}"
@@ -157,6 +159,22 @@ def time_table(rows: Sequence[Row], shorter: Sequence[Row]) -> Table:
     ahead = (points(paired(both, DEFAULT, "uniform", budget)) for budget in budgets)
     cells.append((f"{DEFAULT} ahead by", *ahead))
     return Table(header=("", *budgets), rows=tuple(cells))
+
+
+def augmentation_table(rows: Sequence[Row]) -> Table:
+    """Methods trained without augmentation by sampling, and how many points that is above training with it."""
+    cells = []
+    budgets = budgets_of(rows)
+    for variant in dict.fromkeys(row["variant"] for row in rows):
+        if not variant.endswith(WITHOUT_AUGMENTATION):
+            continue
+        method = variant.removesuffix(WITHOUT_AUGMENTATION).removesuffix(", ") or DEFAULT
+        found = [
+            (values_of(rows, variant, budget), paired(rows, variant, method, budget)) for budget in budgets
+        ]
+        shown = (f"{mean_and_spread(own)}: {points(gained)}" if own else NOTHING for own, gained in found)
+        cells.append((method, *shown))
+    return Table(header=("without it", *budgets), rows=tuple(cells))
 
 
 def samples_for(wanted: float, curve: Sequence[tuple[int, float]]) -> float:

@@ -7,6 +7,7 @@ from tiny_study import MPP, SIZE
 
 from pipelines.ablations.study import Trial, budget_of, write_results
 from pipelines.ablations.tables import (
+    augmentation_table,
     differences_table,
     draw_curves,
     group_table,
@@ -72,6 +73,14 @@ def test_less_training_of_one_against_more_of_the_other():
         ("uniform, 150 epochs, CPU s", "120"),
         ("joint ahead by", "+10.0 (1)"),
     )
+
+
+def test_training_without_augmentation_by_sampling_stands_beside_training_with_it():
+    without = "uniform, no augmentation by sampling"
+    rows = [*ROWS, row(without, "16x64", 0, 0.46), row("no augmentation by sampling", "32x128", 0, 0.85)]
+    table = augmentation_table(rows)
+    assert table.header == ("without it", "16x64", "32x128")
+    assert table.rows == (("uniform", "0.460: +6.0 (1)", "–"), ("joint", "–", "0.850: -5.0 (1)"))
 
 
 def test_a_curve_is_read_between_its_budgets_and_not_beyond():
