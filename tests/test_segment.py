@@ -28,6 +28,14 @@ class Darkness(torch.nn.Module):
         return torch.stack((-dark, dark), dim=1)
 
 
+class Peaks(torch.nn.Module):
+    """A deformation network gone wrong: peaks so far apart in height that cells fold."""
+
+    def forward(self, view):
+        generator = torch.Generator().manual_seed(0)
+        return 25 * torch.randn(len(view), 1, *view.shape[2:], generator=generator)
+
+
 class WhereDark(torch.nn.Module):
     """A deformation network that asks for samples on and around what is dark in the view."""
 
@@ -93,6 +101,15 @@ def test_convention_points_are_in_the_slide_edge_frame_row_by_row():
     (field,) = fields_of(slide, make_model())
     grid = torch.tensor([[[0.0, 0.0], [1.0, 0.0]], [[0.5, 0.5], [0.25, 1.0]]])
     assert points_of(field, grid).tolist() == [[0, 0], [512, 0], [256, 128], [128, 256]]
+
+
+def test_a_folded_grid_is_segmented_all_the_same():
+    slide, _ = drawn()
+    model = make_model(density=Peaks)
+    segmented = segment_slide(slide, model)  # refused areas below 0 once
+    (field,) = segmented.fields
+    assert field.areas_px.min() >= 0
+    assert segmented.reverse().region(Region.whole(slide.size)).shape == slide.size.shape
 
 
 def test_slide_that_is_too_coarse_for_the_model_is_refused():

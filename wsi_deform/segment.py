@@ -210,7 +210,8 @@ def _labelled(model: Model, group: Sequence[FieldBudget], sampled: Sampled) -> I
     labels = probabilities.argmax(dim=1).to(torch.uint8).cpu()
     # (B, h, w, C) half floats: what linear reverse sampling and probability maps need, two bytes per class.
     soft = probabilities.permute(0, 2, 3, 1).half().cpu().numpy()
-    areas = sampled.areas.cpu().numpy()
+    # A map of extreme peaks folds the grid; a folded cell is as large as its area is without the sign.
+    areas = sampled.areas.abs().cpu().numpy()
     for number, (budget, grid) in enumerate(zip(group, sampled.grid, strict=True)):
         field = budget.field
         samples = FieldSamples(
