@@ -3,7 +3,8 @@
     python -m pipelines.ablations.tables
 
 A block of README begins with ``<!-- table: STUDY KIND -->`` and ends with ``<!-- end -->``; STUDY is the name of a CSV
-in ``results``, KIND is ``methods``, ``differences``, ``saved``, ``time``, ``augmentation`` or a group of variants.
+in ``results``, KIND is ``methods``, ``differences``, ``ceilings``, ``saved``, ``time``, ``augmentation`` or a group of
+variants.
 Differences are paired by slides and seed.
 """
 
@@ -26,6 +27,7 @@ README = HERE / "README.md"
 RESULTS = HERE / "results"
 BLOCK = re.compile(r"(<!-- table: (\S+) (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 MEASURE = "test_miou_linear"
+CEILING = "test_miou_sampled"
 WITHOUT_AUGMENTATION = "no augmentation by sampling"
 
 Row = dict[str, str]
@@ -50,6 +52,7 @@ def _filled(found: re.Match[str]) -> str:
     makers = {
         "methods": methods_table,
         "differences": differences_table,
+        "ceilings": lambda rows: methods_table(rows, CEILING),
         "saved": saved_table,
         "time": lambda rows: time_table(rows, read_rows(RESULTS / "time.csv")),
         "augmentation": augmentation_table,
@@ -58,12 +61,14 @@ def _filled(found: re.Match[str]) -> str:
     return f"{found[1]}{table.markdown()}{found[4]}"
 
 
-def methods_table(rows: Sequence[Row]) -> Table:
-    """Mean and half the range of the test mIoU: methods by budgets."""
+def methods_table(rows: Sequence[Row], column: str = MEASURE) -> Table:
+    """Mean and half the range of the test mIoU, or of another column: methods by budgets."""
     budgets = budgets_of(rows)
     cells = []
     for variant in _variants(rows, "methods"):
-        cells.append((variant, *(mean_and_spread(values_of(rows, variant, budget)) for budget in budgets)))
+        cells.append(
+            (variant, *(mean_and_spread(values_of(rows, variant, budget, column)) for budget in budgets))
+        )
     return Table(header=("method", *budgets), rows=tuple(cells))
 
 
@@ -94,7 +99,7 @@ def group_table(rows: Sequence[Row], group: str) -> Table:
                 mean_and_spread(values_of(rows, variant, budget, "val_miou_linear")),
                 mean_and_spread(values_of(rows, variant, budget)),
                 NOTHING if variant == base else points(paired(rows, variant, base, budget)),
-                mean_and_spread(values_of(rows, variant, budget, "test_miou_sampled"), 2),
+                mean_and_spread(values_of(rows, variant, budget, CEILING), 2),
                 mean_and_spread(values_of(rows, variant, budget, "test_tissue_share"), 2),
             )
         )

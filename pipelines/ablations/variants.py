@@ -95,20 +95,20 @@ COLLAPSE = (
     ),
 )
 
-TRAINING = (
+AUGMENTATION = (
     Variant(
         name="no augmentation by sampling",
-        group="training",
+        group="augmentation",
         changes=("augmentation.shift_cells=0", "augmentation.warp_cells=0"),
     ),
     Variant(
         name="uniform, no augmentation by sampling",
-        group="training",
+        group="augmentation",
         changes=(UNIFORM, "augmentation.shift_cells=0", "augmentation.warp_cells=0"),
     ),
     Variant(
         name="cut to tissue, no augmentation by sampling",
-        group="training",
+        group="augmentation",
         changes=(
             UNIFORM,
             "fields.cut_to_tissue=true",
@@ -118,9 +118,12 @@ TRAINING = (
     ),
     Variant(
         name="tissue mask, no augmentation by sampling",
-        group="training",
+        group="augmentation",
         changes=("sampling.density=tissue", "augmentation.shift_cells=0", "augmentation.warp_cells=0"),
     ),
+)
+
+TRAINING = (
     Variant(name="head not zeroed", group="training", changes=("networks.deformation.zero_init_head=false",)),
     Variant(
         name="deformation rate 2e-3",
@@ -139,7 +142,7 @@ TRAINING = (
     Variant(name="rare classes .5", group="training", changes=("training.rare_classes=0.5",)),
 )
 
-VARIANTS = (*METHODS, *GEOMETRY, *LOSSES, *COLLAPSE, *TRAINING)
+VARIANTS = (*METHODS, *GEOMETRY, *LOSSES, *COLLAPSE, *AUGMENTATION, *TRAINING)
 
 
 def variant_of(name: str) -> Variant:

@@ -102,6 +102,7 @@ def test_tables_have_a_row_for_each_method_and_variant(tmp_path):
     assert table.header == ("method", "16x64", "32x128")
     assert [cells[0] for cells in table.rows] == ["joint", "uniform"]
     assert table.rows[0][1] == "0.550 ± 0.050 (2)"
+    assert methods_table(ROWS, "test_tissue_share").rows[0][1] == "0.200 ± 0.000 (2)"
     group = group_table(ROWS, "geometry")
     assert [cells[0] for cells in group.rows] == ["joint", "sigma .125"]
     assert group.rows[1][3] == "+5.0 (1)"
