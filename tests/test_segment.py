@@ -6,11 +6,12 @@ from drawn_reader import ArrayReader
 
 from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.config import read_config
-from wsi_deform.cover import fields_of, mpp_remark
+from wsi_deform.cover import fields_of, mpp_remark, view_of
+from wsi_deform.deform.grid import cell_areas, sampling_grid
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Region, Size
 from wsi_deform.model import Model
-from wsi_deform.segment import points_of, segment_slide
+from wsi_deform.segment import points_of, sample_fields, segment_slide
 from wsi_deform.slide.slide import Slide
 
 CLASSES = ClassTable.from_names(["background", "dark"])
@@ -110,6 +111,29 @@ def test_a_folded_grid_is_segmented_all_the_same():
     (field,) = segmented.fields
     assert field.areas_px.min() >= 0
     assert segmented.reverse().region(Region.whole(slide.size)).shape == slide.size.shape
+
+
+def test_folded_cells_have_the_areas_that_their_four_corners_span():
+    slide, _ = drawn()
+    model = make_model(density=Peaks)
+    (field,) = fields_of(slide, model)
+    size = Size(32, 16)
+    view = view_of(slide, field, Size(64, 32))[None]
+    density = model.density(view)
+    sampled = sample_fields(model, [slide], [field], view, size=size)
+    settings = model.config.sampling
+    sigma_px = settings.sigma * min(density.shape[-2:])
+    corners = sampling_grid(
+        density,
+        sigma_px=sigma_px,
+        radius_px=settings.radius_sigmas * sigma_px,
+        size=Size(33, 17),
+        placement="corner",
+        warp_steps=settings.warp_steps,
+    )
+    signed = cell_areas(corners)
+    assert signed.min() < 0
+    torch.testing.assert_close(sampled.areas, signed.abs())
 
 
 def test_slide_that_is_too_coarse_for_the_model_is_refused():

@@ -37,7 +37,8 @@ class Sampled:
     Attributes:
         density: (B, 1, H, W) deformation maps.
         grid: (B, h, w, 2) sampling grids, (x, y), unit frame of each field's region.
-        areas: (B, h, w) areas of the warped cells as fractions of the region, without gradient.
+        areas: (B, h, w) areas of the warped cells as fractions of the region, without gradient; folded
+            cells too have a positive one.
         images: (B, 3, h, w) RGB in [0, 255].
         tiles: Tiles read for each field.
         read_seconds: Time that planning and reading of tiles took.
@@ -210,8 +211,7 @@ def _labelled(model: Model, group: Sequence[FieldBudget], sampled: Sampled) -> I
     labels = probabilities.argmax(dim=1).to(torch.uint8).cpu()
     # (B, h, w, C) half floats: what linear reverse sampling and probability maps need, two bytes per class.
     soft = probabilities.permute(0, 2, 3, 1).half().cpu().numpy()
-    # A map of extreme peaks folds the grid; a folded cell is as large as its area is without the sign.
-    areas = sampled.areas.abs().cpu().numpy()
+    areas = sampled.areas.cpu().numpy()
     for number, (budget, grid) in enumerate(zip(group, sampled.grid, strict=True)):
         field = budget.field
         samples = FieldSamples(
@@ -287,7 +287,8 @@ def sample_fields(
 
     grid = grid_of(size, settings.placement)
     with torch.no_grad():
-        areas = cell_areas(grid_of(Size(size.width + 1, size.height + 1), "corner"))
+        # A map of extreme peaks folds the grid; a folded cell is as large as its area is without the sign.
+        areas = cell_areas(grid_of(Size(size.width + 1, size.height + 1), "corner")).abs()
     if cut_gradient:
         grid = grid.detach()
     if place is not None:

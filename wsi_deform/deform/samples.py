@@ -28,8 +28,8 @@ class FieldSamples:
             float16 or float32 in [0, 1].
         lattice: Width and height of the sampled image whose pixels, row by row, the samples are; wherever
             there are probabilities.
-        areas_px: (N,) float32, area of each sample's warped cell, level-0 px^2, positive, for the footprint
-            map.
+        areas_px: (N,) float32, area of each sample's warped cell, level-0 px^2, 0 or more, for the
+            footprint map.
 
     Raises:
         ShapeError: The arrays have another shape or type, no sample, or a position, probability or area that

@@ -354,5 +354,4 @@ def _sample_weights(config: Config, sampled: Sampled) -> Tensor | None:
     if config.loss.weighting == "none":
         return None
     area = sampled.areas / sampled.areas.mean(dim=(1, 2), keepdim=True)
-    area = area.clamp(min=0)
     return area if config.loss.weighting == "area" else (1 + area) / 2
