@@ -97,6 +97,22 @@ def test_short_radius_of_the_paper_can_fold_where_three_sigma_cannot():
     assert folded > 0
 
 
+@pytest.mark.parametrize("warp_steps", [1, 2])
+def test_a_map_that_underflows_far_from_its_peak_has_a_grid_and_a_gradient(warp_steps):
+    logits = torch.zeros(1, 1, 16, 75)
+    logits[..., 60:] = 95.0  # exp(-95) is below what float32 holds in full
+    logits[..., 64] = 140.0
+    logits.requires_grad_()
+    density = deformation_map(logits)
+    assert (density == 0).any()
+    grid = sampling_grid(density, sigma_px=4, radius_px=12, size=Size(76, 17), warp_steps=warp_steps)
+    assert torch.isfinite(grid).all()
+    # Nothing within reach weighs more than the rest: these stay.
+    torch.testing.assert_close(grid[:, :, :40], identity(Size(76, 17)).float()[:, :, :40], atol=1e-6, rtol=0)
+    (grid[..., 0] ** 2).sum().backward()
+    assert torch.isfinite(logits.grad).all()
+
+
 def direct_sum(density: np.ndarray, sigma: float, radius: float, y: float, x: float) -> tuple[float, float]:
     """Equation 3 as it stands: two double loops over the map and its mirror images."""
     height, width = density.shape

@@ -38,6 +38,9 @@ from wsi_deform.geometry import Size
 Placement = Literal["cell", "corner"]
 Border = Literal["mirror", "replicate"]
 
+LEAST_DENSITY = 1e-16
+"""What a cell counts at least / the mean of its map: less underflows, and a mean over nothing is not a number."""
+
 
 def sampling_grid(
     deformation_map: Tensor,
@@ -52,7 +55,8 @@ def sampling_grid(
     """Turn a deformation map into the points where the slide is sampled.
 
     Args:
-        deformation_map: (B, 1, H, W), positive. Larger means sample more here; its scale does not matter.
+        deformation_map: (B, 1, H, W), non-negative, positive somewhere in each map. Larger means sample more here;
+            its scale does not matter. Where all is (nearly) 0 samples stay where they are.
         sigma_px: Standard deviation of the pull, in pixels of the deformation map.
         size: Size of the sampled image, in pixels.
         radius_px: The pull ends at this distance per axis, in pixels of the map, at least 1;
@@ -125,7 +129,8 @@ class _Pull:
     """Equation 3 of one batch of maps, ready to be evaluated on any lattice of queries."""
 
     def __init__(self, density: Tensor, sigma_px: float, radius_px: float, border: Border) -> None:
-        self.density = density[:, 0]
+        least = LEAST_DENSITY * density[:, 0].detach().mean(dim=(1, 2), keepdim=True)
+        self.density = torch.maximum(density[:, 0], least)
         self.sigma_px = sigma_px
         self.radius_px = radius_px
         self.border: Border = border

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -122,11 +123,10 @@ class StepLoss(nn.Module):
             for item, term in zip(batch.items, (each.segmentation + each.edge).tolist(), strict=True)
             if batch.counted and not -float("inf") < term < float("inf")
         ]
-        names = ", ".join(sorted({slide_id for found in self.ranks.gather(own) for slide_id in found}))
         raise TrainingError(
             f"loss is {numbers['loss']} (segmentation {numbers['segmentation_loss']}, edge {numbers['edge_loss']}) "
-            f"on slides {names}. Needed a finite number. Look at these slides, lower optimiser.learning_rate, or set "
-            "training.precision to float32."
+            f"on slides {_names(self.ranks, own)}. Needed a finite number. Look at these slides, lower "
+            "optimiser.learning_rate, or set training.precision to float32."
         )
 
 
@@ -272,7 +272,7 @@ def training_step(
         What ``log.epoch_row`` sums up over an epoch, of all processes together; seconds are this process's.
 
     Raises:
-        TrainingError: The loss is not finite.
+        TrainingError: The loss or its gradient is not finite.
     """
     model, optimiser, scaler = learner.model, learner.optimiser, learner.scaler
     clip_norm = model.config.optimiser.clip_norm
@@ -282,9 +282,10 @@ def training_step(
     forward = time.monotonic()
     optimiser.zero_grad(set_to_none=True)
     scaler.scale(loss).backward()
-    if clip_norm is not None:
-        scaler.unscale_(optimiser)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+    scaler.unscale_(optimiser)
+    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), math.inf if clip_norm is None else clip_norm)
+    if not scaler.is_enabled():  # a scaler leaves out such a step, and tries a smaller scale
+        _require_finite_gradient(norm, numbers, batches, learner.ranks)
     scaler.step(optimiser)
     scaler.update()
     if model.device.type == "cuda":
@@ -295,6 +296,25 @@ def training_step(
         "forward_seconds": forward - started - numbers["read_seconds"],
         "backward_seconds": time.monotonic() - forward,
     }
+
+
+def _require_finite_gradient(
+    norm: Tensor, numbers: Mapping[str, float], batches: Sequence[FieldBatch], ranks: Ranks
+) -> None:
+    """Stop every process when the gradient of a step is not a number, before it reaches the weights."""
+    # All processes hold the same mean of gradients, so that all of them come here together.
+    if torch.isfinite(norm):
+        return
+    own = [item.slide.slide_id for batch in batches for item in batch.items if batch.counted]
+    raise TrainingError(
+        f"gradient is {float(norm)}, of a loss of {numbers['loss']}, on slides {_names(ranks, own)}. Needed a finite "
+        "number. Look at these slides, or lower optimiser.learning_rate and optimiser.deformation_learning_rate."
+    )
+
+
+def _names(ranks: Ranks, own: list[str]) -> str:
+    """Slides of all processes."""
+    return ", ".join(sorted({slide_id for found in ranks.gather(own) for slide_id in found}))
 
 
 def labels_of(batch: FieldBatch, grid: Tensor) -> Tensor:
