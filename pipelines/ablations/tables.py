@@ -1,8 +1,8 @@
-"""Tables and the curve of README.md from the CSVs in ``results``.
+"""Tables of README.md and SHORTER.md, and the curves, from the CSVs in ``results``.
 
     python -m pipelines.ablations.tables
 
-A block of README begins with ``<!-- table: STUDY KIND -->`` and ends with ``<!-- end -->``; STUDY is the name of a CSV
+A block of a page begins with ``<!-- table: STUDY KIND -->`` and ends with ``<!-- end -->``; STUDY is the name of a CSV
 in ``results``, KIND is ``methods``, ``differences``, ``ceilings``, ``saved``, ``time``, ``augmentation`` or a group of
 variants.
 Differences are paired by slides and seed.
@@ -23,7 +23,7 @@ from wsi_deform.provenance import write_aside, write_text
 from wsi_deform.report.tables import NOTHING, Table, mean_and_spread
 
 HERE = Path(__file__).parent
-README = HERE / "README.md"
+PAGES = (HERE / "README.md", HERE / "SHORTER.md")
 RESULTS = HERE / "results"
 BLOCK = re.compile(r"(<!-- table: (\S+) (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 MEASURE = "test_miou_linear"
@@ -34,10 +34,11 @@ Row = dict[str, str]
 
 
 def main() -> int:
-    """Rewrite README's tables and draw the curves."""
-    text = README.read_text(encoding="utf-8")
-    write_text(README, BLOCK.sub(_filled, text))
-    draw_curves(read_rows(RESULTS / "methods.csv"), RESULTS / "methods.png")
+    """Rewrite the tables of both pages and draw the curves."""
+    for page in PAGES:
+        write_text(page, BLOCK.sub(_filled, page.read_text(encoding="utf-8")))
+    for study in ("methods", "glas"):
+        draw_curves(read_rows(RESULTS / f"{study}.csv"), RESULTS / f"{study}.png")
     return 0
 
 
@@ -87,6 +88,8 @@ def differences_table(rows: Sequence[Row]) -> Table:
 def group_table(rows: Sequence[Row], group: str) -> Table:
     """A group of variants beside the default at the smallest budget where it was run."""
     names = _variants(rows, group)
+    if not names:
+        raise ValueError(f"{group}: neither a table nor a group of which a trial is among the results.")
     budget = next(each for each in budgets_of(rows) if values_of(rows, names[0], each))
     cells = []
     for variant in dict.fromkeys((DEFAULT, *names)):

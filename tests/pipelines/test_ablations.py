@@ -106,6 +106,8 @@ def test_tables_have_a_row_for_each_method_and_variant(tmp_path):
     group = group_table(ROWS, "geometry")
     assert [cells[0] for cells in group.rows] == ["joint", "sigma .125"]
     assert group.rows[1][3] == "+5.0 (1)"
+    with pytest.raises(ValueError, match="colours: neither a table nor a group"):
+        group_table(ROWS, "colours")
     draw_curves(ROWS, tmp_path / "curve.png")
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
 
