@@ -116,7 +116,8 @@ def _method(about: Mapping[str, Any]) -> str:
     areas = ""
     if len(about["networks"]["segmentation"]["input"]["channels"]) > 3:
         areas = (
-            "; beside it the areas of the samples' cells (`wsi_deform.deform.grid.cell_areas`) / their mean"
+            "; beside it the areas of the samples' cells (`wsi_deform.deform.grid.cell_areas`, without sign) / "
+            "their mean"
         )
     steps += [
         f"Sampled image: the slide's RGB at the grid's points, bilinear, pyramid level: {sampling['level']}{areas}.",
