@@ -3,9 +3,8 @@
     python -m pipelines.ablations.tables
 
 A block of a page begins with ``<!-- table: STUDY KIND -->`` and ends with ``<!-- end -->``; STUDY is the name of a CSV
-in ``results``, KIND is ``methods``, ``differences``, ``ceilings``, ``saved``, ``time``, ``augmentation`` or a group of
-variants.
-Differences are paired by slides and seed.
+in ``results``, KIND is ``methods``, ``differences``, ``ceilings``, ``saved``, ``time`` (which reads ``STUDY_time.csv`` too),
+``augmentation`` or a group of variants. Differences are paired by slides and seed.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ def _filled(found: re.Match[str]) -> str:
         "differences": differences_table,
         "ceilings": lambda rows: methods_table(rows, CEILING),
         "saved": saved_table,
-        "time": lambda rows: time_table(rows, read_rows(RESULTS / "time.csv")),
+        "time": lambda rows: time_table(rows, read_rows(RESULTS / f"{found[2]}_time.csv")),
         "augmentation": augmentation_table,
     }
     table = makers[found[3]](rows) if found[3] in makers else group_table(rows, found[3])
