@@ -74,25 +74,28 @@ def test_a_model_from_before_cell_areas_were_seen_still_loads(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("network", "changes", "expected"),
+    ("network", "changes", "segmentation", "deformation"),
     [
-        ("{name: hrnetv2, width: 4}", [], True),
-        ("{name: 'monai:BasicUNet', features: [4, 4, 4, 4, 4, 4]}", [], True),
-        ("{name: pspnet, depth: 50}", [], False),
-        ("{name: pspnet, depth: 50}", ["networks.channels_last=true"], True),
-        ("{name: hrnetv2, width: 4}", ["networks.channels_last=false"], False),
+        ("{name: hrnetv2, width: 4}", [], True, True),
+        ("{name: 'monai:BasicUNet', features: [4, 4, 4, 4, 4, 4]}", [], True, True),
+        ("{name: pspnet, depth: 50}", [], False, True),
+        ("{name: pspnet, depth: 50}", ["networks.channels_last=true"], True, True),
+        ("{name: hrnetv2, width: 4}", ["networks.channels_last=false"], False, False),
     ],
 )
-def test_a_loaded_model_has_the_memory_format_that_is_faster_on_a_cpu(tmp_path, network, changes, expected):
+def test_a_loaded_model_has_the_memory_format_that_is_faster_on_a_cpu(
+    tmp_path, network, changes, segmentation, deformation
+):
     model = make(f"networks.segmentation={network}", *changes)
     save_model(model, tmp_path / "best.safetensors", facts={})
     loaded = load_model(tmp_path)
-    kernels = [
-        each
-        for each in loaded.segmentation.parameters()
-        if each.dim() == 4 and each.shape[1] > 1 and each[0, 0].numel() > 1
-    ]
-    assert {each.is_contiguous(memory_format=torch.channels_last) for each in kernels} == {expected}
+    for part, expected in ((loaded.segmentation, segmentation), (loaded.deformation, deformation)):
+        kernels = [
+            each
+            for each in part.parameters()
+            if each.dim() == 4 and each.shape[1] > 1 and each[0, 0].numel() > 1
+        ]
+        assert {each.is_contiguous(memory_format=torch.channels_last) for each in kernels} == {expected}
     image = torch.rand(1, 3, 16, 24) * 255
     with torch.no_grad():
         plain = model.eval().scores(image)

@@ -122,7 +122,7 @@ class Networks(_Section):
     )
     channels_last: bool | None = Field(
         None,
-        description="Memory format of the segmentation network; null is what is faster: true on CPUs but for pspnet.",
+        description="Memory format of both networks; null is what is faster: true on CPUs but for pspnet.",
     )
     pretrained: str | None = Field(None, description="Local checkpoint of the segmentation network.")
     stain: Literal["none", "macenko"] = Field(
