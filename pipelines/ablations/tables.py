@@ -3,8 +3,8 @@
     python -m pipelines.ablations.tables
 
 A block of a page begins with ``<!-- table: STUDY KIND -->`` and ends with ``<!-- end -->``; STUDY is the name of a CSV
-in ``results``, KIND is ``methods``, ``differences``, ``ceilings``, ``saved``, ``time`` (which reads ``STUDY_time.csv`` too),
-``augmentation`` or a group of variants. Differences are paired by slides and seed.
+in ``results``, KIND is ``methods``, ``differences``, ``ceilings``, ``saved``, ``time``, ``augmentation`` or a group of
+variants. ``time`` reads ``STUDY_time.csv`` too. Differences are paired by slides and seed.
 """
 
 from __future__ import annotations
