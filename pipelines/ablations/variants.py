@@ -33,6 +33,7 @@ METHODS = (
     Variant(name="no area channel", group="methods", changes=("networks.area_channel=false",)),
     Variant(name="edge oracle", group="methods", changes=("sampling.density=edges",)),
     Variant(name="uniform, point-sampled", group="baselines", changes=(UNIFORM, "sampling.level=exact")),
+    Variant(name="joint, point-sampled", group="baselines", changes=("sampling.level=exact",)),
     Variant(name="joint, cut to tissue", group="baselines", changes=("fields.cut_to_tissue=true",)),
 )
 
