@@ -104,6 +104,16 @@ def test_convention_points_are_in_the_slide_edge_frame_row_by_row():
     assert points_of(field, grid).tolist() == [[0, 0], [512, 0], [256, 128], [128, 256]]
 
 
+@pytest.mark.parametrize(("bias", "tiles"), [(0, 1), (-1, 2), (-2, 8), (-3, 32), (-9, 32)])
+def test_a_bias_of_the_level_reads_finer_than_the_samples_cells(bias, tiles):
+    slide, _ = drawn()
+    model = make_model("sampling.density=uniform", f"sampling.level_bias={bias}")
+    (field,) = fields_of(slide, model)
+    size = Size(64, 32)  # 8 x 8 px a cell: level 3, one tile of 64 x 64
+    sampled = sample_fields(model, [slide], [field], view_of(slide, field, size)[None], size=size)
+    assert sampled.tiles == (tiles,)
+
+
 def test_a_folded_grid_is_segmented_all_the_same():
     slide, _ = drawn()
     model = make_model(density=Peaks)

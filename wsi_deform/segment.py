@@ -297,7 +297,14 @@ def sample_fields(
     started = time.monotonic()
     for slide, field, field_grid, field_areas in zip(slides, fields, grid, areas, strict=True):
         inside = field_grid if place is None else field_grid.clamp(0, 1)
-        plan = plan_tiles(slide, inside, region=field.region, areas=field_areas, level=settings.level)
+        plan = plan_tiles(
+            slide,
+            inside,
+            region=field.region,
+            areas=field_areas,
+            level=settings.level,
+            bias=settings.level_bias,
+        )
         image = gather(slide, inside, plan=plan, scheduler=scheduler)
         images.append(normalised(slide, image, model.config.networks.stain))
         tiles.append(plan.tile_count)

@@ -34,6 +34,10 @@ METHODS = (
     Variant(name="edge oracle", group="methods", changes=("sampling.density=edges",)),
     Variant(name="uniform, point-sampled", group="baselines", changes=(UNIFORM, "sampling.level=exact")),
     Variant(name="joint, point-sampled", group="baselines", changes=("sampling.level=exact",)),
+    Variant(name="uniform, 2 octaves finer", group="baselines", changes=(UNIFORM, "sampling.level_bias=-2")),
+    Variant(name="joint, 2 octaves finer", group="baselines", changes=("sampling.level_bias=-2",)),
+    Variant(name="uniform, 4 octaves finer", group="baselines", changes=(UNIFORM, "sampling.level_bias=-4")),
+    Variant(name="joint, 4 octaves finer", group="baselines", changes=("sampling.level_bias=-4",)),
     Variant(name="joint, cut to tissue", group="baselines", changes=("fields.cut_to_tissue=true",)),
 )
 

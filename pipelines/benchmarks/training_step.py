@@ -159,7 +159,12 @@ def _parts(
     for item, own, own_areas in zip(batch.items, grid, areas, strict=True):
         with watch.part("plan"):
             plan = plan_tiles(
-                item.slide, own, region=item.field.region, areas=own_areas, level=settings.level
+                item.slide,
+                own,
+                region=item.field.region,
+                areas=own_areas,
+                level=settings.level,
+                bias=settings.level_bias,
             )
         with watch.part("tiles"):
             read_corners(item.slide, plan, scheduler="loop")

@@ -63,6 +63,16 @@ def test_every_sample_reads_the_level_whose_pixels_are_as_large_as_its_cell(leve
         torch.testing.assert_close(ours, grid_sample(slide.arrays[expected], grid), rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize("level", ["mip", "trilinear"])
+@pytest.mark.parametrize("bias", [-4, -2, -1, 0, 1, 4])
+def test_a_bias_of_the_level_is_added_in_octaves(level, bias):
+    slide = random_slide(Size(256, 256), levels=5)
+    grid = warped_grid(Size(64, 64), spread=0.0)  # cells of 4 px
+    plan = plan_tiles(slide, grid, level=level, bias=bias)
+    expected = grid_sample(slide.arrays[min(max(2 + bias, 0), 4)], grid)
+    torch.testing.assert_close(gather(slide, grid, plan=plan), expected, rtol=0, atol=1e-9)
+
+
 def test_where_a_pyramid_skips_octaves_no_pixel_is_much_longer_than_its_cell():
     every = random_slide(Size(256, 256), levels=5)
     skipping = ArraySlide([every.arrays[0], every.arrays[2], every.arrays[4]])
