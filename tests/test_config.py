@@ -37,14 +37,6 @@ def test_broken_change_is_refused(change):
         read_config(changes=["seed=1", change])
 
 
-def test_a_bias_of_level_0_is_refused():
-    with pytest.raises(ConfigError, match=r"level_bias.*level exact"):
-        read_config(changes=["sampling.level=exact", "sampling.level_bias=-2"])
-    assert (
-        read_config(changes=["sampling.level=trilinear", "sampling.level_bias=-2"]).sampling.level_bias == -2
-    )
-
-
 def test_dumped_config_reads_back_equal(tmp_path):
     config = read_config(changes=["networks.segmentation={name: unet, channels: [8, 16]}"])
     path = tmp_path / "config.yaml"

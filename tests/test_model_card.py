@@ -100,6 +100,23 @@ def test_card_says_how_samples_are_placed(about: dict, density: str, words: str)
     assert "deformation network:" not in card
 
 
+@pytest.mark.parametrize(
+    ("reading", "words"),
+    [
+        ({"level": "mip", "level_bias": -2.0}, "mip, 2 octaves finer than a sample's cell;"),
+        ({"level": "trilinear", "level_bias": 1.5}, "trilinear, 1.5 octaves coarser than a sample's cell;"),
+        ({"level": "exact", "level_bias": -2.0}, "exact;"),
+        ({"level": "mip", "level_bias": None}, "mip;"),
+    ],
+)
+def test_card_says_what_a_sample_reads(about: dict, reading: dict, words: str):
+    changed = copy.deepcopy(about)
+    changed["config"]["sampling"] |= reading
+    if reading["level_bias"] is None:
+        del changed["config"]["sampling"]["level_bias"]  # a model of before there was one
+    assert f"pyramid level: {words}" in model_card(changed)
+
+
 def test_model_without_its_json_is_refused(tmp_path: Path):
     (tmp_path / "best.safetensors").write_bytes(b"")
     with pytest.raises(ModelError, match=r"best\.json beside it"):

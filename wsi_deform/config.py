@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from wsi_deform.errors import ConfigError
 
@@ -52,10 +52,10 @@ class Sampling(_Section):
         "mip", description="Pyramid level that a sample reads; exact (level 0) is the paper."
     )
     level_bias: float = Field(
-        0.0,
+        -2.0,
         ge=-16,
         le=16,
-        description="Octaves added to that level: below 0 reads finer than a sample's cell, and more tiles.",
+        description="Octaves added to that level: 0 averages a sample's cell, -2 keeps finer texture.",
     )
 
     @field_validator("budget")
@@ -64,13 +64,6 @@ class Sampling(_Section):
         if not 1 <= budget[0] <= budget[1]:
             raise ValueError("needed [short, long], both positive, short side first")
         return budget
-
-    @field_validator("level_bias")
-    @classmethod
-    def _exact_has_no_bias(cls, bias: float, info: ValidationInfo) -> float:
-        if bias and info.data.get("level") == "exact":
-            raise ValueError("needed 0 with level exact, which reads level 0 everywhere, or another level")
-        return bias
 
 
 class Fields(_Section):

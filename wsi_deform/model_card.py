@@ -185,7 +185,8 @@ def _settings(config: Mapping[str, Any]) -> str:
         ),
         f"density: {sampling.get('density', 'learned')}, sigma {sampling['sigma']:g} of the map's short side, "
         f"{sampling['warp_steps']} warp step{'s' if sampling['warp_steps'] != 1 else ''}, floor {sampling['floor']:g}",
-        f"pyramid level: {sampling['level']}; mask from samples: {sampling.get('interpolation', 'nearest')}",
+        f"pyramid level: {sampling['level']}{_octaves(sampling)}; "
+        f"mask from samples: {sampling.get('interpolation', 'nearest')}",
         cover,
     ]
     if (stain := networks.get("stain", "none")) != "none":
@@ -200,6 +201,13 @@ def _settings(config: Mapping[str, Any]) -> str:
             1, f"deformation network: convolutions of {widths} channels on {seen} of the low-res view"
         )
     return _list(lines) + "\n\nThe full configuration is in the JSON beside the model."
+
+
+def _octaves(sampling: Mapping[str, Any]) -> str:
+    bias = sampling.get("level_bias", 0.0)
+    if sampling["level"] == "exact" or not bias:
+        return ""
+    return f", {abs(bias):g} octaves {'finer' if bias < 0 else 'coarser'} than a sample's cell"
 
 
 def _provenance(known: Mapping[str, Any]) -> str:

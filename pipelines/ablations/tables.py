@@ -3,8 +3,9 @@
     python -m pipelines.ablations.tables
 
 A block of a page begins with ``<!-- table: STUDY KIND -->`` and ends with ``<!-- end -->``; STUDY is the name of a CSV
-in ``results``, KIND is ``methods``, ``differences``, ``ceilings``, ``saved``, ``time``, ``augmentation`` or a group of
-variants. ``time`` reads ``STUDY_time.csv`` too. Differences are paired by slides and seed.
+in ``results``, KIND is ``methods``, ``differences``, ``ceilings``, ``saved``, ``time``, ``augmentation``, ``levels`` or
+a group of variants. ``time`` reads ``STUDY_time.csv`` too, ``levels`` ``STUDY_averages.csv``. Differences are paired by
+slides and seed.
 """
 
 from __future__ import annotations
@@ -28,6 +29,16 @@ BLOCK = re.compile(r"(<!-- table: (\S+) (\w+) -->\n).*?(<!-- end -->)", re.DOTAL
 MEASURE = "test_miou_linear"
 CEILING = "test_miou_sampled"
 WITHOUT_AUGMENTATION = "no augmentation by sampling"
+FINER = ", 2 octaves finer"
+READINGS = {
+    "its cell, averaged": "",
+    "1 octave finer": ", 1 octave finer",
+    "2 octaves finer": FINER,
+    "3 octaves finer": ", 3 octaves finer",
+    "4 octaves finer": ", 4 octaves finer",
+    "a point of level 0": ", point-sampled",
+}
+"""What a sample reads, and how the names of variants that do end."""
 
 Row = dict[str, str]
 
@@ -56,6 +67,7 @@ def _filled(found: re.Match[str]) -> str:
         "saved": saved_table,
         "time": lambda rows: time_table(rows, read_rows(RESULTS / f"{found[2]}_time.csv")),
         "augmentation": augmentation_table,
+        "levels": lambda rows: levels_table(rows, read_rows(RESULTS / f"{found[2]}_averages.csv")),
     }
     table = makers[found[3]](rows) if found[3] in makers else group_table(rows, found[3])
     return f"{found[1]}{table.markdown()}{found[4]}"
@@ -182,6 +194,31 @@ def augmentation_table(rows: Sequence[Row]) -> Table:
         shown = (f"{mean_and_spread(own)}: {points(gained)}" if own else NOTHING for own, gained in found)
         cells.append((method, *shown))
     return Table(header=("without it", *budgets), rows=tuple(cells))
+
+
+def levels_table(rows: Sequence[Row], averages: Sequence[Row]) -> Table:
+    """The default and uniform by what a sample reads: test mIoU, what is gained over averages, and joint's lead.
+
+    Args:
+        rows: Trials of the default, two octaves finer than a cell.
+        averages: Trials with ``sampling.level_bias=0``, and those that set another reading.
+    """
+    methods = (DEFAULT, "uniform")
+    finer = [{**row, "variant": row["variant"] + FINER} for row in rows if row["variant"] in methods]
+    every = [*averages, *finer]
+    cells = []
+    for budget in budgets_of(finer):
+        for reading, ending in READINGS.items():
+            shown: list[str] = []
+            for method in methods:
+                values = values_of(every, method + ending, budget)
+                gained = paired(every, method + ending, method, budget) if ending else []
+                shown += (mean_and_spread(values) if values else NOTHING, points(gained))
+            if any(each != NOTHING for each in shown):
+                ahead = paired(every, DEFAULT + ending, "uniform" + ending, budget)
+                cells.append((budget, reading, *shown, points(ahead)))
+    header = ("budget", "a sample reads", "joint", "gained", "uniform", "gained", "joint ahead")
+    return Table(header=header, rows=tuple(cells))
 
 
 def samples_for(wanted: float, curve: Sequence[tuple[int, float]]) -> float:

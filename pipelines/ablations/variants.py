@@ -34,11 +34,17 @@ METHODS = (
     Variant(name="edge oracle", group="methods", changes=("sampling.density=edges",)),
     Variant(name="uniform, point-sampled", group="baselines", changes=(UNIFORM, "sampling.level=exact")),
     Variant(name="joint, point-sampled", group="baselines", changes=("sampling.level=exact",)),
-    Variant(name="uniform, 2 octaves finer", group="baselines", changes=(UNIFORM, "sampling.level_bias=-2")),
-    Variant(name="joint, 2 octaves finer", group="baselines", changes=("sampling.level_bias=-2",)),
-    Variant(name="uniform, 4 octaves finer", group="baselines", changes=(UNIFORM, "sampling.level_bias=-4")),
-    Variant(name="joint, 4 octaves finer", group="baselines", changes=("sampling.level_bias=-4",)),
     Variant(name="joint, cut to tissue", group="baselines", changes=("fields.cut_to_tissue=true",)),
+)
+
+LEVELS = tuple(
+    Variant(
+        name=f"{method}, {finer} finer",
+        group="levels",
+        changes=(*changes, f"sampling.level_bias={bias}"),
+    )
+    for bias, finer in ((-1, "1 octave"), (-3, "3 octaves"), (-4, "4 octaves"))
+    for method, changes in (("uniform", (UNIFORM,)), (DEFAULT, ()))
 )
 
 GEOMETRY = (
@@ -147,7 +153,7 @@ TRAINING = (
     Variant(name="rare classes .5", group="training", changes=("training.rare_classes=0.5",)),
 )
 
-VARIANTS = (*METHODS, *GEOMETRY, *LOSSES, *COLLAPSE, *AUGMENTATION, *TRAINING)
+VARIANTS = (*METHODS, *LEVELS, *GEOMETRY, *LOSSES, *COLLAPSE, *AUGMENTATION, *TRAINING)
 
 
 def variant_of(name: str) -> Variant:

@@ -11,6 +11,7 @@ from pipelines.ablations.tables import (
     differences_table,
     draw_curves,
     group_table,
+    levels_table,
     methods_table,
     paired,
     points,
@@ -81,6 +82,32 @@ def test_training_without_augmentation_by_sampling_stands_beside_training_with_i
     table = augmentation_table(rows)
     assert table.header == ("without it", "16x64", "32x128")
     assert table.rows == (("uniform", "0.460: +6.0 (1)", "–"), ("joint", "–", "0.850: -5.0 (1)"))
+
+
+def test_what_a_sample_reads_stands_beside_averages_of_the_same_seed():
+    averages = [
+        row("joint", "16x64", 1, 0.40),
+        row("uniform", "16x64", 1, 0.30),
+        row("uniform", "16x64", 0, 0.90),
+        row("joint, 4 octaves finer", "16x64", 1, 0.38, group="levels"),
+        row("uniform, point-sampled", "16x64", 1, 0.35, group="baselines"),
+        row("uniform, point-sampled", "24x96", 1, 0.5, group="baselines"),
+    ]
+    rows = [each for each in ROWS if each["budget"] == "16x64"]
+    assert levels_table(rows, averages).rows == (
+        ("16x64", "its cell, averaged", "0.400", "–", "0.600 ± 0.300 (2)", "–", "+10.0 (1)"),
+        (
+            "16x64",
+            "2 octaves finer",
+            "0.550 ± 0.050 (2)",
+            "+10.0 (1)",
+            "0.425 ± 0.025 (2)",
+            "-17.5 (-50.0 to +15.0)",
+        )
+        + ("+12.5 (+5.0 to +20.0)",),
+        ("16x64", "4 octaves finer", "0.380", "-2.0 (1)", "–", "–", "–"),
+        ("16x64", "a point of level 0", "–", "–", "0.350", "+5.0 (1)", "–"),
+    )
 
 
 def test_a_curve_is_read_between_its_budgets_and_not_beyond():

@@ -73,6 +73,15 @@ def test_a_bias_of_the_level_is_added_in_octaves(level, bias):
     torch.testing.assert_close(gather(slide, grid, plan=plan), expected, rtol=0, atol=1e-9)
 
 
+def test_level_0_has_no_bias():
+    slide = random_slide(Size(256, 256), levels=5)
+    grid = warped_grid(Size(64, 64), spread=0.0)
+    plan = plan_tiles(slide, grid, level="exact", bias=2)
+    torch.testing.assert_close(
+        gather(slide, grid, plan=plan), grid_sample(slide.arrays[0], grid), rtol=0, atol=1e-9
+    )
+
+
 def test_where_a_pyramid_skips_octaves_no_pixel_is_much_longer_than_its_cell():
     every = random_slide(Size(256, 256), levels=5)
     skipping = ArraySlide([every.arrays[0], every.arrays[2], every.arrays[4]])

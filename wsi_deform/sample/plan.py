@@ -1,7 +1,8 @@
 """From a sampling grid to the tiles that it needs: which level each sample reads, and which pixels of which tiles.
 
 A sample reads the four pixels around its position, on the level of the pyramid where one pixel is about as large as its
-warped cell. So the number of tiles follows the number of samples, whatever the size of the slide.
+warped cell, or a number of octaves from there. So the number of tiles follows the number of samples, whatever the size
+of the slide.
 """
 
 from __future__ import annotations
@@ -106,7 +107,8 @@ def plan_tiles(
         level: "exact" reads level 0; "mip" the level whose pixels are nearest in size to the warped cell, at
             most sqrt(2) times as long; "trilinear" blends the two levels around that size; "auto" is "exact" for
             regions of fewer than 1,000 level-0 tiles and "mip" for others.
-        bias: Added to the level in octaves; positive reads coarser.
+        bias: Added to the level in octaves, but for "exact"; positive reads coarser, negative finer and more tiles (two
+            octaves finer: about seven times as many).
 
     Returns:
         The plan.
