@@ -9,6 +9,7 @@ from typer.testing import CliRunner
 
 from wsi_deform.cli.main import typer_app
 from wsi_deform.drawn.study import draw_study
+from wsi_deform.errors import ModelError
 from wsi_deform.geometry import Size
 
 FAST = [
@@ -27,6 +28,10 @@ def study(tmp_path_factory):
 
 def invoke(*arguments):
     return CliRunner().invoke(typer_app, [str(each) for each in arguments])
+
+
+def invoke_raising(*arguments):
+    return CliRunner().invoke(typer_app, [str(each) for each in arguments], catch_exceptions=False)
 
 
 def test_ctrl_c_keeps_a_checkpoint_and_the_same_command_goes_on(study, tmp_path):
@@ -80,6 +85,25 @@ def test_all_problems_of_a_manifest_are_told_before_training(study, tmp_path):
 def test_bad_configuration_is_a_clear_error(study, tmp_path, change, message):
     result = invoke("train", "--slides", study.manifest, "--out", tmp_path / "run", "--set", change)
     assert message in str(result.exception)
+
+
+def test_the_device_is_an_option_and_comes_before_the_configuration(study, tmp_path):
+    asked = (
+        "train",
+        "--slides",
+        study.manifest,
+        "--out",
+        tmp_path / "run",
+        *FAST,
+        "--set",
+        "training.epochs=1",
+    )
+    with pytest.raises(ModelError, match=r'device "cuda:99".*Needed auto, cpu, cuda or mps'):
+        invoke_raising(*asked, "--device", "cuda:99")
+    assert not (tmp_path / "run").exists()
+    result = invoke(*asked, "--set", "device=cuda:99", "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    assert "\ndevice: cpu" in (tmp_path / "run" / "config.yaml").read_text()
 
 
 def test_errors_are_one_message_and_exit_code_2(tmp_path):

@@ -27,6 +27,10 @@ def train(
         Path | None,
         typer.Option(help="Class table (YAML or JSON); default: classes.yaml beside the manifest."),
     ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="auto, cpu, cuda, cuda:1, mps; default: as the configuration says (auto)."),
+    ] = None,
     changes: Annotated[
         list[str] | None, typer.Option("--set", help="key=value over the configuration, e.g. seed=1.")
     ] = None,
@@ -49,7 +53,8 @@ def train(
     console = Console(quiet=int(os.environ.get("RANK") or 0) > 0)
     read = read_manifest(slides)
     table = find_class_table(read, classes)
-    settings = read_config(config, changes=changes or ())
+    chosen = [] if device is None else [f"device={device}"]
+    settings = read_config(config, changes=[*(changes or ()), *chosen])
     if problems := check_manifest(read, table, for_training=True, scan=False):
         raise ManifestError(problem_text(f"manifest {slides}", problems))
     with stop_on_interrupt() as stop, TrainingBars(console) as bars:
