@@ -35,8 +35,8 @@ counting = CountingReader(AddressReader(Size(100_000, 80_000)))
 slide = Slide.from_reader(counting, slide_id="drawn")
 logits = 3 * torch.randn(1, 1, 64, 80, generator=torch.Generator().manual_seed(0))
 grid = sampling_grid(deformation_map(logits), sigma_px=16, size=Size(573, 458), warp_steps=2)[0]
-bias = read_config().sampling.level_bias
-sampled = gather(slide, grid, plan=plan_tiles(slide, grid, bias=bias))
+coarsest_px = read_config().sampling.coarsest_um / slide.mpp
+sampled = gather(slide, grid, plan=plan_tiles(slide, grid, coarsest_px=coarsest_px))
 print(json.dumps(dict(samples=grid.shape[0] * grid.shape[1], tiles=counting.total_tiles,
                       level_0_tiles=plan_tiles(slide, grid, level="exact").tile_count,
                       peak_mib=peak_mib())))
@@ -111,7 +111,7 @@ def test_gather_of_262k_samples_reads_under_200_tiles_in_under_1_gib():
     measured = run(GATHER.format(tests=str(Path(__file__).parent)))
     assert measured["samples"] >= 262_000
     assert measured["tiles"] < 200
-    assert measured["level_0_tiles"] > 400 * measured["tiles"]
+    assert measured["level_0_tiles"] > 1000 * measured["tiles"]
     assert measured["peak_mib"] < 1024
 
 
@@ -135,5 +135,5 @@ def test_fields_stream_through_memory_that_does_not_grow_with_the_slide(tmp_path
     )
     assert large["fields"] > 6 * small["fields"]
     assert large["samples"] > 6 * small["samples"]
-    assert large["tiles"] < 3 * large["fields"]
+    assert large["tiles"] < 2 * large["fields"]
     assert large["peak_mib"] < 1.25 * small["peak_mib"]

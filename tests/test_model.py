@@ -58,14 +58,14 @@ def test_broken_run_folder_is_a_clear_error(tmp_path, break_it, message):
         load_model(tmp_path)
 
 
-def test_a_model_from_before_samples_read_finer_levels_reads_what_it_was_trained_on(tmp_path):
+def test_a_model_from_before_pixels_had_a_limit_reads_what_it_was_trained_on(tmp_path):
     save_model(make(), tmp_path / "best.safetensors", facts={})
     about = json.loads((tmp_path / "best.json").read_text())
-    assert (
-        load_model(tmp_path).config.sampling.level_bias == about["config"]["sampling"].pop("level_bias") == -2
-    )
+    assert load_model(tmp_path).config.sampling.coarsest_um == 16
+    del about["config"]["sampling"]["coarsest_um"], about["config"]["sampling"]["level_bias"]
     (tmp_path / "best.json").write_text(json.dumps(about))
-    assert load_model(tmp_path).config.sampling.level_bias == 0
+    loaded = load_model(tmp_path).config.sampling
+    assert (loaded.coarsest_um, loaded.level_bias) == (None, 0)
 
 
 def test_a_model_from_before_cell_areas_were_seen_still_loads(tmp_path):

@@ -103,17 +103,21 @@ def test_card_says_how_samples_are_placed(about: dict, density: str, words: str)
 @pytest.mark.parametrize(
     ("reading", "words"),
     [
-        ({"level": "mip", "level_bias": -2.0}, "mip, 2 octaves finer than a sample's cell;"),
-        ({"level": "trilinear", "level_bias": 1.5}, "trilinear, 1.5 octaves coarser than a sample's cell;"),
+        ({"level_bias": -2.0, "coarsest_um": None}, "mip, 2 octaves finer than a sample's cell;"),
+        ({"level_bias": 0.0, "coarsest_um": 16.0}, "mip, at most 16 um per pixel;"),
+        (
+            {"level": "trilinear", "level_bias": 1.5, "coarsest_um": 12.5},
+            "trilinear, 1.5 octaves coarser than a sample's cell, at most 12.5 um per pixel;",
+        ),
         ({"level": "exact", "level_bias": -2.0}, "exact;"),
-        ({"level": "mip", "level_bias": None}, "mip;"),
+        ({}, "mip;"),  # a model of before there were any
     ],
 )
 def test_card_says_what_a_sample_reads(about: dict, reading: dict, words: str):
     changed = copy.deepcopy(about)
-    changed["config"]["sampling"] |= reading
-    if reading["level_bias"] is None:
-        del changed["config"]["sampling"]["level_bias"]  # a model of before there was one
+    sampling = changed["config"]["sampling"]
+    del sampling["level_bias"], sampling["coarsest_um"]
+    sampling |= reading
     assert f"pyramid level: {words}" in model_card(changed)
 
 

@@ -114,6 +114,16 @@ def test_a_bias_of_the_level_reads_finer_than_the_samples_cells(bias, tiles):
     assert sampled.tiles == (tiles,)
 
 
+@pytest.mark.parametrize(("coarsest_um", "tiles"), [("null", 1), (8, 1), (2, 2), (1, 8), (0.01, 32)])
+def test_no_pixel_is_coarser_than_the_limit_in_um(coarsest_um, tiles):
+    slide, _ = drawn()  # 0.5 um per px
+    model = make_model("sampling.density=uniform", f"sampling.coarsest_um={coarsest_um}")
+    (field,) = fields_of(slide, model)
+    size = Size(64, 32)
+    sampled = sample_fields(model, [slide], [field], view_of(slide, field, size)[None], size=size)
+    assert sampled.tiles == (tiles,)
+
+
 def test_a_folded_grid_is_segmented_all_the_same():
     slide, _ = drawn()
     model = make_model(density=Peaks)

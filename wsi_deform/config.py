@@ -52,10 +52,15 @@ class Sampling(_Section):
         "mip", description="Pyramid level that a sample reads; exact (level 0) is the paper."
     )
     level_bias: float = Field(
-        -2.0,
+        0.0,
         ge=-16,
         le=16,
         description="Octaves added to that level: 0 averages a sample's cell, -2 keeps finer texture.",
+    )
+    coarsest_um: float | None = Field(
+        16.0,
+        gt=0,
+        description="Longest side of a pixel that a sample reads; null averages cells of any size.",
     )
 
     @field_validator("budget")

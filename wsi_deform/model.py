@@ -305,7 +305,7 @@ def load_model(run: Path | str, *, device: str | torch.device = "cpu") -> Model:
 def _complete(config: dict[str, Any]) -> dict[str, Any]:
     """A stored configuration with what was so when it was written: today's defaults may be others."""
     networks = {"area_channel": False} | config.get("networks", {})
-    sampling = {"level_bias": 0.0} | config.get("sampling", {})
+    sampling = {"level_bias": 0.0, "coarsest_um": None} | config.get("sampling", {})
     # Once a matter of training; it never changed what a model says.
     training = {key: value for key, value in config.get("training", {}).items() if key != "channels_last"}
     return config | {"networks": networks, "sampling": sampling, "training": training}

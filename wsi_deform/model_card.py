@@ -185,8 +185,7 @@ def _settings(config: Mapping[str, Any]) -> str:
         ),
         f"density: {sampling.get('density', 'learned')}, sigma {sampling['sigma']:g} of the map's short side, "
         f"{sampling['warp_steps']} warp step{'s' if sampling['warp_steps'] != 1 else ''}, floor {sampling['floor']:g}",
-        f"pyramid level: {sampling['level']}{_octaves(sampling)}; "
-        f"mask from samples: {sampling.get('interpolation', 'nearest')}",
+        f"pyramid level: {_reading(sampling)}; mask from samples: {sampling.get('interpolation', 'nearest')}",
         cover,
     ]
     if (stain := networks.get("stain", "none")) != "none":
@@ -203,11 +202,15 @@ def _settings(config: Mapping[str, Any]) -> str:
     return _list(lines) + "\n\nThe full configuration is in the JSON beside the model."
 
 
-def _octaves(sampling: Mapping[str, Any]) -> str:
-    bias = sampling.get("level_bias", 0.0)
-    if sampling["level"] == "exact" or not bias:
-        return ""
-    return f", {abs(bias):g} octaves {'finer' if bias < 0 else 'coarser'} than a sample's cell"
+def _reading(sampling: Mapping[str, Any]) -> str:
+    """What a sample reads; models of before ``level_bias`` and ``coarsest_um`` have neither."""
+    level = str(sampling["level"])
+    bias, coarsest_um = sampling.get("level_bias", 0.0), sampling.get("coarsest_um")
+    if level == "exact":
+        return level
+    if bias:
+        level += f", {abs(bias):g} octaves {'finer' if bias < 0 else 'coarser'} than a sample's cell"
+    return level if coarsest_um is None else f"{level}, at most {coarsest_um:g} um per pixel"
 
 
 def _provenance(known: Mapping[str, Any]) -> str:

@@ -297,6 +297,9 @@ def sample_fields(
     started = time.monotonic()
     for slide, field, field_grid, field_areas in zip(slides, fields, grid, areas, strict=True):
         inside = field_grid if place is None else field_grid.clamp(0, 1)
+        coarsest_px = None
+        if settings.coarsest_um is not None:
+            coarsest_px = settings.coarsest_um / (slide.mpp_or_none or model.mpp)
         plan = plan_tiles(
             slide,
             inside,
@@ -304,6 +307,7 @@ def sample_fields(
             areas=field_areas,
             level=settings.level,
             bias=settings.level_bias,
+            coarsest_px=coarsest_px,
         )
         image = gather(slide, inside, plan=plan, scheduler=scheduler)
         images.append(normalised(slide, image, model.config.networks.stain))

@@ -73,6 +73,46 @@ def test_a_bias_of_the_level_is_added_in_octaves(level, bias):
     torch.testing.assert_close(gather(slide, grid, plan=plan), expected, rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize("level", ["mip", "trilinear"])
+@pytest.mark.parametrize(("coarsest_px", "expected"), [(16, 2), (4, 2), (2, 1), (1, 0), (0.1, 0), (None, 2)])
+def test_no_pixel_is_coarser_than_the_limit(level, coarsest_px, expected):
+    slide = random_slide(Size(256, 256), levels=5)
+    grid = warped_grid(Size(64, 64), spread=0.0)  # cells of 4 px
+    plan = plan_tiles(slide, grid, level=level, coarsest_px=coarsest_px)
+    wanted = grid_sample(slide.arrays[expected], grid)
+    torch.testing.assert_close(gather(slide, grid, plan=plan), wanted, rtol=0, atol=1e-9)
+
+
+def test_the_limit_holds_after_the_bias_and_leaves_smaller_cells_alone():
+    slide = random_slide(Size(256, 256), levels=5)
+    grid = warped_grid(Size(64, 64), spread=0.0)
+    areas = torch.full((64, 64), (4 / 256) ** 2)
+    areas[:, 32:] = (16 / 256) ** 2
+    plan = plan_tiles(slide, grid, areas=areas, bias=-1, coarsest_px=4)
+    levels = plan.level.reshape(64, 64)
+    assert (levels[:, :32] == 1).all()
+    assert (levels[:, 32:] == 2).all()
+
+
+def test_limits_between_two_levels_take_the_nearer_one_in_octaves():
+    slide = random_slide(Size(256, 256), levels=5)
+    grid = warped_grid(Size(16, 16), spread=0.0)  # cells of 16 px
+    for coarsest_px, expected in ((5.6, 2), (5.7, 3)):  # 2^2.5 = 5.66
+        assert (plan_tiles(slide, grid, coarsest_px=coarsest_px).level == expected).all()
+    blended = plan_tiles(slide, grid, level="trilinear", coarsest_px=2**2.25)
+    assert set(blended.level.tolist()) == {2, 3}
+    torch.testing.assert_close(
+        torch.from_numpy(blended.weight[blended.level == 3]), torch.full((256,), 0.25, dtype=torch.float64)
+    )
+
+
+@pytest.mark.parametrize("coarsest_px", [0, -1.0, float("nan")])
+def test_a_limit_that_is_no_size_is_a_clear_error(coarsest_px):
+    slide = random_slide(Size(64, 64), levels=2)
+    with pytest.raises(ShapeError, match="coarsest pixel"):
+        plan_tiles(slide, warped_grid(Size(8, 8), spread=0.0), coarsest_px=coarsest_px)
+
+
 def test_level_0_has_no_bias():
     slide = random_slide(Size(256, 256), levels=5)
     grid = warped_grid(Size(64, 64), spread=0.0)

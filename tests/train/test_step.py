@@ -38,8 +38,7 @@ def learner_and_views(study):
         manifest, classes = study
         config = parse_config(
             {
-                # Averages of cells: on finer levels the rounding of a position shows in the gradients.
-                "sampling": {"budget": [12, 24], "level_bias": 0.0},
+                "sampling": {"budget": [12, 24]},
                 "networks": {
                     "segmentation": {"name": "hrnetv2", "width": 4, "stem_stride": 1}
                     if name == "hrnetv2"

@@ -96,6 +96,7 @@ def plan_tiles(
     areas: Tensor | None = None,
     level: LevelMode = "mip",
     bias: float = 0.0,
+    coarsest_px: float | None = None,
 ) -> TilePlan:
     """Plan which tiles a sampling grid reads.
 
@@ -109,12 +110,14 @@ def plan_tiles(
             regions of fewer than 1,000 level-0 tiles and "mip" for others.
         bias: Added to the level in octaves, but for "exact"; positive reads coarser, negative finer and more tiles (two
             octaves finer: about seven times as many).
+        coarsest_px: Longest side of a pixel that is read, in level-0 px: cells larger than that are read at the level
+            whose pixels are nearest to it in size. None is no limit.
 
     Returns:
         The plan.
 
     Raises:
-        ShapeError: The grid is not (h, w, 2), is not finite, or the areas do not fit it.
+        ShapeError: The grid is not (h, w, 2), is not finite, or the areas do not fit it; a limit that is not positive.
 
     Convention:
         ``level_x = slide_x / downsample`` in the edge frame; the pixel index is ``level_x - 0.5``, clamped.
@@ -129,7 +132,7 @@ def plan_tiles(
     if level == "auto":
         tiles = tile_grid(region.size, levels[0].tile).area
         level = "exact" if tiles < AUTO_EXACT_TILES else "mip"
-    reading_level, sample, weight = _readings(levels, grid, region, areas, level, bias)
+    reading_level, sample, weight = _readings(levels, grid, region, areas, level, bias, coarsest_px)
     finite, floor, fraction, wanted, starts, visits, border = placed_and_sorted(
         unit_xy,
         sample,
@@ -212,6 +215,7 @@ def _readings(
     areas: Tensor | None,
     mode: LevelMode,
     bias: float,
+    coarsest_px: float | None,
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64], NDArray[np.float64]]:
     """Level, sample and weight of every reading."""
     count = grid.shape[0] * grid.shape[1]
@@ -223,19 +227,23 @@ def _readings(
     areas = areas_of_grid(grid.detach()) if areas is None else areas.detach()
     if areas.shape != grid.shape[:2]:
         raise ShapeError(f"areas of shape {tuple(areas.shape)}: needed {tuple(grid.shape[:2])}, as the grid.")
+    if coarsest_px is not None and not coarsest_px > 0:
+        raise ShapeError(f"coarsest pixel {coarsest_px} px: needed a positive number, or None for no limit.")
     octave = np.array([0.5 * np.log2(each.downsample.x * each.downsample.y) for each in levels])
+    most = np.inf if coarsest_px is None else np.log2(coarsest_px)
     if mode == "mip":
         # Halfway between two levels, but never a pixel more than sqrt(2) times as long as the cell: it matters where
         # a pyramid skips octaves (ratio 4: root mean square error 10.4 instead of 11.6 of 255 on an H&E slide).
         middles = np.maximum((octave[1:] + octave[:-1]) / 2, octave[1:] - 0.5)
         flat = areas.reshape(-1).cpu()
         flat = (flat if flat.dtype in (torch.float32, torch.float64) else flat.double()).contiguous()
-        level = levels_of_areas(flat.numpy(), float(region.size.area), 4.0 ** (middles - bias))
+        least_px = np.where(middles > most, np.inf, 4.0 ** (middles - bias))
+        level = levels_of_areas(flat.numpy(), float(region.size.area), least_px)
         return level, every, whole
     area_px = areas.reshape(-1).cpu().double().numpy() * region.size.area
     # Octave: log2 of level-0 pixels per pixel. A cell folded to nothing reads level 0.
     wanted = 0.5 * np.log2(np.maximum(area_px, 1.0)) + bias
-    wanted = np.clip(wanted, octave[0], octave[-1])
+    wanted = np.clip(np.minimum(wanted, most), octave[0], octave[-1])
     fine = np.clip(np.searchsorted(octave, wanted, side="right") - 1, 0, max(0, len(octave) - 2))
     coarse = np.minimum(fine + 1, len(octave) - 1)
     gap = np.where(coarse > fine, octave[coarse] - octave[fine], 1.0)
