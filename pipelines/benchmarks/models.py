@@ -2,7 +2,8 @@
 
 Both networks are HRNetV2-W18. Ours is trained by the package's own loop on warped sampled images. The one that patches
 are segmented with is trained on full-resolution and two and four times coarser patches of the same slides (half of
-them around a gland, which are rare), with the same loss and optimiser and about as many FLOPs.
+them around a gland, which are rare), with the same loss and optimiser and about as many FLOPs. The focal loss and
+samples that average their cells are what was the default when the page's numbers were made.
 """
 
 from __future__ import annotations
@@ -128,6 +129,7 @@ def _config(plan: Plan, *, stem_stride: int, warped: bool) -> Config:
             "training.validate_every=1000",
             "augmentation.flip_y=true",
             "loss.focal_gamma=2",
+            "sampling.coarsest_um=null",
             "device=cpu",
         ]
     )
