@@ -25,7 +25,7 @@ from wsi_deform.deform.reverse import FieldSamples, Interpolation, ReverseSample
 from wsi_deform.geometry import Size
 from wsi_deform.model import Model
 from wsi_deform.sample.gather import gather
-from wsi_deform.sample.plan import plan_tiles
+from wsi_deform.sample.plan import TilePlan, plan_tiles
 from wsi_deform.slide.fields import Field
 from wsi_deform.slide.slide import Slide
 
@@ -297,18 +297,7 @@ def sample_fields(
     started = time.monotonic()
     for slide, field, field_grid, field_areas in zip(slides, fields, grid, areas, strict=True):
         inside = field_grid if place is None else field_grid.clamp(0, 1)
-        coarsest_px = None
-        if settings.coarsest_um is not None:
-            coarsest_px = settings.coarsest_um / (slide.mpp_or_none or model.mpp)
-        plan = plan_tiles(
-            slide,
-            inside,
-            region=field.region,
-            areas=field_areas,
-            level=settings.level,
-            bias=settings.level_bias,
-            coarsest_px=coarsest_px,
-        )
+        plan = plan_field(model, slide, field, inside, field_areas)
         image = gather(slide, inside, plan=plan, scheduler=scheduler)
         images.append(normalised(slide, image, model.config.networks.stain))
         tiles.append(plan.tile_count)
@@ -319,6 +308,34 @@ def sample_fields(
         images=torch.stack(images),
         tiles=tuple(tiles),
         read_seconds=time.monotonic() - started,
+    )
+
+
+def plan_field(model: Model, slide: Slide, field: Field, grid: Tensor, areas: Tensor) -> TilePlan:
+    """The tiles that a field's samples read, at the levels that the model's configuration says.
+
+    Args:
+        model: The model.
+        slide: The field's slide; one without an mpp counts as having the model's.
+        field: The field.
+        grid: (h, w, 2), unit frame of the field's region.
+        areas: (h, w) areas of the warped cells as fractions of the region.
+
+    Returns:
+        The plan.
+    """
+    settings = model.config.sampling
+    coarsest_px = None
+    if settings.coarsest_um is not None:
+        coarsest_px = settings.coarsest_um / (slide.mpp_or_none or model.mpp)
+    return plan_tiles(
+        slide,
+        grid,
+        region=field.region,
+        areas=areas,
+        level=settings.level,
+        bias=settings.level_bias,
+        coarsest_px=coarsest_px,
     )
 
 

@@ -4,8 +4,7 @@ Real pyramidal JPEG TIFFs where one can be drawn in reasonable time, beyond that
 tile wherever one is read. The rivals get our plan (which pixels of which tiles) as a present; what is compared is how
 they come by the pixels.
 
-- *mip* cases read what mip-mapped sampling needs, *finer* what it needs with ``sampling.level_bias: -2``, *exact* cases
-  what sampling level 0 needs.
+- *mip* cases read what mip-mapped sampling needs, *exact* cases what sampling level 0 needs.
 - ``grid_sample`` reads one whole level and calls ``torch.nn.functional.grid_sample``. On a coarse level (the one whose
   pixels are nearest to the mean distance of the samples) it is cheap, and blurred wherever the samples lie closer.
 - ``vindex`` asks ``dask.array.vindex`` for all pixels at once, per level, and does not blend them.
@@ -37,7 +36,7 @@ from wsi_deform.deform.density import deformation_map
 from wsi_deform.deform.grid import sampling_grid
 from wsi_deform.geometry import Region, Size
 from wsi_deform.sample.gather import gather
-from wsi_deform.sample.plan import LevelMode, TilePlan, TileSource, plan_tiles
+from wsi_deform.sample.plan import LevelMode, TilePlan, plan_tiles
 from wsi_deform.slide.cache import TILE_CACHE
 from wsi_deform.slide.open import open_slide
 from wsi_deform.slide.reader import Level
@@ -66,15 +65,13 @@ def benchmark(settings: Settings) -> list[Row]:
                 rows += _rows(cases, given, pool, settings)
             for side in drawn:
                 given = {"side": side, "samples": count, "path": ""}
-                cases = [
-                    _case(method, given) for method in ("mip", "finer", "trilinear", "grid_sample coarse")
-                ]
+                cases = [_case(method, given) for method in ("mip", "trilinear", "grid_sample coarse")]
                 rows += _rows(cases, given, pool, settings)
     return rows
 
 
 def _real_cases(given: dict[str, Any], *, largest_rivals: int, exact: bool) -> list[Case]:
-    methods = ["mip", "finer", "trilinear", "grid_sample coarse", "vindex mip", "zarr mip", "openslide mip"]
+    methods = ["mip", "trilinear", "grid_sample coarse", "vindex mip", "zarr mip", "openslide mip"]
     cases = [_case(method, given) for method in methods]
     if exact and given["side"] <= largest_rivals:
         slow = ["exact", "zarr exact", "openslide exact", "vindex exact"]
@@ -139,7 +136,7 @@ def _facts(plan: TilePlan) -> Facts:
 
 
 def _ours(slide: Slide, _: str, grid: Tensor, mode: str) -> Facts:
-    plan = _plan(slide, grid, mode)
+    plan = plan_tiles(slide, grid, level=_mode(mode))
     gather(slide, grid, plan=plan)
     return _facts(plan)
 
@@ -159,7 +156,7 @@ def _grid_sample(slide: Slide, _: str, grid: Tensor, mode: str) -> Facts:
 
 
 def _vindex(slide: Slide, path: str, grid: Tensor, mode: str) -> Facts:
-    plan = _plan(slide, grid, mode)
+    plan = plan_tiles(slide, grid, level=_mode(mode))
     level, x, y = plan.corner_pixels()
     with tifffile.TiffFile(path) as file:
         for number in np.unique(level):
@@ -217,22 +214,15 @@ def _ours_with(
     slide: Slide, read: Callable[[Level, int, int, int], NDArray[np.uint8]], grid: Tensor, mode: str
 ) -> Facts:
     source = _Source(slide.levels, read)
-    plan = _plan(source, grid, mode)
+    plan = plan_tiles(source, grid, level=_mode(mode))
     gather(source, grid, plan=plan)
     return _facts(plan)
 
 
-def _plan(slide: TileSource, grid: Tensor, mode: str) -> TilePlan:
-    level, bias = _MODES[mode]
-    return plan_tiles(slide, grid, level=level, bias=bias)
+def _mode(name: str) -> LevelMode:
+    modes: dict[str, LevelMode] = {"mip": "mip", "trilinear": "trilinear", "exact": "exact"}
+    return modes[name]
 
-
-_MODES: dict[str, tuple[LevelMode, float]] = {
-    "mip": ("mip", 0.0),
-    "finer": ("mip", -2.0),
-    "trilinear": ("trilinear", 0.0),
-    "exact": ("exact", 0.0),
-}
 
 _METHODS: dict[str, Callable[[Slide, str, Tensor, str], Facts]] = {
     "ours": _ours,

@@ -29,7 +29,7 @@ from wsi_deform.deform.targets import edge_target, target_map
 from wsi_deform.geometry import Size
 from wsi_deform.model import Model
 from wsi_deform.sample.gather import gather, read_corners
-from wsi_deform.sample.plan import plan_tiles
+from wsi_deform.segment import plan_field
 from wsi_deform.slide.cache import TILE_CACHE
 from wsi_deform.slide.open import open_slide
 from wsi_deform.train.losses import edge_loss, focal_loss
@@ -158,14 +158,7 @@ def _parts(
     images, tile_count = [], 0
     for item, own, own_areas in zip(batch.items, grid, areas, strict=True):
         with watch.part("plan"):
-            plan = plan_tiles(
-                item.slide,
-                own,
-                region=item.field.region,
-                areas=own_areas,
-                level=settings.level,
-                bias=settings.level_bias,
-            )
+            plan = plan_field(model, item.slide, item.field, own, own_areas)
         with watch.part("tiles"):
             read_corners(item.slide, plan, scheduler="loop")
         # Reads the tiles again, from the cache: what is added is blending.
