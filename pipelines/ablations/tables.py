@@ -1,11 +1,11 @@
-"""Tables of README.md and SHORTER.md, and the curves, from the CSVs in ``results``.
+"""Tables of the pages beside this file, and the curves, from the CSVs in ``results``.
 
     python -m pipelines.ablations.tables
 
 A block of a page begins with ``<!-- table: STUDY KIND -->`` and ends with ``<!-- end -->``; STUDY is the name of a CSV
 in ``results``, KIND is ``methods``, ``differences``, ``ceilings``, ``saved``, ``time``, ``augmentation``, ``levels`` or
-a group of variants. ``time`` reads ``STUDY_time.csv`` too, ``levels`` ``STUDY_averages.csv``. Differences are paired by
-slides and seed.
+a group of variants. ``time`` reads ``STUDY_time.csv`` too, ``levels`` ``STUDY_averages.csv`` where there is one: trials
+with ``sampling.coarsest_um=null``. Differences are paired by slides and seed.
 """
 
 from __future__ import annotations
@@ -23,19 +23,21 @@ from wsi_deform.provenance import write_aside, write_text
 from wsi_deform.report.tables import NOTHING, Table, mean_and_spread
 
 HERE = Path(__file__).parent
-PAGES = (HERE / "README.md", HERE / "SHORTER.md")
+PAGES = tuple(HERE / name for name in ("README.md", "RECIPE.md", "SHORTER.md"))
 RESULTS = HERE / "results"
 BLOCK = re.compile(r"(<!-- table: (\S+) (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 MEASURE = "test_miou_linear"
 CEILING = "test_miou_sampled"
 WITHOUT_AUGMENTATION = "no augmentation by sampling"
-FINER = ", 2 octaves finer"
+LIMIT = "at most 16 um"
+"""What samples read by default, as the names of variants say it."""
 READINGS = {
     "its cell, averaged": "",
-    "1 octave finer": ", 1 octave finer",
-    "2 octaves finer": FINER,
-    "3 octaves finer": ", 3 octaves finer",
-    "4 octaves finer": ", 4 octaves finer",
+    **{reading: f", {reading}" for reading in ("at most 32 um", LIMIT, "at most 8 um")},
+    **{
+        f"{octaves} finer": f", {octaves} finer"
+        for octaves in ("1 octave", "2 octaves", "3 octaves", "4 octaves")
+    },
     "a point of level 0": ", point-sampled",
 }
 """What a sample reads, and how the names of variants that do end."""
@@ -44,7 +46,7 @@ Row = dict[str, str]
 
 
 def main() -> int:
-    """Rewrite the tables of both pages and draw the curves."""
+    """Rewrite the tables of the pages and draw the curves."""
     for page in PAGES:
         write_text(page, BLOCK.sub(_filled, page.read_text(encoding="utf-8")))
     for study in ("methods", "glas"):
@@ -67,7 +69,7 @@ def _filled(found: re.Match[str]) -> str:
         "saved": saved_table,
         "time": lambda rows: time_table(rows, read_rows(RESULTS / f"{found[2]}_time.csv")),
         "augmentation": augmentation_table,
-        "levels": lambda rows: levels_table(rows, read_rows(RESULTS / f"{found[2]}_averages.csv")),
+        "levels": lambda rows: levels_table(with_averages(rows, RESULTS / f"{found[2]}_averages.csv")),
     }
     table = makers[found[3]](rows) if found[3] in makers else group_table(rows, found[3])
     return f"{found[1]}{table.markdown()}{found[4]}"
@@ -196,29 +198,36 @@ def augmentation_table(rows: Sequence[Row]) -> Table:
     return Table(header=("without it", *budgets), rows=tuple(cells))
 
 
-def levels_table(rows: Sequence[Row], averages: Sequence[Row]) -> Table:
-    """The default and uniform by what a sample reads: test mIoU, what is gained over averages, and joint's lead.
+def levels_table(rows: Sequence[Row]) -> Table:
+    """The default and uniform by what a sample reads: test mIoU, what is gained over averages, and the default's lead.
 
     Args:
-        rows: Trials of the default, two octaves finer than a cell.
-        averages: Trials with ``sampling.level_bias=0``, and those that set another reading.
+        rows: Trials whose samples average their cells, and those with another reading in their names.
     """
-    methods = (DEFAULT, "uniform")
-    finer = [{**row, "variant": row["variant"] + FINER} for row in rows if row["variant"] in methods]
-    every = [*averages, *finer]
     cells = []
-    for budget in budgets_of(finer):
+    for budget in budgets_of(rows):
         for reading, ending in READINGS.items():
-            shown: list[str] = []
-            for method in methods:
-                values = values_of(every, method + ending, budget)
-                gained = paired(every, method + ending, method, budget) if ending else []
-                shown += (mean_and_spread(values) if values else NOTHING, points(gained))
+            shown = []
+            for method in (DEFAULT, "uniform"):
+                values = values_of(rows, method + ending, budget)
+                gained = paired(rows, method + ending, method, budget) if ending else []
+                shown += [mean_and_spread(values) if values else NOTHING, points(gained)]
+            for rival in ("uniform", "tissue mask"):
+                shown.append(points(paired(rows, DEFAULT + ending, rival + ending, budget)))
             if any(each != NOTHING for each in shown):
-                ahead = paired(every, DEFAULT + ending, "uniform" + ending, budget)
-                cells.append((budget, reading, *shown, points(ahead)))
-    header = ("budget", "a sample reads", "joint", "gained", "uniform", "gained", "joint ahead")
-    return Table(header=header, rows=tuple(cells))
+                cells.append((budget, reading, *shown))
+    header = ("budget", "a sample reads", "joint", "gained", "uniform", "gained")
+    return Table(header=(*header, "joint ahead of uniform", "of tissue mask"), rows=tuple(cells))
+
+
+def with_averages(rows: Sequence[Row], path: Path) -> Sequence[Row]:
+    """Trials of a study beside those that average, methods with the reading of the default in their names; or as is."""
+    if not path.is_file():
+        return rows
+    named = (
+        {**row, "variant": f"{row['variant']}, {LIMIT}"} if row["group"] == "methods" else row for row in rows
+    )
+    return [*read_rows(path), *named]
 
 
 def samples_for(wanted: float, curve: Sequence[tuple[int, float]]) -> float:

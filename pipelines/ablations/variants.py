@@ -37,14 +37,34 @@ METHODS = (
     Variant(name="joint, cut to tissue", group="baselines", changes=("fields.cut_to_tissue=true",)),
 )
 
-LEVELS = tuple(
+READINGS = {
+    **{
+        f"{octaves} octave{'s' if octaves > 1 else ''} finer": (
+            "sampling.coarsest_um=null",
+            f"sampling.level_bias={-octaves}",
+        )
+        for octaves in (1, 2, 3, 4)
+    },
+    **{f"at most {um} um": (f"sampling.coarsest_um={um}",) for um in (8, 16, 32)},
+}
+"""What a sample reads besides its cell: the settings of each reading."""
+
+LEVELS = (
+    *(
+        Variant(name=f"{method}, {reading}", group="levels", changes=(*changes, *reads))
+        for reading, reads in READINGS.items()
+        for method, changes in ((DEFAULT, ()), ("uniform", (UNIFORM,)))
+    ),
     Variant(
-        name=f"{method}, {finer} finer",
+        name="tissue mask, 2 octaves finer",
         group="levels",
-        changes=(*changes, f"sampling.level_bias={bias}"),
-    )
-    for bias, finer in ((-1, "1 octave"), (-3, "3 octaves"), (-4, "4 octaves"))
-    for method, changes in (("uniform", (UNIFORM,)), (DEFAULT, ()))
+        changes=("sampling.density=tissue", *READINGS["2 octaves finer"]),
+    ),
+    Variant(
+        name="gradient cut, 2 octaves finer",
+        group="levels",
+        changes=("loss.segmentation_gradient=false", *READINGS["2 octaves finer"]),
+    ),
 )
 
 GEOMETRY = (

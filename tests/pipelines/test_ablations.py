@@ -7,6 +7,7 @@ from tiny_study import MPP, SIZE
 
 from pipelines.ablations.study import Trial, budget_of, write_results
 from pipelines.ablations.tables import (
+    READINGS,
     augmentation_table,
     differences_table,
     draw_curves,
@@ -18,6 +19,7 @@ from pipelines.ablations.tables import (
     samples_for,
     saved_table,
     time_table,
+    with_averages,
 )
 from pipelines.ablations.trial import RESULT, run_trial
 from pipelines.ablations.variants import DEFAULT, VARIANTS, variant_of
@@ -84,7 +86,7 @@ def test_training_without_augmentation_by_sampling_stands_beside_training_with_i
     assert table.rows == (("uniform", "0.460: +6.0 (1)", "–"), ("joint", "–", "0.850: -5.0 (1)"))
 
 
-def test_what_a_sample_reads_stands_beside_averages_of_the_same_seed():
+def test_what_a_sample_reads_stands_beside_averages_of_the_same_seed(tmp_path):
     averages = [
         row("joint", "16x64", 1, 0.40),
         row("uniform", "16x64", 1, 0.30),
@@ -93,21 +95,32 @@ def test_what_a_sample_reads_stands_beside_averages_of_the_same_seed():
         row("uniform, point-sampled", "16x64", 1, 0.35, group="baselines"),
         row("uniform, point-sampled", "24x96", 1, 0.5, group="baselines"),
     ]
-    rows = [each for each in ROWS if each["budget"] == "16x64"]
-    assert levels_table(rows, averages).rows == (
-        ("16x64", "its cell, averaged", "0.400", "–", "0.600 ± 0.300 (2)", "–", "+10.0 (1)"),
+    with (tmp_path / "averages.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(averages[0]))
+        writer.writeheader()
+        writer.writerows(averages)
+    default = [each for each in ROWS if each["budget"] == "16x64"]
+    default.append(row("uniform, at most 8 um", "16x64", 1, 0.32, group="levels"))
+    default.append(row("tissue mask", "16x64", 0, 0.58))
+    assert levels_table(with_averages(default, tmp_path / "averages.csv")).rows == (
+        ("16x64", "its cell, averaged", "0.400", "–", "0.600 ± 0.300 (2)", "–", "+10.0 (1)", "–"),
         (
             "16x64",
-            "2 octaves finer",
+            "at most 16 um",
             "0.550 ± 0.050 (2)",
             "+10.0 (1)",
             "0.425 ± 0.025 (2)",
             "-17.5 (-50.0 to +15.0)",
-        )
-        + ("+12.5 (+5.0 to +20.0)",),
-        ("16x64", "4 octaves finer", "0.380", "-2.0 (1)", "–", "–", "–"),
-        ("16x64", "a point of level 0", "–", "–", "0.350", "+5.0 (1)", "–"),
+            "+12.5 (+5.0 to +20.0)",
+            "+2.0 (1)",
+        ),
+        ("16x64", "at most 8 um", "–", "–", "0.320", "+2.0 (1)", "–", "–"),
+        ("16x64", "4 octaves finer", "0.380", "-2.0 (1)", "–", "–", "–", "–"),
+        ("16x64", "a point of level 0", "–", "–", "0.350", "+5.0 (1)", "–", "–"),
+        ("24x96", "a point of level 0", "–", "–", "0.500", "–", "–", "–"),
     )
+    assert with_averages(averages, tmp_path / "none.csv") == averages
+    assert {f"joint{ending}" for ending in READINGS.values()} <= {variant.name for variant in VARIANTS}
 
 
 def test_a_curve_is_read_between_its_budgets_and_not_beyond():
