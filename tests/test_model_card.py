@@ -104,10 +104,10 @@ def test_card_says_how_samples_are_placed(about: dict, density: str, words: str)
     ("reading", "words"),
     [
         ({"level_bias": -2.0, "coarsest_um": None}, "mip, 2 octaves finer than a sample's cell;"),
-        ({"level_bias": 0.0, "coarsest_um": 16.0}, "mip, at most 16 um per pixel;"),
+        ({"level_bias": 0.0, "coarsest_um": 16.0}, "mip, at most about 16 um per pixel;"),
         (
             {"level": "trilinear", "level_bias": 1.5, "coarsest_um": 12.5},
-            "trilinear, 1.5 octaves coarser than a sample's cell, at most 12.5 um per pixel;",
+            "trilinear, 1.5 octaves coarser than a sample's cell, at most about 12.5 um per pixel;",
         ),
         ({"level": "exact", "level_bias": -2.0}, "exact;"),
         ({}, "mip;"),  # a model of before there were any

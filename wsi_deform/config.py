@@ -60,7 +60,7 @@ class Sampling(_Section):
     coarsest_um: float | None = Field(
         16.0,
         gt=0,
-        description="Longest side of a pixel that a sample reads; null averages cells of any size.",
+        description="Longer cells are read as if they were this long; null averages cells of any size.",
     )
 
     @field_validator("budget")

@@ -210,7 +210,7 @@ def _reading(sampling: Mapping[str, Any]) -> str:
         return level
     if bias:
         level += f", {abs(bias):g} octaves {'finer' if bias < 0 else 'coarser'} than a sample's cell"
-    return level if coarsest_um is None else f"{level}, at most {coarsest_um:g} um per pixel"
+    return level if coarsest_um is None else f"{level}, at most about {coarsest_um:g} um per pixel"
 
 
 def _provenance(known: Mapping[str, Any]) -> str:

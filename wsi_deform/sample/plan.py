@@ -110,8 +110,8 @@ def plan_tiles(
             regions of fewer than 1,000 level-0 tiles and "mip" for others.
         bias: Added to the level in octaves, but for "exact"; positive reads coarser, negative finer and more tiles (two
             octaves finer: about seven times as many).
-        coarsest_px: Longest side of a pixel that is read, in level-0 px: cells larger than that are read at the level
-            whose pixels are nearest to it in size. None is no limit.
+        coarsest_px: Cells longer than this, in level-0 px, are read at the level whose pixels are nearest to this in
+            size. None is no limit.
 
     Returns:
         The plan.
