@@ -185,7 +185,7 @@ def _settings(config: Mapping[str, Any]) -> str:
         ),
         f"density: {sampling.get('density', 'learned')}, sigma {sampling['sigma']:g} of the map's short side, "
         f"{sampling['warp_steps']} warp step{'s' if sampling['warp_steps'] != 1 else ''}, floor {sampling['floor']:g}",
-        f"pyramid level: {_reading(sampling)}; mask from samples: {sampling.get('interpolation', 'nearest')}",
+        f"pyramid level: {reading_text(sampling)}; mask from samples: {sampling.get('interpolation', 'nearest')}",
         cover,
     ]
     if (stain := networks.get("stain", "none")) != "none":
@@ -202,8 +202,12 @@ def _settings(config: Mapping[str, Any]) -> str:
     return _list(lines) + "\n\nThe full configuration is in the JSON beside the model."
 
 
-def _reading(sampling: Mapping[str, Any]) -> str:
-    """What a sample reads; models of before ``level_bias`` and ``coarsest_um`` have neither."""
+def reading_text(sampling: Mapping[str, Any]) -> str:
+    """The pyramid level that a sample reads, in words.
+
+    Args:
+        sampling: That section of a configuration; models of before ``level_bias`` and ``coarsest_um`` have neither.
+    """
     level = str(sampling["level"])
     bias, coarsest_um = sampling.get("level_bias", 0.0), sampling.get("coarsest_um")
     if level == "exact":

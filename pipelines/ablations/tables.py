@@ -18,7 +18,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipelines.ablations.variants import DEFAULT
+from pipelines.ablations.variants import DEFAULT, READINGS
 from wsi_deform.provenance import write_aside, write_text
 from wsi_deform.report.tables import NOTHING, Table, mean_and_spread
 
@@ -31,13 +31,9 @@ CEILING = "test_miou_sampled"
 WITHOUT_AUGMENTATION = "no augmentation by sampling"
 LIMIT = "at most 16 um"
 """What samples read by default, as the names of variants say it."""
-READINGS = {
+ENDINGS = {
     "its cell, averaged": "",
-    **{reading: f", {reading}" for reading in ("at most 32 um", LIMIT, "at most 8 um")},
-    **{
-        f"{octaves} finer": f", {octaves} finer"
-        for octaves in ("1 octave", "2 octaves", "3 octaves", "4 octaves")
-    },
+    **{reading: f", {reading}" for reading in READINGS},
     "a point of level 0": ", point-sampled",
 }
 """What a sample reads, and how the names of variants that do end."""
@@ -206,7 +202,7 @@ def levels_table(rows: Sequence[Row]) -> Table:
     """
     cells = []
     for budget in budgets_of(rows):
-        for reading, ending in READINGS.items():
+        for reading, ending in ENDINGS.items():
             shown = []
             for method in (DEFAULT, "uniform"):
                 values = values_of(rows, method + ending, budget)

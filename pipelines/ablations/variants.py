@@ -38,6 +38,7 @@ METHODS = (
 )
 
 READINGS = {
+    **{f"at most {um} um": (f"sampling.coarsest_um={um}",) for um in (32, 16, 8)},
     **{
         f"{octaves} octave{'s' if octaves > 1 else ''} finer": (
             "sampling.coarsest_um=null",
@@ -45,7 +46,6 @@ READINGS = {
         )
         for octaves in (1, 2, 3, 4)
     },
-    **{f"at most {um} um": (f"sampling.coarsest_um={um}",) for um in (8, 16, 32)},
 }
 """What a sample reads besides its cell: the settings of each reading."""
 

@@ -114,7 +114,9 @@ def test_facts_say_what_programs_need(tmp_path: Path):
 def test_a_uniform_model_exports_its_segmentation_alone(tmp_path: Path):
     out = export_model(stored_run(tmp_path, density="uniform"), format="torchscript")
     assert files_in(out) == ["README.md", "model.json", "model_card.md", "segmentation.ts"]
-    assert "Grid: uniform" in (out / "README.md").read_text()
+    readme = (out / "README.md").read_text()
+    assert "Grid: uniform" in readme
+    assert "pyramid level: mip, at most about 16 um per pixel" in readme
 
 
 def test_a_network_of_one_size_is_compared_within_it(tmp_path: Path):

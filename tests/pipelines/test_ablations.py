@@ -7,7 +7,7 @@ from tiny_study import MPP, SIZE
 
 from pipelines.ablations.study import Trial, budget_of, write_results
 from pipelines.ablations.tables import (
-    READINGS,
+    ENDINGS,
     augmentation_table,
     differences_table,
     draw_curves,
@@ -120,7 +120,7 @@ def test_what_a_sample_reads_stands_beside_averages_of_the_same_seed(tmp_path):
         ("24x96", "a point of level 0", "–", "–", "0.500", "–", "–", "–"),
     )
     assert with_averages(averages, tmp_path / "none.csv") == averages
-    assert {f"joint{ending}" for ending in READINGS.values()} <= {variant.name for variant in VARIANTS}
+    assert {f"joint{ending}" for ending in ENDINGS.values()} <= {variant.name for variant in VARIANTS}
 
 
 def test_a_curve_is_read_between_its_budgets_and_not_beyond():

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from wsi_deform.model_card import reading_text
+
 _LOADING = {
     "torchscript": """\
     import torch
@@ -120,7 +122,7 @@ def _method(about: Mapping[str, Any]) -> str:
             "their mean"
         )
     steps += [
-        f"Sampled image: the slide's RGB at the grid's points, bilinear, pyramid level: {sampling['level']}{areas}.",
+        f"Sampled image: the slide's RGB at the grid's points, bilinear, pyramid level: {reading_text(sampling)}{areas}.",
         f"`segmentation` scores every sample; classes: {names}.",
         f"Mask: every pixel of the slide takes its class from the samples around it ({sampling['interpolation']}).",
     ]

@@ -124,6 +124,8 @@ def plan_tiles(
     """
     if grid.ndim != 3 or grid.shape[-1] != 2:
         raise ShapeError(f"sampling grid of shape {tuple(grid.shape)}: needed (h, w, 2).")
+    if coarsest_px is not None and not coarsest_px > 0:
+        raise ShapeError(f"coarsest pixel {coarsest_px} px: needed a positive number, or None for no limit.")
     region = Region.whole(slide.levels[0].size) if region is None else region
     levels = tuple(slide.levels)
     # x and y apart, as the warp computes them: no copy for its grids.
@@ -227,8 +229,6 @@ def _readings(
     areas = areas_of_grid(grid.detach()) if areas is None else areas.detach()
     if areas.shape != grid.shape[:2]:
         raise ShapeError(f"areas of shape {tuple(areas.shape)}: needed {tuple(grid.shape[:2])}, as the grid.")
-    if coarsest_px is not None and not coarsest_px > 0:
-        raise ShapeError(f"coarsest pixel {coarsest_px} px: needed a positive number, or None for no limit.")
     octave = np.array([0.5 * np.log2(each.downsample.x * each.downsample.y) for each in levels])
     most = np.inf if coarsest_px is None else np.log2(coarsest_px)
     if mode == "mip":
