@@ -122,7 +122,8 @@ def _method(about: Mapping[str, Any]) -> str:
             "their mean"
         )
     steps += [
-        f"Sampled image: the slide's RGB at the grid's points, bilinear, pyramid level: {reading_text(sampling)}{areas}.",
+        "Sampled image: the slide's RGB at the grid's points, bilinear, pyramid level: "
+        f"{reading_text(sampling)}{areas}.",
         f"`segmentation` scores every sample; classes: {names}.",
         f"Mask: every pixel of the slide takes its class from the samples around it ({sampling['interpolation']}).",
     ]
