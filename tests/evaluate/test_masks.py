@@ -63,7 +63,7 @@ class Made:
             x, y = np.minimum(points.astype(int), [size.width - 1, size.height - 1]).T
             true_fields.append(FieldSamples(kept=kept, points_px=points, labels=self.truth[y, x]))
         out = MaskFolder(folder / "out")
-        for path in out.outputs(slide_id):
+        for path in out.outputs(slide_id).values():
             path.parent.mkdir(parents=True, exist_ok=True)
         write_mask(out.mask(slide_id), sampler_of(fields, size).tiles(), size=size, mpp=0.5)
         if samples:

@@ -116,7 +116,7 @@ def out(tmp_path: Path) -> Path:
     ledger.write(
         State(slide_id="bad", status="failed", error="slide bad.svs: <truncated>", traceback="at & in")
     )
-    write_measurements(folder, ledger.all(), CLASSES)
+    write_measurements(folder, [state for state in ledger.all() if state.result], CLASSES)
     write_json(folder.run("20260101T000000Z"), {"model": "m.safetensors", "provenance": provenance(seed=3)})
     return folder.path
 

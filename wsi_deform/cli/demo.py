@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wsi_deform.cli.interrupts import stop_on_signals
 from wsi_deform.cli.segment import SegmentBars
-from wsi_deform.cli.train import INTERRUPTED, stop_on_interrupt
 from wsi_deform.cli.training_bars import TrainingBars
 
 if TYPE_CHECKING:
@@ -34,11 +34,11 @@ def demo(
 
     console = Console()
     started = time.monotonic()
-    with stop_on_interrupt() as stop:
+    with stop_on_signals() as stop:
         result = run_demo(out, seed=seed, changes=changes or (), watcher=DemoBars(console), stop=stop)
     if not result.finished:
         console.print(f"Stopped; {out} keeps what is done. The same command goes on.")
-        raise typer.Exit(INTERRUPTED)
+        raise typer.Exit(stop.exit_code)
     columns = (MIOU, WITHOUT, CEILING)
     table = Table("method", *columns)
     for method, evaluation in result.evaluations.items():

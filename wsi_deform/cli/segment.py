@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from wsi_deform.cli.interrupts import interrupted_by_signals
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -15,7 +17,6 @@ if TYPE_CHECKING:
     from wsi_deform.manifest.rows import Split
 
 FAILED = 1
-INTERRUPTED = 130
 
 
 def segment(
@@ -23,9 +24,12 @@ def segment(
         str, typer.Option(help="Folder of slides (subfolders too), one slide or its URL, or a manifest CSV.")
     ],
     model: Annotated[Path, typer.Option(help="Run folder of `wsi-deform train`, or a .safetensors file.")],
-    out: Annotated[Path, typer.Option(help="Folder for masks, overlays and measurements.")] = Path("masks"),
+    out: Annotated[Path, typer.Option(help="Folder for masks, overlays and measurements.")] = Path("out"),
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")] = "auto",
     overwrite: Annotated[bool, typer.Option(help="Segment again what is done.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option(help="Try slides again that killed their process twice.")
+    ] = False,
     mpp: Annotated[
         float | None,
         typer.Option(help="Level-0 um per pixel of all slides, where files and manifest are wrong."),
@@ -69,13 +73,14 @@ def segment(
     )
     found = slide_sources(slide_path(slides), out=out, mpp=mpp, split=chosen)[:limit]
     try:
-        with SegmentBars(console) as bars:
+        with interrupted_by_signals() as asked, SegmentBars(console) as bars:
             batch = segment_slides(
                 found,
                 model,
                 out,
                 device=device,
                 overwrite=overwrite,
+                retry_failed=retry_failed,
                 workers=workers,
                 scheduler=scheduler,
                 wanted=wanted,
@@ -85,7 +90,7 @@ def segment(
             )
     except KeyboardInterrupt:
         console.print(f"Stopped; {out} keeps what is done. The same command goes on.", markup=False)
-        raise typer.Exit(INTERRUPTED) from None
+        raise typer.Exit(asked.exit_code) from None
     counts = ", ".join(f"{len(batch.of(kind))} {kind}" for kind in ("done", "skipped", "failed"))
     console.print(f"{counts}. {out / 'summary.md'}", markup=False, highlight=False, soft_wrap=True)
     if batch.of("failed"):

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import os
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from wsi_deform.cli.interrupts import stop_on_signals
 from wsi_deform.cli.training_bars import TrainingBars
-
-INTERRUPTED = 130
 
 
 def train(
@@ -57,34 +52,16 @@ def train(
     settings = read_config(config, changes=[*(changes or ()), *chosen])
     if problems := check_manifest(read, table, for_training=True, scan=False):
         raise ManifestError(problem_text(f"manifest {slides}", problems))
-    with stop_on_interrupt() as stop, TrainingBars(console) as bars:
+    with stop_on_signals() as stop, TrainingBars(console) as bars:
         result = run_training(settings, read, table, out, watcher=bars, stop=stop)
     if not result.finished:
         console.print(
             f"Stopped in epoch {result.epochs + 1}; {out} holds a checkpoint. The same command goes on.",
             soft_wrap=True,
         )
-        raise typer.Exit(INTERRUPTED)
+        raise typer.Exit(stop.exit_code)
     best = "no validation slides"
     if result.best is not None:
         best = f"best validation mIoU {result.best:.3f} in epoch {result.best_epoch}"
     early = f"; stopped early: training.patience={settings.training.patience}" if result.stopped_early else ""
     console.print(f"{out}: {result.epochs} epochs, {best}{early}.", soft_wrap=True)
-
-
-@contextmanager
-def stop_on_interrupt() -> Iterator[Any]:
-    """Turn the first Ctrl-C into a polite request; a second one interrupts at once."""
-    asked = False
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-
-    before = signal.signal(signal.SIGINT, ask)
-    try:
-        yield lambda: asked
-    finally:
-        signal.signal(signal.SIGINT, before)

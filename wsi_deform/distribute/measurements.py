@@ -55,15 +55,13 @@ def write_measurements(folder: MaskFolder, states: Iterable[State], classes: Cla
 
     Args:
         folder: The mask folder.
-        states: The states of its slides; those that are not done are left out.
+        states: The finished results of its slides, see ``Ledger.results``.
         classes: The class table of the masks.
     """
     with write_aside(folder.measurements) as aside, aside.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         for state in states:
-            if state.status != "done":
-                continue
             slide_px = state.width_px * state.height_px
             for index, (name, pixels) in enumerate(zip(classes.names, state.class_pixels, strict=True)):
                 area = "" if state.mpp is None else f"{pixels * state.mpp**2 / UM2_PER_MM2:.9g}"

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
 from wsi_deform.cover import FieldBudget
 from wsi_deform.deform.reverse import FieldSamples, Interpolation
 from wsi_deform.distribute.measurements import LabelCounts
-from wsi_deform.errors import SlideError
 from wsi_deform.mask.coarse import map_downsample
-from wsi_deform.mask.folder import MaskFolder
+from wsi_deform.mask.folder import MaskFolder, OutputKind
 from wsi_deform.mask.footprint import FootprintMap
 from wsi_deform.mask.mosaic import MaskMosaic
 from wsi_deform.mask.probability import ProbabilityMap
@@ -31,12 +31,22 @@ class WantedOutputs:
     Attributes:
         interpolation: "nearest" or "linear"; None takes what the model was configured with.
         probabilities: Whether a probability map is written.
-        footprint: Whether a footprint map is written.
+        footprint: Whether a footprint map is written; a slide without mpp has none.
     """
 
     interpolation: Interpolation | None = None
     probabilities: bool = False
     footprint: bool = False
+
+    def settings(self) -> dict[str, Any]:
+        """What the pixels of the mask depend on."""
+        return {"interpolation": self.interpolation}
+
+    def kinds(self, *, has_mpp: bool) -> tuple[OutputKind, ...]:
+        """The files that a finished slide has; a footprint map only where the slide's mpp is known."""
+        maps: list[OutputKind] = ["probabilities"] if self.probabilities else []
+        maps += ["footprint"] if self.footprint and has_mpp else []
+        return ("samples", *maps, "overlay", "mask")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,14 +91,10 @@ def write_outputs(
         What was counted.
 
     Raises:
-        SlideError: The slide cannot be read, or a footprint map is wanted of a slide without mpp.
+        SlideError: The slide cannot be read.
         MaskError: A file cannot be written.
     """
     slide_id, size, mpp = slide.slide_id, slide.size, slide.mpp_or_none
-    if wanted.footprint and mpp is None:
-        raise SlideError(
-            f"slide {slide.path}: no mpp, which a footprint map needs. Set the mpp column in its manifest row."
-        )
     outside = outside_label(model)
     interpolation = wanted.interpolation or model.config.sampling.interpolation
     names = {f"class {index}": name for index, name in enumerate(model.classes.names)}

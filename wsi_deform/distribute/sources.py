@@ -27,12 +27,14 @@ class SlideSource:
         slide_id: Its name in all outputs; no other slide of the same call has it.
         mpp: Level-0 um per pixel that wins over the file's own, or None.
         tissue_path: Raster file whose pixels above 0 are tissue, or None.
+        problem: Why it cannot be segmented; empty when nothing is known against it.
     """
 
     path: SlidePath
     slide_id: str
     mpp: float | None = None
     tissue_path: Path | None = None
+    problem: str = ""
 
     def absolute(self) -> SlideSource:
         """The same slide, found from any working folder."""

@@ -47,9 +47,10 @@ def report_out(out: Path | str, *, most_slides: int = MOST_SLIDES) -> Path:
         raise MaskError(
             f"mask folder {out}: {found}. Needed the --out of `wsi-deform segment`. Segment first."
         )
-    done = [state for state in states if state.status == "done"]
+    # A slide whose newest attempt failed still has the files of an earlier one.
+    done = [state.result for state in states if state.result is not None]
     failed = [state for state in states if state.status == "failed"]
-    other = len(states) - len(done) - len(failed)
+    other = sum(state.result is None and state.status != "failed" for state in states)
     facts = [Fact(value=str(len(done)), what="slides segmented")]
     if failed:
         facts.append(Fact(value=str(len(failed)), what="slides failed"))
