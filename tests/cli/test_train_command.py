@@ -34,7 +34,7 @@ def invoke_raising(*arguments):
     return CliRunner().invoke(typer_app, [str(each) for each in arguments], catch_exceptions=False)
 
 
-def test_ctrl_c_keeps_a_checkpoint_and_the_same_command_goes_on(study, tmp_path):
+def test_ctrl_c_or_sigterm_keeps_a_checkpoint_and_the_same_command_goes_on(study, tmp_path):
     command = [*COMMAND, "train", "--slides", str(study.manifest), "--out", str(tmp_path / "run"), *FAST]
     running = subprocess.Popen(
         [*command, "--set", "training.epochs=100000"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -58,8 +58,8 @@ def test_ctrl_c_keeps_a_checkpoint_and_the_same_command_goes_on(study, tmp_path)
         if len(after) > len(before):
             break
         time.sleep(0.1)
-    resumed.send_signal(signal.SIGINT)
-    assert resumed.wait(timeout=WAIT_S) == 130
+    resumed.send_signal(signal.SIGTERM)
+    assert resumed.wait(timeout=WAIT_S) == 143
     assert len(after) > len(before)
     assert after[: len(before)] == before
 
