@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from collections import Counter
 
 import pytest
@@ -90,3 +92,37 @@ def test_bad_pattern_is_named(tmp_path):
     touch(tmp_path, "a.svs")
     with pytest.raises(ManifestError, match=r"patient pattern '\('"):
         manifest_from_folder(tmp_path, patient_pattern="(")
+
+
+def test_odd_names_are_left_out_with_a_warning_and_the_manifest_reads(tmp_path, caplog):
+    odd = os.fsdecode(b"caf\xe9.svs")
+    touch(
+        tmp_path,
+        "s/a.svs",
+        "s/a_mask.png",
+        f"s/{odd}",
+        f"s/{'x' * 240}.svs",
+        "s/12:30.svs",
+        "s/12:30_mask.png",
+    )
+    touch(tmp_path, f"s/masks/{odd}.png", "s/masks/ok.png")
+    os.mkfifo(tmp_path / "s" / "pipe.svs")
+    (tmp_path / "s" / "up").symlink_to("..")
+    with caplog.at_level(logging.WARNING):
+        manifest = manifest_from_folder(tmp_path / "s")
+    write_manifest(manifest, tmp_path / "m.csv")
+    read = read_manifest(tmp_path / "m.csv")
+    assert [(row.slide_id, row.mask.name) for row in read.rows] == [
+        ("12_30", "12:30_mask.png"),
+        ("a", "a_mask.png"),
+    ]
+    said = sorted(
+        record.getMessage().removeprefix(f"left out: {tmp_path}/s/")[:24] for record in caplog.records
+    )
+    assert said == [
+        r"caf\xe9.svs: its name is",
+        f"left out: mask {tmp_path}/s/"[:24],
+        "pipe.svs: is a named pip",
+        "up: is a link back to " + str(tmp_path)[:2],
+        "x" * 24,
+    ]

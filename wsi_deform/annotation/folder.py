@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from wsi_deform.annotation.mask_file import LOSSY_SUFFIXES, OUTLINE_SUFFIXES
@@ -18,7 +20,8 @@ from wsi_deform.manifest.rows import (
     problem_text,
     slide_id_from_path,
 )
-from wsi_deform.slide.open import find_slides
+from wsi_deform.paths import clean_id, id_key, id_problem, path_problem, printable
+from wsi_deform.slide.search import search_slides
 
 MASK_ENDINGS = ("_mask", "-mask", ".mask", "_labels", "-labels", "_label", "_anno")
 MASK_FOLDERS = ("masks", "labels", "annotations")
@@ -26,6 +29,8 @@ MASK_SUFFIXES = (".tif", ".tiff", ".btf", ".png", *OUTLINE_SUFFIXES)
 # A TCGA barcode starts with project, site and participant: the participant is the patient.
 TCGA_PATIENT = re.compile(r"TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}")
 DEFAULT_SHARES: Mapping[Split, float] = {"train": 0.7, "val": 0.15, "test": 0.15}
+
+logger = logging.getLogger(__name__)
 
 
 def manifest_from_folder(
@@ -49,7 +54,8 @@ def manifest_from_folder(
         seed: Decides which patients go where; the same seed and ids give the same splits.
 
     Returns:
-        Rows in the order of their ids, slides of one patient always in one split.
+        Rows in the order of their ids, slides of one patient always in one split. Slides and masks that cannot
+        be used because of their names or places are left out, each with a warning in the log.
 
     Raises:
         ManifestError: There are no slides, ids repeat, a slide has two masks, or the pattern does not fit;
@@ -63,12 +69,7 @@ def manifest_from_folder(
         raise ManifestError(
             f"masks {masks}: not a folder. Needed the folder that holds the masks. Check the path."
         )
-    slides = [
-        path
-        for path in find_slides(folder)
-        if not _is_mask_name(path)
-        and not any(path.is_relative_to(other) and other != folder for other in mask_folders)
-    ]
+    slides = _usable_slides(folder, mask_folders)
     if not slides:
         raise ManifestError(
             f"folder {folder}: no slides found. Needed at least one slide file (SVS, TIFF, NDPI, MRXS, ...). "
@@ -80,7 +81,7 @@ def manifest_from_folder(
     first: dict[str, Path] = {}
     for path in sorted(slides, key=lambda slide: (slide_id_from_path(slide), str(slide))):
         slide_id = slide_id_from_path(path)
-        earlier = first.setdefault(slide_id.casefold(), path)
+        earlier = first.setdefault(id_key(slide_id), path)
         if earlier != path:
             remedy = "Rename one, or write the manifest by hand with a slide_id for each"
             problems.append(
@@ -159,6 +160,41 @@ def split_patients(rows: Sequence[ManifestRow], shares: Mapping[Split, float], s
     return dealt
 
 
+def _usable_slides(folder: Path, mask_folders: Sequence[Path]) -> list[Path]:
+    """The slides of a folder that a manifest can name; others are warned about. Masks are no slides."""
+    if problem := path_problem(folder.absolute()):
+        raise ManifestError(f"folder {printable(folder)}: {problem}")
+
+    def is_mask(path: Path) -> bool:
+        inside = any(path.is_relative_to(other) and other != folder for other in mask_folders)
+        return inside or _is_mask_name(path)
+
+    search = search_slides(folder)
+    for one in search.left_out:
+        if not is_mask(one.path):
+            logger.warning("left out: %s", one.reason)
+    slides = []
+    for path in search.slides:
+        if is_mask(path):
+            continue
+        if needed := id_problem(slide_id_from_path(path)):
+            logger.warning("left out: %s: its name cannot be an id. Needed %s. Rename it.", path, needed)
+        else:
+            slides.append(path)
+    return slides
+
+
+def _files_below(folder: Path, *, warn: bool) -> Iterator[Path]:
+    """All files of a folder and its subfolders; links to folders are not followed."""
+
+    def unreadable(error: OSError) -> None:
+        if warn:
+            logger.warning("left out: %s: cannot be listed (%s).", printable(error.filename), error.strerror)
+
+    for place, _, names in os.walk(folder, onerror=unreadable):
+        yield from (Path(place, name) for name in names)
+
+
 def _mask_folders(folder: Path) -> list[Path]:
     """Folders with a usual name inside the folder or beside it."""
     places = [place / name for place in (folder, folder.absolute().parent) for name in MASK_FOLDERS]
@@ -172,18 +208,22 @@ def _is_mask_name(path: Path) -> bool:
 def _masks_by_id(folder: Path, mask_folders: Sequence[Path], slides: set[Path]) -> dict[str, list[Path]]:
     """Slide id -> its masks: beside the slides by ending, in a folder of masks by name."""
     found: dict[str, list[Path]] = {}
-    beside = [path for path in folder.rglob("*") if _is_mask_name(path)]
-    inside = [path for place in mask_folders for path in place.rglob("*")]
+    beside = [path for path in _files_below(folder, warn=False) if _is_mask_name(path)]
+    inside = [path for place in mask_folders for path in _files_below(place, warn=True)]
     for path in sorted({*beside, *inside} - slides):
         suffix = path.suffix.lower()
         if (
-            not path.is_file()
+            not os.path.isfile(path)  # noqa: PTH113  Path.is_file raises where a folder may not be entered
             or suffix not in MASK_SUFFIXES
             or suffix in LOSSY_SUFFIXES
             or path.name.startswith(".")
         ):
             continue
-        name = path.name[: -len(path.suffix)] if suffix in OUTLINE_SUFFIXES else slide_id_from_path(path)
+        if problem := path_problem(path):
+            logger.warning("left out: mask %s: %s", printable(path), problem)
+            continue
+        outline = suffix in OUTLINE_SUFFIXES
+        name = clean_id(path.name[: -len(path.suffix)]) if outline else slide_id_from_path(path)
         ending = next((ending for ending in MASK_ENDINGS if name.lower().endswith(ending)), "")
         found.setdefault(name.removesuffix(name[len(name) - len(ending) :]) if ending else name, []).append(
             path

@@ -12,6 +12,7 @@ from PIL import Image
 
 from wsi_deform.errors import AnnotationError, SlideError
 from wsi_deform.geometry import Size, tile_grid
+from wsi_deform.paths import SPECIAL_FILES, trouble_at
 from wsi_deform.slide.tiff.tiles import TiffTiles
 
 TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8", ".svs")
@@ -41,6 +42,8 @@ class MaskFile:
         """
         self.path = path
         self._tiles: TiffTiles | None = None
+        if (trouble := trouble_at(path)) in SPECIAL_FILES:
+            raise AnnotationError(f"mask {path}: {trouble}. Needed a TIFF or PNG. Correct the path.")
         suffix = path.suffix.lower()
         if suffix in OUTLINE_SUFFIXES or suffix in LOSSY_SUFFIXES:
             why = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import sys
 from typing import Annotated
@@ -60,6 +61,10 @@ def common(
 
 def app() -> None:
     """Run the command line; errors that a user can mend are one message, not a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A name that the terminal cannot show never ends the work.
+            stream.reconfigure(errors="backslashreplace")
     try:
         typer_app()
     except WsiDeformError as error:

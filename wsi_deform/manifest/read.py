@@ -30,6 +30,7 @@ from wsi_deform.manifest.rows import (
     problem_text,
     slide_id_from_path,
 )
+from wsi_deform.paths import SPECIAL_FILES, id_key, id_problem, trouble_at
 
 PATH_COLUMNS = ("slide", "mask", "annotation", "tissue_mask")
 ALIASES = {"wsi": "slide", "image": "slide", "path": "slide", "patient_id": "patient", "case_id": "patient"}
@@ -134,21 +135,22 @@ class _RowReader:
         if not cell:
             return None
         found = self.path.parent / Path(cell).expanduser()
-        if self.check_files and not found.exists():
-            beside = [entry.name for entry in found.parent.iterdir()] if found.parent.is_dir() else []
-            near = difflib.get_close_matches(found.name, beside, 1)
+        trouble = trouble_at(found) if self.check_files else ""
+        if trouble in SPECIAL_FILES:
+            self.refuse(column, f"{cell!r} {trouble}", "a file or folder", "Correct the path")
+        elif trouble:
+            near = difflib.get_close_matches(found.name, _names_in(found.parent), 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             remedy = f"Correct the path (relative paths start at {self.path.parent.resolve()})"
-            self.refuse(column, f"{cell!r} does not exist{hint}", "an existing file", remedy)
+            self.refuse(column, f"{cell!r} {trouble}{hint}", "an existing file", remedy)
         return found
 
     def slide_id(self, cell: str, slide: str) -> str:
         """The id of a slide: as written, else from its file name."""
         found = cell or slide_id_from_path(slide)
-        if re.search(r'[/\\:*?"<>|\x00-\x1f]', found) or found.startswith("."):
-            self.refuse(
-                "slide_id", repr(found), 'a name without / \\ : * ? " < > | and no leading dot', "Rename it"
-            )
+        if needed := id_problem(found):
+            remedy = "Rename it" if cell else "Give it a short name of its own in a column slide_id"
+            self.refuse("slide_id", repr(found), needed, remedy)
         return found
 
     def split(self, cell: str) -> str | None:
@@ -197,6 +199,13 @@ class _RowReader:
             "Name the channel with the labels",
         )
         return None
+
+
+def _names_in(folder: Path) -> list[str]:
+    try:
+        return [entry.name for entry in folder.iterdir()]
+    except (OSError, ValueError):
+        return []
 
 
 def _table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
@@ -280,7 +289,7 @@ def _between_rows(path: Path, rows: Sequence[ManifestRow]) -> list[Problem]:
         first: dict[str, ManifestRow] = {}
         for row in rows:
             # Ids become file names, and some disks do not tell "A" from "a".
-            key = row.slide_id.casefold() if column == "slide_id" else str(row.slide)
+            key = id_key(row.slide_id) if column == "slide_id" else str(row.slide)
             earlier = first.setdefault(key, row)
             if earlier is not row:
                 found = f"{str(getattr(row, column))!r} again, as in line {earlier.line}"

@@ -10,6 +10,7 @@ from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from wsi_deform.paths import clean_id
 from wsi_deform.provenance import write_aside
 
 Split = Literal["train", "val", "test"]
@@ -125,13 +126,13 @@ def slide_id_from_path(path: Path | str) -> str:
 
     Convention:
         Only one suffix goes, except ".ome.tif" and its kin: "case.7.svs" is "case.7", and so is a folder
-        "case.7".
+        "case.7". Characters that no file should have in its name, e.g. ":", become "_".
     """
     name = Path(path).name
     for suffix in (*DOUBLE_SUFFIXES, *SUFFIXES):
         if name.lower().endswith(suffix) and len(name) > len(suffix):
-            return name[: -len(suffix)]
-    return name
+            return clean_id(name[: -len(suffix)])
+    return clean_id(name)
 
 
 def problem_text(subject: str, problems: Sequence[Problem]) -> str:

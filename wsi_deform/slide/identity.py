@@ -12,6 +12,7 @@ import numpy as np
 
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import tile_grid
+from wsi_deform.paths import special_file
 from wsi_deform.slide.find import dicom_files, is_zarr_folder, is_zarr_url
 from wsi_deform.slide.path import SlidePath, SlideUrl
 from wsi_deform.slide.reader import Reader, tiles_of
@@ -30,14 +31,17 @@ def file_version(path: SlidePath) -> tuple[str, ...]:
     """What tells one version of a file from another without reading it: size, time and inode, or a server's word.
 
     Raises:
-        SlideError: There is no such file.
+        SlideError: There is no such file, or it is a pipe, a socket or a device.
     """
     if isinstance(path, SlideUrl):
         return _url_version(path)
     try:
         status = path.stat()
-    except OSError as error:
-        raise SlideError(f"{path}: cannot be found ({error.strerror}). Check the path.") from error
+    except (OSError, ValueError) as error:  # ValueError: a zero byte
+        said = error.strerror if isinstance(error, OSError) else error
+        raise SlideError(f"{path}: cannot be found ({said}). Check the path.") from error
+    if special := special_file(status.st_mode):
+        raise SlideError(f"{path}: {special}. Needed a slide file or folder. Check the path.")
     return str(status.st_ino), str(status.st_size), str(status.st_mtime_ns)
 
 
