@@ -23,6 +23,7 @@ from wsi_deform.distribute.ledger import Ledger, State, this_process
 from wsi_deform.distribute.outputs import OnField, WantedOutputs, write_outputs
 from wsi_deform.distribute.sources import SlideSource
 from wsi_deform.errors import ModelError, WsiDeformError
+from wsi_deform.faults import with_notes
 from wsi_deform.geometry import Size
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.mask.overlay import label_picture_of_mask, overlay
@@ -128,7 +129,7 @@ def segment_to_folder(job: SlideJob, on_field: OnField | None = None) -> State:
     except WsiDeformError as error:
         state = replace(running, status="failed", error=str(error))
     except Exception as error:  # noqa: BLE001  one bad slide never stops the rest
-        reason = f"slide {job.source.path}: {type(error).__name__}: {error}"
+        reason = f"slide {job.source.path}: {with_notes(error)}"
         state = replace(running, status="failed", error=reason, traceback=traceback.format_exc())
         logger.info("%s: not foreseen", job.slide_id, exc_info=True)
     except BaseException:

@@ -84,11 +84,13 @@ class Ledger:
         """The state of a slide; "not_started" where there is none, or none that can be read."""
         try:
             data = json.loads(self.folder.state(slide_id).read_text(encoding="utf-8"))
-            known = {each.name for each in dataclasses.fields(State)}
-            state = State(**{name: value for name, value in data.items() if name in known})
-        except (OSError, ValueError, TypeError, AttributeError):
+        except (OSError, ValueError):
             return State(slide_id=slide_id)
-        if state.status not in get_args(Status) or state.slide_id != slide_id:
+        if not isinstance(data, dict) or data.get("slide_id") != slide_id:
+            return State(slide_id=slide_id)
+        known = {each.name for each in dataclasses.fields(State)}
+        state = State(**{name: value for name, value in data.items() if name in known})
+        if state.status not in get_args(Status) or not isinstance(state.class_pixels, list | tuple):
             return State(slide_id=slide_id)
         return dataclasses.replace(state, class_pixels=tuple(state.class_pixels))
 

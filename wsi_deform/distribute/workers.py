@@ -15,6 +15,7 @@ from distributed import Client, LocalCluster, as_completed
 from wsi_deform.distribute.job import SlideJob, segment_to_folder
 from wsi_deform.distribute.ledger import State
 from wsi_deform.errors import SlideError
+from wsi_deform.faults import PROGRAMMING_ERRORS, with_notes
 from wsi_deform.model import device_name
 
 CONNECT_TIMEOUT_S = 20
@@ -96,13 +97,18 @@ def _connected(scheduler: str) -> Client:
 
 def _lost(job: SlideJob, error: BaseException) -> State:
     """The state of a slide whose worker could not tell how it went."""
-    reason = f"slide {job.source.path}: its worker process died or failed ({type(error).__name__}: {error})."
+    reason = f"slide {job.source.path}: {with_notes(error)}"
+    if not isinstance(error, PROGRAMMING_ERRORS):
+        reason = (
+            f"slide {job.source.path}: its worker process died or failed ({type(error).__name__}: {error}). "
+            "Most often memory runs out: use fewer --workers."
+        )
     return State(
         slide_id=job.slide_id,
         status="failed",
         slide=str(job.source.path),
         fingerprint=job.fingerprint(),
         model=job.model_sha256,
-        error=f"{reason} Most often memory runs out: use fewer --workers.",
+        error=reason,
         versions=job.versions,
     )
