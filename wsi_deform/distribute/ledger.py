@@ -95,12 +95,10 @@ class Ledger:
         """The state of a slide; "not_started" where there is none, or none that can be read."""
         try:
             data = json.loads(self.folder.state(slide_id).read_text(encoding="utf-8"))
-            state = _state(data)
-        except (OSError, ValueError, TypeError, AttributeError):
-            return State(slide_id=slide_id)
-        if state.status not in get_args(Status) or state.slide_id != slide_id:
-            return State(slide_id=slide_id)
-        return state
+        except (OSError, ValueError):
+            data = None
+        state = _state(data)
+        return state if state is not None and state.slide_id == slide_id else State(slide_id=slide_id)
 
     def write(self, state: State) -> None:
         """Store a state.
@@ -133,11 +131,28 @@ def this_process() -> dict[str, Any]:
     return {"host": socket.gethostname(), "pid": os.getpid()}
 
 
-def _state(data: Mapping[str, Any]) -> State:
-    """A state from its JSON; keys of other versions are left out."""
-    known = {each.name for each in dataclasses.fields(State)}
-    values = {name: value for name, value in data.items() if name in known}
-    values["class_pixels"] = tuple(values.get("class_pixels", ()))
-    if values.get("kept") is not None:
-        values["kept"] = _state(values["kept"])
-    return State(**values)
+def _state(data: object) -> State | None:
+    """A state from its JSON, without keys of other versions; None where it is none."""
+    if not isinstance(data, dict) or data.get("status") not in get_args(Status) or "slide_id" not in data:
+        return None
+    values = {name: value for name, value in data.items() if name in _KINDS}
+    if not all(isinstance(value, _KINDS[name]) for name, value in values.items()):
+        return None
+    return State(
+        **values | {"class_pixels": tuple(values.get("class_pixels", ())), "kept": _state(values.get("kept"))}
+    )
+
+
+# What JSON has for each attribute.
+_KINDS: Mapping[str, tuple[type, ...]] = {
+    each.name: {
+        "str": (str,),
+        "Status": (str,),
+        "int": (int,),
+        "float": (int, float),
+        "float | None": (int, float, type(None)),
+        "tuple[int, ...]": (list,),
+        "State | None": (dict, type(None)),
+    }.get(str(each.type), (dict,))
+    for each in dataclasses.fields(State)
+}

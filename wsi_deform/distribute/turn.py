@@ -23,6 +23,7 @@ from wsi_deform.distribute.outputs import OnField
 from wsi_deform.distribute.slide_files import complete_files, slide_files
 from wsi_deform.distribute.staging import broken, publish, staging
 from wsi_deform.errors import SlideError, WsiDeformError
+from wsi_deform.faults import with_notes
 from wsi_deform.mask.folder import MaskFolder
 
 MAX_DEATHS = 2
@@ -212,7 +213,7 @@ def _worked_on(job: SlideJob, folder: MaskFolder, running: State, on_field: OnFi
     except WsiDeformError as error:
         failed = replace(running, status="failed", error=str(error))
     except Exception as error:  # noqa: BLE001  one bad slide never stops the rest
-        reason = f"slide {job.source.path}: {type(error).__name__}: {error}"
+        reason = f"slide {job.source.path}: {with_notes(error)}"
         failed = replace(running, status="failed", error=reason, traceback=traceback.format_exc())
         logger.info("%s: not foreseen", job.slide_id, exc_info=True)
     _check(job, folder)

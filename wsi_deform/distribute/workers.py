@@ -17,6 +17,7 @@ from wsi_deform.distribute.out_folder import OutFolderGoneError
 from wsi_deform.distribute.outcome import Outcome
 from wsi_deform.distribute.turn import record_death, segment_to_folder
 from wsi_deform.errors import MaskError, SlideError
+from wsi_deform.faults import with_notes
 from wsi_deform.model import device_name
 
 CONNECT_TIMEOUT_S = 20
@@ -66,7 +67,7 @@ def segmented_by_workers(
             if error is None:
                 yield job, future.result()
             else:
-                said = f"{type(error).__name__}: {error}".rstrip(".")
+                said = with_notes(error).rstrip(".")
                 yield job, record_death(job, f"its worker process died or failed ({said})")
             future.release()
 

@@ -72,11 +72,12 @@ def _explained(path: Path) -> Iterator[None]:
 def _tracing() -> Iterator[None]:
     """The one place where torch's remarks on TorchScript are silenced.
 
-    Newer torch (2.13 does) calls all of ``torch.jit`` deprecated, but still writes and reads it, and no other format
-    runs in libtorch without a compiler. The tracer remarks on every comparison of sizes; ``verify`` answers whether
-    it mattered.
+    Newer torch calls all of ``torch.jit`` deprecated (a DeprecationWarning in 2.13, a FutureWarning in 2.15), from
+    Python 3.14 on even not supported, but still writes and reads it, and no other format runs in libtorch without a
+    compiler. The tracer remarks on every comparison of sizes; ``verify`` answers whether it mattered.
     """
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"`torch\.jit\.\w+` is deprecated", DeprecationWarning)
+        for category in (DeprecationWarning, FutureWarning):
+            warnings.filterwarnings("ignore", r"`torch\.jit\.\w+` is (deprecated|not supported)", category)
         warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # type: ignore[attr-defined]
         yield

@@ -163,9 +163,13 @@ def read_log(run: Path) -> list[dict[str, float]]:
         raise ModelError(
             f"run {run}: {state}. Needed a run folder of `wsi-deform train` with one epoch or more."
         ) from error
+    if any(None in row for row in raw):
+        raise ModelError(
+            f"{path}: a row has more cells than the first. Needed rows as `wsi-deform train` writes them."
+        )
     try:
         rows = [{str(name): float(cell) for name, cell in row.items() if cell} for row in raw]
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         raise ModelError(
             f"{path}: {error}. Needed numbers in all cells, as `wsi-deform train` writes them."
         ) from error

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -99,9 +99,9 @@ def load_checkpoint(
         return Counters()
     try:
         with safe_open(path, framework="pt") as opened:
-            about = json.loads((opened.metadata() or {})["state"])
+            about = _about((opened.metadata() or {}).get("state"))
             tensors: dict[str, Tensor] = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+    except (OSError, SafetensorError, ValueError) as error:
         raise TrainingError(
             f"checkpoint {path}: cannot be read: {error}. Needed a file that `wsi-deform train` wrote. "
             "Delete it to start the run again."
@@ -124,3 +124,19 @@ def load_checkpoint(
             if tensor.shape == weight.shape:
                 state[name] = torch.empty_like(weight).copy_(tensor)
     return Counters(**about["counters"])
+
+
+def _about(state: str | None) -> dict[str, Any]:
+    """Counters and the optimiser's settings out of a checkpoint's header.
+
+    Raises:
+        ValueError: They are not there, or not as ``save_checkpoint`` writes them.
+    """
+    about = json.loads(state) if state is not None else None
+    if not isinstance(about, dict) or not isinstance(about.get("groups"), list):
+        raise ValueError("its header holds no state of a run")
+    counters = about.get("counters")
+    known = {each.name for each in fields(Counters)}
+    if not isinstance(counters, dict) or not counters.keys() <= known:
+        raise ValueError(f"its counters are {str(counters)[:60]}, needed {', '.join(sorted(known))}")
+    return about

@@ -210,7 +210,8 @@ class Learner:
 
     def scale(self) -> Tensor:
         """The scaler's state, (2,) float64: its scale, and the steps since it changed."""
-        return torch.tensor([self.scaler.get_scale(), self.scaler._get_growth_tracker()], dtype=torch.float64)
+        state = self.scaler.state_dict()  # empty where it is not enabled
+        return torch.tensor([self.scaler.get_scale(), state.get("_growth_tracker", 0)], dtype=torch.float64)
 
     def restore_scale(self, state: Tensor) -> None:
         """Go on with a state of ``scale``."""
