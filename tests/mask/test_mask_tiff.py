@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
 import time
@@ -345,3 +346,17 @@ def test_mask_settings_out_of_range_are_refused(tmp_path: Path):
     with pytest.raises(ShapeError, match="level_count 4"):
         write_mask(path, [], size=SIZE, mpp=0.5, level_count=4)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mask_is_on_the_disk_before_it_takes_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """All its bytes: a power cut must not leave an empty file under the name of a finished mask."""
+    path = tmp_path / "a.ome.tif"
+    synced, fsync = [], os.fsync
+
+    def recorded(descriptor: int) -> None:
+        synced.append((os.fstat(descriptor).st_size, path.exists()))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", recorded)
+    write_mask(path, sampler_of(SIZE).tiles(), size=SIZE, mpp=0.5)
+    assert (path.stat().st_size, False) in synced
