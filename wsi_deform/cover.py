@@ -44,6 +44,24 @@ def budgets_of(slide: Slide, model: Model) -> tuple[FieldBudget, ...]:
         SlideError: See ``fields_of``.
     """
     fields = fields_of(slide, model)
+    sizes = allocated_sizes(slide, fields, model)
+    return tuple(FieldBudget(field=field, size=size) for field, size in zip(fields, sizes, strict=True))
+
+
+def allocated_sizes(slide: Slide, fields: Sequence[Field], model: Model) -> list[Size]:
+    """Sizes of the sampled images of a slide's fields, px, as ``fields.allocation`` says.
+
+    Args:
+        slide: An open slide.
+        fields: All of its fields.
+        model: The model, in evaluation mode.
+
+    Returns:
+        One size per field.
+
+    Raises:
+        SlideError: A tile cannot be read.
+    """
     sizes = [model.sampled_size(field.region.size) for field in fields]
     settings = model.config.fields
     if settings.allocation == "density" and model.deformation is not None and len(fields) > 1:
@@ -56,7 +74,7 @@ def budgets_of(slide: Slide, model: Model) -> tuple[FieldBudget, ...]:
             size_of_area(field.region.size, int(samples), least_px=LEAST_SIDE_PX)
             for field, samples in zip(fields, given, strict=True)
         ]
-    return tuple(FieldBudget(field=field, size=size) for field, size in zip(fields, sizes, strict=True))
+    return sizes
 
 
 @torch.no_grad()

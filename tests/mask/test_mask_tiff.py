@@ -354,9 +354,9 @@ def test_a_mask_is_on_the_disk_before_it_takes_its_place(tmp_path: Path, monkeyp
     synced, fsync = [], os.fsync
 
     def recorded(descriptor: int) -> None:
-        synced.append((os.fstat(descriptor).st_size, path.exists()))
+        synced.extend((each.read_bytes(), path.exists()) for each in tmp_path.iterdir())
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", recorded)
     write_mask(path, sampler_of(SIZE).tiles(), size=SIZE, mpp=0.5)
-    assert (path.stat().st_size, False) in synced
+    assert (path.read_bytes(), False) in synced

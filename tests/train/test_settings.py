@@ -63,8 +63,8 @@ def test_mixed_shapes_lets_fields_of_several_sizes_meet_in_a_batch(start, mixed,
 
 
 def test_cache_gib_limits_decoded_tiles_and_label_masks(start):
-    start("training.cache_gib=0.5")
-    assert (TILE_CACHE.limit_bytes, LABEL_CACHE.limit_bytes) == (536_870_912, 536_870_912)
+    start("training.cache_gib=0.25")
+    assert (TILE_CACHE.limit_bytes, LABEL_CACHE.limit_bytes) == (268_435_456, 268_435_456)
 
 
 def test_pretrained_weights_are_where_training_starts(start, tmp_path):

@@ -110,8 +110,15 @@ def load_checkpoint(
     load_tensors(model, weights, source=str(path))
     with torch.no_grad():
         for name, tensor in extra.items():
-            if f"extra.{name}" in tensors:
-                tensor.copy_(tensors[f"extra.{name}"])
+            stored = tensors.get(f"extra.{name}")
+            if stored is None:
+                continue
+            if stored.shape != tensor.shape:
+                raise TrainingError(
+                    f"checkpoint {path}: {name} of shape {tuple(stored.shape)}. Needed {tuple(tensor.shape)}: slides, "
+                    "masks or tissue have changed since. Choose another --out, or delete the folder to start again."
+                )
+            tensor.copy_(stored)
     moments: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith("optimiser."):

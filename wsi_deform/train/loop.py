@@ -124,6 +124,7 @@ def _train_epoch(going: Run, watcher: Watcher, stop: Callable[[], bool]) -> dict
     """The steps of an epoch that are left; its line of the log, or None when it was asked to stop."""
     config, counters = going.config, going.counters
     epoch, since = counters.epoch, time.monotonic()
+    going.allocate()
     going.model.train()
     batches = going.batches(epoch=epoch)
     # A run that stopped after the last step of an epoch has none left, and its rates all the same.
