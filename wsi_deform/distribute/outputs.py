@@ -13,6 +13,7 @@ from wsi_deform.errors import SlideError
 from wsi_deform.mask.coarse import map_downsample
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.mask.footprint import FootprintMap
+from wsi_deform.mask.geojson import write_geojson
 from wsi_deform.mask.mosaic import MaskMosaic
 from wsi_deform.mask.probability import ProbabilityMap
 from wsi_deform.mask.samples import SamplesWriter
@@ -32,11 +33,13 @@ class WantedOutputs:
         interpolation: "nearest" or "linear"; None takes what the model was configured with.
         probabilities: Whether a probability map is written.
         footprint: Whether a footprint map is written.
+        geojson: Whether the outlines of the mask are written.
     """
 
     interpolation: Interpolation | None = None
     probabilities: bool = False
     footprint: bool = False
+    geojson: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +164,14 @@ def write_outputs(
             tile_px=mosaic.tile_px,
             threads=threads,
             annotations=annotations,
+        )
+    if wanted.geojson:
+        write_geojson(
+            folder.geojson(slide_id),
+            folder.mask(slide_id),
+            classes=model.classes,
+            downsample=downsample,
+            shown=slide.bounds,
         )
     return Written(
         samples=samples, tiles=tiles, class_pixels=tuple(counts.pixels[: model.classes.count].tolist())

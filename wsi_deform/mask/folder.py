@@ -20,6 +20,10 @@ class MaskFolder:
         """The mask, a pyramidal OME-TIFF."""
         return self.path / "masks" / f"{slide_id}.ome.tif"
 
+    def geojson(self, slide_id: str) -> Path:
+        """The outlines of the mask, for QuPath and others; unless it was not wanted."""
+        return self.path / "geojson" / f"{slide_id}.geojson.gz"
+
     def overlay(self, slide_id: str) -> Path:
         """The thumbnail with the classes drawn over it."""
         return self.path / "overlays" / f"{slide_id}.jpg"
@@ -70,6 +74,7 @@ class MaskFolder:
             self.samples(slide_id),
             self.probabilities(slide_id),
             self.footprint(slide_id),
+            self.geojson(slide_id),
             self.overlay(slide_id),
             self.mask(slide_id),
         )
