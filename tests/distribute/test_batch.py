@@ -99,7 +99,13 @@ def test_every_slide_gets_its_outputs_and_nothing_else_is_left(
     per_slide = {
         pattern.format(name)
         for name in "ab"
-        for pattern in ("masks/{}.ome.tif", "overlays/{}.jpg", "samples/{}.npz", "states/{}.json")
+        for pattern in (
+            "masks/{}.ome.tif",
+            "overlays/{}.jpg",
+            "samples/{}.npz",
+            "states/{}.json",
+            "geojson/{}.geojson.gz",
+        )
     }
     assert files(out) == per_slide | {
         ".folder.json",

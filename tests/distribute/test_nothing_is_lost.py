@@ -101,7 +101,7 @@ def test_a_rerun_that_fails_leaves_what_was_there(slides: Path, study: Path, tmp
     out = tmp_path / "out"
     run(slides, study, out)
     before = {name: data for name, data in contents(out).items() if "a." in name and "states" not in name}
-    assert set(before) == {"masks/a.ome.tif", "overlays/a.jpg", "samples/a.npz"}
+    assert set(before) == {"geojson/a.geojson.gz", "masks/a.ome.tif", "overlays/a.jpg", "samples/a.npz"}
     (slides / "a.tif").write_bytes(b"II*\x00 no longer a slide")
     batch = run(slides, study, out)
     assert outcomes(batch) == {"a": "failed", "b": "skipped"}
@@ -184,15 +184,18 @@ def test_a_map_that_is_wanted_later_is_made_and_a_lost_overlay_comes_from_the_ma
     out = tmp_path / "out"
     run(slides, study, out)
     overlay = (out / "overlays" / "a.jpg").read_bytes()
+    outlines = (out / "geojson" / "a.geojson.gz").read_bytes()
     (out / "overlays" / "a.jpg").unlink()
+    (out / "geojson" / "a.geojson.gz").write_bytes(b"cut off")
     with monkeypatch.context() as patched:
         patched.setattr(turn_module, "slide_files", None)  # the networks are not needed
         batch = run(slides, study, out)
     assert [(o.status, o.reason) for o in batch.outcomes] == [
-        ("done", "made overlay of a mask that was done"),
+        ("done", "made geojson and overlay of a mask that was done"),
         ("skipped", "already done with this model"),
     ]
     assert (out / "overlays" / "a.jpg").read_bytes() == overlay
+    assert (out / "geojson" / "a.geojson.gz").read_bytes() == outlines
     batch = run(slides, study, out, wanted=WantedOutputs(footprint=True))
     assert [o.reason for o in batch.outcomes] == ["done again: footprint missing or not whole"] * 2
 

@@ -46,6 +46,9 @@ def segment(
     ] = None,
     probabilities: Annotated[bool, typer.Option(help="Write probability maps too.")] = False,
     footprint: Annotated[bool, typer.Option(help="Write maps of um per sample too.")] = False,
+    geojson: Annotated[
+        bool, typer.Option(help="Write the outlines of the masks as GeoJSON, for QuPath.")
+    ] = True,
     fields: Annotated[int, typer.Option(min=1, help="Most fields per forward pass; more suit a GPU.")] = 1,
     memory_gib: Annotated[
         float | None,
@@ -70,6 +73,7 @@ def segment(
         interpolation=cast("Interpolation | None", interpolation),
         probabilities=probabilities,
         footprint=footprint,
+        geojson=geojson,
     )
     found = slide_sources(slide_path(slides), out=out, mpp=mpp, split=chosen)[:limit]
     try:

@@ -13,6 +13,7 @@ from wsi_deform.distribute.measurements import LabelCounts
 from wsi_deform.mask.coarse import map_downsample
 from wsi_deform.mask.folder import MaskFolder, OutputKind
 from wsi_deform.mask.footprint import FootprintMap
+from wsi_deform.mask.geojson import write_geojson
 from wsi_deform.mask.mosaic import MaskMosaic
 from wsi_deform.mask.probability import ProbabilityMap
 from wsi_deform.mask.samples import SamplesWriter
@@ -32,11 +33,13 @@ class WantedOutputs:
         interpolation: "nearest" or "linear"; None takes what the model was configured with.
         probabilities: Whether a probability map is written.
         footprint: Whether a footprint map is written; a slide without mpp has none.
+        geojson: Whether the outlines of the mask are written.
     """
 
     interpolation: Interpolation | None = None
     probabilities: bool = False
     footprint: bool = False
+    geojson: bool = True
 
     def settings(self) -> dict[str, Any]:
         """What the pixels of the mask depend on."""
@@ -46,6 +49,7 @@ class WantedOutputs:
         """The files that a finished slide has; a footprint map only where the slide's mpp is known."""
         maps: list[OutputKind] = ["probabilities"] if self.probabilities else []
         maps += ["footprint"] if self.footprint and has_mpp else []
+        maps += ["geojson"] if self.geojson else []
         return ("samples", *maps, "overlay", "mask")
 
 
@@ -62,6 +66,13 @@ class Written:
     samples: int
     tiles: int
     class_pixels: tuple[int, ...]
+
+
+def shown_downsample(slide: Slide, budgets: Sequence[FieldBudget]) -> int:
+    """Level-0 px per pixel of maps and outlines that show what the samples of a slide can tell."""
+    samples = sum(budget.size.area for budget in budgets)
+    area_px = sum(budget.field.region.size.area for budget in budgets)
+    return map_downsample(samples, area_px, slide.size)
 
 
 def write_outputs(
@@ -107,8 +118,7 @@ def write_outputs(
     )
     counts = LabelCounts(size, mosaic.tile_px)
     samples = sum(budget.size.area for budget in budgets)
-    area_px = sum(budget.field.region.size.area for budget in budgets)
-    downsample = map_downsample(samples, area_px, size)
+    downsample = shown_downsample(slide, budgets)
     tiles = 0
     with ExitStack() as opened:
         takers: list[SamplesWriter | ProbabilityMap | FootprintMap] = [
@@ -167,6 +177,14 @@ def write_outputs(
             tile_px=mosaic.tile_px,
             threads=threads,
             annotations=annotations,
+        )
+    if wanted.geojson:
+        write_geojson(
+            folder.geojson(slide_id),
+            folder.mask(slide_id),
+            classes=model.classes,
+            downsample=downsample,
+            shown=slide.bounds,
         )
     return Written(
         samples=samples, tiles=tiles, class_pixels=tuple(counts.pixels[: model.classes.count].tolist())

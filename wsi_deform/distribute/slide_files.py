@@ -11,9 +11,10 @@ from PIL import Image
 from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.cover import budgets_of, mpp_remark
 from wsi_deform.distribute.job import SlideJob, loaded_model
-from wsi_deform.distribute.outputs import OnField, write_outputs
+from wsi_deform.distribute.outputs import OnField, shown_downsample, write_outputs
 from wsi_deform.geometry import Size
 from wsi_deform.mask.folder import MaskFolder
+from wsi_deform.mask.geojson import write_geojson
 from wsi_deform.mask.overlay import label_picture_of_mask, overlay
 from wsi_deform.memory import fields_per_batch, limit_caches
 from wsi_deform.provenance import write_aside
@@ -84,9 +85,17 @@ def complete_files(job: SlideJob, folder: MaskFolder, made: MaskFolder, kinds: S
         WsiDeformError: The slide or the mask cannot be read, or a file cannot be written.
     """
     model = loaded_model(job.model, job.model_sha256, job.device)
-    mask = folder.mask(job.slide_id)
+    slide, mask = _opened(job), folder.mask(job.slide_id)
     if "overlay" in kinds:
-        write_overlay(made.overlay(job.slide_id), _opened(job), mask, model.classes)
+        write_overlay(made.overlay(job.slide_id), slide, mask, model.classes)
+    if "geojson" in kinds:
+        write_geojson(
+            made.geojson(job.slide_id),
+            mask,
+            classes=model.classes,
+            downsample=shown_downsample(slide, budgets_of(slide, model)),
+            shown=slide.bounds,
+        )
 
 
 def write_overlay(path: Path, slide: Slide, mask: Path, classes: ClassTable) -> None:

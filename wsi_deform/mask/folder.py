@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-OutputKind = Literal["samples", "probabilities", "footprint", "overlay", "mask"]
+OutputKind = Literal["samples", "probabilities", "footprint", "geojson", "overlay", "mask"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +22,10 @@ class MaskFolder:
     def mask(self, slide_id: str) -> Path:
         """The mask, a pyramidal OME-TIFF."""
         return self.path / "masks" / f"{slide_id}.ome.tif"
+
+    def geojson(self, slide_id: str) -> Path:
+        """The outlines of the mask, for QuPath and others; unless it was not wanted."""
+        return self.path / "geojson" / f"{slide_id}.geojson.gz"
 
     def overlay(self, slide_id: str) -> Path:
         """The thumbnail with the classes drawn over it."""
@@ -87,6 +91,7 @@ class MaskFolder:
             "samples": self.samples(slide_id),
             "probabilities": self.probabilities(slide_id),
             "footprint": self.footprint(slide_id),
+            "geojson": self.geojson(slide_id),
             "overlay": self.overlay(slide_id),
             "mask": self.mask(slide_id),
         }
