@@ -8,14 +8,17 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
-from distributed import Client, LocalCluster, as_completed
 
 from wsi_deform.distribute.job import SlideJob, segment_to_folder
 from wsi_deform.distribute.ledger import State
 from wsi_deform.errors import SlideError
 from wsi_deform.model import device_name
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 CONNECT_TIMEOUT_S = 20
 
@@ -38,6 +41,9 @@ def segmented_by_workers(
     Raises:
         SlideError: The scheduler cannot be reached.
     """
+    # One process needs none of it, and it takes a quarter of a second to import.
+    from distributed import Client, LocalCluster, as_completed
+
     with ExitStack() as stack:
         if scheduler is None:
             count = min(workers, len(jobs))
@@ -85,6 +91,8 @@ def _interrupts_ignored() -> Iterator[None]:
 
 
 def _connected(scheduler: str) -> Client:
+    from distributed import Client
+
     try:
         return Client(scheduler, timeout=CONNECT_TIMEOUT_S)
     except (OSError, ValueError) as error:
