@@ -25,7 +25,7 @@ def segment(
         str, typer.Option(help="Folder of slides (subfolders too), one slide or its URL, or a manifest CSV.")
     ],
     model: Annotated[Path, typer.Option(help="Run folder of `wsi-deform train`, or a .safetensors file.")],
-    out: Annotated[Path, typer.Option(help="Folder for masks, overlays and measurements.")] = Path("masks"),
+    out: Annotated[Path, typer.Option(help="Folder for masks, overlays and measurements.")] = Path("out"),
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")] = "auto",
     overwrite: Annotated[bool, typer.Option(help="Segment again what is done.")] = False,
     mpp: Annotated[
