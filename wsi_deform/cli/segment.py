@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from wsi_deform.cli.interrupts import interrupted_by_signals
+from wsi_deform.cli.start import imported_at_once
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -56,12 +57,13 @@ def segment(
     ] = None,
 ) -> None:
     """Segment slides: skips what is done; a bad slide never stops the rest; exit code 1 if any failed."""
-    from rich.console import Console
+    with imported_at_once():
+        from rich.console import Console
 
-    from wsi_deform.distribute.batch import segment_slides
-    from wsi_deform.distribute.outputs import WantedOutputs
-    from wsi_deform.distribute.sources import slide_sources
-    from wsi_deform.slide.path import slide_path
+        from wsi_deform.distribute.batch import segment_slides
+        from wsi_deform.distribute.outputs import WantedOutputs
+        from wsi_deform.distribute.sources import slide_sources
+        from wsi_deform.slide.path import slide_path
 
     console = Console()
     chosen = None if split is None else checked_split(split)

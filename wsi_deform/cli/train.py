@@ -16,7 +16,8 @@ def train(
     slides: Annotated[Path, typer.Option(help="Manifest CSV with slides, masks and splits.")],
     out: Annotated[Path, typer.Option(help="Run folder; training goes on where it stopped.")] = Path("run"),
     config: Annotated[
-        Path | None, typer.Option(help="Configuration YAML; default: configs/joint.yaml.")
+        str | None,
+        typer.Option(help="YAML file, or a packaged configuration: joint (the default), uniform, ..."),
     ] = None,
     classes: Annotated[
         Path | None,
@@ -38,7 +39,7 @@ def train(
 
     from wsi_deform.annotation.check import check_manifest
     from wsi_deform.cli.classes import find_class_table
-    from wsi_deform.config import read_config
+    from wsi_deform.config import find_config, read_config
     from wsi_deform.errors import ManifestError
     from wsi_deform.manifest.read import read_manifest
     from wsi_deform.manifest.rows import problem_text
@@ -49,7 +50,8 @@ def train(
     read = read_manifest(slides)
     table = find_class_table(read, classes)
     chosen = [] if device is None else [f"device={device}"]
-    settings = read_config(config, changes=[*(changes or ()), *chosen])
+    found = None if config is None else find_config(config)
+    settings = read_config(found, changes=[*(changes or ()), *chosen])
     if problems := check_manifest(read, table, for_training=True, scan=False):
         raise ManifestError(problem_text(f"manifest {slides}", problems))
     with stop_on_signals() as stop, TrainingBars(console) as bars:

@@ -8,9 +8,9 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
-from distributed import Client, LocalCluster, as_completed
 
 from wsi_deform.distribute.job import SlideJob
 from wsi_deform.distribute.out_folder import OutFolderGoneError
@@ -19,6 +19,9 @@ from wsi_deform.distribute.turn import record_death, segment_to_folder
 from wsi_deform.errors import MaskError, SlideError
 from wsi_deform.faults import with_notes
 from wsi_deform.model import device_name
+
+if TYPE_CHECKING:
+    from distributed import Client
 
 CONNECT_TIMEOUT_S = 20
 
@@ -41,6 +44,9 @@ def segmented_by_workers(
         SlideError: The scheduler cannot be reached.
         MaskError: The mask folder is gone or cannot be written.
     """
+    # One process needs none of it, and it takes a quarter of a second to import.
+    from distributed import Client, LocalCluster, as_completed
+
     with ExitStack() as stack:
         if scheduler is None:
             count = min(workers, len(jobs))
@@ -91,6 +97,8 @@ def _interrupts_ignored() -> Iterator[None]:
 
 
 def _connected(scheduler: str) -> Client:
+    from distributed import Client
+
     try:
         return Client(scheduler, timeout=CONNECT_TIMEOUT_S)
     except (OSError, ValueError) as error:
