@@ -279,6 +279,14 @@ def test_a_label_without_a_class_is_an_error_and_an_older_file_stays(tmp_path: P
     assert sorted(each.name for each in tmp_path.iterdir()) == ["s.geojson.gz", "s.ome.tif"]
 
 
+def test_a_label_without_a_class_is_told_among_too_many_components_too(tmp_path: Path) -> None:
+    labels = np.zeros((20, 20), np.uint8)
+    labels[2, 2], labels[4, 4], labels[6, 6], labels[18, 18] = 1, 1, 2, 9
+    mask = written_mask(tmp_path / "s.ome.tif", labels)
+    with pytest.raises(MaskError, match="label 9"):
+        write_geojson(tmp_path / "s.geojson.gz", mask, classes=TABLE, most_features=1)
+
+
 def test_what_is_no_mask_of_wsi_deform_is_refused_by_name(tmp_path: Path) -> None:
     path, out = tmp_path / "odd.ome.tif", tmp_path / "s.geojson.gz"
     with pytest.raises(MaskError, match=r"odd\.ome\.tif"):

@@ -212,9 +212,10 @@ def _features(outlined: _Outlined, most: int) -> Iterator[_Piece]:
     Raises:
         _TooManyError: There are more than ``most``.
     """
-    for number, polygon in enumerate(outlined.polygons()):
-        if number == most:
-            raise _TooManyError
+    number = 0
+    for number, polygon in enumerate(outlined.polygons(), start=1):
+        if number > most:
+            continue  # to the end: a label without a class is told in any case
         x, y = polygon.rings[0][0].tolist()
         begin, end = _around(outlined, polygon.label, f"{x * outlined.step},{y * outlined.step}", "Polygon")
         yield _Piece(
@@ -223,6 +224,8 @@ def _features(outlined: _Outlined, most: int) -> Iterator[_Piece]:
             polygons=1,
             vertices=sum(map(len, polygon.rings)),
         )
+    if number > most:
+        raise _TooManyError
 
 
 def _class_features(outlined: _Outlined) -> Iterator[_Piece]:
