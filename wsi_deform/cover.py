@@ -162,7 +162,7 @@ def normalised(slide: Slide, images: Tensor, stain: StainChoice) -> Tensor:
         stain: "none" leaves them, "macenko" brings the slide's stains to ``slide.stain.REFERENCE``.
 
     Returns:
-        The same shape, in [0, 255]; differentiable. A slide with too little stained tissue keeps its colours.
+        (..., 3, H, W) as given, in [0, 255]; differentiable. A slide with too little stained tissue keeps its colours.
 
     Raises:
         SlideError: A tile cannot be read.

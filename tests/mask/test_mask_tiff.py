@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import sys
 import time
 import zlib
@@ -280,6 +279,7 @@ def test_a_file_past_four_gigabytes_is_a_big_tiff_with_64_bit_offsets(tmp_path: 
 
 def peak_bytes() -> int:
     """The most memory this process has held; Linux counts it in KiB, macOS in bytes."""
+    resource = pytest.importorskip("resource", reason="needs getrusage")
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 

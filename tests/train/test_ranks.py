@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -151,7 +150,7 @@ def test_two_processes_have_the_curve_of_one_and_survive_the_loss_of_one(study, 
     while not ((run / "log.csv").is_file() and len(curve(run)) >= 3) and time.monotonic() < deadline:
         assert first.poll() is None, first.communicate()[0]
         time.sleep(0.1)
-    second.send_signal(signal.SIGKILL)
+    second.kill()
     killed = time.monotonic()
     said, _ = first.communicate(timeout=WAIT_S)
     second.communicate()

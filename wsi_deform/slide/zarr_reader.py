@@ -109,7 +109,7 @@ class ZarrReader:
         )
 
     def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
-        """Read one tile as RGB; see ``Reader``."""
+        """Read one tile as RGB, (H, W, 3) uint8; see ``Reader``."""
         if not 0 <= level < len(self.info.levels):
             raise SlideError(
                 f"{self.path}: level {level} wanted, levels 0 to {len(self.info.levels) - 1} exist."
@@ -148,7 +148,7 @@ class ZarrReader:
         return isinstance(self.path, SlideUrl)
 
     def read_tiles(self, tiles: Sequence[Address]) -> Iterator[NDArray[np.uint8]]:
-        """Read several tiles, many at the same time; see ``TilesReader``."""
+        """Read several tiles, each (H, W, 3) uint8, many at the same time; see ``TilesReader``."""
         return ahead(
             lambda tile: self.read_tile(*tile), tiles, threads=FAR_THREADS, most_waiting=2 * FAR_THREADS
         )

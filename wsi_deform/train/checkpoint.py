@@ -57,7 +57,15 @@ def save_checkpoint(
     *,
     extra: Mapping[str, Tensor],
 ) -> None:
-    """Store the state of a run, written aside and moved into place; ``extra`` is state besides these."""
+    """Store the state of a run, written aside and moved into place.
+
+    Args:
+        folder: The run folder.
+        model: Both networks.
+        optimiser: Of both.
+        counters: How far the run is.
+        extra: State besides these: name -> tensor of any shape.
+    """
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     tensors |= {f"extra.{name}": tensor for name, tensor in extra.items()}
     state = optimiser.state_dict()
@@ -85,7 +93,7 @@ def load_checkpoint(
         folder: The run folder.
         model: Built from the same configuration.
         optimiser: Built for that model.
-        extra: The tensors that ``save_checkpoint`` stored under these names are copied into these.
+        extra: The tensors that ``save_checkpoint`` stored under these names are copied into these, of the same shapes.
 
     Returns:
         How far the run was; a fresh ``Counters`` if nothing was stored.

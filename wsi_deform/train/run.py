@@ -237,7 +237,7 @@ def extra_tensors(
         items: The training fields; their sizes are state where the map decides them.
 
     Returns:
-        Name -> tensor.
+        ``scale`` (2,); ``sizes`` (fields, 2) where they are state; ``WeightAverage.tensors``.
     """
     sizes = {SIZES: sizes_of(items)} if allocates(learner.model.config) else {}
     return {SCALE: learner.scale()} | sizes | ({} if average is None else average.tensors())

@@ -107,7 +107,7 @@ class TiffTiles:
             tiles: (level, column, row) of each.
 
         Yields:
-            What ``read_tile`` returns, in order.
+            (h, w, channels) of each, what ``read_tile`` returns, in order.
 
         Raises:
             SlideError: See ``read_tile``.
