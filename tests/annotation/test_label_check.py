@@ -140,7 +140,8 @@ def test_class_indices_beyond_the_table_are_offered_as_classes():
 
 def test_pictures_and_blended_labels_are_called_that():
     (problem,) = judged(GLAND, train=dict.fromkeys(range(0, 256, 5), 1)).problems
-    assert "export the labels without blending (nearest neighbour)" in problem.remedy
+    assert problem.remedy.endswith("export the labels without blending (nearest neighbour)")
+    assert "give the numbers of all objects to one class (values: [1, 2, ...])" in problem.remedy
     assert problem.paste == ""
     assert problem.found.endswith("and 44 other values")
 

@@ -192,11 +192,12 @@ def _unknown(total: Mapping[int, int], unknown: Sequence[int], table: ClassTable
     remedy = "Say in the class table what each value means"
     if len(unknown) > MOST_VALUES:
         remedy = (
-            "This looks like a picture, or like labels that were blended when they were resized: export the labels "
-            "without blending (nearest neighbour), or set mask_channel"
+            "This looks like a picture, like numbered objects, or like labels that were blended when they were resized: "
+            "set mask_channel, give the numbers of all objects to one class (values: [1, 2, ...]), or export the labels "
+            "without blending (nearest neighbour)"
         )
     elif suggested is not None:
-        remedy += f". As a start, if {_changed(total, table, suggested.table)}, {PASTE}"
+        remedy += f"; numbers of objects go to one class (values: [1, 2, ...]). As a start, if {_changed(total, table, suggested.table)}, {PASTE}"
     return Problem(
         where="class table",
         found=f"{len(unknown)} value{'s' if len(unknown) > 1 else ''} of the masks without a meaning; they hold "
