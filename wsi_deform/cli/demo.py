@@ -30,7 +30,9 @@ def demo(
     from rich.table import Table
 
     from wsi_deform.demo import run_demo
+    from wsi_deform.evaluate.tables import mean_notes
     from wsi_deform.report.measured import CEILING, MIOU, WITHOUT, measures
+    from wsi_deform.report.tables import number
 
     console = Console()
     started = time.monotonic()
@@ -43,8 +45,11 @@ def demo(
     table = Table("method", *columns)
     for method, evaluation in result.evaluations.items():
         values = measures(evaluation)
-        table.add_row(method, *(f"{values[name]:.3f}" for name in columns))
+        table.add_row(method, *(number(values[name]) for name in columns))
     console.print(table)
+    for method, evaluation in result.evaluations.items():
+        for note in mean_notes(evaluation):
+            console.print(f"{method}: {note}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"{time.monotonic() - started:.0f} s. Open {result.page} in a browser.", soft_wrap=True)
 
 
