@@ -98,7 +98,13 @@ def test_every_slide_gets_its_outputs_and_nothing_else_is_left(
     per_slide = {
         pattern.format(name)
         for name in "ab"
-        for pattern in ("masks/{}.ome.tif", "overlays/{}.jpg", "samples/{}.npz", "states/{}.json")
+        for pattern in (
+            "masks/{}.ome.tif",
+            "geojson/{}.geojson.gz",
+            "overlays/{}.jpg",
+            "samples/{}.npz",
+            "states/{}.json",
+        )
     }
     assert files(out) == per_slide | {"classes.json", "measurements.csv", "summary.md", record}
     assert read_class_table(out / "classes.json") == load_model(study / "run").classes
