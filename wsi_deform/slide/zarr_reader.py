@@ -14,7 +14,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from wsi_deform.errors import SlideError
+from wsi_deform.errors import ShapeError, SlideError
 from wsi_deform.faults import pass_on_own_fault, version_of
 from wsi_deform.geometry import Region, Size, level_downsample, tile_region
 from wsi_deform.slide.ahead import ahead
@@ -27,10 +27,10 @@ from wsi_deform.slide.remote import file_system, remote_errors, storage_options
 log = logging.getLogger(__name__)
 
 # What zarr and its codecs raise on missing groups, broken JSON and chunks that do not decode. Our own lines raise
-# some of it too when they are wrong: ``pass_on_own_fault`` tells which.
+# some of it too when they are wrong: ``pass_on_own_fault`` tells which. ShapeError is a side of 0 px.
 ZARR_ERRORS = (
     OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, ArithmeticError, EOFError,
-    struct.error, zlib.error,
+    struct.error, zlib.error, ShapeError,
 )  # fmt: skip
 # Tiles of a far slide that are read at the same time.
 FAR_THREADS = 16
