@@ -16,6 +16,7 @@ import psutil
 from wsi_deform.errors import MaskError
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.provenance import write_json
+from wsi_deform.redact import redacted_data
 
 Status = Literal["not_started", "running", "done", "failed"]
 # Start times of one process, told twice, agree to about a clock tick.
@@ -72,6 +73,11 @@ class State:
     pid: int = 0
     process_started: float = 0.0
     versions: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Leave the secrets of URLs out of what is stored and shown, whoever's words an error quotes."""
+        for name in ("slide", "error", "traceback", "remark"):
+            object.__setattr__(self, name, redacted_data(getattr(self, name)))
 
 
 @dataclass(frozen=True, slots=True)

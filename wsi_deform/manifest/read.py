@@ -30,11 +30,15 @@ from wsi_deform.manifest.rows import (
     problem_text,
     slide_id_from_path,
 )
+from wsi_deform.redact import redacted
 
 PATH_COLUMNS = ("slide", "mask", "annotation", "tissue_mask")
 ALIASES = {"wsi": "slide", "image": "slide", "path": "slide", "patient_id": "patient", "case_id": "patient"}
 SPLIT_SYNONYMS = {"training": "train", "dev": "val", "valid": "val", "validation": "val", "testing": "test"}
 CHANNELS = {"red": 0, "green": 1, "blue": 2}
+
+# A drive, C:, is not a scheme.
+_URL = re.compile(r"(?:[A-Za-z][\w+.-]+::)*[A-Za-z][\w+.-]+://")
 
 logger = logging.getLogger(__name__)
 
@@ -133,6 +137,10 @@ class _RowReader:
         """A path from the manifest's folder, or None for an empty cell."""
         if not cell:
             return None
+        if _URL.match(cell):
+            remedy = "Download it, or give the URL of a slide to `wsi-deform segment --slides`"
+            self.refuse(column, f"the URL {redacted(cell)}", "the path of a file", remedy)
+            return None
         found = self.path.parent / Path(cell).expanduser()
         if self.check_files and not found.exists():
             beside = [entry.name for entry in found.parent.iterdir()] if found.parent.is_dir() else []
@@ -144,7 +152,7 @@ class _RowReader:
 
     def slide_id(self, cell: str, slide: str) -> str:
         """The id of a slide: as written, else from its file name."""
-        found = cell or slide_id_from_path(slide)
+        found = cell or slide_id_from_path(redacted(slide))
         if re.search(r'[/\\:*?"<>|\x00-\x1f]', found) or found.startswith("."):
             self.refuse(
                 "slide_id", repr(found), 'a name without / \\ : * ? " < > | and no leading dot', "Rename it"
