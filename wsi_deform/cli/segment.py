@@ -24,7 +24,9 @@ def segment(
     slides: Annotated[
         str, typer.Option(help="Folder of slides (subfolders too), one slide or its URL, or a manifest CSV.")
     ],
-    model: Annotated[Path, typer.Option(help="Run folder of `wsi-deform train`, or a .safetensors file.")],
+    model: Annotated[
+        Path, typer.Option(help="Run folder of `wsi-deform train`, or a model's .safetensors or .json.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for masks, overlays and measurements.")] = Path("out"),
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")] = "auto",
     overwrite: Annotated[bool, typer.Option(help="Segment again what is done.")] = False,

@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 from wsi_deform.errors import MaskError
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.provenance import write_json
+from wsi_deform.redact import redacted_data
 
 Status = Literal["not_started", "running", "done", "failed"]
 
@@ -83,6 +84,11 @@ class State:
     def result(self) -> State | None:
         """The state of the finished result that lies in the folder, of this attempt or an earlier one."""
         return self if self.status == "done" else self.kept
+
+    def __post_init__(self) -> None:
+        """Leave the secrets of URLs out of what is stored and shown, whoever's words an error quotes."""
+        for name in ("slide", "error", "traceback", "remark"):
+            object.__setattr__(self, name, redacted_data(getattr(self, name)))
 
 
 @dataclass(frozen=True, slots=True)

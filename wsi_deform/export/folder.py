@@ -33,7 +33,7 @@ def export_model(run: Path | str, *, format: Format, out: Path | str | None = No
     """Write the networks of a trained model for use without this program, and check what was written.
 
     Args:
-        run: A run folder, or a ``.safetensors`` file.
+        run: A run folder, or a file of a model, see ``find_model``.
         format: ``monai-bundle``, ``torchscript``, ``torch-export`` or ``onnx``.
         out: The folder to write; default: ``export/FORMAT`` in the run folder. An earlier export there is replaced.
 

@@ -16,6 +16,7 @@ from wsi_deform.evaluate.tables import mean_notes
 from wsi_deform.geometry import Size
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.mask.samples import read_samples
+from wsi_deform.redact import redacted_data
 from wsi_deform.report.figures import sampling_points_figure
 from wsi_deform.report.files import duration, read_json
 from wsi_deform.report.measured import CEILING, MIOU, measures
@@ -191,6 +192,7 @@ def _last_run(folder: MaskFolder) -> dict[str, Any]:
     records = sorted(folder.run("x").parent.glob("[!.]*.json"))
     if not records:
         return {}
-    record = read_json(records[-1])
+    # Records of older versions may hold the secrets of URLs.
+    record = redacted_data(read_json(records[-1]))
     about = {name: record[name] for name in ("model", "model_sha256", "device") if name in record}
     return {"record": f"runs/{records[-1].name}", **about, **record.get("provenance", {})}
