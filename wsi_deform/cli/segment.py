@@ -42,6 +42,13 @@ def segment(
     ] = None,
     probabilities: Annotated[bool, typer.Option(help="Write probability maps too.")] = False,
     footprint: Annotated[bool, typer.Option(help="Write maps of um per sample too.")] = False,
+    limit_to_tissue: Annotated[
+        bool,
+        typer.Option(
+            "--limit-to-tissue/--no-limit-to-tissue",
+            help="Labels outside the slide's tissue become background.",
+        ),
+    ] = True,
     fields: Annotated[int, typer.Option(min=1, help="Most fields per forward pass; more suit a GPU.")] = 1,
     memory_gib: Annotated[
         float | None,
@@ -66,6 +73,7 @@ def segment(
         interpolation=cast("Interpolation | None", interpolation),
         probabilities=probabilities,
         footprint=footprint,
+        limit_to_tissue=limit_to_tissue,
     )
     found = slide_sources(slide_path(slides), out=out, mpp=mpp, split=chosen)[:limit]
     try:

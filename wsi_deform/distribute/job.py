@@ -214,11 +214,14 @@ def _segmented(job: SlideJob, folder: MaskFolder, on_field: OnField | None) -> d
         "width_px": slide.size.width,
         "height_px": slide.size.height,
         "mpp": slide.mpp_or_none,
-        "remark": mpp_remark(slide, model),
+        "remark": "; ".join(filter(None, (mpp_remark(slide, model), written.remark))),
         "fields": len(budgets),
         "samples": written.samples,
         "tiles": written.tiles,
         "class_pixels": written.class_pixels,
+        "class_pixels_in_tissue": written.class_pixels_in_tissue,
+        "removed_pixels": written.removed_pixels,
+        "tissue_pixels": written.tissue_pixels,
     }
 
 

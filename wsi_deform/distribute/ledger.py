@@ -44,6 +44,9 @@ class State:
         samples: Number of samples.
         tiles: Number of tiles read.
         class_pixels: Level-0 pixels of each class of the mask.
+        class_pixels_in_tissue: Of these those that are tissue; empty in states of older versions.
+        removed_pixels: Level-0 pixels of each class that lay outside the tissue and became background.
+        tissue_pixels: Level-0 pixels that are tissue; None in states of older versions.
         host: The machine that worked on it.
         pid: Its process there.
         process_started: When that process started, seconds since 1970; tells it from a later one of the same
@@ -68,6 +71,9 @@ class State:
     samples: int = 0
     tiles: int = 0
     class_pixels: tuple[int, ...] = ()
+    class_pixels_in_tissue: tuple[int, ...] = ()
+    removed_pixels: tuple[int, ...] = ()
+    tissue_pixels: int | None = None
     host: str = ""
     pid: int = 0
     process_started: float = 0.0
@@ -90,7 +96,12 @@ class Ledger:
             return State(slide_id=slide_id)
         if state.status not in get_args(Status) or state.slide_id != slide_id:
             return State(slide_id=slide_id)
-        return dataclasses.replace(state, class_pixels=tuple(state.class_pixels))
+        return dataclasses.replace(
+            state,
+            class_pixels=tuple(state.class_pixels),
+            class_pixels_in_tissue=tuple(state.class_pixels_in_tissue),
+            removed_pixels=tuple(state.removed_pixels),
+        )
 
     def write(self, state: State) -> None:
         """Store a state.

@@ -24,6 +24,7 @@ from wsi_deform.deform.compiled import UNITS_PER_PX
 from wsi_deform.deform.reverse import FieldSamples, Interpolation, ReverseSampler
 from wsi_deform.errors import MaskError
 from wsi_deform.geometry import Region, Size
+from wsi_deform.mask.tissue_limit import TissueLimit, reverse_sampler
 from wsi_deform.provenance import write_aside
 
 
@@ -36,12 +37,14 @@ class SlideSamples:
         fields: The samples of each field; none on a slide without tissue.
         outside_label: Class of everything that no field keeps.
         interpolation: How the mask was made from them, see ``ReverseSampler``.
+        limit: Where the mask has other labels than background, or None where it is not limited.
     """
 
     size: Size
     fields: tuple[FieldSamples, ...]
     outside_label: int
     interpolation: Interpolation = "nearest"
+    limit: TissueLimit | None = None
 
     @property
     def points_px(self) -> NDArray[np.float64]:
@@ -82,11 +85,12 @@ class SlideSamples:
 
     def reverse(self) -> ReverseSampler:
         """The reverse sampler of these samples: any region of the mask at any level."""
-        return ReverseSampler(
+        return reverse_sampler(
             self.fields,
             size=self.size,
             outside_label=self.outside_label,
             interpolation=self.interpolation,
+            limit=self.limit,
         )
 
 
@@ -99,6 +103,7 @@ class SamplesWriter:
         size: Level-0 size of the slide, px.
         outside_label: Class of everything that no field keeps.
         interpolation: How the mask is made from them; "linear" keeps probabilities and lattices too.
+        limit: Where the mask has other labels than background, or None where it is not limited.
 
     Raises:
         MaskError: On leaving, when there were more or fewer samples than ``count``; on adding a field without
@@ -108,7 +113,8 @@ class SamplesWriter:
         ``points`` (N, 2) int32 (x, y) in ``1 / units_per_px`` level-0 px from the slide's top-left edge;
         ``labels`` (N,) uint8; ``kept`` (F, 4) int64 x, y, width, height, level-0 px; the samples of field f
         are rows ``starts[f]`` to ``starts[f + 1]``; ``size`` (2,) width, height; ``outside_label``. For
-        "linear" also ``lattices`` (F, 2) int64 width, height, and ``probabilities`` (N, C) as they were given.
+        "linear" also ``lattices`` (F, 2) int64 width, height, and ``probabilities`` (N, C) as they were given. For a
+        limited mask also ``limit`` (H, W) bool and ``background``, see ``TissueLimit``.
     """
 
     def __init__(
@@ -119,6 +125,7 @@ class SamplesWriter:
         size: Size,
         outside_label: int,
         interpolation: Interpolation = "nearest",
+        limit: TissueLimit | None = None,
     ) -> None:
         self.path = Path(path)
         self.count = count
@@ -127,6 +134,8 @@ class SamplesWriter:
             "size": np.array([size.width, size.height], np.int64),
             "outside_label": np.int64(outside_label),
         }
+        if limit is not None:
+            self._about |= {"limit": limit.cells, "background": np.int64(limit.background)}
         self._kept: list[tuple[int, int, int, int]] = []
         self._starts = [0]
         # One byte per sample; the points, nine times as much, go to the file as they come.
@@ -214,11 +223,17 @@ def write_samples(
     size: Size,
     outside_label: int,
     interpolation: Interpolation = "nearest",
+    limit: TissueLimit | None = None,
 ) -> None:
     """Write the samples of a slide that are all in memory; see ``SamplesWriter``."""
     count = sum(len(field.labels) for field in fields)
     with SamplesWriter(
-        path, count=count, size=size, outside_label=outside_label, interpolation=interpolation
+        path,
+        count=count,
+        size=size,
+        outside_label=outside_label,
+        interpolation=interpolation,
+        limit=limit,
     ) as writer:
         for field in fields:
             writer.add(field)
@@ -239,6 +254,9 @@ def read_samples(path: Path | str) -> SlideSamples:
             linear = "lattices" in held
             lattices = [Size(*map(int, row)) for row in held["lattices"]] if linear else [None] * len(regions)
             scores = held["probabilities"] if linear else None
+            limit = None
+            if "limit" in held:
+                limit = TissueLimit(cells=held["limit"], size=size, background=int(held["background"]))
     except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise MaskError(
             f"samples {path}: cannot be read ({type(error).__name__}: {error}). Needed the .npz that "
@@ -255,5 +273,9 @@ def read_samples(path: Path | str) -> SlideSamples:
         for kept, lattice, start, stop in zip(regions, lattices, starts[:-1], starts[1:], strict=True)
     )
     return SlideSamples(
-        size=size, fields=fields, outside_label=outside, interpolation="linear" if linear else "nearest"
+        size=size,
+        fields=fields,
+        outside_label=outside,
+        interpolation="linear" if linear else "nearest",
+        limit=limit,
     )
