@@ -52,6 +52,13 @@ def segment(
     geojson: Annotated[
         bool, typer.Option(help="Write the outlines of the masks as GeoJSON, for QuPath.")
     ] = True,
+    limit_to_tissue: Annotated[
+        bool,
+        typer.Option(
+            "--limit-to-tissue/--no-limit-to-tissue",
+            help="Labels outside the slide's tissue become background.",
+        ),
+    ] = True,
     fields: Annotated[int, typer.Option(min=1, help="Most fields per forward pass; more suit a GPU.")] = 1,
     memory_gib: Annotated[
         float | None,
@@ -78,6 +85,7 @@ def segment(
         probabilities=probabilities,
         footprint=footprint,
         geojson=geojson,
+        limit_to_tissue=limit_to_tissue,
     )
     found = slide_sources(slide_path(slides), out=out, mpp=mpp, split=chosen)[:limit]
     try:
