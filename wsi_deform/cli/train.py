@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from wsi_deform.cli.console import plain_console
 from wsi_deform.cli.training_bars import TrainingBars
 
 INTERRUPTED = 130
@@ -40,8 +41,6 @@ def train(
 
     Several processes: torchrun --nproc-per-node N -m wsi_deform train ...; each takes training.batch fields of a step.
     """
-    from rich.console import Console
-
     from wsi_deform.annotation.check import check_manifest
     from wsi_deform.cli.classes import find_class_table
     from wsi_deform.config import find_config, read_config
@@ -51,7 +50,7 @@ def train(
     from wsi_deform.train.loop import train as run_training
 
     # Under torchrun every process comes here; what they have in common is said once.
-    console = Console(quiet=int(os.environ.get("RANK") or 0) > 0)
+    console = plain_console(quiet=int(os.environ.get("RANK") or 0) > 0)
     read = read_manifest(slides)
     table = find_class_table(read, classes)
     chosen = [] if device is None else [f"device={device}"]

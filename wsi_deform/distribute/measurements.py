@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from wsi_deform.annotation.classes import ClassTable
+from wsi_deform.cells import safe_row
 from wsi_deform.deform.histogram import add_label_counts
 from wsi_deform.deform.reverse import MaskTile
 from wsi_deform.distribute.ledger import State
@@ -68,4 +69,5 @@ def write_measurements(folder: MaskFolder, states: Iterable[State], classes: Cla
             for index, (name, pixels) in enumerate(zip(classes.names, state.class_pixels, strict=True)):
                 area = "" if state.mpp is None else f"{pixels * state.mpp**2 / UM2_PER_MM2:.9g}"
                 share = f"{pixels / slide_px:.9g}"
-                writer.writerow([state.slide_id, index, name, pixels, area, share, state.model[:12]])
+                cells = [state.slide_id, index, name, pixels, area, share, state.model[:12]]
+                writer.writerow(safe_row(cells))

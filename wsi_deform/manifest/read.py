@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from wsi_deform.cells import plain_text
 from wsi_deform.errors import ManifestError
 from wsi_deform.manifest.rows import (
     COLUMNS,
@@ -72,7 +73,7 @@ def read_manifest(path: Path | str, *, check_files: bool = True) -> Manifest:
                 f"{len(names)}, as in the header",
                 'Quote cells that hold a "," or ";"',
             )
-        padded = [cell.strip() for cell in cells] + [""] * (len(names) - len(cells))
+        padded = [plain_text(cell.strip()) for cell in cells] + [""] * (len(names) - len(cells))
         found = {column: padded[place] for column, place in columns.items()}
         extra = {names[i]: padded[i] for i in range(len(names)) if i not in columns.values()}
         before = len(problems)
@@ -239,7 +240,7 @@ def _table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
         raise ManifestError(
             f"manifest {path}: holds {found}. Needed a header line and one line per slide. Add the slides."
         )
-    return [name.strip() for name in lines[0][1]], lines[1:]
+    return [plain_text(name.strip()) for name in lines[0][1]], lines[1:]
 
 
 def _columns(path: Path, names: Sequence[str]) -> dict[str, int]:
