@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.deform.reverse import FieldSamples, ReverseSampler
-from wsi_deform.distribute.measurements import LabelCounts
+from wsi_deform.distribute.ledger import State
+from wsi_deform.distribute.measurements import LabelCounts, write_measurements
 from wsi_deform.geometry import Region, Size
+from wsi_deform.mask.folder import MaskFolder
 
 
 @pytest.mark.parametrize("size", [Size(1, 1), Size(700, 300), Size(1025, 513), Size(3000, 2000)])
@@ -32,3 +37,22 @@ def test_a_slide_of_one_label_is_counted_without_pixels() -> None:
     counts = LabelCounts(size, sampler.tile_px)
     assert all(tile.pixels is None for tile in counts.counted(sampler.tiles()))
     assert counts.pixels[2] == size.area
+
+
+def test_names_that_a_spreadsheet_would_run_are_written_as_text_and_numbers_as_numbers(
+    tmp_path: Path,
+) -> None:
+    state = State(
+        slide_id="=cmd|' /C calc'!A0",
+        status="done",
+        width_px=10,
+        height_px=10,
+        mpp=None,
+        class_pixels=(60, 40),
+    )
+    folder = MaskFolder(tmp_path)
+    write_measurements(folder, [state], ClassTable.from_names(["@glass", "-1"]))
+    assert folder.measurements.read_text().splitlines()[1:] == [
+        "'=cmd|' /C calc'!A0,0,'@glass,60,,0.6,",
+        "'=cmd|' /C calc'!A0,1,-1,40,,0.4,",
+    ]
