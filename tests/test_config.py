@@ -1,8 +1,13 @@
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
 import pytest
 
-from wsi_deform.config import Config, dump_config, read_config
+from wsi_deform.config import Config, dump_config, find_config, packaged_configs, read_config
 from wsi_deform.errors import ConfigError
 
 
@@ -76,3 +81,80 @@ def test_every_shipped_configuration_is_complete_and_readable_alone(path):
 
 def test_joint_is_the_default():
     assert read_config(Path(__file__).parents[1] / "configs" / "joint.yaml") == Config()
+
+
+NAMES = ["cityscapes", "deepglobe", "glas", "joint", "pca_histo", "single_loss", "uniform"]
+
+
+def test_packaged_configurations_are_found_by_name_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert list(packaged_configs()) == NAMES
+    assert read_config(find_config("uniform")).sampling.density == "uniform"
+
+
+def test_a_path_is_a_file_and_never_a_packaged_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("joint.yaml").write_text("seed: 7\n")
+    assert read_config(find_config("joint.yaml")).seed == 7
+    assert read_config(find_config("./joint.yaml")).seed == 7
+    Path("mine").write_text("seed: 8\n")
+    assert read_config(find_config("mine")).seed == 8
+
+
+@pytest.mark.parametrize("beside", ["joint", "joint.yaml", "joint.yml"])
+def test_a_name_that_is_also_a_file_here_is_the_packaged_one_with_a_warning(
+    tmp_path, monkeypatch, caplog, beside
+):
+    monkeypatch.chdir(tmp_path)
+    Path(beside).write_text("seed: 7\n")
+    assert read_config(find_config("joint")).seed == 0
+    assert (
+        f"the packaged configuration is taken, not the file of that name here; for the file write ./{beside}"
+        in (caplog.text)
+    )
+    caplog.clear()
+    monkeypatch.chdir(Path(__file__).parents[1] / "configs")
+    find_config("joint")
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("unifrom", "no packaged configuration, and no file.*Did you mean uniform"),
+        ("configs/joint.yaml", "configs/joint.yaml: no such file.*Did you mean joint"),
+        ("nothing-like-it", "one of cityscapes, deepglobe, glas, joint, pca_histo, single_loss, uniform.$"),
+    ],
+)
+def test_an_unknown_name_is_told_the_names_and_the_nearest(tmp_path, monkeypatch, text, said):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=f"(?s){said}"):
+        find_config(text)
+
+
+def test_a_wheel_holds_every_packaged_configuration_and_finds_it(tmp_path):
+    pytest.importorskip("setuptools")
+    root = Path(__file__).parents[1]
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in ("wsi_deform", "configs"):
+        shutil.copytree(root / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE"):
+        shutil.copy(root / name, source / name)
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path, source]
+    subprocess.run(build, check=True, capture_output=True)
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        held = [name for name in wheel.namelist() if "configs/" in name]
+        assert held == [f"wsi_deform/configs/{name}.yaml" for name in NAMES]
+        wheel.extractall(tmp_path / "installed")
+    asked = "from wsi_deform.config import *; f = find_config('joint'); print(f, read_config(f) == Config())"
+    said = subprocess.run(
+        [sys.executable, "-c", asked],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(tmp_path / "installed")},
+    ).stdout
+    assert said == f"{tmp_path / 'installed' / 'wsi_deform' / 'configs' / 'joint.yaml'} True\n"

@@ -156,6 +156,19 @@ def test_folded_cells_have_the_areas_that_their_four_corners_span():
     torch.testing.assert_close(sampled.areas, signed.abs())
 
 
+@pytest.mark.parametrize(("sigmas", "radius_px"), [(0.5, 4.0), (1, 8.0), (3, 24.0)])
+def test_radius_sigmas_is_where_the_pull_ends(sigmas, radius_px):
+    slide, _ = drawn()
+    model = make_model(f"sampling.radius_sigmas={sigmas}")
+    (field,) = fields_of(slide, model)
+    size = Size(64, 32)
+    view = view_of(slide, field, size)[None]
+    sampled = sample_fields(model, [slide], [field], view, size=size)
+    # sigma is a fourth of the map's short side of 32 px
+    expected = sampling_grid(model.density(view), sigma_px=8.0, radius_px=radius_px, size=size, warp_steps=2)
+    torch.testing.assert_close(sampled.grid, expected)
+
+
 def test_slide_that_is_too_coarse_for_the_model_is_refused():
     slide, _ = drawn(mpp=400.0)
     with pytest.raises(SlideError, match=r"discs(.|\n)*400 um per pixel(.|\n)*the 0\.5 of(.|\n)*mpp column"):

@@ -7,6 +7,7 @@ error that names the nearest key.
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +16,12 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from wsi_deform.errors import ConfigError
+
+# In a wheel they lie in the package, in a checkout (and so in an editable install) beside it.
+CONFIG_FOLDERS = (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs")
+YAML_SUFFIXES = (".yaml", ".yml")
+
+log = logging.getLogger(__name__)
 
 
 class _Section(BaseModel):
@@ -83,7 +90,8 @@ class Fields(_Section):
     )
     allocation: Literal["equal", "density"] = Field(
         "equal",
-        description="density: the slide-level deformation map shares the same total among the fields.",
+        description="density: the slide-level deformation map shares the same total among the fields, in training anew "
+        "every validate_every epochs.",
     )
     allocation_ratio: float = Field(
         4.0, ge=1, description="Most, and 1 / least, samples of a field / its equal share."
@@ -253,6 +261,54 @@ class Config(_Section):
     optimiser: Optimiser = Optimiser()
     augmentation: Augmentation = Augmentation()
     training: Training = Training()
+
+
+def packaged_configs() -> dict[str, Path]:
+    """The configurations that come with the program: name, such as "joint", -> its YAML file."""
+    for folder in CONFIG_FOLDERS:
+        if (folder / "joint.yaml").is_file():
+            return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    return {}
+
+
+def find_config(text: str) -> Path:
+    """The file that a name or a path stands for.
+
+    Args:
+        text: The name of a packaged configuration, such as "joint", or the path of a YAML file.
+
+    Returns:
+        Its path.
+
+    Raises:
+        ConfigError: There is neither; the message lists the names and the nearest one.
+
+    Convention:
+        What has a suffix of YAML or a folder is a path, all else a name. Where a name is also a file of the working
+        folder (``joint`` or ``joint.yaml``), the packaged configuration is taken, and a warning says so.
+    """
+    path, packaged = Path(text), packaged_configs()
+    is_path = path.suffix.lower() in YAML_SUFFIXES or path.name != text
+    if is_path and path.is_file():
+        return path
+    if not is_path and text in packaged:
+        for beside in (path, *(path.with_name(text + suffix) for suffix in YAML_SUFFIXES)):
+            if beside.is_file() and not beside.samefile(packaged[text]):
+                log.warning(
+                    "config %s: the packaged configuration is taken, not the file of that name here; for the file "
+                    "write ./%s",
+                    text,
+                    beside,
+                )
+        return packaged[text]
+    if not is_path and path.is_file():
+        return path
+    near = difflib.get_close_matches(path.stem.lower(), packaged, n=1, cutoff=0.5)
+    meant = f" Did you mean {near[0]}?" if near else ""
+    raise ConfigError(
+        f"config {text}: {'no such file' if is_path else 'no packaged configuration, and no file'}. Needed a YAML "
+        f"file, or one of {', '.join(packaged) or 'none: this installation lacks its configs folder'}.{meant}"
+    )
 
 
 def read_config(path: Path | str | None = None, *, changes: Iterable[str] = ()) -> Config:

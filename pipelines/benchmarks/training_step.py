@@ -22,7 +22,7 @@ from pipelines.benchmarks.measure import Case, Facts, Pool, Row, Work
 from pipelines.benchmarks.models import FIRST_SEED, FULL, QUICK
 from pipelines.benchmarks.results import Settings
 from wsi_deform.annotation.raster import LABEL_CACHE
-from wsi_deform.config import read_config
+from wsi_deform.config import find_config, read_config
 from wsi_deform.data.fields import FieldViews, LabelledField
 from wsi_deform.deform.grid import cell_areas, sampling_grid
 from wsi_deform.deform.targets import edge_target, target_map
@@ -37,7 +37,6 @@ from wsi_deform.train.run import training_fields
 from wsi_deform.train.schedule import optimiser_of
 from wsi_deform.train.step import change_of_step, labels_of, learner_of, training_step
 
-CONFIG = Path(__file__).parents[2] / "configs" / "joint.yaml"
 SETTINGS = {
     "not channels_last": "networks.channels_last=false",
     "bfloat16": "training.precision=bfloat16",
@@ -90,7 +89,7 @@ def work(
     """Steps on a batch of two slides."""
     torch.manual_seed(0)
     changes = [f"sampling.budget={list(budget)}", "device=cpu", *filter(None, [setting])]
-    config = read_config(CONFIG, changes=changes)
+    config = read_config(find_config("joint"), changes=changes)
     model = Model(config=config, classes=CLASSES, mpp=MPP).placed("cpu").train()
     optimiser = optimiser_of(model)
     learner = learner_of(model, optimiser)

@@ -89,3 +89,14 @@ def test_an_interrupt_is_exit_code_130(study: Path, tmp_path: Path, monkeypatch:
     code, output = call("--slides", study / "slides", "--model", study / "run", "--out", tmp_path)
     assert code == 130
     assert "The same command goes on" in output
+
+
+def test_without_out_masks_go_to_out_and_not_among_labels(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    one = next((study / "slides").iterdir())
+    code, _ = call("--slides", one, "--model", study / "run", "--device", "cpu")
+    assert code == 0
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    assert len(list((tmp_path / "out" / "masks").iterdir())) == 1

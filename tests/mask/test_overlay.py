@@ -60,3 +60,27 @@ def test_bands_of_rows_leave_no_seam(shape, monkeypatch):
         monkeypatch.setattr("wsi_deform.mask.overlay.BAND_ROWS", rows)
         drawn.append(overlay(picture, labels, colours, background=0))
     np.testing.assert_array_equal(*drawn)
+
+
+def test_an_outline_is_drawn_on_both_sides_of_a_border_corners_too() -> None:
+    labels = np.zeros((6, 7), np.uint8)
+    labels[4:, 5:] = 2
+    drawn = overlay(np.zeros((6, 7, 3), np.uint8), labels, [(100, 0, 0), (0, 0, 0), (0, 0, 100)])
+    # The line of class 0 is 90 bright, its fill 35; pixel (3, 4) touches the other class by a corner alone.
+    assert drawn[..., 0].tolist() == [
+        [35, 35, 35, 35, 35, 35, 35],
+        [35, 35, 35, 35, 35, 35, 35],
+        [35, 35, 35, 35, 35, 35, 35],
+        [35, 35, 35, 35, 90, 90, 90],
+        [35, 35, 35, 35, 90, 0, 0],
+        [35, 35, 35, 35, 90, 0, 0],
+    ]
+    assert drawn[..., 2].tolist()[4:] == [[0, 0, 0, 0, 0, 90, 90], [0, 0, 0, 0, 0, 90, 35]]
+
+
+def test_outlines_of_large_pictures_are_two_pixels_wide() -> None:
+    labels = np.zeros((300, 300), np.uint8)
+    labels[:, 150:] = 1
+    drawn = overlay(np.zeros((300, 300, 3), np.uint8), labels, [(100, 0, 0), (0, 100, 0)])
+    assert drawn[7, 146:154, 0].tolist() == [35, 35, 90, 90, 0, 0, 0, 0]
+    assert drawn[7, 146:154, 1].tolist() == [0, 0, 0, 0, 90, 90, 35, 35]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import random
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from wsi_deform.annotation.mask_file import LOSSY_SUFFIXES, OUTLINE_SUFFIXES
+from wsi_deform.annotation.patients import patients_of
 from wsi_deform.errors import ManifestError
 from wsi_deform.manifest.rows import (
     SPLITS,
@@ -26,8 +26,6 @@ from wsi_deform.slide.search import search_slides
 MASK_ENDINGS = ("_mask", "-mask", ".mask", "_labels", "-labels", "_label", "_anno")
 MASK_FOLDERS = ("masks", "labels", "annotations")
 MASK_SUFFIXES = (".tif", ".tiff", ".btf", ".png", *OUTLINE_SUFFIXES)
-# A TCGA barcode starts with project, site and participant: the participant is the patient.
-TCGA_PATIENT = re.compile(r"TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}")
 DEFAULT_SHARES: Mapping[Split, float] = {"train": 0.7, "val": 0.15, "test": 0.15}
 
 logger = logging.getLogger(__name__)
@@ -38,6 +36,8 @@ def manifest_from_folder(
     *,
     masks: Path | str | None = None,
     patient_pattern: str | None = None,
+    patients: Path | str | None = None,
+    each_slide_a_patient: bool = False,
     shares: Mapping[Split, float] = DEFAULT_SHARES,
     seed: int = 0,
 ) -> Manifest:
@@ -48,8 +48,9 @@ def manifest_from_folder(
         masks: Folder of the masks; default: folders called masks, labels or annotations inside ``folder`` or
             beside it. ``<id>_mask.*`` beside a slide always counts.
         patient_pattern: Regular expression searched in the slide id; its first group, or all of it, is the
-            patient.
-            Default: the participant of TCGA barcodes, else every slide is a patient of its own.
+            patient. Default for ids that all have one: the participant of the TCGA barcode.
+        patients: A CSV with columns slide or slide_id, and patient; see ``patients_of``.
+        each_slide_a_patient: Whether no two slides are of one patient.
         shares: Share of the labelled slides (of all slides when none is labelled) per split.
         seed: Decides which patients go where; the same seed and ids give the same splits.
 
@@ -58,8 +59,8 @@ def manifest_from_folder(
         be used because of their names or places are left out, each with a warning in the log.
 
     Raises:
-        ManifestError: There are no slides, ids repeat, a slide has two masks, or the pattern does not fit;
-            all at once.
+        ManifestError: There are no slides; ids repeat or a slide has two masks; nothing says whose the slides are, or
+            the pattern or the list does not fit; all at once.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -101,23 +102,22 @@ def manifest_from_folder(
                 )
             )
         outlines = bool(labels) and labels[0].suffix.lower() in OUTLINE_SUFFIXES
-        patient = _patient(slide_id, patient_pattern)
-        if patient is None:
-            remedy = "Correct the pattern; its first group is the patient"
-            problems.append(
-                Problem(
-                    where=str(path),
-                    found=f"no match of {patient_pattern!r}",
-                    needed="a patient",
-                    remedy=remedy,
-                )
-            )
         mask, annotation = (None, labels[0]) if outlines else (labels[0] if labels else None, None)
-        rows.append(
-            ManifestRow(slide=path, slide_id=slide_id, patient=patient, mask=mask, annotation=annotation)
+        rows.append(ManifestRow(slide=path, slide_id=slide_id, mask=mask, annotation=annotation))
+    messages = [problem_text(f"folder {folder}", problems)] if problems else []
+    whose: dict[str, str] = {}
+    try:
+        whose = patients_of(
+            {row.slide_id: row.slide for row in rows},
+            pattern=patient_pattern,
+            listed=patients,
+            each_slide=each_slide_a_patient,
         )
-    if problems:
-        raise ManifestError(problem_text(f"folder {folder}", problems))
+    except ManifestError as error:
+        messages.append(str(error))
+    if messages:
+        raise ManifestError("\n".join(messages))
+    rows = [row.model_copy(update={"patient": whose[row.slide_id]}) for row in rows]
     splits = split_patients(rows, shares, seed)
     rows = [row.model_copy(update={"split": splits.get(str(row.patient))}) for row in rows]
     return Manifest(rows=tuple(rows), folder=folder)
@@ -229,20 +229,3 @@ def _masks_by_id(folder: Path, mask_folders: Sequence[Path], slides: set[Path]) 
             path
         )
     return found
-
-
-def _patient(slide_id: str, pattern: str | None) -> str | None:
-    """The patient of a slide, or None when the pattern does not match."""
-    if pattern is None:
-        tcga = TCGA_PATIENT.search(slide_id)
-        return tcga.group(0) if tcga else slide_id
-    try:
-        match = re.search(pattern, slide_id)
-    except re.error as error:
-        raise ManifestError(
-            f"patient pattern {pattern!r}: {error}. Needed a regular expression, e.g. '^([^_]+)_'. Correct "
-            "it."
-        ) from error
-    if match is None:
-        return None
-    return match.group(1) if match.re.groups else match.group(0)

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from wsi_deform.cli.interrupts import interrupted_by_signals
+from wsi_deform.cli.start import imported_at_once
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -15,17 +18,21 @@ if TYPE_CHECKING:
     from wsi_deform.manifest.rows import Split
 
 FAILED = 1
-INTERRUPTED = 130
 
 
 def segment(
     slides: Annotated[
         str, typer.Option(help="Folder of slides (subfolders too), one slide or its URL, or a manifest CSV.")
     ],
-    model: Annotated[Path, typer.Option(help="Run folder of `wsi-deform train`, or a .safetensors file.")],
-    out: Annotated[Path, typer.Option(help="Folder for masks, overlays and measurements.")] = Path("masks"),
+    model: Annotated[
+        Path, typer.Option(help="Run folder of `wsi-deform train`, or a model's .safetensors or .json.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for masks, overlays and measurements.")] = Path("out"),
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")] = "auto",
     overwrite: Annotated[bool, typer.Option(help="Segment again what is done.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option(help="Try slides again that killed their process twice.")
+    ] = False,
     mpp: Annotated[
         float | None,
         typer.Option(help="Level-0 um per pixel of all slides, where files and manifest are wrong."),
@@ -42,6 +49,16 @@ def segment(
     ] = None,
     probabilities: Annotated[bool, typer.Option(help="Write probability maps too.")] = False,
     footprint: Annotated[bool, typer.Option(help="Write maps of um per sample too.")] = False,
+    geojson: Annotated[
+        bool, typer.Option(help="Write the outlines of the masks as GeoJSON, for QuPath.")
+    ] = True,
+    limit_to_tissue: Annotated[
+        bool,
+        typer.Option(
+            "--limit-to-tissue/--no-limit-to-tissue",
+            help="Labels outside the slide's tissue become background.",
+        ),
+    ] = True,
     fields: Annotated[int, typer.Option(min=1, help="Most fields per forward pass; more suit a GPU.")] = 1,
     memory_gib: Annotated[
         float | None,
@@ -49,12 +66,13 @@ def segment(
     ] = None,
 ) -> None:
     """Segment slides: skips what is done; a bad slide never stops the rest; exit code 1 if any failed."""
-    from rich.console import Console
+    with imported_at_once():
+        from rich.console import Console
 
-    from wsi_deform.distribute.batch import segment_slides
-    from wsi_deform.distribute.outputs import WantedOutputs
-    from wsi_deform.distribute.sources import slide_sources
-    from wsi_deform.slide.path import slide_path
+        from wsi_deform.distribute.batch import segment_slides
+        from wsi_deform.distribute.outputs import WantedOutputs
+        from wsi_deform.distribute.sources import slide_sources
+        from wsi_deform.slide.path import slide_path
 
     console = Console()
     chosen = None if split is None else checked_split(split)
@@ -66,16 +84,19 @@ def segment(
         interpolation=cast("Interpolation | None", interpolation),
         probabilities=probabilities,
         footprint=footprint,
+        geojson=geojson,
+        limit_to_tissue=limit_to_tissue,
     )
     found = slide_sources(slide_path(slides), out=out, mpp=mpp, split=chosen)[:limit]
     try:
-        with SegmentBars(console) as bars:
+        with interrupted_by_signals() as asked, SegmentBars(console) as bars:
             batch = segment_slides(
                 found,
                 model,
                 out,
                 device=device,
                 overwrite=overwrite,
+                retry_failed=retry_failed,
                 workers=workers,
                 scheduler=scheduler,
                 wanted=wanted,
@@ -85,7 +106,7 @@ def segment(
             )
     except KeyboardInterrupt:
         console.print(f"Stopped; {out} keeps what is done. The same command goes on.", markup=False)
-        raise typer.Exit(INTERRUPTED) from None
+        raise typer.Exit(asked.exit_code) from None
     counts = ", ".join(f"{len(batch.of(kind))} {kind}" for kind in ("done", "skipped", "failed"))
     console.print(f"{counts}. {out / 'summary.md'}", markup=False, highlight=False, soft_wrap=True)
     if batch.of("failed"):

@@ -8,7 +8,6 @@ opened here: ``annotation/check.py`` does that.
 
 from __future__ import annotations
 
-import csv
 import difflib
 import logging
 import math
@@ -30,12 +29,16 @@ from wsi_deform.manifest.rows import (
     problem_text,
     slide_id_from_path,
 )
+from wsi_deform.manifest.table import canonical, read_cells
 from wsi_deform.paths import SPECIAL_FILES, id_key, id_problem, trouble_at
+from wsi_deform.redact import redacted
 
 PATH_COLUMNS = ("slide", "mask", "annotation", "tissue_mask")
-ALIASES = {"wsi": "slide", "image": "slide", "path": "slide", "patient_id": "patient", "case_id": "patient"}
 SPLIT_SYNONYMS = {"training": "train", "dev": "val", "valid": "val", "validation": "val", "testing": "test"}
 CHANNELS = {"red": 0, "green": 1, "blue": 2}
+
+# A drive, C:, is not a scheme.
+_URL = re.compile(r"(?:[A-Za-z][\w+.-]+::)*[A-Za-z][\w+.-]+://")
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +58,7 @@ def read_manifest(path: Path | str, *, check_files: bool = True) -> Manifest:
             remedy.
     """
     path = Path(path)
-    names, lines = _table(path)
+    names, lines = read_cells(path, "manifest")
     columns = _columns(path, names)
     problems: list[Problem] = []
     rows: list[ManifestRow] = []
@@ -134,6 +137,10 @@ class _RowReader:
         """A path from the manifest's folder, or None for an empty cell."""
         if not cell:
             return None
+        if _URL.match(cell):
+            remedy = "Download it, or give the URL of a slide to `wsi-deform segment --slides`"
+            self.refuse(column, f"the URL {redacted(cell)}", "the path of a file", remedy)
+            return None
         found = self.path.parent / Path(cell).expanduser()
         trouble = trouble_at(found) if self.check_files else ""
         if trouble in SPECIAL_FILES:
@@ -147,7 +154,7 @@ class _RowReader:
 
     def slide_id(self, cell: str, slide: str) -> str:
         """The id of a slide: as written, else from its file name."""
-        found = cell or slide_id_from_path(slide)
+        found = cell or slide_id_from_path(redacted(slide))
         if needed := id_problem(found):
             remedy = "Rename it" if cell else "Give it a short name of its own in a column slide_id"
             self.refuse("slide_id", repr(found), needed, remedy)
@@ -208,47 +215,11 @@ def _names_in(folder: Path) -> list[str]:
         return []
 
 
-def _table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Header cells, and (line number, cells) of every line that is not blank."""
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise ManifestError(
-            f"manifest {path}: cannot be read ({error.strerror}). Needed a CSV file. Check the path."
-        ) from error
-    except UnicodeDecodeError as error:
-        raise ManifestError(
-            f"manifest {path}: not UTF-8 text (byte {error.object[error.start]:#04x} at position "
-            f"{error.start}). "
-            'Needed a CSV in UTF-8. Save it again as "CSV UTF-8" (a spreadsheet file must be exported first).'
-        ) from error
-    header = next((line for line in text.splitlines() if line.strip()), "")
-    delimiter = max(",;\t", key=header.count)
-    reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, strict=True)
-    lines: list[tuple[int, list[str]]] = []
-    try:
-        for cells in reader:
-            if any(cell.strip() for cell in cells):
-                lines.append((reader.line_num, cells))
-    except csv.Error as error:
-        raise ManifestError(
-            f"manifest {path}: line {reader.line_num} is not CSV ({error}). Needed quotes that close. Mend "
-            "that line."
-        ) from error
-    if len(lines) < 2:
-        found = "a header and no rows" if lines else "nothing"
-        raise ManifestError(
-            f"manifest {path}: holds {found}. Needed a header line and one line per slide. Add the slides."
-        )
-    return [name.strip() for name in lines[0][1]], lines[1:]
-
-
 def _columns(path: Path, names: Sequence[str]) -> dict[str, int]:
     """Known column -> its place in the table."""
     columns: dict[str, int] = {}
     for place, name in enumerate(names):
-        key = re.sub(r"[\s-]+", "_", name.lower())
-        key = ALIASES.get(key, key)
+        key = canonical(name)
         if key not in COLUMNS:
             if near := difflib.get_close_matches(key, COLUMNS, 1, 0.75):
                 logger.warning(

@@ -36,16 +36,19 @@ class Problem:
         found: What is there.
         needed: What should be there.
         remedy: What to do about it.
+        paste: Lines of a file that mend it, shown below as they are, or nothing.
     """
 
     where: str
     found: str
     needed: str
     remedy: str
+    paste: str = ""
 
     def __str__(self) -> str:
-        """The problem as one line."""
-        return f"{self.where}: {self.found}. Needed {self.needed}. {self.remedy}."
+        """The problem as one line, and below it what to paste."""
+        said = f"{self.where}: {self.found}. Needed {self.needed}. {self.remedy}"
+        return f"{said}:\n{self.paste}" if self.paste else f"{said}."
 
 
 class ManifestRow(BaseModel):
@@ -139,6 +142,18 @@ def problem_text(subject: str, problems: Sequence[Problem]) -> str:
     """Say how many problems a file has, and all of them, one per line."""
     many = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
     return "\n".join([f"{subject}: {many}.", *(f"  {problem}" for problem in problems)])
+
+
+def patients_remark(manifest: Manifest) -> str | None:
+    """What it means that slides to train on and slides to measure on do not say whose they are; None where they do."""
+    rows = [row for row in manifest.rows if row.split is not None]
+    without = sum(row.patient is None for row in rows)
+    if not without or len({row.split for row in rows}) < 2:
+        return None
+    return (
+        f"{without} of {len(rows)} slides in splits have no patient: slides of one patient may be on both sides of a "
+        "split, and then measures of val and test are better than on new patients. Fill column patient of the manifest"
+    )
 
 
 def _cell(value: object, folder: Path) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import dask
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -114,6 +113,8 @@ def read_corners(slide: TileSource, plan: TilePlan, *, scheduler: Any = "auto") 
     if scheduler == "loop":
         picked = [pick_pixels(slide, *batch) for batch in batches]
     else:
+        import dask
+
         task = dask.delayed(pick_pixels, pure=False, traverse=False)
         tasks = [task(slide, *batch) for batch in batches]
         if isinstance(scheduler, str):

@@ -15,7 +15,6 @@ from wsi_deform.slide.reader import Reader
 from wsi_deform.slide.remote import DOWNLOAD, RemoteFile
 from wsi_deform.slide.tiff.index import DamagedSlideError
 from wsi_deform.slide.tiff.reader import TiffReader
-from wsi_deform.slide.zarr_reader import ZarrReader
 
 TIFF_MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 # OpenSlide's names of the formats whose tiles need no more than the TIFF tags say.
@@ -47,7 +46,7 @@ def open_reader(path: SlidePath) -> Reader:
         raise SlideError(f"{path}: no such file or folder. Check the path.")
     if path.is_dir():
         if is_zarr_folder(path):
-            return ZarrReader(path)
+            return _open_zarr(path)
         dicom = dicom_files(path)
         if not dicom:
             raise SlideError(
@@ -65,10 +64,17 @@ def open_reader(path: SlidePath) -> Reader:
     raise SlideError(f"{path}: no reader can open it. " + " | ".join(said) + f" {REMEDY}")
 
 
+def _open_zarr(path: Path | SlideUrl) -> Reader:
+    # zarr takes a fifth of a second to import, which most slides need not wait for.
+    from wsi_deform.slide.zarr_reader import ZarrReader
+
+    return ZarrReader(path)
+
+
 def _open_remote(url: SlideUrl) -> Reader:
     """Open a slide on another machine: only what can be read in parts."""
     if is_zarr_url(url):
-        return ZarrReader(url)
+        return _open_zarr(url)
     source = RemoteFile(url)
     magic = source.read(0, 4)
     if magic not in TIFF_MAGIC:

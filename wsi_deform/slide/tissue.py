@@ -8,9 +8,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
-from skimage.filters import threshold_otsu
-from skimage.morphology import remove_small_holes, remove_small_objects
 
 from wsi_deform.errors import ShapeError, SlideError
 from wsi_deform.geometry import Point, Region, Size
@@ -243,6 +240,8 @@ def _smooth_planes(
 
     A band of rows at a time: only the three planes are ever held whole.
     """
+    from scipy import ndimage
+
     height, width = picture.shape[:2]
     brightest, chroma, mean = (np.empty((height, width), np.float32) for _ in range(3))
     for top in range(0, height, BAND_ROWS):
@@ -260,10 +259,14 @@ def _threshold(values: NDArray[np.float32], least: float, most: float) -> float:
     """Otsu's threshold within [least, most]: slides of only glass or only tissue have one mode to split."""
     if values.size == 0 or float(values.max()) - float(values.min()) < 1e-6:
         return least
+    from skimage.filters import threshold_otsu
+
     return float(np.clip(threshold_otsu(values), least, most))
 
 
 def _cleaned(tissue: NDArray[np.bool_], pixel_um2: float | None) -> NDArray[np.bool_]:
+    from skimage.morphology import remove_small_holes, remove_small_objects
+
     least_px, hole_px = LEAST_TISSUE_PX, LEAST_HOLE_PX
     if pixel_um2 is not None:
         least_px, hole_px = int(LEAST_TISSUE_UM2 / pixel_um2), int(LEAST_HOLE_UM2 / pixel_um2)
