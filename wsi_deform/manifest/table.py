@@ -20,8 +20,8 @@ def read_cells(path: Path, what: str) -> tuple[list[str], list[tuple[int, list[s
         what: What errors call it.
 
     Returns:
-        Header cells, and (line number, cells) of every line that is not blank; at least one. Without spaces around them,
-        and without the apostrophes of ``cells.safe_row``.
+        Header cells, and (line number, cells) of every line that is not blank; at least one. Cells are without spaces
+        around them and without the apostrophes of ``cells.safe_row``.
 
     Raises:
         ManifestError: It cannot be read, is no CSV, or has no line below the header.
