@@ -21,13 +21,14 @@ from torch import Tensor
 from wsi_deform.annotation.raster import LabelMask
 from wsi_deform.cover import FieldBudget, budgets_of, normalised, tissue_limit_of, view_of
 from wsi_deform.deform.grid import cell_areas, sampling_grid
-from wsi_deform.deform.reverse import FieldSamples, Interpolation, ReverseSampler
 from wsi_deform.geometry import Size
+from wsi_deform.look.fields import Field
 from wsi_deform.mask.tissue_limit import TissueLimit, reverse_sampler
 from wsi_deform.model import Model
+from wsi_deform.reverse.sampler import Interpolation, ReverseSampler
+from wsi_deform.reverse.samples import FieldSamples
 from wsi_deform.sample.gather import gather
 from wsi_deform.sample.plan import TilePlan, plan_tiles
-from wsi_deform.slide.fields import Field
 from wsi_deform.slide.slide import Slide
 
 

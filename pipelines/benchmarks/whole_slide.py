@@ -37,19 +37,19 @@ from pipelines.benchmarks.results import Settings
 from wsi_deform.baselines.patches import Windows, patch_tiles, tissue_windows
 from wsi_deform.config import read_config
 from wsi_deform.cover import budgets_of
-from wsi_deform.deform.reverse import FieldSamples
 from wsi_deform.evaluate.slides import confusion_of
 from wsi_deform.geometry import Region, Size
+from wsi_deform.look.tissue import tissue_mask
 from wsi_deform.mask.mosaic import MaskMosaic
 from wsi_deform.mask.tiff import write_mask
 from wsi_deform.model import Model, load_model
+from wsi_deform.reverse.samples import FieldSamples
 from wsi_deform.segment import outside_label, segment_fields
 from wsi_deform.slide.cache import TILE_CACHE
 from wsi_deform.slide.counting import CountingReader
 from wsi_deform.slide.detect import open_reader
 from wsi_deform.slide.slide import Slide
 from wsi_deform.slide.tiff.tiles import TiffTiles
-from wsi_deform.slide.tissue import tissue_mask
 
 WINDOW_PX = 512
 MONAI_BATCH = 4

@@ -152,7 +152,8 @@ def test_states_of_older_versions_have_empty_cells(tmp_path: Path) -> None:
 
 def counted(tissue: list[bool], labels: list[int]) -> TissueCounts:
     """Counts of a slide of 4 x 1 cells with one sample in each."""
-    from wsi_deform.deform.reverse import FieldSamples, ReverseSampler
+    from wsi_deform.reverse.sampler import ReverseSampler
+    from wsi_deform.reverse.samples import FieldSamples
 
     size = Size(400, 100)
     cells = np.array([tissue])

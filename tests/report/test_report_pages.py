@@ -13,7 +13,6 @@ from PIL import Image
 
 from wsi_deform.annotation.classes import ClassTable, write_class_table
 from wsi_deform.config import Config, dump_config
-from wsi_deform.deform.reverse import FieldSamples
 from wsi_deform.distribute.ledger import Ledger, State
 from wsi_deform.distribute.measurements import write_measurements
 from wsi_deform.drawn.study import write_slide
@@ -27,6 +26,7 @@ from wsi_deform.report.out import report_out
 from wsi_deform.report.page import Fact, Picture, Section, write_report
 from wsi_deform.report.run import read_log, report_run
 from wsi_deform.report.tables import comparison_table
+from wsi_deform.reverse.samples import FieldSamples
 
 CLASSES = ClassTable.from_names(["background", "gland"])
 LOG = (

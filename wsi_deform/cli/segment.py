@@ -14,9 +14,9 @@ from wsi_deform.cli.start import imported_at_once
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from wsi_deform.deform.reverse import Interpolation
     from wsi_deform.distribute.outcome import Outcome
     from wsi_deform.manifest.rows import Split
+    from wsi_deform.reverse.sampler import Interpolation
 
 FAILED = 1
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.cover import FieldBudget, tissue_limit_of, tissue_of
-from wsi_deform.deform.reverse import FieldSamples, Interpolation
 from wsi_deform.geometry import Size
 from wsi_deform.mask.coarse import map_downsample
 from wsi_deform.mask.folder import MaskFolder, OutputKind
@@ -21,6 +20,8 @@ from wsi_deform.mask.samples import SamplesWriter
 from wsi_deform.mask.tiff import write_mask
 from wsi_deform.mask.tissue_limit import TissueCounts
 from wsi_deform.model import Model
+from wsi_deform.reverse.sampler import Interpolation
+from wsi_deform.reverse.samples import FieldSamples
 from wsi_deform.segment import outside_label, segment_fields
 from wsi_deform.slide.slide import Slide
 

@@ -17,11 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from wsi_deform.deform.reverse import FieldSamples, MaskTile, kept_at_level, pyramid_sizes
 from wsi_deform.errors import MaskError, ShapeError
 from wsi_deform.geometry import Region, Size, tile_grid, tile_region
 from wsi_deform.mask.ome import Channel, image_xml
 from wsi_deform.mask.pyramid import write_pyramid
+from wsi_deform.reverse.levels import MaskTile, kept_at_level, pyramid_sizes
+from wsi_deform.reverse.samples import FieldSamples
 
 TILE_PX = 256
 

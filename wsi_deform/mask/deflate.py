@@ -18,7 +18,7 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_deform.deform.compiled import Longs, compiled
+from wsi_deform.kernels.compiled import Longs, compiled
 from wsi_deform.mask.huffman import canonical_codes, code_lengths, put_bits, put_code_lengths
 
 ZLIB_LEVEL = 2

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_deform.deform.compiled import Longs, compiled
+from wsi_deform.kernels.compiled import Longs, compiled
 
 Bits = tuple[int, int, int]
 """Where the next whole byte goes, the bits that are waiting to fill one, and how many."""

@@ -18,10 +18,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from wsi_deform.deform.ordered import map_in_order
-from wsi_deform.deform.reverse import MaskTile
 from wsi_deform.errors import MaskError, ShapeError
 from wsi_deform.geometry import Size
+from wsi_deform.kernels.ordered import map_in_order
 from wsi_deform.mask.deflate import deflated, deflated_labels
 from wsi_deform.mask.directories import (
     CLASSIC_LIMIT_BYTES,
@@ -30,6 +29,7 @@ from wsi_deform.mask.directories import (
     header_and_directories,
 )
 from wsi_deform.mask.ome import SOFTWARE
+from wsi_deform.reverse.levels import MaskTile
 
 
 def write_pyramid(

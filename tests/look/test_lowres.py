@@ -9,11 +9,11 @@ from slide_files import picture
 
 from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Region, Size
-from wsi_deform.slide import area_means
-from wsi_deform.slide.area_means import axis_weights
+from wsi_deform.look import area_means
+from wsi_deform.look.area_means import axis_weights
+from wsi_deform.look.lowres import low_res_view, thumbnail
 from wsi_deform.slide.cache import DEFAULT_CACHE_BYTES, set_cache_bytes
 from wsi_deform.slide.counting import CountingReader
-from wsi_deform.slide.lowres import low_res_view, thumbnail
 from wsi_deform.slide.slide import Slide
 
 

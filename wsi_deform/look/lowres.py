@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Region, Size, tile_region
-from wsi_deform.slide.area_means import AxisWeights, add_tile, axis_weights
+from wsi_deform.look.area_means import AxisWeights, add_tile, axis_weights
 from wsi_deform.slide.slide import Slide
 
 # Tiles of this many pixels are asked for at once, so that those of a far slide come together.

@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from wsi_deform.annotation.classes import ClassTable
-from wsi_deform.errors import ShapeError
-from wsi_deform.geometry import Size
-from wsi_deform.report.figures import (
+from wsi_deform.drawing.figures import (
     comparison_figure,
     curves_figure,
     density_figure,
     sampling_points_figure,
 )
+from wsi_deform.errors import ShapeError
+from wsi_deform.geometry import Size
 
 CLASSES = ClassTable.from_names(["background", "gland", "tumour"])
 WIDE = np.full((60, 300, 3), 240, np.uint8)

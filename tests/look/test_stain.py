@@ -7,16 +7,16 @@ import torch
 from drawn_reader import ArrayReader
 
 from wsi_deform.errors import ShapeError
-from wsi_deform.slide.open import open_slide
-from wsi_deform.slide.slide import Slide
-from wsi_deform.slide.stain import (
+from wsi_deform.look.stain import (
     REFERENCE,
     Stain,
     normalisation,
     stain_of,
     stain_of_pixels,
 )
-from wsi_deform.slide.tissue import TissueMask, tissue_mask
+from wsi_deform.look.tissue import TissueMask, tissue_mask
+from wsi_deform.slide.open import open_slide
+from wsi_deform.slide.slide import Slide
 
 PURPLE = np.array([[0.45, 0.84, 0.30], [0.15, 0.95, 0.27]])
 DARK = np.array([[0.65, 0.66, 0.37], [0.27, 0.88, 0.39]])

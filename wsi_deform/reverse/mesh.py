@@ -37,7 +37,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_deform.deform.compiled import (
+from wsi_deform.kernels.compiled import (
     MIXED,
     NONE_YET,
     Box,
@@ -49,7 +49,7 @@ from wsi_deform.deform.compiled import (
     room_for,
     with_outside,
 )
-from wsi_deform.deform.pieces import (
+from wsi_deform.reverse.pieces import (
     QUADRANT,
     TRIANGLE,
     Edge,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_deform.deform.compiled import (
+from wsi_deform.kernels.compiled import (
     MIXED,
     NONE_YET,
     STACK_DEPTH,
@@ -23,7 +23,7 @@ from wsi_deform.deform.compiled import (
     merged,
     put_box,
 )
-from wsi_deform.deform.quadtree import common_label, keep_near
+from wsi_deform.reverse.quadtree import common_label, keep_near
 
 _SMALL_BOX_PX = 4
 

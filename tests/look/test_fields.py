@@ -5,8 +5,8 @@ import pytest
 
 from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Point, Region, Size
-from wsi_deform.slide.fields import Field, cover_with_fields
-from wsi_deform.slide.tissue import TissueMask
+from wsi_deform.look.fields import Field, cover_with_fields
+from wsi_deform.look.tissue import TissueMask
 
 
 def kept_count(size: Size, fields: tuple[Field, ...]) -> np.ndarray:

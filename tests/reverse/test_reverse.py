@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from wsi_deform.deform.reverse import FieldSamples, MaskTile, ReverseSampler, pyramid_sizes
 from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Region, Size
+from wsi_deform.reverse.levels import MaskTile, pyramid_sizes
+from wsi_deform.reverse.sampler import ReverseSampler
+from wsi_deform.reverse.samples import FieldSamples
 
 OUTSIDE = 255
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from wsi_deform.deform.histogram import add_label_counts
+from wsi_deform.reverse.histogram import add_label_counts
 
 
 @pytest.mark.parametrize("shape", [(512, 512), (7, 8), (3, 5), (1, 1), (40, 12)])

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from wsi_deform.deform.compiled import Ints, Longs, compiled
+from wsi_deform.kernels.compiled import Ints, Longs, compiled
 
 TRIANGLE, ABOVE, BELOW, LEFT, RIGHT, QUADRANT = 0, 1, 2, 3, 4, 5
 """Kinds of pieces; a quadrant's is QUADRANT, plus 1 when it lies to the right and plus 2 when it lies below."""

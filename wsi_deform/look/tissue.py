@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from wsi_deform.errors import ShapeError, SlideError
 from wsi_deform.geometry import Point, Region, Size
-from wsi_deform.slide.lowres import low_res_picture
+from wsi_deform.look.lowres import low_res_picture
+from wsi_deform.look.tissue_file import half_covered, open_tissue_raster
 from wsi_deform.slide.slide import Slide
-from wsi_deform.slide.tissue_file import half_covered, open_tissue_raster
 
 MAX_SIDE_PX = 2048
 # Rows that are smoothed at a time.

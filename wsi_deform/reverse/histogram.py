@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_deform.deform.compiled import Longs, compiled
+from wsi_deform.kernels.compiled import Longs, compiled
 
 _PIXELS_PER_WORD = 8
 

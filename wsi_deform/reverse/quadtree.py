@@ -41,7 +41,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from wsi_deform.deform.compiled import (
+from wsi_deform.kernels.compiled import (
     MIXED,
     NONE_YET,
     Box,

@@ -16,18 +16,15 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_deform.deform import mesh, mesh_pixels, nearest_pixels, quadtree
-from wsi_deform.deform.compiled import MIXED
-from wsi_deform.deform.levels import MaskTile as MaskTile
-from wsi_deform.deform.levels import kept_at_level as kept_at_level
-from wsi_deform.deform.levels import pyramid_sizes as pyramid_sizes
-from wsi_deform.deform.ordered import map_in_order
-from wsi_deform.deform.packed import packed_kept, packed_lattices, packed_samples, packed_scores
-from wsi_deform.deform.pieces import piece_count
-from wsi_deform.deform.samples import LONGEST_SIDE_PX
-from wsi_deform.deform.samples import FieldSamples as FieldSamples
 from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Region, Size, tile_grid
+from wsi_deform.kernels.compiled import MIXED
+from wsi_deform.kernels.ordered import map_in_order
+from wsi_deform.reverse import mesh, mesh_pixels, nearest_pixels, quadtree
+from wsi_deform.reverse.levels import MaskTile, pyramid_sizes
+from wsi_deform.reverse.packed import packed_kept, packed_lattices, packed_samples, packed_scores
+from wsi_deform.reverse.pieces import piece_count
+from wsi_deform.reverse.samples import LONGEST_SIDE_PX, FieldSamples
 
 Interpolation = Literal["nearest", "linear"]
 

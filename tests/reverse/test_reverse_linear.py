@@ -8,9 +8,11 @@ import torch
 from matplotlib.tri import LinearTriInterpolator, Triangulation
 
 from wsi_deform.deform.grid import sampling_grid
-from wsi_deform.deform.reverse import FieldSamples, MaskTile, ReverseSampler
 from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Region, Size
+from wsi_deform.reverse.levels import MaskTile
+from wsi_deform.reverse.sampler import ReverseSampler
+from wsi_deform.reverse.samples import FieldSamples
 
 OUTSIDE = 255
 FAR_PX = 4096.0

@@ -10,10 +10,10 @@ from PIL import Image
 
 from wsi_deform.errors import ShapeError, SlideError
 from wsi_deform.geometry import Point, Region, Size
+from wsi_deform.look.tissue import TissueMask, tissue_mask, tissue_mask_from_file
 from wsi_deform.slide.open import open_slide
 from wsi_deform.slide.slide import Slide
 from wsi_deform.slide.tiff.tiles import TiffTiles
-from wsi_deform.slide.tissue import TissueMask, tissue_mask, tissue_mask_from_file
 
 GLASS, PINK, PURPLE = (243, 242, 244), (225, 160, 200), (140, 90, 170)
 
@@ -218,7 +218,7 @@ def test_bands_of_rows_leave_no_seam(monkeypatch: pytest.MonkeyPatch):
     slide = drawn((slice(100, 300), slice(200, 500), PINK), (slice(350, 500), slice(100, 300), PURPLE))
     found = []
     for rows in (7, 10_000):
-        monkeypatch.setattr("wsi_deform.slide.tissue.BAND_ROWS", rows)
+        monkeypatch.setattr("wsi_deform.look.tissue.BAND_ROWS", rows)
         found.append(tissue_mask(slide).tissue)
     np.testing.assert_array_equal(*found)
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_deform.deform.compiled import (
+from wsi_deform.kernels.compiled import (
     MIXED,
     NONE_YET,
     STACK_DEPTH,
@@ -20,8 +20,8 @@ from wsi_deform.deform.compiled import (
     merged,
     put_box,
 )
-from wsi_deform.deform.mesh import Scores, best_class, keep_meeting
-from wsi_deform.deform.pieces import QUADRANT, TRIANGLE, edges_of, piece_of, span_of, value_at
+from wsi_deform.reverse.mesh import Scores, best_class, keep_meeting
+from wsi_deform.reverse.pieces import QUADRANT, TRIANGLE, edges_of, piece_of, span_of, value_at
 
 _SMALL_BOX_PX = 4
 

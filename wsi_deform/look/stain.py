@@ -13,10 +13,10 @@ from torch import Tensor
 
 from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Region, Size
-from wsi_deform.slide.fields import cover_with_fields
-from wsi_deform.slide.lowres import low_res_view
+from wsi_deform.look.fields import cover_with_fields
+from wsi_deform.look.lowres import low_res_view
+from wsi_deform.look.tissue import TissueMask
 from wsi_deform.slide.slide import Slide
-from wsi_deform.slide.tissue import TissueMask
 
 logger = logging.getLogger(__name__)
 

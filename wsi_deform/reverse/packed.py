@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_deform.deform.compiled import UNITS_PER_PX
-from wsi_deform.deform.samples import FieldSamples
 from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Region, Size
+from wsi_deform.kernels.compiled import UNITS_PER_PX
+from wsi_deform.reverse.samples import FieldSamples
 
 _FULL_SCORE = 65535
 """Probability 1 as a whole number, where triangles are of ordinary size."""

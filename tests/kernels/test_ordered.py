@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from wsi_deform.deform.ordered import map_in_order
+from wsi_deform.kernels.ordered import map_in_order
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])

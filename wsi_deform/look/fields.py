@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Region, Size
-from wsi_deform.slide.tissue import TissueMask
+from wsi_deform.look.tissue import TissueMask
 
 
 @dataclass(frozen=True, slots=True)
