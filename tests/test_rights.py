@@ -20,8 +20,8 @@ from wsi_deform.drawn.study import draw_study
 from wsi_deform.evaluate.masks import evaluate_masks
 from wsi_deform.evaluate.tables import write_evaluation
 from wsi_deform.export.folder import export_model
+from wsi_deform.files import write_aside
 from wsi_deform.manifest.read import read_manifest
-from wsi_deform.provenance import write_aside
 from wsi_deform.report.folder import report_folder
 from wsi_deform.train.loop import train
 

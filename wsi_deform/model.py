@@ -21,11 +21,11 @@ from wsi_deform.config import Config, parse_config
 from wsi_deform.deform.density import deformation_map, density_of, uniform_map
 from wsi_deform.deform.targets import edge_target, region_target, target_map
 from wsi_deform.errors import ModelError
+from wsi_deform.files import write_aside, write_json
 from wsi_deform.geometry import Size, sampled_size, size_of_area
 from wsi_deform.networks.deformation import DeformationNetwork
 from wsi_deform.networks.monai_alone import networks_alone
 from wsi_deform.networks.registry import segmentation_network
-from wsi_deform.provenance import write_aside, write_json
 
 FORMAT = "wsi-deform model 1"
 MODEL_SUFFIXES = (".safetensors", ".json")

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from wsi_deform.annotation.mean_classes import MeanClasses
+from wsi_deform.files import write_text
 from wsi_deform.model import read_model_facts
-from wsi_deform.provenance import write_text
 
 LIMITS = (
     "For research use only. Not a medical device: not for diagnosis, and no substitute for a pathologist.",

@@ -17,10 +17,11 @@ from wsi_deform.distribute.ledger import Ledger, State
 from wsi_deform.distribute.measurements import write_measurements
 from wsi_deform.drawn.study import write_slide
 from wsi_deform.errors import MaskError, ModelError
+from wsi_deform.files import write_json
 from wsi_deform.geometry import Region, Size
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.mask.samples import write_samples
-from wsi_deform.provenance import provenance, write_json
+from wsi_deform.provenance import provenance
 from wsi_deform.report.folder import report_folder
 from wsi_deform.report.out import report_out
 from wsi_deform.report.page import Fact, Picture, Section, write_report

@@ -20,9 +20,9 @@ def inspect(
     from rich.table import Table
     from rich.text import Text
 
+    from wsi_deform.files import write_aside
     from wsi_deform.look.lowres import thumbnail as thumbnail_of
     from wsi_deform.look.tissue import tissue_mask
-    from wsi_deform.provenance import write_aside
     from wsi_deform.slide.open import open_slide
 
     opened = open_slide(slide, mpp=mpp)

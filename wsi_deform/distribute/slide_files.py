@@ -12,13 +12,13 @@ from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.cover import budgets_of, mpp_remark
 from wsi_deform.distribute.job import SlideJob, loaded_model
 from wsi_deform.distribute.outputs import OnField, shown_downsample, write_outputs
+from wsi_deform.files import write_aside
 from wsi_deform.geometry import Size
 from wsi_deform.look.lowres import thumbnail
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.mask.geojson import write_geojson
 from wsi_deform.mask.overlay import label_picture_of_mask, overlay
 from wsi_deform.memory import fields_per_batch, limit_caches
-from wsi_deform.provenance import write_aside
 from wsi_deform.slide.open import open_slide
 from wsi_deform.slide.slide import Slide
 

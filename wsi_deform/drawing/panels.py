@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from wsi_deform.annotation.classes import UNLABELLED, ClassTable
+from wsi_deform.files import write_aside
 from wsi_deform.geometry import Size
-from wsi_deform.provenance import write_aside
 
 WIDTH_PX = 1500
 MARGIN_PX, GAP_PX, TITLE_PX, HEADING_PX, LEGEND_PX = 18, 16, 26, 34, 26

@@ -7,7 +7,6 @@ a scratch file beside its place, so memory does not grow with the slide.
 from __future__ import annotations
 
 import math
-import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from wsi_deform.errors import MaskError, ShapeError
+from wsi_deform.files import name_aside
 from wsi_deform.geometry import Region, Size, tile_grid, tile_region
 from wsi_deform.mask.ome import Channel, image_xml
 from wsi_deform.mask.pyramid import write_pyramid
@@ -177,7 +177,7 @@ class CoarseMap:
 
     def _on_disk(self, size: Size) -> NDArray[Any]:
         """(C, H, W) zeros in a scratch file, which takes no room where nothing is written."""
-        path = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.part")
+        path = name_aside(self.path)
         self._scratch.append(path)
         shape = (len(self.channels), *size.shape)
         try:

@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 
 from wsi_deform.errors import MaskError
 from wsi_deform.faults import pass_on_own_fault
+from wsi_deform.files import write_aside
 from wsi_deform.geometry import Region, Size
 from wsi_deform.kernels.compiled import UNITS_PER_PX
 from wsi_deform.mask.tissue_limit import TissueLimit, reverse_sampler
-from wsi_deform.provenance import write_aside
 from wsi_deform.reverse.sampler import Interpolation, ReverseSampler
 from wsi_deform.reverse.samples import FieldSamples
 
