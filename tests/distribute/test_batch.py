@@ -18,13 +18,12 @@ from distributed import LocalCluster
 from PIL import Image
 from tiny_study import MPP, SIZE, tiny_model, tiny_study
 
+import wsi_deform.slide_files as outputs_module
 from wsi_deform.annotation.classes import ClassTable, read_class_table
-from wsi_deform.distribute import outputs as outputs_module
 from wsi_deform.distribute.batch import segment_slides
 from wsi_deform.distribute.job import SlideJob, model_sha256
 from wsi_deform.distribute.ledger import Ledger
 from wsi_deform.distribute.outcome import Batch, Quiet
-from wsi_deform.distribute.outputs import WantedOutputs
 from wsi_deform.distribute.sources import SlideSource, slide_sources
 from wsi_deform.distribute.staging import staging
 from wsi_deform.distribute.workers import segmented_by_workers
@@ -35,6 +34,7 @@ from wsi_deform.mask.samples import read_samples
 from wsi_deform.model import find_model, load_model
 from wsi_deform.segment import segment_slide
 from wsi_deform.slide.open import open_slide
+from wsi_deform.slide_files import WantedOutputs
 
 
 @pytest.fixture(scope="module")

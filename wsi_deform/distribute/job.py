@@ -10,11 +10,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from wsi_deform.distribute.outputs import WantedOutputs
 from wsi_deform.distribute.sources import SlideSource
 from wsi_deform.errors import ModelError
 from wsi_deform.model import Model, find_model, load_model, read_model_facts
 from wsi_deform.slide.identity import slide_identity
+from wsi_deform.slide_files import WantedOutputs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

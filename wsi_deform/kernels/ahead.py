@@ -25,7 +25,7 @@ def ahead(
     Yields:
         The results in the order of the items.
     """
-    with ThreadPoolExecutor(threads, thread_name_prefix="slide-ahead") as pool:
+    with ThreadPoolExecutor(threads, thread_name_prefix="ahead") as pool:
         yield from ahead_in(pool, function, items, most_waiting=most_waiting)
 
 

@@ -1,24 +1,31 @@
-"""The files of one slide, all written in one pass over its fields."""
+"""From an open slide to its files: mask, samples, maps, outlines and overlay, in one pass over its fields."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from wsi_deform.annotation.classes import ClassTable
-from wsi_deform.cover import FieldBudget, tissue_limit_of, tissue_of
+from wsi_deform.cover import FieldBudget, budgets_of, mpp_remark, tissue_limit_of, tissue_of
+from wsi_deform.files import write_aside
 from wsi_deform.geometry import Size
+from wsi_deform.look.lowres import thumbnail
 from wsi_deform.mask.coarse import map_downsample
 from wsi_deform.mask.folder import MaskFolder, OutputKind
 from wsi_deform.mask.footprint import FootprintMap
 from wsi_deform.mask.geojson import write_geojson
 from wsi_deform.mask.mosaic import MaskMosaic
+from wsi_deform.mask.overlay import label_picture_of_mask, overlay
 from wsi_deform.mask.probability import ProbabilityMap
 from wsi_deform.mask.samples import SamplesWriter
 from wsi_deform.mask.tiff import write_mask
 from wsi_deform.mask.tissue_limit import TissueCounts
+from wsi_deform.memory import fields_per_batch, limit_caches
 from wsi_deform.model import Model
 from wsi_deform.reverse.sampler import Interpolation
 from wsi_deform.reverse.samples import FieldSamples
@@ -26,6 +33,11 @@ from wsi_deform.segment import outside_label, segment_fields
 from wsi_deform.slide.slide import Slide
 
 OnField = Callable[[int, int], None]
+OVERLAY_PX = 2048
+JPEG_QUALITY = 88
+# What is made from the mask and the slide alone.
+FROM_MASK = frozenset(["overlay", "geojson"])
+NO_FOOTPRINT = "no mpp, so no footprint map: set the mpp column, or --mpp"
 # Remarked upon: a slide with less tissue, and a class that lost more of its pixels to the limit (and of the slide).
 LEAST_TISSUE_SHARE, MOST_REMOVED_SHARE, LEAST_REMOVED_SHARE = 0.001, 0.5, 0.001
 
@@ -61,19 +73,27 @@ class WantedOutputs:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Written:
-    """What was counted on the way.
+class SlideFiles:
+    """What is known of a slide's files.
 
     Attributes:
+        width_px: Level-0 width of the slide.
+        height_px: Level-0 height of the slide.
+        mpp: Level-0 um per pixel, or None where nobody said.
+        fields: Number of fields.
         samples: Number of samples.
         tiles: Tiles that were read for them.
         class_pixels: Level-0 pixels of each class of the mask.
         class_pixels_in_tissue: Of these those that are tissue.
         removed_pixels: Level-0 pixels of each class that the limit to tissue made background.
         tissue_pixels: Level-0 pixels that are tissue.
-        remark: What people should know of the limit before they trust the mask; else empty.
+        remark: What people should know before they trust the mask; else empty.
     """
 
+    width_px: int
+    height_px: int
+    mpp: float | None
+    fields: int
     samples: int
     tiles: int
     class_pixels: tuple[int, ...]
@@ -83,43 +103,127 @@ class Written:
     remark: str
 
 
-def shown_downsample(slide: Slide, budgets: Sequence[FieldBudget]) -> int:
+def segment_to_files(
+    slide: Slide,
+    model: Model,
+    folder: MaskFolder | Path | str,
+    *,
+    wanted: WantedOutputs = WantedOutputs(),
+    batch: int = 1,
+    threads: int = 1,
+    memory_gib: float | None = None,
+    on_field: OnField | None = None,
+) -> SlideFiles:
+    """Segment a slide and write its files as its fields come; each file is whole or absent.
+
+    Args:
+        slide: An open slide.
+        model: What ``load_model`` returned.
+        folder: Where to, as ``MaskFolder`` lays it out; made if missing.
+        wanted: What is written, and how the mask is put back.
+        batch: Most fields per forward pass.
+        threads: Threads that render and encode; files do not depend on it.
+        memory_gib: Most memory of this process, GiB: fewer fields per pass and smaller caches; None is no limit.
+        on_field: Called after each field with how many are done and how many there are.
+
+    Returns:
+        What was counted on the way.
+
+    Raises:
+        SlideError: The slide cannot be read, or is too coarse for the model.
+        MaskError: A file cannot be written.
+    """
+    if not isinstance(folder, MaskFolder):
+        folder = MaskFolder(Path(folder))
+    # Before the first look at the slide: strips are decoded for the tissue view already.
+    limit_caches(memory_gib)
+    budgets = budgets_of(slide, model)
+    batch = fields_per_batch(model, budgets, wanted=batch, memory_gib=memory_gib)
+    tiles, counts = _write_fields(
+        slide, model, budgets, folder, wanted=wanted, batch=batch, threads=threads, on_field=on_field
+    )
+    complete_files(slide, model, folder, [kind for kind in wanted.kinds(has_mpp=True) if kind in FROM_MASK])
+    remarks = [mpp_remark(slide, model)]
+    remarks += [tissue_remark(counts, slide.size, model.classes)] if wanted.limit_to_tissue else []
+    remarks += [NO_FOOTPRINT] if wanted.footprint and slide.mpp_or_none is None else []
+    classes = model.classes.count
+    return SlideFiles(
+        width_px=slide.size.width,
+        height_px=slide.size.height,
+        mpp=slide.mpp_or_none,
+        fields=len(budgets),
+        samples=sum(budget.size.area for budget in budgets),
+        tiles=tiles,
+        class_pixels=tuple(counts.pixels[:classes].tolist()),
+        class_pixels_in_tissue=tuple(counts.pixels_in_tissue[:classes].tolist()),
+        removed_pixels=tuple(counts.removed[:classes].tolist()),
+        tissue_pixels=counts.tissue_pixels,
+        remark="; ".join(remark for remark in remarks if remark),
+    )
+
+
+def complete_files(
+    slide: Slide,
+    model: Model,
+    folder: MaskFolder,
+    kinds: Sequence[str],
+    *,
+    made: MaskFolder | None = None,
+) -> None:
+    """Make files of a slide that are made from its mask.
+
+    Args:
+        slide: The slide, open.
+        model: The model that made the mask.
+        folder: Where the mask lies.
+        kinds: Some of ``FROM_MASK``.
+        made: Where to write; None beside the mask.
+
+    Raises:
+        SlideError: The slide cannot be read.
+        MaskError: The mask cannot be read, or a file cannot be written.
+    """
+    mask, made = folder.mask(slide.slide_id), made or folder
+    if "overlay" in kinds:
+        write_overlay(made.overlay(slide.slide_id), slide, mask, model.classes)
+    if "geojson" in kinds:
+        write_geojson(
+            made.geojson(slide.slide_id),
+            mask,
+            classes=model.classes,
+            downsample=_shown_downsample(slide, budgets_of(slide, model)),
+            shown=slide.bounds,
+        )
+
+
+def write_overlay(path: Path, slide: Slide, mask: Path, classes: ClassTable) -> None:
+    """Write the thumbnail with the classes of a mask drawn over it as a JPEG, whole or absent."""
+    picture = thumbnail(slide, OVERLAY_PX)
+    labels = label_picture_of_mask(mask, Size(picture.shape[1], picture.shape[0]))
+    drawn = overlay(picture, labels, classes.colours, background=classes.background)
+    with write_aside(path) as aside:
+        Image.fromarray(drawn).save(aside, quality=JPEG_QUALITY)
+
+
+def _shown_downsample(slide: Slide, budgets: Sequence[FieldBudget]) -> int:
     """Level-0 px per pixel of maps and outlines that show what the samples of a slide can tell."""
     samples = sum(budget.size.area for budget in budgets)
     area_px = sum(budget.field.region.size.area for budget in budgets)
     return map_downsample(samples, area_px, slide.size)
 
 
-def write_outputs(
+def _write_fields(
     slide: Slide,
     model: Model,
     budgets: Sequence[FieldBudget],
     folder: MaskFolder,
     *,
     wanted: WantedOutputs,
-    batch: int = 1,
-    threads: int = 1,
-    on_field: OnField | None = None,
-) -> Written:
-    """Segment the fields of a slide and write its files as they come; each file is whole or absent.
-
-    Args:
-        slide: An open slide.
-        model: The model, in evaluation mode.
-        budgets: The slide's fields.
-        folder: Where to.
-        wanted: What is written.
-        batch: Most fields per forward pass.
-        threads: Threads that render and encode.
-        on_field: Called after each field with how many are done and how many there are.
-
-    Returns:
-        What was counted.
-
-    Raises:
-        SlideError: The slide cannot be read.
-        MaskError: A file cannot be written.
-    """
+    batch: int,
+    threads: int,
+    on_field: OnField | None,
+) -> tuple[int, TissueCounts]:
+    """Segment the fields of a slide and write mask, samples and maps as they come; tiles read, and pixels."""
     slide_id, size, mpp = slide.slide_id, slide.size, slide.mpp_or_none
     outside = outside_label(model)
     interpolation = wanted.interpolation or model.config.sampling.interpolation
@@ -135,7 +239,7 @@ def write_outputs(
     )
     counts = TissueCounts(tissue_of(slide).tissue, size, limit=limit, tile_px=mosaic.tile_px)
     samples = sum(budget.size.area for budget in budgets)
-    downsample = shown_downsample(slide, budgets)
+    downsample = _shown_downsample(slide, budgets)
     tiles = 0
     with ExitStack() as opened:
         takers: list[SamplesWriter | ProbabilityMap | FootprintMap] = [
@@ -196,23 +300,7 @@ def write_outputs(
             threads=threads,
             annotations=annotations,
         )
-    if wanted.geojson:
-        write_geojson(
-            folder.geojson(slide_id),
-            folder.mask(slide_id),
-            classes=model.classes,
-            downsample=downsample,
-            shown=slide.bounds,
-        )
-    return Written(
-        samples=samples,
-        tiles=tiles,
-        class_pixels=tuple(counts.pixels[: model.classes.count].tolist()),
-        class_pixels_in_tissue=tuple(counts.pixels_in_tissue[: model.classes.count].tolist()),
-        removed_pixels=tuple(counts.removed[: model.classes.count].tolist()),
-        tissue_pixels=counts.tissue_pixels,
-        remark=tissue_remark(counts, size, model.classes) if wanted.limit_to_tissue else "",
-    )
+    return tiles, counts
 
 
 def tissue_remark(counts: TissueCounts, size: Size, classes: ClassTable) -> str:
