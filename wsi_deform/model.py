@@ -23,6 +23,7 @@ from wsi_deform.deform.targets import edge_target, region_target, target_map
 from wsi_deform.errors import ModelError
 from wsi_deform.geometry import Size, sampled_size, size_of_area
 from wsi_deform.networks.deformation import DeformationNetwork
+from wsi_deform.networks.monai_alone import networks_alone
 from wsi_deform.networks.registry import segmentation_network
 from wsi_deform.provenance import write_aside, write_json
 
@@ -292,7 +293,8 @@ def load_model(run: Path | str, *, device: str | torch.device = "cpu") -> Model:
     about = read_model_facts(path)
     config = parse_config(_complete(about["config"]), source=str(path.with_suffix(".json")))
     classes = class_table_from_data(about["classes"], f"model {path.with_suffix('.json')}: classes")
-    model = Model(config=config, classes=classes, mpp=float(about["mpp"]))
+    with networks_alone():
+        model = Model(config=config, classes=classes, mpp=float(about["mpp"]))
     try:
         tensors = safetensors.torch.load_file(path)
     except (OSError, SafetensorError) as error:

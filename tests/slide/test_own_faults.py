@@ -68,3 +68,11 @@ def test_what_tifffile_raises_on_damaged_bytes_stays_a_damaged_slide(
         SlideError, match=rf"cannot be read \(KeyError: 'tag'; tifffile {version}\).*copy or download"
     ):
         TiffTiles(path)
+
+
+def test_what_zarr_wraps_in_a_group_is_said_as_what_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    reader = ZarrReader(write_ome_zarr(tmp_path / "a.zarr", pyramid()))
+    code = "class Array:\n    def __getitem__(self, part):\n        raise ExceptionGroup('', [OSError('lost')])\n"
+    monkeypatch.setattr(reader, "_arrays", [module("zarr", code).Array()])
+    with pytest.raises(SlideError, match=r"tile .* cannot be read \(OSError: lost; zarr 3"):
+        reader.read_tile(0, 0, 0)

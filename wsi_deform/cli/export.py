@@ -20,7 +20,7 @@ class Format(StrEnum):
 
 def export(
     run: Annotated[Path, typer.Argument(help="Run folder of `train`, or a model's .safetensors or .json.")],
-    format: Annotated[Format, typer.Option(help="onnx needs: pip install wsi-deform[onnx].")],
+    format: Annotated[Format, typer.Option(help="onnx needs: pip install wsi-deform\\[onnx].")],
     out: Annotated[
         Path | None, typer.Option(help="Folder to write; default: export/FORMAT in the run folder.")
     ] = None,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from wsi_deform.cli.console import plain_console
 from wsi_deform.cli.interrupts import interrupted_by_signals
 from wsi_deform.cli.start import imported_at_once
 
@@ -67,14 +68,12 @@ def segment(
 ) -> None:
     """Segment slides: skips what is done; a bad slide never stops the rest; exit code 1 if any failed."""
     with imported_at_once():
-        from rich.console import Console
-
         from wsi_deform.distribute.batch import segment_slides
         from wsi_deform.distribute.outputs import WantedOutputs
         from wsi_deform.distribute.sources import slide_sources
         from wsi_deform.slide.path import slide_path
 
-    console = Console()
+    console = plain_console()
     chosen = None if split is None else checked_split(split)
     if interpolation not in (None, "nearest", "linear"):
         raise typer.BadParameter(
@@ -105,10 +104,10 @@ def segment(
                 watcher=bars,
             )
     except KeyboardInterrupt:
-        console.print(f"Stopped; {out} keeps what is done. The same command goes on.", markup=False)
+        console.print(f"Stopped; {out} keeps what is done. The same command goes on.", soft_wrap=True)
         raise typer.Exit(asked.exit_code) from None
     counts = ", ".join(f"{len(batch.of(kind))} {kind}" for kind in ("done", "skipped", "failed"))
-    console.print(f"{counts}. {out / 'summary.md'}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"{counts}. {out / 'summary.md'}", soft_wrap=True)
     if batch.of("failed"):
         raise typer.Exit(FAILED)
 
@@ -171,7 +170,7 @@ class SegmentBars:
         if outcome.reason:
             line += f", {outcome.reason}"
         style = "red" if outcome.status == "failed" else ""
-        self.progress.console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+        self.progress.console.print(line, style=style, soft_wrap=True)
 
     def _drop_fields(self) -> None:
         if self.fields is not None:

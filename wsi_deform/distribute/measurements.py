@@ -6,6 +6,7 @@ import csv
 from collections.abc import Iterable
 
 from wsi_deform.annotation.classes import ClassTable
+from wsi_deform.cells import safe_row
 from wsi_deform.distribute.ledger import State
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.provenance import write_aside
@@ -46,19 +47,18 @@ def write_measurements(folder: MaskFolder, states: Iterable[State], classes: Cla
             for index, (name, pixels, inside) in enumerate(
                 zip(classes.names, state.class_pixels, in_tissue, strict=True)
             ):
-                writer.writerow(
-                    [
-                        state.slide_id,
-                        index,
-                        name,
-                        pixels,
-                        _mm2(pixels, state.mpp),
-                        f"{pixels / slide_px:.9g}",
-                        _mm2(tissue_px, state.mpp),
-                        "" if inside is None or not tissue_px else f"{inside / tissue_px:.9g}",
-                        state.model[:12],
-                    ]
-                )
+                cells = [
+                    state.slide_id,
+                    index,
+                    name,
+                    pixels,
+                    _mm2(pixels, state.mpp),
+                    f"{pixels / slide_px:.9g}",
+                    _mm2(tissue_px, state.mpp),
+                    "" if inside is None or not tissue_px else f"{inside / tissue_px:.9g}",
+                    state.model[:12],
+                ]
+                writer.writerow(safe_row(cells))
 
 
 def _mm2(pixels: int | None, mpp: float | None) -> str:

@@ -72,7 +72,7 @@ def read_manifest(path: Path | str, *, check_files: bool = True) -> Manifest:
                 f"{len(names)}, as in the header",
                 'Quote cells that hold a "," or ";"',
             )
-        padded = [cell.strip() for cell in cells] + [""] * (len(names) - len(cells))
+        padded = cells + [""] * (len(names) - len(cells))
         found = {column: padded[place] for column, place in columns.items()}
         extra = {names[i]: padded[i] for i in range(len(names)) if i not in columns.values()}
         before = len(problems)

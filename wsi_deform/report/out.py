@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from wsi_deform.annotation.mean_classes import MeanClasses
+from wsi_deform.cells import plain_text
 from wsi_deform.distribute.ledger import Ledger, State
 from wsi_deform.errors import MaskError, WsiDeformError
 from wsi_deform.evaluate.tables import mean_notes
@@ -141,7 +142,7 @@ def _evaluated(path: Path) -> tuple[Section, Fact]:
 def _measurements(path: Path) -> Table:
     """Area of each class, one row per slide."""
     with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+        rows = [{name: plain_text(cell) for name, cell in row.items()} for row in csv.DictReader(file)]
     classes = list(dict.fromkeys(row["class_name"] for row in rows))
     areas: dict[str, dict[str, str]] = {}
     for row in rows:
