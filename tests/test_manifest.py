@@ -224,3 +224,22 @@ def test_misspelt_columns_are_kept_and_pointed_out(write, caplog):
         manifest = read_manifest(write("slide,pateint\na.svs,P\n"))
     assert manifest.rows[0].extra == {"pateint": "P"}
     assert "did you mean 'patient'?" in caplog.text
+
+
+def test_names_that_a_spreadsheet_would_run_are_written_as_text_and_read_back_the_same(tmp_path):
+    row = ManifestRow(
+        slide=tmp_path / "=a.svs",
+        slide_id="=a",
+        patient="@7",
+        split="test",
+        mpp=0.5,
+        extra={"+note": "'-x", "delta": "-1.5", "age": "\t=1"},
+    )
+    manifest = Manifest(rows=(row,), folder=tmp_path, extra_columns=("+note", "delta", "age"))
+    write_manifest(manifest, tmp_path / "m.csv")
+    assert (tmp_path / "m.csv").read_text() == (
+        "slide_id,slide,patient,split,mpp,'+note,delta,age\n'=a,'=a.svs,'@7,test,0.5,''-x,-1.5,'\t=1\n"
+    )
+    read = read_manifest(tmp_path / "m.csv", check_files=False)
+    assert read.rows[0].model_copy(update={"line": 0}) == row
+    assert read.extra_columns == ("+note", "delta", "age")

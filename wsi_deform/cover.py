@@ -13,6 +13,7 @@ from torch import Tensor
 from wsi_deform.deform.budget import allocate_samples
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Size, size_of_area
+from wsi_deform.mask.tissue_limit import TissueLimit, with_border
 from wsi_deform.model import LEAST_SIDE_PX, Model
 from wsi_deform.slide.fields import Field, cover_with_fields, cut_to_tissue
 from wsi_deform.slide.lowres import low_res_view
@@ -27,6 +28,8 @@ UM2_PER_MM2 = 1e6
 TISSUE_PX = 768
 # Inner edges of fields are multiples of 4 mask tiles, where fields are long enough: few tiles show several.
 ALIGN_PX = 2048
+# Lumens and cysts are white and belong to their glands: enclosed glass up to 0.56 mm across is not cut out.
+HOLE_UM2 = 250_000.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +154,30 @@ def tissue_of(slide: Slide) -> TissueMask:
 
 
 _TISSUE: WeakKeyDictionary[Slide, TissueMask] = WeakKeyDictionary()
+
+
+def tissue_limit_of(slide: Slide, background: int | None) -> TissueLimit | None:
+    """Where a slide's mask may have other labels than background.
+
+    Args:
+        slide: An open slide.
+        background: The background class.
+
+    Returns:
+        Its tissue and one cell of the tissue mask around it; where the tissue was found by colour also the holes in it
+        up to ``HOLE_UM2``. None where no class is the background.
+
+    Raises:
+        SlideError: See ``tissue_of``.
+    """
+    if background is None:
+        return None
+    found = tissue_of(slide)
+    hole_cells, mpp = 0, slide.mpp_or_none
+    if slide.tissue_path is None and mpp is not None:
+        hole_cells = int(HOLE_UM2 / (found.downsample.x * found.downsample.y * mpp**2))
+    cells = with_border(found.tissue, hole_cells=hole_cells)
+    return TissueLimit(cells=cells, size=slide.size, background=background)
 
 
 def normalised(slide: Slide, images: Tensor, stain: StainChoice) -> Tensor:

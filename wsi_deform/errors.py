@@ -1,11 +1,20 @@
 """Every exception that wsi-deform raises on purpose.
 
-A message says what was found, what was needed and what to do, and names the file and the value.
+A message says what was found, what was needed and what to do, and names the file and the value; the passwords and
+signatures of URLs are left out of it.
 """
+
+from __future__ import annotations
+
+from wsi_deform.redact import redacted
 
 
 class WsiDeformError(Exception):
     """The base of all errors that a user can mend; the command line prints these without a traceback."""
+
+    def __init__(self, *args: object) -> None:
+        """Keep the message, whoever's text it quotes, without the secrets of URLs."""
+        super().__init__(*(redacted(part) if isinstance(part, str) else part for part in args))
 
 
 class SlideError(WsiDeformError):

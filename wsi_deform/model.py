@@ -23,10 +23,12 @@ from wsi_deform.deform.targets import edge_target, region_target, target_map
 from wsi_deform.errors import ModelError
 from wsi_deform.geometry import Size, sampled_size, size_of_area
 from wsi_deform.networks.deformation import DeformationNetwork
+from wsi_deform.networks.monai_alone import networks_alone
 from wsi_deform.networks.registry import segmentation_network
 from wsi_deform.provenance import write_aside, write_json
 
 FORMAT = "wsi-deform model 1"
+MODEL_SUFFIXES = (".safetensors", ".json")
 # Mean and standard deviation of ImageNet's channels: what published HRNetV2 weights expect.
 CHANNEL_MEAN = (0.485, 0.456, 0.406)
 CHANNEL_STD = (0.229, 0.224, 0.225)
@@ -278,7 +280,7 @@ def load_model(run: Path | str, *, device: str | torch.device = "cpu") -> Model:
     """Load a trained model, ready to segment.
 
     Args:
-        run: A run folder (its best model is taken, or the last where there is no best yet) or a ``.safetensors`` file.
+        run: A run folder or a file of a model, see ``find_model``.
         device: Where to put the weights.
 
     Returns:
@@ -291,7 +293,8 @@ def load_model(run: Path | str, *, device: str | torch.device = "cpu") -> Model:
     about = read_model_facts(path)
     config = parse_config(_complete(about["config"]), source=str(path.with_suffix(".json")))
     classes = class_table_from_data(about["classes"], f"model {path.with_suffix('.json')}: classes")
-    model = Model(config=config, classes=classes, mpp=float(about["mpp"]))
+    with networks_alone():
+        model = Model(config=config, classes=classes, mpp=float(about["mpp"]))
     try:
         tensors = safetensors.torch.load_file(path)
     except (OSError, SafetensorError) as error:
@@ -342,18 +345,28 @@ def load_tensors(model: Model, tensors: Mapping[str, Tensor], *, source: str) ->
 def find_model(run: Path) -> Path:
     """The ``.safetensors`` file that a run folder or a path stands for.
 
+    Args:
+        run: A run folder (its best model, or the last where there is no best yet), or either file of a model: the
+            ``.safetensors`` or the ``.json`` beside it.
+
     Raises:
-        ModelError: There is none.
+        ModelError: There is none, or the file is of another kind.
     """
-    if run.suffix == ".safetensors" and run.is_file():
-        return run
-    for name in ("best.safetensors", "last.safetensors"):
-        if (run / name).is_file():
-            return run / name
-    state = "has no best.safetensors or last.safetensors" if run.is_dir() else "does not exist"
-    raise ModelError(
-        f"model {run}: {state}. Needed a run folder of `wsi-deform train`, or a .safetensors file."
-    )
+    needed = "Needed a run folder of `wsi-deform train`, or a model's .safetensors or .json"
+    if run.is_dir():
+        for name in ("best.safetensors", "last.safetensors"):
+            if (run / name).is_file():
+                return run / name
+        raise ModelError(f"model {run}: has no best.safetensors or last.safetensors. {needed}.")
+    tensors = run.with_suffix(".safetensors")
+    if run.suffix.lower() in MODEL_SUFFIXES and tensors.is_file():
+        return tensors
+    if not run.exists():
+        raise ModelError(f"model {run}: does not exist. {needed}.")
+    if run.suffix.lower() in MODEL_SUFFIXES:
+        raise ModelError(f"model {run}: no {tensors.name} beside it. Keep the two files of a model together.")
+    hint = f", such as {tensors}" if tensors.is_file() else ""
+    raise ModelError(f"model {run}: not a model but a {run.suffix or 'plain'} file. {needed}{hint}.")
 
 
 def read_model_facts(path: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import hashlib
 import importlib.metadata
 import json
 import platform
+import stat
 import subprocess
 import sys
 import uuid
@@ -19,6 +20,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from wsi_deform.redact import redacted_data
 
 RECORDED_PACKAGES = (
     "torch",
@@ -38,7 +41,8 @@ def provenance(
     """Describe the program that is running, without importing anything heavy.
 
     Args:
-        command: What was asked for; default: the arguments of this process.
+        command: What was asked for; default: the arguments of this process. Passwords and signatures of URLs in
+            it are left out.
         config: Configuration whose hash identifies the run: plain data, or anything JSON can hold once
             its odd values are turned into text.
         seed: Seed of the run, if it has one.
@@ -59,7 +63,7 @@ def provenance(
         "config_sha256": None if config is None else config_sha256(config),
         "seed": seed,
         "time_utc": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": command if isinstance(command, str) else [str(part) for part in command],
+        "command": redacted_data(command if isinstance(command, str) else [str(part) for part in command]),
     }
 
 
@@ -97,7 +101,8 @@ def write_aside(path: Path | str) -> Iterator[Path]:
 
     Yields:
         A path in the same folder with the same suffixes, to be written. It takes the place of ``path``
-        when the block ends, and vanishes when the block raises: nothing half-written stays behind.
+        when the block ends, and vanishes when the block raises: nothing half-written stays behind. Its rights
+        are those of any new file in that folder.
 
     Raises:
         FileNotFoundError: The block wrote no file.
@@ -108,9 +113,26 @@ def write_aside(path: Path | str) -> Iterator[Path]:
     aside = path.with_name(f".aside-{uuid.uuid4().hex[:12]}-{path.name}")
     try:
         yield aside
+        _share(aside)
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def _share(path: Path) -> None:
+    """Give a file that its writer made for its owner alone the rights that new files have here.
+
+    safetensors writes through a temporary file of mode 0600: a colleague could not read a model.
+    """
+    if stat.S_IMODE(path.stat().st_mode) & 0o077:
+        return
+    # A new file knows what umask and folder say; asking for the umask changes it for all threads.
+    usual = path.with_name(f"{path.name}.rights")
+    try:
+        usual.touch(exist_ok=False)
+        path.chmod(stat.S_IMODE(usual.stat().st_mode))
+    finally:
+        usual.unlink(missing_ok=True)
 
 
 def write_text(path: Path | str, text: str) -> None:

@@ -1,4 +1,4 @@
-"""``python -m pipelines.benchmarks [gather|mask|memory|whole_slide|training_step|limits|models|tables] [--quick]``."""
+"""``python -m pipelines.benchmarks [gather|mask|memory|start|whole_slide|training_step|limits|models|tables] [--quick]``."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pathlib import Path
 from pipelines.benchmarks.results import Settings, write_results
 
 FOLDER = Path(__file__).parent
-MEASURED = ("gather", "mask", "memory", "whole_slide", "training_step", "limits")
-ORDER = ("gather", "mask", "memory", "models", "whole_slide", "training_step", "limits", "tables")
+MEASURED = ("gather", "mask", "memory", "start", "whole_slide", "training_step", "limits")
+ORDER = ("gather", "mask", "memory", "start", "models", "whole_slide", "training_step", "limits", "tables")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -100,6 +100,13 @@ def _plot_memory(axes: Any, rows: Sequence[Row]) -> None:
     axes.grid(alpha=0.3)
 
 
+def _plot_start(axes: Any, rows: Sequence[Row]) -> None:
+    names = [row["case"] for row in rows][::-1]
+    axes.barh(names, [number(row, "cpu_seconds") for row in rows][::-1])
+    axes.set(xlabel="CPU seconds", title="a process from start to end, one small slide")
+    axes.grid(alpha=0.3, axis="x")
+
+
 def _plot_whole_slide(axes: Any, rows: Sequence[Row]) -> None:
     shown = [row for row in rows if row.get("miou")]
     for side in dict.fromkeys(row["side"] for row in shown):
@@ -144,6 +151,7 @@ _PLOTS: dict[str, Callable[[Any, Sequence[Row]], None]] = {
     "gather": _plot_gather,
     "mask": _plot_mask,
     "memory": _plot_memory,
+    "start": _plot_start,
     "whole_slide": _plot_whole_slide,
     "training_step": _plot_training_step,
     "limits": _plot_limits,

@@ -20,6 +20,7 @@ README = Path(__file__).with_name("README.md")
 BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 COST_AT_200K, FEWER_TILES, MASK_CPU_S, MASK_MIB, AHEAD_OF_LIBVIPS, PATCHES_COST = 1.3, 100, 2, 400, 10, 10
 MEMORY_AT_200K = 1.1
+START_COST = 0.6
 MIOU_TOLERANCE = 0.005
 
 Row = dict[str, str]
@@ -195,6 +196,21 @@ def memory_table(rows: Sequence[Row]) -> str:
     return f"{_plain(ordered, columns)}\nBars:\n\n{_bar(text, ratio, ratio <= MEMORY_AT_200K)}"
 
 
+def start_table(rows: Sequence[Row]) -> str:
+    """CPU seconds of each process; the bars below."""
+    columns = (
+        ("case", "case"), ("CPU s", "cpu_seconds"), ("seconds", "seconds"), ("peak MiB", "peak_mib"), ("runs", "runs"),
+    )  # fmt: skip
+    bars = []
+    for row in rows:
+        earlier = next((each for each in rows if each["case"].startswith(f"{row['case']}, ")), None)
+        if earlier is not None:
+            ratio = number(row, "cpu_seconds") / number(earlier, "cpu_seconds")
+            text = f"{row['case']}, CPU seconds / those of {earlier['case'].rpartition(', ')[2]}, at most {START_COST}"
+            bars.append(_bar(text, ratio, ratio <= START_COST))
+    return f"{_plain(rows, columns)}\nBars:\n\n{''.join(bars)}"
+
+
 def whole_slide_table(rows: Sequence[Row]) -> str:
     """Cost and accuracy per side and case; the bars below."""
     parts = []
@@ -282,6 +298,7 @@ _TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
     "gather": gather_table,
     "mask": mask_table,
     "memory": memory_table,
+    "start": start_table,
     "whole_slide": whole_slide_table,
     "training_step": training_step_table,
     "limits": limits_table,

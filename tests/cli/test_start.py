@@ -8,11 +8,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tiny_study import tiny_model, tiny_study
+from tiny_study import MPP, tiny_study
 
+from wsi_deform.annotation.classes import read_class_table
 from wsi_deform.cli.start import imported_at_once
+from wsi_deform.config import parse_config
+from wsi_deform.model import Model, save_model
 
 NOT_NEEDED = (
     "aiohttp",
@@ -38,16 +42,21 @@ finally:
 """
 
 
-@pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("study")
-    tiny_model(folder / "run", tiny_study(folder).classes)
-    return folder
-
-
-def test_segmenting_a_small_slide_loads_no_package_that_it_does_not_use(study: Path, tmp_path: Path) -> None:
-    slide = sorted((study / "slides").iterdir())[0]
-    arguments = ("segment", "--slides", slide, "--model", study / "run", "--out", tmp_path, "--device", "cpu")
+@pytest.mark.parametrize(
+    "network", [{"name": "hrnetv2", "width": 4, "stem_stride": 1}, {"name": "monai:DynUNet"}]
+)
+def test_segmenting_a_small_slide_loads_no_package_that_it_does_not_use(
+    tmp_path: Path, network: dict[str, Any]
+) -> None:
+    classes = read_class_table(tiny_study(tmp_path).classes)
+    config = parse_config(
+        {"sampling": {"budget": [16, 64]}, "networks": {"segmentation": network}}, source="test"
+    )
+    save_model(
+        Model(config=config, classes=classes, mpp=MPP), tmp_path / "run" / "best.safetensors", facts={}
+    )
+    slide, out = tmp_path / "slides" / "P001-A.tif", tmp_path / "out"
+    arguments = ("segment", "--slides", slide, "--model", tmp_path / "run", "--out", out, "--device", "cpu")
     done = subprocess.run(
         [sys.executable, "-c", SEGMENT, *map(str, arguments)],
         capture_output=True,
@@ -59,7 +68,7 @@ def test_segmenting_a_small_slide_loads_no_package_that_it_does_not_use(study: P
     loaded = json.loads(done.stdout.splitlines()[-1])
     assert "torch" in loaded
     assert [name for name in NOT_NEEDED if name in loaded] == []
-    assert [path.name for path in (tmp_path / "masks").iterdir()] == [f"{slide.stem}.ome.tif"]
+    assert [path.name for path in (out / "masks").iterdir()] == ["P001-A.ome.tif"]
 
 
 def test_garbage_is_collected_again_after_the_imports() -> None:

@@ -36,7 +36,17 @@ def test_a_state_is_read_as_it_was_written(ledger: Ledger) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "null", '{"slide_id": "a", "status": "odd"}', '{"status": "done"}']
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"slide_id": "a", "status": "odd"}',
+        '{"slide_id": "a", "status": "done", "class_pixels": null}',
+        '{"slide_id": "a", "status": []}',
+        '{"status": "done"}',
+    ],
 )
 def test_a_slide_without_a_readable_state_was_not_started(ledger: Ledger, text: str) -> None:
     assert ledger.read("a").status == "not_started"

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -14,7 +15,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 try:
-    from pipelines.benchmarks import drawn_slides, gather, measure, memory, parts, tables
+    from pipelines.benchmarks import drawn_slides, gather, measure, memory, parts, start, tables
+    from wsi_deform.drawn.study import draw_study
     from wsi_deform.geometry import Region, Size
     from wsi_deform.slide.open import open_slide
 finally:
@@ -179,6 +181,28 @@ def test_memory_is_compared_between_the_smallest_and_the_largest_slide(
     written(tmp_path / "memory.csv", rows)
     text = tables.memory_table(tables.read_results("memory", tmp_path))
     assert f"peak at 204,800 px / at 20,480 px, at most 1.1: {said}" in text
+
+
+@pytest.mark.parametrize(("cpu", "said"), [(1.2, "0.400 – **met**"), (2.4, "0.800 – **not met**")])
+def test_a_start_is_compared_with_that_of_the_earlier_commit(tmp_path: Path, cpu: float, said: str) -> None:
+    common = {"seconds": 1, "peak_mib": 300, "runs": 7}
+    rows = [
+        {"case": "segment, DynUNet", "cpu_seconds": cpu, **common},
+        {"case": "segment, DynUNet, abc", "cpu_seconds": 3, **common},
+        {"case": "import torch", "cpu_seconds": 1, **common},
+    ]
+    written(tmp_path / "start.csv", rows)
+    text = tables.start_table(tables.read_results("start", tmp_path))
+    assert f"- segment, DynUNet, CPU seconds / those of abc, at most 0.6: {said}" in text
+    assert text.count("at most") == 1
+
+
+def test_a_start_segments_the_slide_in_a_process_of_its_own(tmp_path: Path) -> None:
+    study = draw_study(tmp_path, train=0, val=0, test=1, size=start.SLIDE, mpp=0.5)
+    params = {"network": "MONAI's DynUNet", "tree": str(ROOT), "study": str(study.manifest.parent)}
+    before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
+    assert start.segment(**params).run(0) == {"masks": 1}
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before > 0.5
 
 
 def test_memory_segments_every_field_of_a_slide() -> None:

@@ -281,6 +281,7 @@ def test_missing_folders_are_named_with_what_is_needed(tmp_path: Path, name: str
         ("epoch,loss\n1,2\n", "no segmentation_loss"),
         (LOG.splitlines()[0], "no epoch"),
         ("epoch\nx\n", "could not"),
+        ("epoch\n1,2\n", "a row has more cells than the first"),
     ],
 )
 def test_damaged_logs_are_refused(run: Path, text: str, found: str) -> None:

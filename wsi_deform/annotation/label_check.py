@@ -189,15 +189,15 @@ def values_text(values: Mapping[int, int], table: ClassTable | None = None) -> s
 def _unknown(total: Mapping[int, int], unknown: Sequence[int], table: ClassTable) -> Problem:
     """Values without a meaning, over all masks."""
     suggested = suggested_classes(total, table)
-    remedy = "Say in the class table what each value means"
+    remedy = "Say in the class table what each value means; numbers of objects go to one class (values: [1, 2, ...])"
     if len(unknown) > MOST_VALUES:
         remedy = (
-            "This looks like a picture, like numbered objects, or like labels that were blended when they were resized: "
-            "set mask_channel, give the numbers of all objects to one class (values: [1, 2, ...]), or export the labels "
-            "without blending (nearest neighbour)"
+            "This looks like a picture, like numbered objects, or like labels that were blended when they were "
+            "resized: set mask_channel, give the numbers of all objects to one class (values: [1, 2, ...]), or export "
+            "the labels without blending (nearest neighbour)"
         )
     elif suggested is not None:
-        remedy += f"; numbers of objects go to one class (values: [1, 2, ...]). As a start, if {_changed(total, table, suggested.table)}, {PASTE}"
+        remedy += f". As a start, if {_changed(total, table, suggested.table)}, {PASTE}"
     return Problem(
         where="class table",
         found=f"{len(unknown)} value{'s' if len(unknown) > 1 else ''} of the masks without a meaning; they hold "

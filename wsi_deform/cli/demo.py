@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wsi_deform.cli.console import plain_console
 from wsi_deform.cli.interrupts import stop_on_signals
 from wsi_deform.cli.segment import SegmentBars
 from wsi_deform.cli.training_bars import TrainingBars
@@ -26,7 +27,6 @@ def demo(
     ] = None,
 ) -> None:
     """Draw slides, train joint and uniform on one budget, segment, evaluate, report: minutes on 2 cores."""
-    from rich.console import Console
     from rich.table import Table
 
     from wsi_deform.demo import run_demo
@@ -34,12 +34,12 @@ def demo(
     from wsi_deform.report.measured import CEILING, MIOU, WITHOUT, measures
     from wsi_deform.report.tables import number
 
-    console = Console()
+    console = plain_console()
     started = time.monotonic()
     with stop_on_signals() as stop:
         result = run_demo(out, seed=seed, changes=changes or (), watcher=DemoBars(console), stop=stop)
     if not result.finished:
-        console.print(f"Stopped; {out} keeps what is done. The same command goes on.")
+        console.print(f"Stopped; {out} keeps what is done. The same command goes on.", soft_wrap=True)
         raise typer.Exit(stop.exit_code)
     columns = (MIOU, WITHOUT, CEILING)
     table = Table("method", *columns)

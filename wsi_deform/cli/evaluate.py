@@ -41,9 +41,9 @@ def evaluate(
     ] = False,
 ) -> None:
     """Measure masks against labels at full resolution. Exit code 1 if a slide could not be measured."""
-    from rich.console import Console
     from rich.progress import Progress
 
+    from wsi_deform.cli.console import plain_console
     from wsi_deform.cli.segment import checked_split
     from wsi_deform.evaluate.masks import evaluate_masks, rows_of_split
     from wsi_deform.evaluate.tables import write_evaluation
@@ -52,7 +52,7 @@ def evaluate(
 
     if out is not None and out.suffix.lower() not in ("", ".json", ".csv"):
         raise typer.BadParameter(f"{out}: needed .json or .csv; both are written.", param_hint="--out")
-    console = Console()
+    console = plain_console()
     read = read_manifest(slides)
     if split == "all":
         rows, taken = read.rows, "all"
@@ -72,10 +72,10 @@ def evaluate(
     written = write_evaluation(measured, out or masks / "evaluation", provenance=provenance())
     show(measured, console)
     for path in written:
-        console.print(str(path), markup=False, highlight=False, soft_wrap=True)
+        console.print(str(path), soft_wrap=True)
     for each in measured.unmeasured:
         line = f"not measured: {each.slide_id}: {each.reason}"
-        console.print(line, style="red", markup=False, highlight=False, soft_wrap=True)
+        console.print(line, style="red", soft_wrap=True)
     if measured.unmeasured:
         raise typer.Exit(FAILED)
 

@@ -14,12 +14,13 @@ class Format(StrEnum):
 
     monai_bundle = "monai-bundle"
     torchscript = "torchscript"
+    torch_export = "torch-export"
     onnx = "onnx"
 
 
 def export(
-    run: Annotated[Path, typer.Argument(help="Run folder of `train`, or a .safetensors file.")],
-    format: Annotated[Format, typer.Option(help="onnx needs: pip install wsi-deform[onnx].")],
+    run: Annotated[Path, typer.Argument(help="Run folder of `train`, or a model's .safetensors or .json.")],
+    format: Annotated[Format, typer.Option(help="onnx needs: pip install wsi-deform\\[onnx].")],
     out: Annotated[
         Path | None, typer.Option(help="Folder to write; default: export/FORMAT in the run folder.")
     ] = None,

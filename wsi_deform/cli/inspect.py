@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from wsi_deform.cli.console import plain_console
+
 
 def inspect(
     slide: Annotated[str, typer.Argument(help="A slide file, its URL, or an OME-Zarr or DICOM folder.")],
@@ -15,8 +17,8 @@ def inspect(
 ) -> None:
     """Show levels, resolution, vendor and tissue of a slide."""
     from PIL import Image
-    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from wsi_deform.provenance import write_aside
     from wsi_deform.slide.lowres import thumbnail as thumbnail_of
@@ -24,8 +26,9 @@ def inspect(
     from wsi_deform.slide.tissue import tissue_mask
 
     opened = open_slide(slide, mpp=mpp)
-    console = Console()
-    console.print(f"[bold]{opened.slide_id}[/bold]  {opened.info.vendor}, {opened.size} px")
+    console = plain_console()
+    head = Text.assemble((opened.slide_id, "bold"), f"  {opened.info.vendor}, {opened.size} px")
+    console.print(head, soft_wrap=True)
     if opened.mpp_or_none is None:
         console.print("mpp: not in the file; set the mpp column in its manifest row, or pass --mpp")
     else:
@@ -46,4 +49,4 @@ def inspect(
     if thumbnail is not None:
         with write_aside(thumbnail) as aside:
             Image.fromarray(thumbnail_of(opened, 1024)).save(aside)
-        console.print(f"thumbnail: {thumbnail}")
+        console.print(f"thumbnail: {thumbnail}", soft_wrap=True)

@@ -6,9 +6,12 @@ import gc
 import io
 import logging
 import sys
-from typing import Annotated
+import traceback
+from types import TracebackType
+from typing import Annotated, Any, cast
 
 import typer
+import typer.core
 
 from wsi_deform.cli.demo import demo
 from wsi_deform.cli.evaluate import evaluate
@@ -19,11 +22,37 @@ from wsi_deform.cli.report import report
 from wsi_deform.cli.segment import segment
 from wsi_deform.cli.train import train
 from wsi_deform.errors import WsiDeformError
+from wsi_deform.redact import redacted
 
 USAGE_ERROR = 2
 
+# Whatever command is not understood; typer has no name of its own for it.
+UsageError = cast("type[typer.BadParameter]", typer.BadParameter.__mro__[1])
+
+
+class RedactingGroup(typer.core.TyperGroup):
+    """The command line; what it says of arguments that it cannot use does not quote the secrets of URLs."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except UsageError as error:
+            error.message = redacted(error.message)
+            raise
+
+
+class RedactingFormatter(logging.Formatter):
+    """Log lines, tracebacks too, without the secrets of URLs."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The text of a record."""
+        return redacted(super().format(record))
+
+
 typer_app = typer.Typer(
     name="wsi-deform",
+    cls=RedactingGroup,
     help="Segment gigapixel whole-slide images by learning where to look.",
     no_args_is_help=True,
     add_completion=False,
@@ -53,11 +82,14 @@ def common(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False,
 ) -> None:
     """Set up what all commands share."""
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING,
-        format="%(levelname)s %(name)s: %(message)s",
-        stream=sys.stderr,
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(RedactingFormatter("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, handlers=[handler])
+
+
+def show_redacted(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Show the traceback of an error that was not foreseen, without the secrets of URLs; an ``excepthook``."""
+    sys.stderr.write(redacted("".join(traceback.format_exception(kind, error, trace))))
 
 
 def app() -> None:
@@ -73,5 +105,7 @@ def app() -> None:
         typer.echo(str(error), err=True)
         sys.exit(USAGE_ERROR)
     finally:
+        # After typer, which shows an error that nobody foresaw with all that it quotes.
+        sys.excepthook = show_redacted
         # The process ends and gives its memory back anyway: a last look for garbage in all of torch takes .2 s.
         gc.freeze()

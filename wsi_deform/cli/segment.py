@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from wsi_deform.cli.console import plain_console
 from wsi_deform.cli.interrupts import interrupted_by_signals
 from wsi_deform.cli.start import imported_at_once
 
@@ -24,7 +25,9 @@ def segment(
     slides: Annotated[
         str, typer.Option(help="Folder of slides (subfolders too), one slide or its URL, or a manifest CSV.")
     ],
-    model: Annotated[Path, typer.Option(help="Run folder of `wsi-deform train`, or a .safetensors file.")],
+    model: Annotated[
+        Path, typer.Option(help="Run folder of `wsi-deform train`, or a model's .safetensors or .json.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for masks, overlays and measurements.")] = Path("out"),
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")] = "auto",
     overwrite: Annotated[bool, typer.Option(help="Segment again what is done.")] = False,
@@ -50,6 +53,13 @@ def segment(
     geojson: Annotated[
         bool, typer.Option(help="Write the outlines of the masks as GeoJSON, for QuPath.")
     ] = True,
+    limit_to_tissue: Annotated[
+        bool,
+        typer.Option(
+            "--limit-to-tissue/--no-limit-to-tissue",
+            help="Labels outside the slide's tissue become background.",
+        ),
+    ] = True,
     fields: Annotated[int, typer.Option(min=1, help="Most fields per forward pass; more suit a GPU.")] = 1,
     memory_gib: Annotated[
         float | None,
@@ -58,14 +68,12 @@ def segment(
 ) -> None:
     """Segment slides: skips what is done; a bad slide never stops the rest; exit code 1 if any failed."""
     with imported_at_once():
-        from rich.console import Console
-
         from wsi_deform.distribute.batch import segment_slides
         from wsi_deform.distribute.outputs import WantedOutputs
         from wsi_deform.distribute.sources import slide_sources
         from wsi_deform.slide.path import slide_path
 
-    console = Console()
+    console = plain_console()
     chosen = None if split is None else checked_split(split)
     if interpolation not in (None, "nearest", "linear"):
         raise typer.BadParameter(
@@ -76,6 +84,7 @@ def segment(
         probabilities=probabilities,
         footprint=footprint,
         geojson=geojson,
+        limit_to_tissue=limit_to_tissue,
     )
     found = slide_sources(slide_path(slides), out=out, mpp=mpp, split=chosen)[:limit]
     try:
@@ -95,10 +104,10 @@ def segment(
                 watcher=bars,
             )
     except KeyboardInterrupt:
-        console.print(f"Stopped; {out} keeps what is done. The same command goes on.", markup=False)
+        console.print(f"Stopped; {out} keeps what is done. The same command goes on.", soft_wrap=True)
         raise typer.Exit(asked.exit_code) from None
     counts = ", ".join(f"{len(batch.of(kind))} {kind}" for kind in ("done", "skipped", "failed"))
-    console.print(f"{counts}. {out / 'summary.md'}", markup=False, highlight=False, soft_wrap=True)
+    console.print(f"{counts}. {out / 'summary.md'}", soft_wrap=True)
     if batch.of("failed"):
         raise typer.Exit(FAILED)
 
@@ -161,7 +170,7 @@ class SegmentBars:
         if outcome.reason:
             line += f", {outcome.reason}"
         style = "red" if outcome.status == "failed" else ""
-        self.progress.console.print(line, style=style, markup=False, highlight=False, soft_wrap=True)
+        self.progress.console.print(line, style=style, soft_wrap=True)
 
     def _drop_fields(self) -> None:
         if self.fields is not None:

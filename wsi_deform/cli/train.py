@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wsi_deform.cli.console import plain_console
 from wsi_deform.cli.interrupts import stop_on_signals
 from wsi_deform.cli.training_bars import TrainingBars
 
@@ -44,8 +45,6 @@ def train(
 
     Several processes: torchrun --nproc-per-node N -m wsi_deform train ...; each takes training.batch fields of a step.
     """
-    from rich.console import Console
-
     from wsi_deform.cli.classes import find_class_table
     from wsi_deform.config import find_config, read_config
     from wsi_deform.manifest.read import read_manifest
@@ -53,7 +52,7 @@ def train(
 
     # Under torchrun every process comes here; what they have in common is said once.
     first = int(os.environ.get("RANK") or 0) == 0
-    console = Console(quiet=not first)
+    console = plain_console(quiet=not first)
     read = read_manifest(slides)
     table = find_class_table(read, classes)
     chosen = [] if device is None else [f"device={device}"]

@@ -37,10 +37,10 @@ class TrainingBars:
         self.title = title
         self.console = console
         self.progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[shown]}"),
+            TextColumn("{task.fields[shown]}", markup=False),
             TimeElapsedColumn(),
             TextColumn("ETA"),
             TimeRemainingColumn(compact=True),
@@ -100,7 +100,7 @@ class TrainingBars:
             self._say(", ".join(parts))
 
     def _say(self, text: str) -> None:
-        self.console.print(f"{self.title}: {text}", markup=False, soft_wrap=True, highlight=False)
+        self.console.print(f"{self.title}: {text}", soft_wrap=True)
 
 
 class Pace:

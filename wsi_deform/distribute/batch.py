@@ -51,7 +51,7 @@ def segment_slides(
 
     Args:
         sources: The slides, each with an id of its own.
-        model: A run folder of `train`, or a ``.safetensors`` file.
+        model: A run folder of `train`, or a file of a model, see ``find_model``.
         out: The mask folder; made if missing.
         device: "auto", or a torch device.
         overwrite: Segment again what was done before this call.

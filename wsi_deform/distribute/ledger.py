@@ -13,6 +13,7 @@ from typing import Any, Literal, get_args
 from wsi_deform.errors import MaskError
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.provenance import write_json
+from wsi_deform.redact import redacted_data
 
 Status = Literal["not_started", "running", "done", "failed"]
 
@@ -41,6 +42,9 @@ class State:
         samples: Number of samples.
         tiles: Number of tiles read.
         class_pixels: Level-0 pixels of each class of the mask.
+        class_pixels_in_tissue: Of these those that are tissue; empty in states of older versions.
+        removed_pixels: Level-0 pixels of each class that lay outside the tissue and became background.
+        tissue_pixels: Level-0 pixels that are tissue; None in states of older versions.
         outputs: Kind of file -> its signature, see ``staging.signature``; files of this attempt, and of earlier ones
             that it did not make anew.
         earlier: Kinds among ``outputs`` that an earlier attempt made -> the fingerprint that they were made with.
@@ -71,6 +75,9 @@ class State:
     samples: int = 0
     tiles: int = 0
     class_pixels: tuple[int, ...] = ()
+    class_pixels_in_tissue: tuple[int, ...] = ()
+    removed_pixels: tuple[int, ...] = ()
+    tissue_pixels: int | None = None
     outputs: Mapping[str, str] = field(default_factory=dict)
     earlier: Mapping[str, str] = field(default_factory=dict)
     deaths: int = 0
@@ -83,6 +90,11 @@ class State:
     def result(self) -> State | None:
         """The state of the finished result that lies in the folder, of this attempt or an earlier one."""
         return self if self.status == "done" else self.kept
+
+    def __post_init__(self) -> None:
+        """Leave the secrets of URLs out of what is stored and shown, whoever's words an error quotes."""
+        for name in ("slide", "error", "traceback", "remark"):
+            object.__setattr__(self, name, redacted_data(getattr(self, name)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +150,8 @@ def _state(data: object) -> State | None:
     values = {name: value for name, value in data.items() if name in _KINDS}
     if not all(isinstance(value, _KINDS[name]) for name, value in values.items()):
         return None
-    return State(
-        **values | {"class_pixels": tuple(values.get("class_pixels", ())), "kept": _state(values.get("kept"))}
-    )
+    values |= {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+    return State(**values | {"kept": _state(values.get("kept"))})
 
 
 # What JSON has for each attribute.
@@ -151,6 +162,7 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
         "int": (int,),
         "float": (int, float),
         "float | None": (int, float, type(None)),
+        "int | None": (int, type(None)),
         "tuple[int, ...]": (list,),
         "State | None": (dict, type(None)),
     }.get(str(each.type), (dict,))

@@ -57,7 +57,7 @@ def slide_files(job: SlideJob, made: MaskFolder, on_field: OnField | None) -> di
         on_field=on_field,
     )
     write_overlay(made.overlay(job.slide_id), slide, made.mask(job.slide_id), model.classes)
-    remarks = [mpp_remark(slide, model)]
+    remarks = [mpp_remark(slide, model), written.remark]
     if job.wanted.footprint and slide.mpp_or_none is None:
         remarks.append(NO_FOOTPRINT)
     return {
@@ -69,6 +69,9 @@ def slide_files(job: SlideJob, made: MaskFolder, on_field: OnField | None) -> di
         "samples": written.samples,
         "tiles": written.tiles,
         "class_pixels": written.class_pixels,
+        "class_pixels_in_tissue": written.class_pixels_in_tissue,
+        "removed_pixels": written.removed_pixels,
+        "tissue_pixels": written.tissue_pixels,
     }
 
 

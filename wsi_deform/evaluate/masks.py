@@ -35,8 +35,8 @@ class SlideEvaluation:
         slide_id: The slide.
         size: Its level-0 size, px.
         predicted: The mask Y^ against the labels Y.
-        sampled: Y' against Y, where Y' are the labels at the samples put back by the reverse sampler: what
-            the sampling alone loses. None where the mask came without its samples.
+        sampled: Y' against Y, where Y' are the labels at the samples put back by the reverse sampler and limited
+            to tissue like the mask: what the sampling alone loses. None where the mask came without its samples.
     """
 
     slide_id: str

@@ -10,6 +10,7 @@ from typing import Any
 
 from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.annotation.mean_classes import MeanClasses
+from wsi_deform.cells import safe_row
 from wsi_deform.evaluate.masks import Evaluation
 from wsi_deform.evaluate.means import mean_classes, measured_miou
 from wsi_deform.evaluate.measures import Confusion
@@ -122,8 +123,8 @@ def write_evaluation(
         for number, row in enumerate(rows):
             cells = dict(_cells(row, data["classes"]))
             if number == 0:
-                writer.writerow(cells)
-            writer.writerow(cells.values())
+                writer.writerow(safe_row(cells))
+            writer.writerow(safe_row(cells.values()))
     return json_path, csv_path
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import logging
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,10 +31,14 @@ from wsi_deform.manifest.rows import (
 )
 from wsi_deform.manifest.table import canonical, read_cells
 from wsi_deform.paths import SPECIAL_FILES, id_key, id_problem, trouble_at
+from wsi_deform.redact import redacted
 
 PATH_COLUMNS = ("slide", "mask", "annotation", "tissue_mask")
 SPLIT_SYNONYMS = {"training": "train", "dev": "val", "valid": "val", "validation": "val", "testing": "test"}
 CHANNELS = {"red": 0, "green": 1, "blue": 2}
+
+# A drive, C:, is not a scheme.
+_URL = re.compile(r"(?:[A-Za-z][\w+.-]+::)*[A-Za-z][\w+.-]+://")
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +72,7 @@ def read_manifest(path: Path | str, *, check_files: bool = True) -> Manifest:
                 f"{len(names)}, as in the header",
                 'Quote cells that hold a "," or ";"',
             )
-        padded = [cell.strip() for cell in cells] + [""] * (len(names) - len(cells))
+        padded = cells + [""] * (len(names) - len(cells))
         found = {column: padded[place] for column, place in columns.items()}
         extra = {names[i]: padded[i] for i in range(len(names)) if i not in columns.values()}
         before = len(problems)
@@ -132,6 +137,10 @@ class _RowReader:
         """A path from the manifest's folder, or None for an empty cell."""
         if not cell:
             return None
+        if _URL.match(cell):
+            remedy = "Download it, or give the URL of a slide to `wsi-deform segment --slides`"
+            self.refuse(column, f"the URL {redacted(cell)}", "the path of a file", remedy)
+            return None
         found = self.path.parent / Path(cell).expanduser()
         trouble = trouble_at(found) if self.check_files else ""
         if trouble in SPECIAL_FILES:
@@ -145,7 +154,7 @@ class _RowReader:
 
     def slide_id(self, cell: str, slide: str) -> str:
         """The id of a slide: as written, else from its file name."""
-        found = cell or slide_id_from_path(slide)
+        found = cell or slide_id_from_path(redacted(slide))
         if needed := id_problem(found):
             remedy = "Rename it" if cell else "Give it a short name of its own in a column slide_id"
             self.refuse("slide_id", repr(found), needed, remedy)

@@ -10,6 +10,7 @@ from typing import Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from wsi_deform.cells import safe_row
 from wsi_deform.paths import clean_id
 from wsi_deform.provenance import write_aside
 
@@ -109,6 +110,9 @@ def write_manifest(manifest: Manifest, path: Path | str) -> None:
     Args:
         manifest: Columns that no row fills are left out.
         path: Where to write; the file is whole or absent.
+
+    Convention:
+        Text that a spreadsheet would run has an apostrophe before it, which ``read_manifest`` takes away.
     """
     path = Path(path)
     columns = [
@@ -118,10 +122,11 @@ def write_manifest(manifest: Manifest, path: Path | str) -> None:
     ]
     with write_aside(path) as aside, aside.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*columns, *manifest.extra_columns])
+        writer.writerow(safe_row([*columns, *manifest.extra_columns]))
         for row in manifest.rows:
             cells = [_cell(getattr(row, column), path.parent) for column in columns]
-            writer.writerow(cells + [row.extra.get(column, "") for column in manifest.extra_columns])
+            cells += [row.extra.get(column, "") for column in manifest.extra_columns]
+            writer.writerow(safe_row(cells))
 
 
 def slide_id_from_path(path: Path | str) -> str:

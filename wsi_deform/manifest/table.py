@@ -6,6 +6,7 @@ import csv
 import re
 from pathlib import Path
 
+from wsi_deform.cells import plain_text
 from wsi_deform.errors import ManifestError
 
 ALIASES = {"wsi": "slide", "image": "slide", "path": "slide", "patient_id": "patient", "case_id": "patient"}
@@ -19,7 +20,8 @@ def read_cells(path: Path, what: str) -> tuple[list[str], list[tuple[int, list[s
         what: What errors call it.
 
     Returns:
-        Header cells, and (line number, cells) of every line that is not blank; at least one.
+        Header cells, and (line number, cells) of every line that is not blank; at least one. Cells are without spaces
+        around them and without the apostrophes of ``cells.safe_row``.
 
     Raises:
         ManifestError: It cannot be read, is no CSV, or has no line below the header.
@@ -43,7 +45,7 @@ def read_cells(path: Path, what: str) -> tuple[list[str], list[tuple[int, list[s
     try:
         for cells in reader:
             if any(cell.strip() for cell in cells):
-                lines.append((reader.line_num, cells))
+                lines.append((reader.line_num, [plain_text(cell.strip()) for cell in cells]))
     except csv.Error as error:
         raise ManifestError(
             f"{what} {path}: line {reader.line_num} is not CSV ({error}). Needed quotes that close. Mend "
@@ -54,7 +56,7 @@ def read_cells(path: Path, what: str) -> tuple[list[str], list[tuple[int, list[s
         raise ManifestError(
             f"{what} {path}: holds {found}. Needed a header line and one line per slide. Add the slides."
         )
-    return [name.strip() for name in lines[0][1]], lines[1:]
+    return lines[0][1], lines[1:]
 
 
 def canonical(name: str) -> str:

@@ -28,6 +28,7 @@ from wsi_deform.deform.reverse import FieldSamples, Interpolation, ReverseSample
 from wsi_deform.errors import MaskError
 from wsi_deform.faults import pass_on_own_fault
 from wsi_deform.geometry import Region, Size
+from wsi_deform.mask.tissue_limit import TissueLimit, reverse_sampler
 from wsi_deform.provenance import write_aside
 
 # What NumPy and its archive raise on files that are missing, cut off or scrambled.
@@ -43,6 +44,10 @@ _ARRAYS: dict[str, tuple[str, tuple[int | None, ...]]] = {
 _LINEAR_ARRAYS: dict[str, tuple[str, tuple[int | None, ...]]] = {
     "lattices": ("i", (None, 2)), "probabilities": ("uf", (None, None)),
 }  # fmt: skip
+_LIMIT_ARRAYS: dict[str, tuple[str, tuple[int | None, ...]]] = {
+    "limit": ("b", (None, None)),
+    "background": ("i", ()),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -54,12 +59,14 @@ class SlideSamples:
         fields: The samples of each field; none on a slide without tissue.
         outside_label: Class of everything that no field keeps.
         interpolation: How the mask was made from them, see ``ReverseSampler``.
+        limit: Where the mask has other labels than background, or None where it is not limited.
     """
 
     size: Size
     fields: tuple[FieldSamples, ...]
     outside_label: int
     interpolation: Interpolation = "nearest"
+    limit: TissueLimit | None = None
 
     @property
     def points_px(self) -> NDArray[np.float64]:
@@ -100,11 +107,12 @@ class SlideSamples:
 
     def reverse(self) -> ReverseSampler:
         """The reverse sampler of these samples: any region of the mask at any level."""
-        return ReverseSampler(
+        return reverse_sampler(
             self.fields,
             size=self.size,
             outside_label=self.outside_label,
             interpolation=self.interpolation,
+            limit=self.limit,
         )
 
 
@@ -117,6 +125,7 @@ class SamplesWriter:
         size: Level-0 size of the slide, px.
         outside_label: Class of everything that no field keeps.
         interpolation: How the mask is made from them; "linear" keeps probabilities and lattices too.
+        limit: Where the mask has other labels than background, or None where it is not limited.
 
     Raises:
         MaskError: On leaving, when there were more or fewer samples than ``count``; on adding a field without
@@ -126,7 +135,8 @@ class SamplesWriter:
         ``points`` (N, 2) int32 (x, y) in ``1 / units_per_px`` level-0 px from the slide's top-left edge;
         ``labels`` (N,) uint8; ``kept`` (F, 4) int64 x, y, width, height, level-0 px; the samples of field f
         are rows ``starts[f]`` to ``starts[f + 1]``; ``size`` (2,) width, height; ``outside_label``. For
-        "linear" also ``lattices`` (F, 2) int64 width, height, and ``probabilities`` (N, C) as they were given.
+        "linear" also ``lattices`` (F, 2) int64 width, height, and ``probabilities`` (N, C) as they were given. For a
+        limited mask also ``limit`` (H, W) bool and ``background``, see ``TissueLimit``.
     """
 
     def __init__(
@@ -137,6 +147,7 @@ class SamplesWriter:
         size: Size,
         outside_label: int,
         interpolation: Interpolation = "nearest",
+        limit: TissueLimit | None = None,
     ) -> None:
         self.path = Path(path)
         self.count = count
@@ -145,6 +156,8 @@ class SamplesWriter:
             "size": np.array([size.width, size.height], np.int64),
             "outside_label": np.int64(outside_label),
         }
+        if limit is not None:
+            self._about |= {"limit": limit.cells, "background": np.int64(limit.background)}
         self._kept: list[tuple[int, int, int, int]] = []
         self._starts = [0]
         # One byte per sample; the points, nine times as much, go to the file as they come.
@@ -232,11 +245,17 @@ def write_samples(
     size: Size,
     outside_label: int,
     interpolation: Interpolation = "nearest",
+    limit: TissueLimit | None = None,
 ) -> None:
     """Write the samples of a slide that are all in memory; see ``SamplesWriter``."""
     count = sum(len(field.labels) for field in fields)
     with SamplesWriter(
-        path, count=count, size=size, outside_label=outside_label, interpolation=interpolation
+        path,
+        count=count,
+        size=size,
+        outside_label=outside_label,
+        interpolation=interpolation,
+        limit=limit,
     ) as writer:
         for field in fields:
             writer.add(field)
@@ -258,6 +277,9 @@ def read_samples(path: Path | str) -> SlideSamples:
     linear = "lattices" in stored
     lattices = [Size(*map(int, row)) for row in stored["lattices"]] if linear else [None] * len(regions)
     scores = stored["probabilities"] if linear else None
+    size, limit = Size(*map(int, stored["size"])), None
+    if "limit" in stored:
+        limit = TissueLimit(cells=stored["limit"], size=size, background=int(stored["background"]))
     fields = tuple(
         FieldSamples(
             kept=kept,
@@ -269,10 +291,11 @@ def read_samples(path: Path | str) -> SlideSamples:
         for kept, lattice, start, stop in zip(regions, lattices, starts[:-1], starts[1:], strict=True)
     )
     return SlideSamples(
-        size=Size(*map(int, stored["size"])),
+        size=size,
         fields=fields,
         outside_label=int(stored["outside_label"]),
         interpolation="linear" if linear else "nearest",
+        limit=limit,
     )
 
 
@@ -294,7 +317,8 @@ def _arrays_of(path: Path | str) -> dict[str, NDArray[Any]]:
 def _misfit(stored: dict[str, NDArray[Any]]) -> str | None:
     """What is wrong with the arrays of a samples file, or None."""
     linear = "lattices" in stored or "probabilities" in stored
-    for name, (kinds, shape) in (_ARRAYS | (_LINEAR_ARRAYS if linear else {})).items():
+    optional = (_LINEAR_ARRAYS if linear else {}) | (_LIMIT_ARRAYS if "limit" in stored else {})
+    for name, (kinds, shape) in (_ARRAYS | optional).items():
         if name not in stored:
             return f"no {name}"
         array = stored[name]

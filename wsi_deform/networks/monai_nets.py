@@ -1,6 +1,7 @@
 """Any two-dimensional segmentation network of MONAI, by name, for images of any size.
 
-MONAI takes seconds to import, so it is imported when the first such network is built.
+MONAI takes seconds to import, so it is imported when the first such network is built, and of a model that is only to be
+run no more than its network.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch import Tensor, nn
 from wsi_deform.errors import ModelError
 from wsi_deform.faults import pass_on_own_fault
 from wsi_deform.networks.layers import he_initialise, require_image
+from wsi_deform.networks.monai_alone import nets_class
 from wsi_deform.networks.names import nearest, refuse_unknown_options
 
 #: What the adapter sets itself; an option of that name would contradict it.
@@ -238,9 +240,7 @@ def monai_network_names() -> list[str]:
 
 
 def _network_class(name: str) -> type[nn.Module]:
-    from monai.networks import nets
-
-    found = getattr(nets, name, None)
+    found = nets_class(name)
     if not (inspect.isclass(found) and _fits(found)):
         raise ModelError(
             f"network 'monai:{name}': MONAI has no two-dimensional segmentation network of that name. "

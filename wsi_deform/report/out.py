@@ -10,12 +10,14 @@ from typing import Any
 import numpy as np
 
 from wsi_deform.annotation.mean_classes import MeanClasses
+from wsi_deform.cells import plain_text
 from wsi_deform.distribute.ledger import Ledger, State
 from wsi_deform.errors import MaskError, WsiDeformError
 from wsi_deform.evaluate.tables import mean_notes
 from wsi_deform.geometry import Size
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.mask.samples import read_samples
+from wsi_deform.redact import redacted_data
 from wsi_deform.report.figures import sampling_points_figure
 from wsi_deform.report.files import duration, read_json
 from wsi_deform.report.measured import CEILING, MIOU, measures
@@ -140,7 +142,7 @@ def _evaluated(path: Path) -> tuple[Section, Fact]:
 def _measurements(path: Path) -> Table:
     """Area of each class, one row per slide."""
     with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
+        rows = [{name: plain_text(cell) for name, cell in row.items()} for row in csv.DictReader(file)]
     classes = list(dict.fromkeys(row["class_name"] for row in rows))
     areas: dict[str, dict[str, str]] = {}
     for row in rows:
@@ -191,6 +193,7 @@ def _last_run(folder: MaskFolder) -> dict[str, Any]:
     records = sorted(folder.run("x").parent.glob("[!.]*.json"))
     if not records:
         return {}
-    record = read_json(records[-1])
+    # Records of older versions may hold the secrets of URLs.
+    record = redacted_data(read_json(records[-1]))
     about = {name: record[name] for name in ("model", "model_sha256", "device") if name in record}
     return {"record": f"runs/{records[-1].name}", **about, **record.get("provenance", {})}

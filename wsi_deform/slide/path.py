@@ -9,12 +9,14 @@ from typing import TypeAlias
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from wsi_deform.redact import redacted_url
+
 # A scheme has two letters at least: "C://slides" is a drive.
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _LOCAL_SCHEMES = ("file", "local")
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True, order=True, repr=False)
 class SlideUrl:
     """The URL of a slide that is not on this machine.
 
@@ -23,8 +25,8 @@ class SlideUrl:
             ``simplecache::https://...``.
 
     Convention:
-        ``str`` leaves out passwords and what follows ``?``, which may be a signature: messages and logs show
-        it, outputs are named by it.
+        ``str`` and ``repr`` leave out passwords and what follows ``?``, which may be a signature: messages and
+        logs show it, outputs are named by it. Of a chain (``zip://a.tif::https://...``) the first place counts.
     """
 
     url: str
@@ -37,13 +39,13 @@ class SlideUrl:
     @property
     def parts(self) -> tuple[str, ...]:
         """The path's folders and name, as ``Path.parts`` has them."""
-        return tuple(part for part in urlsplit(self.url).path.split("/") if part)
+        return tuple(part for part in urlsplit(self._place).path.split("/") if part)
 
     @property
     def name(self) -> str:
         """The file name."""
         # A bucket or container alone has no path.
-        return self.parts[-1] if self.parts else urlsplit(self.url).netloc.rpartition("@")[2]
+        return self.parts[-1] if self.parts else urlsplit(self._place).netloc
 
     @property
     def suffix(self) -> str:
@@ -52,9 +54,16 @@ class SlideUrl:
 
     def __str__(self) -> str:
         """The URL without passwords and signatures."""
-        split = urlsplit(self.url)
-        shown = split._replace(netloc=split.netloc.rpartition("@")[2], query="", fragment="")
-        return shown.geturl()
+        return redacted_url(self.url)
+
+    def __repr__(self) -> str:
+        """As ``str``: tracebacks and the logs of workers show it."""
+        return f"SlideUrl({str(self)!r})"
+
+    @property
+    def _place(self) -> str:
+        """The first link of the chain that says where something lies."""
+        return next(link for link in str(self).split("::") if "://" in link)
 
 
 SlidePath: TypeAlias = Path | SlideUrl

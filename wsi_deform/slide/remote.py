@@ -10,6 +10,7 @@ from typing import Any
 import fsspec
 
 from wsi_deform.errors import SlideError
+from wsi_deform.redact import redacted
 from wsi_deform.slide.path import SlideUrl
 
 # Ranges this near are asked for as one, which costs less than a request of its own, up to this size.
@@ -98,7 +99,7 @@ class RemoteFile:
         if missing:
             raise SlideError(
                 f"{self.path}: {len(missing)} of {len(spans)} ranges could not be read in {ATTEMPTS} attempts "
-                f"({_said(wrong)}). Check the network and the server; then try again, or download the slide."
+                f"({_said(wrong, self.path)}). Check the network and the server; then try again, or download the slide."
             )
         return stored
 
@@ -113,8 +114,8 @@ class RemoteFile:
                 found = file.read(1)
         except remote_errors() as error:
             raise SlideError(
-                f"{self.path}: the server does not give parts of a file ({_said(error)}). Needed support for "
-                f"HTTP Range requests. {DOWNLOAD}"
+                f"{self.path}: the server does not give parts of a file ({_said(error, self.path)}). Needed support "
+                f"for HTTP Range requests. {DOWNLOAD}"
             ) from error
         if len(found) != 1:
             raise SlideError(f"{self.path}: byte {at} of {self.size_bytes} wanted, got none. {DOWNLOAD}")
@@ -134,7 +135,7 @@ def file_system(url: SlideUrl) -> tuple[Any, str]:
             f"{url}: a package for {url.protocol} is missing ({error}). Install it: {wanted}. Or: {DOWNLOAD}"
         ) from error
     except remote_errors() as error:
-        raise SlideError(f"{url}: cannot be opened ({_said(error)}). Check the URL.") from error
+        raise SlideError(f"{url}: cannot be opened ({_said(error, url)}). Check the URL.") from error
     return files, where
 
 
@@ -190,22 +191,23 @@ def _info(files: Any, where: str, url: SlideUrl) -> Mapping[str, Any]:
         return files.info(where)  # type: ignore[no-any-return]
     except remote_errors() as error:
         raise SlideError(
-            f"{url}: cannot be found ({_said(error)}). Check the URL, the network and the rights to read it."
+            f"{url}: cannot be found ({_said(error, url)}). Check the URL, the network and the rights to read it."
         ) from error
 
 
-def _said(error: object) -> str:
+def _said(error: object, url: SlideUrl) -> str:
     """What went wrong, and why: fsspec's HTTP reports a refused connection as a missing file.
 
-    Signatures in URLs are left out: the causes that have text come first, the URL only where nothing has.
+    The URL's secrets are left out, also where a package quotes only a part of it.
     """
     cause = error.__cause__ if isinstance(error, BaseException) and error.__cause__ is not None else error
     status = getattr(cause, "status", None)
     if status is not None:
-        return f"HTTP status {status} {getattr(cause, 'message', '')}".strip()
+        return redacted(f"HTTP status {status} {getattr(cause, 'message', '')}".strip(), url.url)
     if isinstance(cause, FileNotFoundError):
         return "no such file"
-    return f"{type(cause).__name__}: {cause}" if isinstance(cause, BaseException) else str(cause)
+    text = f"{type(cause).__name__}: {cause}" if isinstance(cause, BaseException) else str(cause)
+    return redacted(text, url.url)
 
 
 def _merged(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:

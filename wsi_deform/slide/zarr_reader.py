@@ -14,7 +14,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from wsi_deform.errors import SlideError
+from wsi_deform.errors import ShapeError, SlideError
 from wsi_deform.faults import pass_on_own_fault, version_of
 from wsi_deform.geometry import Region, Size, level_downsample, tile_region
 from wsi_deform.slide.ahead import ahead
@@ -27,10 +27,10 @@ from wsi_deform.slide.remote import file_system, remote_errors, storage_options
 log = logging.getLogger(__name__)
 
 # What zarr and its codecs raise on missing groups, broken JSON and chunks that do not decode. Our own lines raise
-# some of it too when they are wrong: ``pass_on_own_fault`` tells which.
+# some of it too when they are wrong: ``pass_on_own_fault`` tells which. ShapeError is a side of 0 px.
 ZARR_ERRORS = (
     OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, ArithmeticError, EOFError,
-    struct.error, zlib.error,
+    struct.error, zlib.error, ShapeError, ExceptionGroup,
 )  # fmt: skip
 # Tiles of a far slide that are read at the same time.
 FAR_THREADS = 16
@@ -64,7 +64,7 @@ class ZarrReader:
         except _errors() as error:
             pass_on_own_fault(error, "zarr")
             raise SlideError(
-                f"{self.path}: not a readable OME-Zarr ({type(error).__name__}: {error}; zarr "
+                f"{self.path}: not a readable OME-Zarr ({_said(error)}; zarr "
                 f"{version_of('zarr')}). Needed a group with NGFF 0.4 or 0.5 multiscales; copy the folder again or "
                 "convert the slide to a tiled pyramidal TIFF."
             ) from error
@@ -133,7 +133,7 @@ class ZarrReader:
         except _errors() as error:
             pass_on_own_fault(error, "zarr")
             raise SlideError(
-                f"{where} cannot be read ({type(error).__name__}: {error}; zarr {version_of('zarr')}). A chunk is "
+                f"{where} cannot be read ({_said(error)}; zarr {version_of('zarr')}). A chunk is "
                 "damaged: copy the folder again."
             ) from error
         order = [axis for axis in self._axes if not isinstance(part.get(axis, slice(None)), int)]
@@ -207,6 +207,13 @@ class ZarrReader:
 
 def _errors() -> tuple[type[Exception], ...]:
     return ZARR_ERRORS + remote_errors()
+
+
+def _said(error: Exception) -> str:
+    """What went wrong; zarr 3.4 reads parts of a shard together and wraps what one of them raised in a group."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return f"{type(error).__name__}: {error}"
 
 
 def _store(path: SlidePath) -> Any:

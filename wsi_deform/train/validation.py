@@ -37,7 +37,8 @@ def validate(
     model.eval()
     counts = Confusion.empty(model.classes.count)
     for slide, labels in ranks.share(validation):
-        reverse = segment_slide(slide, model, labels=labels).reverse()
+        # What the networks say, not what the limit to tissue makes of it: it is the same for every model.
+        reverse = segment_slide(slide, model, labels=labels, limit_to_tissue=False).reverse()
         counts = counts + confusion_of(labels, reverse.region, size=slide.size, classes=model.classes.count)
     counts = Confusion(ranks.sum(torch.from_numpy(counts.counts)).numpy())
     return validation_row(counts, model.classes)

@@ -12,7 +12,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from wsi_deform.errors import SlideError
+from wsi_deform.errors import ShapeError, SlideError
 from wsi_deform.faults import pass_on_own_fault, version_of
 from wsi_deform.geometry import Size, tile_grid
 from wsi_deform.slide.path import SlidePath
@@ -23,10 +23,10 @@ from wsi_deform.slide.tiff.page import checked_page, damaged_tag, pair_of_number
 log = logging.getLogger(__name__)
 
 # What tifffile raises on files that are cut off, scrambled or not TIFF at all (TiffFileError is a ValueError). Our
-# own lines raise some of it too when they are wrong: ``pass_on_own_fault`` tells which.
+# own lines raise some of it too when they are wrong: ``pass_on_own_fault`` tells which. ShapeError is a side of 0 px.
 INDEX_ERRORS = (
     ValueError, OSError, RuntimeError, struct.error, LookupError, TypeError, AttributeError, ArithmeticError,
-    ImportError,
+    ImportError, ShapeError,
 )  # fmt: skip
 
 

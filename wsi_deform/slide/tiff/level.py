@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Point, Size, level_downsample, tile_grid
 from wsi_deform.slide.path import SlidePath
+from wsi_deform.slide.tiff.page import segments
 from wsi_deform.slide.tiff.strips import MOST_STRIP_BYTES
 
 # Strips are cut into blocks of about this size, so that one strip of a whole image is never one tile: raw
@@ -131,7 +132,7 @@ def _block_rows(strip_rows: int, row_bytes: int, *, single: bool) -> int:
 def _planes(page: Any, area: int, path: SlidePath) -> Iterable[Plane]:
     key = page.keyframe
     decode = _decode_of(page, path)
-    offsets, counts = np.asarray(page.dataoffsets, np.int64), np.asarray(page.databytecounts, np.int64)
+    offsets, counts = segments(page, path)
     separate = key.planarconfig == 2 and key.samplesperpixel > 1
     for number in range(key.samplesperpixel if separate else 1):
         part = slice(number * area, (number + 1) * area)
@@ -188,7 +189,7 @@ def _raw_level(pages: Sequence[Any], level_0: Size, path: SlidePath) -> TiffLeve
     planes = []
     needed = strips * (key.samplesperpixel if separate else 1)
     for page in pages:
-        offsets, counts = np.asarray(page.dataoffsets, np.int64), np.asarray(page.databytecounts, np.int64)
+        offsets, counts = segments(page, path)
         listed = min(len(offsets), len(counts))
         if (
             listed < needed and not len(offsets) == len(counts) == 1

@@ -5,6 +5,9 @@ from __future__ import annotations
 from numbers import Integral
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from wsi_deform.errors import SlideError
 from wsi_deform.slide.path import SlidePath
 
@@ -37,6 +40,24 @@ def checked_page(page: Any, path: SlidePath) -> Any:
     if not isinstance(extra, tuple) or not all(isinstance(one, Integral) for one in extra):
         raise damaged_tag(path, "extrasamples", extra, "whole numbers")
     return key
+
+
+def segments(page: Any, path: SlidePath) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where the tiles or strips of a page lie.
+
+    Returns:
+        (segments,) file positions and (segments,) stored bytes.
+
+    Raises:
+        SlideError: They are no lists of whole numbers.
+    """
+    lists = []
+    for name in ("dataoffsets", "databytecounts"):
+        stored = getattr(page, name)
+        if not isinstance(stored, tuple | list):
+            raise damaged_tag(path, name, stored, "a list of whole numbers")
+        lists.append(np.asarray(stored, np.int64))
+    return lists[0], lists[1]
 
 
 def damaged_tag(path: SlidePath, name: str, found: object, needed: str) -> SlideError:
