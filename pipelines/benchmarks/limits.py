@@ -31,6 +31,7 @@ from wsi_deform.deform.grid import cell_areas, sampling_grid
 from wsi_deform.drawn.noise import smooth_noise
 from wsi_deform.geometry import Region, Size
 from wsi_deform.look.fields import Field
+from wsi_deform.mask.pyramid import deflated
 from wsi_deform.mask.tiff import write_mask
 from wsi_deform.model import Model
 from wsi_deform.reverse.sampler import ReverseSampler
@@ -191,7 +192,7 @@ def _mask_stages(field: Field, grid: Tensor, rates: Rates) -> list[Row]:
 
     def encode() -> None:
         for tile in rendered:
-            imagecodecs.zlibng_encode(tile, level=3)
+            deflated(tile)
 
     with TemporaryDirectory() as folder:
         path = Path(folder) / "mask.ome.tif"

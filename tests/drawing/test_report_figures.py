@@ -11,7 +11,6 @@ from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.drawing.figures import (
     comparison_figure,
     curves_figure,
-    density_figure,
     sampling_points_figure,
 )
 from wsi_deform.errors import ShapeError
@@ -85,18 +84,6 @@ def test_tall_slides_make_no_endless_figure() -> None:
     image = pixels(comparison_figure(tall, {"truth": np.zeros((40, 2), np.uint8)}, CLASSES))
     assert image.shape[0] < 1500
     assert image.shape[1] >= 400
-
-
-def test_density_figure_is_darkest_where_the_map_is_largest() -> None:
-    density = np.full((6, 30), 0.2)
-    density[:, :10] = 3.0
-    image = pixels(density_figure(WIDE, density)).astype(float).mean(axis=2)
-    rows = image[60:200]
-    assert rows[:, 100:400].mean() < rows[:, 800:1400].mean() - 50
-
-
-def test_a_flat_map_can_be_drawn() -> None:
-    assert pixels(density_figure(WIDE, np.ones((6, 30)))).shape[1] > 1000
 
 
 def test_curves_have_a_colour_per_run_and_take_runs_without_validation() -> None:

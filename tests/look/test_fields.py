@@ -58,9 +58,9 @@ def test_slide_of_bare_glass_has_no_field():
 
 
 def test_margins_are_read_around_the_kept_region_and_clipped_at_the_border():
-    fields = cover_with_fields(Size(1000, 1000), None, field_px=500, margin_fraction=0.1, slide_id="s")
-    assert fields[0] == Field(Region(0, 0, 550, 550), Region(0, 0, 500, 500), "s")
-    assert fields[3] == Field(Region(450, 450, 550, 550), Region(500, 500, 500, 500), "s")
+    fields = cover_with_fields(Size(1000, 1000), None, field_px=500, margin_fraction=0.1)
+    assert fields[0] == Field(Region(0, 0, 550, 550), Region(0, 0, 500, 500))
+    assert fields[3] == Field(Region(450, 450, 550, 550), Region(500, 500, 500, 500))
     assert fields[3].kept_in_region == Region(50, 50, 500, 500)
 
 

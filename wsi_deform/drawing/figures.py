@@ -124,51 +124,6 @@ def comparison_figure(
     return png_bytes(figure)
 
 
-def density_figure(
-    picture: NDArray[np.uint8], density: NDArray[np.floating], *, title: str = "deformation map"
-) -> bytes:
-    """Draw a deformation map over the slide that it belongs to.
-
-    Args:
-        picture: (H, W, 3) uint8 RGB, a thumbnail of the region that the map covers.
-        density: (H', W'), positive; its scale does not matter.
-        title: Written above.
-
-    Returns:
-        PNG bytes; the colour bar counts in multiples of the uniform density.
-
-    Raises:
-        ShapeError: An array has another shape.
-    """
-    _check_picture(picture)
-    if density.ndim != 2:
-        raise ShapeError(f"density: shape {density.shape}. Needed (H, W).")
-    figure, (axes,) = _panels(picture.shape[1] / picture.shape[0], [title], legend=True)
-    size = Size(picture.shape[1], picture.shape[0])
-    grey = np.repeat(picture.mean(axis=2, keepdims=True), 3, axis=2).astype(np.uint8)
-    _show(axes, _lightened(grey), size)
-    relative = density / density.mean()
-    most = max(1.0, float(np.percentile(relative, 99.5)))
-    heat = axes.imshow(
-        relative,
-        cmap="magma_r",
-        vmin=0,
-        vmax=most,
-        alpha=np.clip(0.15 + 0.7 * relative / most, 0, 0.85),
-        extent=(0, size.width, size.height, 0),
-        aspect="auto",
-        interpolation="nearest",
-    )
-    low, height = LEGEND_IN / figure.get_size_inches()[1], 0.09 / figure.get_size_inches()[1]
-    bar = figure.colorbar(
-        heat, cax=figure.add_axes((0.01, low * 0.62, 0.29, height)), orientation="horizontal"
-    )
-    bar.ax.tick_params(labelsize=8, colors=INK, length=2, pad=1)
-    bar.outline.set_visible(False)
-    figure.text(0.315, low * 0.62, "times the uniform density", fontsize=8, color=FAINT, va="bottom")
-    return png_bytes(figure)
-
-
 def curves_figure(runs: Mapping[str, Sequence[LogRow]]) -> bytes:
     """Draw the learning curves of one or several runs.
 

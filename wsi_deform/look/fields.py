@@ -18,12 +18,10 @@ class Field:
     Attributes:
         region: What is read, level-0 px: the kept region and its context margin.
         kept: What the field decides in the mask, level-0 px; kept regions never overlap.
-        slide_id: The slide it belongs to, where that must travel along.
     """
 
     region: Region
     kept: Region
-    slide_id: str | None = None
 
     @property
     def kept_in_region(self) -> Region:
@@ -40,7 +38,6 @@ def cover_with_fields(
     field_px: int | None,
     margin_fraction: float = 0.0,
     align_px: int = 1,
-    slide_id: str | None = None,
 ) -> tuple[Field, ...]:
     """Cover the tissue of a slide with fields.
 
@@ -51,7 +48,6 @@ def cover_with_fields(
         margin_fraction: Context margin on every side as a fraction of the kept region's longer side, 0 to 1.
         align_px: Inner edges of kept regions are multiples of this, where the fields are longer than that: then few
             tiles of a mask show several fields. A power of two.
-        slide_id: Put into each field.
 
     Returns:
         Fields row by row. Those without any tissue are left out: a slide of bare glass has none.
@@ -71,7 +67,7 @@ def cover_with_fields(
         raise ShapeError(f"margin_fraction {margin_fraction}: needed 0 to 1.")
     whole = Region.whole(size)
     if field_px is None or size.long <= field_px:
-        return (Field(whole, whole, slide_id),)
+        return (Field(whole, whole),)
     while align_px > 1 and 2 * align_px > field_px:
         align_px //= 2
     columns, rows = _cuts(size.width, field_px, align_px), _cuts(size.height, field_px, align_px)
@@ -82,7 +78,7 @@ def cover_with_fields(
             if tissue is not None and tissue.fraction_of(kept) == 0.0:
                 continue
             margin_px = math.ceil(margin_fraction * kept.size.long)
-            fields.append(Field(kept.grown(margin_px, size), kept, slide_id))
+            fields.append(Field(kept.grown(margin_px, size), kept))
     return tuple(fields)
 
 
@@ -104,7 +100,7 @@ def cut_to_tissue(fields: Sequence[Field], tissue: TissueMask) -> tuple[Field, .
             continue
         kept = field.kept.intersection(around)
         if not kept.is_empty:
-            cut.append(Field(around, kept, field.slide_id))
+            cut.append(Field(around, kept))
     return tuple(cut)
 
 

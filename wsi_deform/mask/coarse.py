@@ -7,7 +7,7 @@ a scratch file beside its place, so memory does not grow with the slide.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -189,19 +189,6 @@ class CoarseMap:
                 f"map {self.path}: cannot be written ({error}). Check folder, rights and free space."
             ) from error
         return zeros
-
-
-def all_fields(fields: Iterable[FieldSamples], name: str, size: Size) -> tuple[list[FieldSamples], int]:
-    """Fields in memory and the map resolution that suits them.
-
-    Raises:
-        ShapeError: There are none, so that nothing says the resolution.
-    """
-    known = list(fields)
-    if not known:
-        raise ShapeError(f"map {name}: no fields. Needed a downsample, since no sample says one.")
-    samples = sum(len(field.labels) for field in known)
-    return known, map_downsample(samples, sum(field.kept.size.area for field in known), size)
 
 
 def _most_downsample(size: Size) -> int:
