@@ -15,7 +15,11 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from wsi_deform.deform.grid import Border, Placement
+from wsi_deform.deform.reverse import Interpolation
 from wsi_deform.errors import ConfigError
+from wsi_deform.sample.plan import LevelMode
+from wsi_deform.slide.stain import StainChoice
 
 # In a wheel they lie in the package, in a checkout (and so in an editable install) beside it.
 CONFIG_FOLDERS = (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs")
@@ -49,13 +53,13 @@ class Sampling(_Section):
     radius_sigmas: float = Field(3.0, gt=0, description="Where the pull ends, in standard deviations.")
     warp_steps: int = Field(2, ge=1, le=8, description="How often the map is applied; 1 is the paper.")
     floor: float = Field(0.0, ge=0, le=1, description="Share of the density that is spread evenly.")
-    border: Literal["mirror", "replicate"] = Field("mirror", description="replicate is the paper.")
-    placement: Literal["cell", "corner"] = Field("cell", description="corner is the paper's footnote 2.")
-    interpolation: Literal["nearest", "linear"] = Field(
+    border: Border = Field("mirror", description="replicate is the paper.")
+    placement: Placement = Field("cell", description="corner is the paper's footnote 2.")
+    interpolation: Interpolation = Field(
         "linear",
         description="How the mask is put back: probabilities in the warped mesh, or the nearest sample (the paper).",
     )
-    level: Literal["exact", "mip", "trilinear", "auto"] = Field(
+    level: LevelMode = Field(
         "mip", description="Pyramid level that a sample reads; exact (level 0) is the paper."
     )
     level_bias: float = Field(
@@ -144,9 +148,7 @@ class Networks(_Section):
         description="Memory format of both networks; null is what is faster: true on CPUs but for pspnet.",
     )
     pretrained: str | None = Field(None, description="Local checkpoint of the segmentation network.")
-    stain: Literal["none", "macenko"] = Field(
-        "none", description="Colours are brought to one reference stain per slide."
-    )
+    stain: StainChoice = Field("none", description="Colours are brought to one reference stain per slide.")
 
 
 class Loss(_Section):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 from weakref import WeakKeyDictionary
 
 import torch
@@ -17,10 +16,9 @@ from wsi_deform.model import LEAST_SIDE_PX, Model
 from wsi_deform.slide.fields import Field, cover_with_fields, cut_to_tissue
 from wsi_deform.slide.lowres import low_res_view
 from wsi_deform.slide.slide import Slide
-from wsi_deform.slide.stain import Normalisation, normalisation, stain_of
+from wsi_deform.slide.stain import Normalisation, StainChoice, normalisation, stain_of
 from wsi_deform.slide.tissue import TissueMask, tissue_mask, tissue_mask_from_file
 
-StainChoice = Literal["none", "macenko"]
 MOST_MPP_RATIO = 4.0
 UM2_PER_MM2 = 1e6
 # Fine enough to choose fields of 2 mm by; finer only costs memory.

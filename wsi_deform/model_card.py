@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from wsi_deform.annotation.mean_classes import MeanClasses
-from wsi_deform.model import read_model_facts
+from wsi_deform.model_file import read_model_facts
 from wsi_deform.provenance import write_text
 
 LIMITS = (

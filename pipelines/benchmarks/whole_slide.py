@@ -42,7 +42,8 @@ from wsi_deform.evaluate.slides import confusion_of
 from wsi_deform.geometry import Region, Size
 from wsi_deform.mask.mosaic import MaskMosaic
 from wsi_deform.mask.tiff import write_mask
-from wsi_deform.model import Model, load_model
+from wsi_deform.model import Model
+from wsi_deform.model_file import load_model
 from wsi_deform.segment import outside_label, segment_fields
 from wsi_deform.slide.cache import TILE_CACHE
 from wsi_deform.slide.counting import CountingReader

@@ -13,7 +13,8 @@ from typing import Any
 from wsi_deform.distribute.outputs import WantedOutputs
 from wsi_deform.distribute.sources import SlideSource
 from wsi_deform.errors import ModelError
-from wsi_deform.model import Model, find_model, load_model, read_model_facts
+from wsi_deform.model import Model
+from wsi_deform.model_file import find_model, load_model, read_model_facts
 from wsi_deform.slide.identity import slide_identity
 
 

@@ -17,8 +17,9 @@ from wsi_deform.export.onnx import require_onnx, run_onnx, write_onnx
 from wsi_deform.export.readme import readme_text
 from wsi_deform.export.torchscript import TRACED_SIZE, run_torchscript, write_torchscript
 from wsi_deform.export.verify import TOLERANCE, Runner, fitting, verify
-from wsi_deform.model import Model, find_model, load_model, read_model_facts
+from wsi_deform.model import Model
 from wsi_deform.model_card import model_card
+from wsi_deform.model_file import find_model, load_model, read_model_facts
 from wsi_deform.provenance import provenance, write_json, write_text
 
 Format = Literal["monai-bundle", "torchscript", "onnx"]
