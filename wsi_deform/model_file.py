@@ -18,11 +18,13 @@ from torch import Tensor
 
 from wsi_deform.annotation.classes import class_table_from_data
 from wsi_deform.config import parse_config
+from wsi_deform.config_format import FIRST, KEY
 from wsi_deform.errors import ModelError
 from wsi_deform.model import Model
 from wsi_deform.provenance import write_aside, write_json
 
 FORMAT = "wsi-deform model 1"
+NEEDED = {FORMAT: {"mpp", "classes", "config"}}
 
 
 def save_model(model: Model, path: Path, *, facts: Mapping[str, Any]) -> None:
@@ -64,7 +66,7 @@ def load_model(run: Path | str, *, device: str | torch.device = "cpu") -> Model:
     """
     path = find_model(Path(run))
     about = read_model_facts(path)
-    config = parse_config(_complete(about["config"]), source=str(path.with_suffix(".json")))
+    config = parse_config(about["config"], source=str(path.with_suffix(".json")))
     classes = class_table_from_data(about["classes"], f"model {path.with_suffix('.json')}: classes")
     model = Model(config=config, classes=classes, mpp=float(about["mpp"]))
     try:
@@ -75,15 +77,6 @@ def load_model(run: Path | str, *, device: str | torch.device = "cpu") -> Model:
         ) from error
     load_tensors(model, tensors, source=str(path))
     return model.placed(device).eval()
-
-
-def _complete(config: dict[str, Any]) -> dict[str, Any]:
-    """A stored configuration with what was so when it was written: today's defaults may be others."""
-    networks = {"area_channel": False} | config.get("networks", {})
-    sampling = {"level_bias": 0.0, "coarsest_um": None} | config.get("sampling", {})
-    # Once a matter of training; it never changed what a model says.
-    training = {key: value for key, value in config.get("training", {}).items() if key != "channels_last"}
-    return config | {"networks": networks, "sampling": sampling, "training": training}
 
 
 def load_tensors(model: Model, tensors: Mapping[str, Tensor], *, source: str) -> None:
@@ -132,10 +125,11 @@ def find_model(run: Path) -> Path:
 
 
 def read_model_facts(path: Path) -> dict[str, Any]:
-    """What the JSON beside a ``.safetensors`` file says.
+    """What the JSON beside a ``.safetensors`` file says, its ``config`` whole and in today's format.
 
     Raises:
         ModelError: It is missing, not JSON, or not a model's.
+        ConfigError: Its configuration is of a newer format, or not as any version wrote it.
     """
     beside = path.with_suffix(".json")
     try:
@@ -144,7 +138,19 @@ def read_model_facts(path: Path) -> dict[str, Any]:
         raise ModelError(
             f"model {path}: {beside.name} beside it cannot be read: {error}. Needed the JSON that was written with it."
         ) from error
-    found = about.get("format") if isinstance(about, dict) else type(about).__name__
-    if found != FORMAT or not {"mpp", "classes", "config"} <= about.keys():
-        raise ModelError(f'model {beside}: format {found!r}. Needed "{FORMAT}" with mpp, classes and config.')
-    return dict(about)
+    found = str(about.get("format")) if isinstance(about, dict) else f"of {type(about).__name__}"
+    if found not in NEEDED:
+        number = found.removeprefix(FORMAT.rstrip("0123456789"))
+        newer = (
+            " A newer version wrote it: update wsi-deform." if number.isdecimal() and int(number) > 1 else ""
+        )
+        raise ModelError(f'model {beside}: format "{found}". Needed "{FORMAT}".{newer}')
+    missing = NEEDED[found] - about.keys()
+    if missing or not isinstance(about["config"], dict):
+        raise ModelError(
+            f"model {beside}: without {', '.join(sorted(missing)) or 'settings in its config'}. Needed "
+            f"{', '.join(sorted(NEEDED[found]))}, as wsi-deform writes them."
+        )
+    # A stored configuration is always whole: without a format it is of the first one.
+    config = parse_config({KEY: FIRST} | about["config"], source=str(beside))
+    return {**about, "config": config.model_dump(mode="json")}

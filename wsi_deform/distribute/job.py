@@ -102,7 +102,7 @@ def model_sha256(model: Path) -> str:
     used = [
         facts["mpp"],
         facts["classes"],
-        {key: config.get(key) for key in ("sampling", "fields", "networks")},
+        {key: config[key] for key in ("sampling", "fields", "networks")},
     ]
     digest = hashlib.sha256(json.dumps(used, sort_keys=True).encode())
     try:

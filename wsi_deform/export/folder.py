@@ -116,7 +116,7 @@ def _facts(
         "mpp": model.mpp,
         "sampling": config["sampling"],
         "fields": config["fields"],
-        "stain": config["networks"].get("stain", "none"),
+        "stain": config["networks"]["stain"],
         "verified": {"tolerance": TOLERANCE, "compared": compared},
         "model": {
             "file": source.name,
