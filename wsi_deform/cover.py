@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 from weakref import WeakKeyDictionary
 
 import torch
@@ -15,13 +14,12 @@ from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Size, size_of_area
 from wsi_deform.look.fields import Field, cover_with_fields, cut_to_tissue
 from wsi_deform.look.lowres import low_res_view
-from wsi_deform.look.stain import Normalisation, normalisation, stain_of
+from wsi_deform.look.stain import Normalisation, StainChoice, normalisation, stain_of
 from wsi_deform.look.tissue import TissueMask, tissue_mask, tissue_mask_from_file
 from wsi_deform.mask.tissue_limit import TissueLimit, with_border
 from wsi_deform.model import LEAST_SIDE_PX, Model
 from wsi_deform.slide.slide import Slide
 
-StainChoice = Literal["none", "macenko"]
 MOST_MPP_RATIO = 4.0
 UM2_PER_MM2 = 1e6
 # Fine enough to choose fields of 2 mm by; finer only costs memory.

@@ -22,7 +22,8 @@ from wsi_deform.evaluate.measures import Confusion
 from wsi_deform.evaluate.slides import confusions_of
 from wsi_deform.files import write_json
 from wsi_deform.manifest.read import read_manifest
-from wsi_deform.model import Model, load_model
+from wsi_deform.model import Model
+from wsi_deform.model_file import load_model
 from wsi_deform.provenance import git_state
 from wsi_deform.reverse.sampler import ReverseSampler
 from wsi_deform.reverse.samples import FieldSamples

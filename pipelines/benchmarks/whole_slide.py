@@ -42,7 +42,8 @@ from wsi_deform.geometry import Region, Size
 from wsi_deform.look.tissue import tissue_mask
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.mask.tiff import write_mask
-from wsi_deform.model import Model, load_model
+from wsi_deform.model import Model
+from wsi_deform.model_file import load_model
 from wsi_deform.slide.cache import TILE_CACHE
 from wsi_deform.slide.counting import CountingReader
 from wsi_deform.slide.detect import open_reader

@@ -31,7 +31,7 @@ from wsi_deform.errors import ModelError, SlideError
 from wsi_deform.geometry import Region
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.mask.samples import read_samples
-from wsi_deform.model import find_model, load_model
+from wsi_deform.model_file import find_model, load_model
 from wsi_deform.segment import segment_slide
 from wsi_deform.slide.open import open_slide
 from wsi_deform.slide_files import WantedOutputs

@@ -10,7 +10,8 @@ from wsi_deform.drawing.panels import WIDTH_PX, Stages, field_picture, stacked
 from wsi_deform.drawn.study import draw_study
 from wsi_deform.geometry import Size
 from wsi_deform.manifest.read import read_manifest
-from wsi_deform.model import Model, load_model
+from wsi_deform.model import Model
+from wsi_deform.model_file import load_model
 from wsi_deform.train.pictures import chosen_fields, draw_fields, stages_of
 
 CLASSES = ClassTable.from_names(["background", "gland"])

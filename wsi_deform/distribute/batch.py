@@ -21,7 +21,8 @@ from wsi_deform.distribute.summary import Ended, write_record, write_summary
 from wsi_deform.distribute.turn import outcome_if_done, segment_to_folder
 from wsi_deform.errors import SlideError
 from wsi_deform.mask.folder import MaskFolder
-from wsi_deform.model import device_name, find_model
+from wsi_deform.model import device_name
+from wsi_deform.model_file import find_model
 from wsi_deform.provenance import provenance
 from wsi_deform.slide_files import WantedOutputs
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from wsi_deform.slide.slide import Slide
 
 logger = logging.getLogger(__name__)
 
+StainChoice = Literal["none", "macenko"]
 # Fine enough that nuclei and stroma are different pixels; averaged further, both stains mix.
 VIEW_MPP = 2.0
 # Of a slide without one: what most scanners make at 20x.

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,7 +99,7 @@ class ReverseSampler:
                 f"outside_label {outside_label}: needed 0 to {np.iinfo(self.dtype).max}, "
                 "what a pixel can store."
             )
-        if interpolation not in ("nearest", "linear") or (interpolation == "linear" and values is not None):
+        if interpolation not in get_args(Interpolation) or (interpolation == "linear" and values is not None):
             raise ShapeError(f'interpolation "{interpolation}": needed nearest, or linear without values.')
         if not 16 <= tile_px <= 4096 or tile_px % 16:
             raise ShapeError(f"tile_px {tile_px}: needed a multiple of 16 from 16 to 4096.")
