@@ -379,7 +379,7 @@ def test_a_worker_process_does_the_same_as_the_loop(slides: Path, study: Path, t
 def test_a_scheduler_s_workers_do_the_slides(slides: Path, study: Path, tmp_path: Path) -> None:
     (slides / "c.svs").write_text("not a slide")
     cluster = LocalCluster(
-        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None, protocol="tcp"
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0", protocol="tcp"
     )
     with cluster:
         batch, log = run(slides, study, tmp_path / "out", scheduler=cluster.scheduler_address)
