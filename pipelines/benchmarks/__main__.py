@@ -1,4 +1,4 @@
-"""``python -m pipelines.benchmarks [gather|mask|memory|start|whole_slide|training_step|limits|models|tables] [--quick]``."""
+"""``python -m pipelines.benchmarks [NAME ...] [--quick]``; NAME is one of ``ORDER``."""
 
 from __future__ import annotations
 

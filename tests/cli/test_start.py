@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,14 @@ def test_segmenting_a_small_slide_loads_no_package_that_it_does_not_use(
     assert [path.name for path in (out / "masks").iterdir()] == ["P001-A.ome.tif"]
 
 
+@pytest.fixture
+def usual_threshold() -> Iterator[None]:
+    before = gc.get_threshold()
+    yield
+    gc.set_threshold(*before)
+
+
+@pytest.mark.usefixtures("usual_threshold")
 def test_garbage_is_collected_again_after_the_imports() -> None:
     assert gc.isenabled()
     try:
@@ -82,6 +91,7 @@ def test_garbage_is_collected_again_after_the_imports() -> None:
         gc.unfreeze()
 
 
+@pytest.mark.usefixtures("usual_threshold")
 def test_garbage_is_collected_again_after_an_import_that_fails() -> None:
     try:
         with pytest.raises(ImportError), imported_at_once():

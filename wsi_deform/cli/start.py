@@ -6,6 +6,9 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+# Python's own 700 are over in a moment where modules load.
+OBJECTS_PER_COLLECTION = 10_000
+
 
 @contextmanager
 def imported_at_once() -> Iterator[None]:
@@ -21,5 +24,7 @@ def imported_at_once() -> Iterator[None]:
         yield
     finally:
         gc.freeze()
+        # numba loads more of itself with the first kernel.
+        gc.set_threshold(OBJECTS_PER_COLLECTION, *gc.get_threshold()[1:])
         if enabled:
             gc.enable()
