@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 
 import pytest
@@ -174,6 +175,17 @@ def test_missing_file_suggests_its_neighbour(write, tmp_path):
     assert "column mask: 'a_mask.pn' does not exist; did you mean 'a_mask.png'?" in text
     assert str(tmp_path) in text
     assert read_manifest(tmp_path / "manifest.csv", check_files=False).rows[0].slide_id == "a"
+
+
+def test_a_file_that_is_a_pipe_is_refused_with_its_column(write, tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    text = message(write("slide,mask\na.svs,pipe.png\n"))
+    assert "line 2, column mask: 'pipe.png' is a named pipe. Needed a file or folder" in text
+
+
+def test_ids_that_differ_only_in_how_accents_are_written_are_one(write):
+    text = message(write("slide,slide_id\na.svs,caf\u00e9\nc.svs,cafe\u0301\n"))
+    assert "again, as in line 2" in text
 
 
 @pytest.mark.parametrize(

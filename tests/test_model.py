@@ -8,7 +8,7 @@ from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.config import read_config
 from wsi_deform.errors import ConfigError, ModelError
 from wsi_deform.geometry import Size
-from wsi_deform.model import Model, find_model, load_model, save_model
+from wsi_deform.model import Model, area_input, find_model, load_model, network_input, save_model
 
 CLASSES = ClassTable.from_names(["background", "benign", "tumour"])
 SMALL = "networks.segmentation={name: hrnetv2, width: 2, stem_stride: 4}"
@@ -163,6 +163,48 @@ def test_density_sums_to_one_and_is_flat_before_training():
     density = model.density(torch.rand(2, 3, 9, 30) * 255)
     torch.testing.assert_close(density, torch.full((2, 1, 9, 30), 1 / 270))
     assert make("sampling.density=uniform").deformation is None
+
+
+def test_convention_networks_see_colours_centred_and_scaled_as_imagenet_networks_do():
+    """ImageNet's mean, 8-bit, red first: (123.675, 116.28, 103.53)."""
+    mean = torch.tensor([123.675, 116.28, 103.53]).view(1, 3, 1, 1)
+    torch.testing.assert_close(network_input(mean), torch.zeros(1, 3, 1, 1), atol=1e-6, rtol=0)
+    white = network_input(torch.full((1, 3, 1, 1), 255.0)).flatten()
+    torch.testing.assert_close(white, torch.tensor([2.2489083, 2.4285715, 2.64]))
+
+
+def test_convention_a_cell_of_mean_size_is_0_and_one_7_4_times_as_large_is_1():
+    relative = torch.tensor([1.0, 7.389056, 1 / 7.389056, 0.0]).view(1, 1, 1, 4)
+    expected = torch.tensor([0.0, 1.0, -1.0, -4.60517]).view(1, 1, 1, 4)
+    torch.testing.assert_close(area_input(relative), expected, atol=1e-6, rtol=0)
+
+
+def test_convention_the_deformation_network_sees_tissue_centred_as_the_colours_are():
+    model = make("networks.deformation.inputs=rgb+tissue").eval()
+    seen = []
+    model.deformation.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    view = torch.full((1, 4, 8, 3), 255.0)
+    view[:, 3] = torch.tensor([0.0, 0.5, 1.0])
+    model.logits(view)
+    assert seen[0][0, 3, 0].tolist() == [-1, 0, 1]
+    assert seen[0][0, 0, 0].tolist() == pytest.approx([2.2489083] * 3)
+
+
+@pytest.mark.parametrize(("floor", "expected"), [(0, [0.0, 2.0, 2.0, 0.0]), (0.5, [0.5, 1.5, 1.5, 0.5])])
+def test_edge_floor_is_added_to_the_target_before_it_is_scaled_to_a_mean_of_1(floor, expected):
+    model = make(f"loss={{edge_blur: 0, edge_floor: {floor}}}")
+    left = torch.tensor([1.0, 1.0, 0.0, 0.0]).expand(1, 1, 6, 4)
+    target = model.target_of(torch.cat((left, 1 - left, 0 * left), dim=1))
+    torch.testing.assert_close(target, torch.tensor(expected).expand(1, 1, 6, 4))
+
+
+@pytest.mark.parametrize(("floor", "glass", "tissue"), [(0, 0, 2), (0.5, 0.5, 1.5)])
+def test_edge_floor_is_what_a_tissue_mask_as_density_leaves_to_the_glass(floor, glass, tissue):
+    model = make("sampling.density=tissue", f"loss.edge_floor={floor}")
+    view = torch.zeros(1, 4, 6, 8)
+    view[:, 3, :, 4:] = 1.0
+    density = model.density(view)[0, 0, 0]
+    assert (density * 48).tolist() == pytest.approx([glass] * 4 + [tissue] * 4)
 
 
 def test_scores_have_the_size_of_the_sampled_image():

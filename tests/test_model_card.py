@@ -78,6 +78,27 @@ def test_card_shows_data_metrics_and_provenance(about: dict):
     assert "/home" not in card
 
 
+@pytest.mark.parametrize(
+    ("metrics", "said"),
+    [
+        (
+            {"val_miou": 0.5, "miou_classes": {"labelled": ["a", "b"], "over": ["a", "b"], "absent": ["c"]}},
+            "\n\nThe validation mIoU is over 2 of 3 classes (absent: c).\n\nValidation slides chose",
+        ),
+        (
+            {"loss": 0.5, "miou_classes": {"labelled": ["a"], "over": [], "absent": ["b", "c"]}},
+            "\n\nThe validation mIoU cannot be measured: the labels hold only class 'a'.\n\n## ",
+        ),
+    ],
+)
+def test_card_says_which_classes_the_mean_is_over(about: dict, metrics: dict, said: str):
+    card = model_card(copy.deepcopy(about) | {"metrics": metrics})
+    assert said in card
+    assert "There were no validation slides" not in card
+    whole = {"val_miou": 0.5, "miou_classes": {"labelled": ["a", "b"], "over": ["a", "b"], "absent": []}}
+    assert "The validation mIoU" not in model_card(copy.deepcopy(about) | {"metrics": whole})
+
+
 def test_card_says_that_it_is_for_research_only(about: dict):
     card = model_card(about)
     assert "Not a medical device" in card

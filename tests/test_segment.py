@@ -3,15 +3,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 from drawn_reader import ArrayReader
+from PIL import Image
 
 from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.config import read_config
-from wsi_deform.cover import fields_of, mpp_remark, view_of
+from wsi_deform.cover import fields_of, mpp_remark, tissue_limit_of, view_of
 from wsi_deform.deform.grid import cell_areas, sampling_grid
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Region, Size
 from wsi_deform.model import Model
 from wsi_deform.segment import points_of, sample_fields, segment_slide
+from wsi_deform.slide.open import open_slide
 from wsi_deform.slide.slide import Slide
 
 CLASSES = ClassTable.from_names(["background", "dark"])
@@ -97,6 +99,48 @@ def test_glass_is_not_looked_at_closely():
     assert (segment_slide(slide, model).reverse().region(Region(480, 200, 32, 56)) == 0).all()
 
 
+def ring(width=1600, height=320, *, lumen_px=400, mpp=0.5):
+    """White glass, a dark bar but for 160 px at its ends, with a white lumen, and nothing else."""
+    pixels = np.full((height, width, 3), 250, np.uint8)
+    pixels[40:280, 160 : width - 160] = 60
+    pixels[90:230, 600 : 600 + lumen_px] = 250
+    return Slide.from_reader(ArrayReader(pixels, levels=4, mpp=mpp), slide_id="ring")
+
+
+def test_a_mask_is_background_outside_tissue_and_one_cell_around_it_unless_told_otherwise():
+    slide, model = ring(), make_model()
+    model.segmentation.threshold.data.fill_(500.0)  # every sample is class 1
+    whole = Region.whole(slide.size)
+    assert (segment_slide(slide, model, limit_to_tissue=False).reverse().region(whole) == 1).all()
+    limited = segment_slide(slide, model).reverse().region(whole) == 1
+    assert limited[40:280, 160:600].all()
+    # Cells of 16 px; the tissue that is found by colour may be one cell larger than the bar.
+    assert not limited[:, :128].any()
+    assert not limited[:, 1472:].any()
+
+
+@pytest.mark.parametrize(
+    ("lumen_px", "mpp", "kept"),
+    [(400, 0.5, True), (1200, 0.5, True), (400, 2.0, True), (1200, 2.0, False)],
+)  # 140 px high: 14,000, 42,000, 224,000 and 672,000 um2
+def test_lumens_stay_in_the_limit_and_large_enclosed_glass_does_not(lumen_px, mpp, kept):
+    limit = tissue_limit_of(ring(width=2000, lumen_px=lumen_px, mpp=mpp), 0)
+    rows, columns = limit.cells.shape
+    assert limit.cells[rows // 2, int(columns * (600 + lumen_px / 2) / 2000)] == kept
+
+
+def test_holes_of_a_tissue_mask_from_a_file_are_meant(tmp_path):
+    pixels = np.full((320, 1600), 255, np.uint8)
+    pixels[90:230, 600:1000] = 0
+    Image.fromarray(pixels).save(tmp_path / "tissue.png")
+    Image.fromarray(np.full((320, 1600, 3), 60, np.uint8)).save(tmp_path / "slide.png")
+    slide = open_slide(tmp_path / "slide.png", mpp=0.5, tissue_path=tmp_path / "tissue.png")
+    limit = tissue_limit_of(slide, 0)
+    assert not limit.cells[10, 50]
+    assert limit.cells[1, 50]
+    assert tissue_limit_of(slide, None) is None
+
+
 def test_convention_points_are_in_the_slide_edge_frame_row_by_row():
     slide, _ = drawn()
     (field,) = fields_of(slide, make_model())
@@ -154,6 +198,19 @@ def test_folded_cells_have_the_areas_that_their_four_corners_span():
     signed = cell_areas(corners)
     assert signed.min() < 0
     torch.testing.assert_close(sampled.areas, signed.abs())
+
+
+@pytest.mark.parametrize(("sigmas", "radius_px"), [(0.5, 4.0), (1, 8.0), (3, 24.0)])
+def test_radius_sigmas_is_where_the_pull_ends(sigmas, radius_px):
+    slide, _ = drawn()
+    model = make_model(f"sampling.radius_sigmas={sigmas}")
+    (field,) = fields_of(slide, model)
+    size = Size(64, 32)
+    view = view_of(slide, field, size)[None]
+    sampled = sample_fields(model, [slide], [field], view, size=size)
+    # sigma is a fourth of the map's short side of 32 px
+    expected = sampling_grid(model.density(view), sigma_px=8.0, radius_px=radius_px, size=size, warp_steps=2)
+    torch.testing.assert_close(sampled.grid, expected)
 
 
 def test_slide_that_is_too_coarse_for_the_model_is_refused():

@@ -90,7 +90,8 @@ class Fields(_Section):
     )
     allocation: Literal["equal", "density"] = Field(
         "equal",
-        description="density: the slide-level deformation map shares the same total among the fields.",
+        description="density: the slide-level deformation map shares the same total among the fields, in training anew "
+        "every validate_every epochs.",
     )
     allocation_ratio: float = Field(
         4.0, ge=1, description="Most, and 1 / least, samples of a field / its equal share."

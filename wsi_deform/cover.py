@@ -13,6 +13,7 @@ from torch import Tensor
 from wsi_deform.deform.budget import allocate_samples
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Size, size_of_area
+from wsi_deform.mask.tissue_limit import TissueLimit, with_border
 from wsi_deform.model import LEAST_SIDE_PX, Model
 from wsi_deform.slide.fields import Field, cover_with_fields, cut_to_tissue
 from wsi_deform.slide.lowres import low_res_view
@@ -27,6 +28,8 @@ UM2_PER_MM2 = 1e6
 TISSUE_PX = 768
 # Inner edges of fields are multiples of 4 mask tiles, where fields are long enough: few tiles show several.
 ALIGN_PX = 2048
+# Lumens and cysts are white and belong to their glands: enclosed glass up to 0.56 mm across is not cut out.
+HOLE_UM2 = 250_000.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +47,24 @@ def budgets_of(slide: Slide, model: Model) -> tuple[FieldBudget, ...]:
         SlideError: See ``fields_of``.
     """
     fields = fields_of(slide, model)
+    sizes = allocated_sizes(slide, fields, model)
+    return tuple(FieldBudget(field=field, size=size) for field, size in zip(fields, sizes, strict=True))
+
+
+def allocated_sizes(slide: Slide, fields: Sequence[Field], model: Model) -> list[Size]:
+    """Sizes of the sampled images of a slide's fields, px, as ``fields.allocation`` says.
+
+    Args:
+        slide: An open slide.
+        fields: All of its fields.
+        model: The model, in evaluation mode.
+
+    Returns:
+        One size per field.
+
+    Raises:
+        SlideError: A tile cannot be read.
+    """
     sizes = [model.sampled_size(field.region.size) for field in fields]
     settings = model.config.fields
     if settings.allocation == "density" and model.deformation is not None and len(fields) > 1:
@@ -56,7 +77,7 @@ def budgets_of(slide: Slide, model: Model) -> tuple[FieldBudget, ...]:
             size_of_area(field.region.size, int(samples), least_px=LEAST_SIDE_PX)
             for field, samples in zip(fields, given, strict=True)
         ]
-    return tuple(FieldBudget(field=field, size=size) for field, size in zip(fields, sizes, strict=True))
+    return sizes
 
 
 @torch.no_grad()
@@ -135,6 +156,30 @@ def tissue_of(slide: Slide) -> TissueMask:
 _TISSUE: WeakKeyDictionary[Slide, TissueMask] = WeakKeyDictionary()
 
 
+def tissue_limit_of(slide: Slide, background: int | None) -> TissueLimit | None:
+    """Where a slide's mask may have other labels than background.
+
+    Args:
+        slide: An open slide.
+        background: The background class.
+
+    Returns:
+        Its tissue and one cell of the tissue mask around it; where the tissue was found by colour also the holes in it
+        up to ``HOLE_UM2``. None where no class is the background.
+
+    Raises:
+        SlideError: See ``tissue_of``.
+    """
+    if background is None:
+        return None
+    found = tissue_of(slide)
+    hole_cells, mpp = 0, slide.mpp_or_none
+    if slide.tissue_path is None and mpp is not None:
+        hole_cells = int(HOLE_UM2 / (found.downsample.x * found.downsample.y * mpp**2))
+    cells = with_border(found.tissue, hole_cells=hole_cells)
+    return TissueLimit(cells=cells, size=slide.size, background=background)
+
+
 def normalised(slide: Slide, images: Tensor, stain: StainChoice) -> Tensor:
     """Images of a slide in the colours that the networks see.
 
@@ -144,7 +189,7 @@ def normalised(slide: Slide, images: Tensor, stain: StainChoice) -> Tensor:
         stain: "none" leaves them, "macenko" brings the slide's stains to ``slide.stain.REFERENCE``.
 
     Returns:
-        The same shape, in [0, 255]; differentiable. A slide with too little stained tissue keeps its colours.
+        (..., 3, H, W) as given, in [0, 255]; differentiable. A slide with too little stained tissue keeps its colours.
 
     Raises:
         SlideError: A tile cannot be read.

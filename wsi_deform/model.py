@@ -320,7 +320,7 @@ def load_tensors(model: Model, tensors: Mapping[str, Tensor], *, source: str) ->
 
     Args:
         model: The model that its JSON describes.
-        tensors: Name -> tensor.
+        tensors: Name -> tensor in the shape of the model's parameter or buffer of that name.
         source: The file, for the error.
 
     Raises:

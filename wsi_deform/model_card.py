@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from wsi_deform.annotation.mean_classes import MeanClasses
 from wsi_deform.model import read_model_facts
 from wsi_deform.provenance import write_text
 
@@ -148,18 +149,26 @@ def _metrics(about: Mapping[str, Any]) -> str:
         for key, title in _METRIC_NAMES.items()
         if isinstance(metrics.get(key), int | float)
     ]
+    over = MeanClasses.from_data(metrics.get("miou_classes"))
+    means = f"\n\nThe validation mIoU {over.text()}." if over is not None and over.text() else ""
+    means = means.replace("mIoU over", "mIoU is over")
     when = f"After epoch {about['epoch']}" if "epoch" in about else "At the time of saving"
     epochs = about["config"].get("training", {}).get("epochs")
     of = f" of {epochs}" if epochs and "epoch" in about else ""
     if not rows:
         return f"{when}{of}: none recorded with this model."
+    unseen = (
+        ""
+        if over is not None
+        else "\n\nThere were no validation slides: nothing here says how it does on new slides."
+    )
     chosen = (
         "\n\nValidation slides chose between epochs: on untouched slides expect less. "
         "`wsi-deform evaluate` measures those."
         if "val_miou" in metrics
-        else "\n\nThere were no validation slides: nothing here says how it does on new slides."
+        else unseen
     )
-    return f"{when}{of}:\n\n" + _table(("measure", "value"), rows) + chosen
+    return f"{when}{of}:\n\n" + _table(("measure", "value"), rows) + means + chosen
 
 
 def _settings(config: Mapping[str, Any]) -> str:

@@ -138,7 +138,8 @@ def _share(path: Path) -> None:
 def write_text(path: Path | str, text: str) -> None:
     """Write a UTF-8 text file; it is whole or absent."""
     with write_aside(path) as aside:
-        aside.write_text(text, encoding="utf-8")
+        # A path may hold bytes that are not UTF-8; as escapes they are what JSON wants, and are read back.
+        aside.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def write_json(path: Path | str, data: Mapping[str, Any] | Sequence[Any]) -> None:

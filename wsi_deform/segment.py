@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wsi_deform.annotation.raster import LabelMask
-from wsi_deform.cover import FieldBudget, budgets_of, normalised, view_of
+from wsi_deform.cover import FieldBudget, budgets_of, normalised, tissue_limit_of, view_of
 from wsi_deform.deform.grid import cell_areas, sampling_grid
 from wsi_deform.deform.reverse import FieldSamples, Interpolation, ReverseSampler
 from wsi_deform.geometry import Size
+from wsi_deform.mask.tissue_limit import TissueLimit, reverse_sampler
 from wsi_deform.model import Model
 from wsi_deform.sample.gather import gather
 from wsi_deform.sample.plan import TilePlan, plan_tiles
@@ -77,6 +78,7 @@ class SegmentedSlide:
         interpolation: "nearest" or "linear", as the model's ``sampling.interpolation``.
         samples: Number of samples.
         tiles: Number of tiles read.
+        limit: Where labels other than background may be, or None.
     """
 
     slide_id: str
@@ -86,14 +88,16 @@ class SegmentedSlide:
     interpolation: Interpolation
     samples: int
     tiles: int
+    limit: TissueLimit | None = None
 
     def reverse(self) -> ReverseSampler:
-        """The reverse sampler of these samples: any region of the mask at any level."""
-        return ReverseSampler(
+        """The reverse sampler of these samples: any region of the mask at any level, limited to tissue if wanted."""
+        return reverse_sampler(
             self.fields,
             size=self.size,
             outside_label=self.outside_label,
             interpolation=self.interpolation,
+            limit=self.limit,
         )
 
 
@@ -102,6 +106,7 @@ def segment_slide(
     model: Model,
     *,
     labels: LabelMask | None = None,
+    limit_to_tissue: bool = True,
     batch: int = 1,
     scheduler: Any = "auto",
     on_field: Callable[[int, int], None] | None = None,
@@ -112,6 +117,7 @@ def segment_slide(
         slide: An open slide.
         model: What ``load_model`` returned.
         labels: The slide's labels, for an oracle (``model.needs_labels``); others never look at them.
+        limit_to_tissue: Whether the mask is background outside the slide's tissue; the samples stay as they are.
         batch: Most fields per forward pass.
         scheduler: Where tiles are read, see ``sample.gather.gather``.
         on_field: Called after each field with how many are done and how many there are.
@@ -139,6 +145,7 @@ def segment_slide(
         interpolation=model.config.sampling.interpolation,
         samples=sum(len(each.samples.labels) for each in done),
         tiles=sum(each.tiles for each in done),
+        limit=tissue_limit_of(slide, model.classes.background) if limit_to_tissue else None,
     )
 
 

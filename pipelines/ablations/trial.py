@@ -74,7 +74,7 @@ def measure(model: Model, labelled: list[tuple[Slide, LabelMask]]) -> dict[str, 
     nearest, linear, sampled = (Confusion.empty(classes) for _ in range(3))
     on_tissue = samples = 0
     for slide, labels in labelled:
-        segmented = segment_slide(slide, model, labels=labels)
+        segmented = segment_slide(slide, model, labels=labels, limit_to_tissue=False)
         true = [labels.at_points(field.points_px) for field in segmented.fields]
         dull = (UNLABELLED, model.classes.background)
         on_tissue += sum(

@@ -81,7 +81,7 @@ def measured(model: Model, manifest: Manifest, classes: ClassTable) -> dict[str,
     counts, samples, tiles = Confusion.empty(classes.count), 0, 0
     for row in manifest.of_split("test"):
         slide, labels = open_labelled(row, classes)
-        segmented = segment_slide(slide, model)
+        segmented = segment_slide(slide, model, limit_to_tissue=False)
         reverse = segmented.reverse()
         counts = counts + confusion_of(labels, reverse.region, size=slide.size, classes=classes.count)
         samples += segmented.samples

@@ -1,4 +1,4 @@
-"""``python -m pipelines.benchmarks [NAME ...] [--quick]``; NAME is one of ``ORDER``."""
+"""Run benchmarks: ``python -m pipelines.benchmarks [NAME ...] [--quick]``; `--help` lists the names."""
 
 from __future__ import annotations
 

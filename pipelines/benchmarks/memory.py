@@ -16,8 +16,8 @@ from pipelines.benchmarks.measure import Case, Facts, Pool, Row, Work
 from pipelines.benchmarks.results import Settings
 from wsi_deform.config import read_config
 from wsi_deform.cover import budgets_of
-from wsi_deform.distribute.job import write_overlay
 from wsi_deform.distribute.outputs import WantedOutputs, write_outputs
+from wsi_deform.distribute.slide_files import write_overlay
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.model import Model
 from wsi_deform.slide.cache import TILE_CACHE

@@ -158,7 +158,8 @@ def mask_table(rows: Sequence[Row]) -> str:
         own = [row for row in rows if row["side"] == side]
         columns = (
             ("case", "case"), ("seconds", "seconds"), ("CPU s", "cpu_seconds"), ("peak MiB", "peak_mib"),
-            ("before MiB", "base_mib"), ("file MB", "file_mb"), ("mixed Mpx", "mixed_mpx"), ("part", "part"),
+            ("before MiB", "base_mib"), ("file MB", "file_mb"), ("mixed Mpx", "mixed_mpx"),
+            ("vertices", "vertices"), ("part", "part"),
             ("runs", "runs"),
         )  # fmt: skip
         parts.append(

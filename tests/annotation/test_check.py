@@ -75,6 +75,81 @@ def test_training_needs_labels_in_train_and_val_and_every_class(manifest):
     assert check_manifest(some, CLASSES) == []
 
 
+def with_masks(manifest, *values):
+    """The manifest whose masks hold these values, one mask after the other, the first value in most of it."""
+    for row, own in zip(manifest.rows, values, strict=True):
+        labels = np.full((128, 512), own[0], np.uint8)
+        for place, value in enumerate(own[1:]):
+            labels[:16, 16 * place : 16 * (place + 1)] = value
+        tifffile.imwrite(row.mask, labels)
+    return manifest
+
+
+def test_classes_are_looked_at_with_a_table_alone_and_with_the_switch_remarked_upon(manifest):
+    table, remarks = ClassTable.from_names(["background", "gland"]), []
+    broken = with_masks(manifest, *[(0, 255)] * 5)
+    assert len(check_manifest(broken, table, scan=False)) == 0
+    (problem,) = check_manifest(broken, table)
+    assert problem.paste == "classes:\n- {name: background, value: 0}\n- {name: gland, value: 255}"
+    assert check_manifest(broken, table, allow_empty_classes=True, on_remark=remarks.append) == []
+    assert remarks[0].startswith("class table: only class 'background' has pixels in 5 masks")
+    remarks.clear()
+    assert check_manifest(broken, None, on_remark=remarks.append) == []
+    assert remarks == [
+        "no class table says what the values of the masks mean: 0 (99.6 %), 255 (0.4 %). Training needs one. As a "
+        "start, write this into classes.yaml:\nclasses:\n- {name: background, value: 0}\n"
+        "- {name: class 255, value: 255}"
+    ]
+
+
+def test_a_table_for_masks_that_have_none_leaves_255_where_there_are_two_classes(manifest):
+    remarks = []
+    check_manifest(with_masks(manifest, *[(0, 3, 255)] * 5), None, on_remark=remarks.append)
+    assert remarks[0].endswith("classes:\n- {name: background, value: 0}\n- {name: class 3, value: 3}")
+
+
+def test_training_looks_at_the_labels_of_train_and_val_only(manifest):
+    table = ClassTable.from_names(["background", "gland"])
+    held = with_masks(manifest, *[(0, 1)] * 4, (0, 9))
+    assert check_manifest(held, table, for_training=True) == []
+    assert "value 9 is not in the class table" in str(check_manifest(held, table)[0])
+
+
+def test_val_of_one_class_is_found(manifest):
+    table = ClassTable.from_names(["background", "gland"])
+    held = with_masks(manifest, *[(0, 1)] * 3, (0, 255), (0, 1))
+    (problem,) = check_manifest(held, table, for_training=True)
+    assert problem.found.startswith(
+        "the masks of split val hold only class 'background': 0 ('background', 99.6 %)"
+    )
+
+
+def test_what_seems_to_be_missing_may_be_in_a_mask_that_cannot_be_read(manifest):
+    table = ClassTable.from_names(["background", "gland"])
+    held = with_masks(manifest, *[(0, 255)] * 5)
+    held.rows[0].mask.write_bytes(b"II*")
+    (problem,) = check_manifest(held, table)
+    assert held.rows[0].slide_id in problem.where
+
+
+def test_slides_without_patients_are_remarked_upon(manifest):
+    bare = manifest.model_copy(
+        update={"rows": tuple(row.model_copy(update={"patient": None}) for row in manifest.rows)}
+    )
+    remarks = []
+    check_manifest(bare, CLASSES, scan=False, on_remark=remarks.append)
+    assert [remark.split(":")[0] for remark in remarks] == ["5 of 5 slides in splits have no patient"]
+    one = bare.model_copy(update={"rows": bare.of_split("train")})
+    remarks.clear()
+    check_manifest(one, CLASSES, scan=False, on_remark=remarks.append)
+    assert remarks == []
+
+
+def test_a_table_of_masks_with_one_value_beside_255_is_refused(manifest):
+    with pytest.raises(AnnotationError, match=r"only class 'background' has pixels in 5 masks, which hold 0"):
+        class_table_from_masks(with_masks(manifest, *[(0, 255)] * 5))
+
+
 def test_outlines_are_pointed_out(manifest):
     row = manifest.rows[0].model_copy(update={"mask": None, "annotation": manifest.folder / "a.geojson"})
     problems = check_manifest(manifest.model_copy(update={"rows": (row,)}), CLASSES)

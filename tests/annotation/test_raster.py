@@ -244,6 +244,12 @@ def test_files_that_are_no_masks_are_refused(tmp_path, name, content, part):
         open_label_mask(tmp_path / "none.png", slide_size=SIZE, classes=CLASSES)
 
 
+def test_a_mask_that_is_a_pipe_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "m.png")
+    with pytest.raises(AnnotationError, match=r"m.png: is a named pipe. Needed a TIFF or PNG"):
+        open_label_mask(tmp_path / "m.png", slide_size=SIZE, classes=CLASSES)
+
+
 def test_truncated_files_are_refused(tmp_path):
     noise = np.random.default_rng(0).integers(0, 3, SIZE.shape).astype(np.uint8)
     for name in ("cut.png", "cut.tif"):

@@ -68,11 +68,13 @@ def test_inspect_and_segment_show_odd_names_as_they_are(study: Path, tmp_path: P
     slide = next(folder.iterdir())
     picture = tmp_path / f"{slide.stem}.png"
     said = call("inspect", slide, "--thumbnail", picture)
-    assert said.startswith(f"{slide.stem}  ")
+    # A colon, which Windows allows in no file name, is replaced in the slide's name.
+    slide_id = slide.stem.replace(":", "_")
+    assert said.startswith(f"{slide_id}  ")
     assert f"thumbnail: {picture}" in said
     out = tmp_path / ODD
     said = call("segment", "--slides", folder, "--model", study / "run", "--out", out, "--device", "cpu")
-    assert f"{slide.stem}: done, " in said
+    assert f"{slide_id}: done, " in said
     assert f"{out / 'summary.md'}" in said
 
 
@@ -85,7 +87,8 @@ def test_train_shows_an_odd_folder_as_it_is(tmp_path: Path) -> None:
     )
     out = tmp_path / ODD
     changes = [part for setting in settings for part in ("--set", setting)]
-    said = call("train", "--slides", drawn.manifest, "--out", out, "--device", "cpu", *changes)
+    # So small a study lacks a class.
+    said = call("train", "--slides", drawn.manifest, "--out", out, "--allow-empty-classes", *changes)
     assert f"{out}: 1 epochs, " in said
 
 

@@ -23,7 +23,7 @@ COMMAND = [sys.executable, "-c", "from wsi_deform.cli.main import app; app()"]
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    return draw_study(tmp_path_factory.mktemp("study"), train=3, val=1, test=0, seed=1, size=Size(512, 256))
+    return draw_study(tmp_path_factory.mktemp("study"), train=3, val=1, test=0, seed=2, size=Size(512, 256))
 
 
 def invoke(*arguments):
@@ -34,7 +34,7 @@ def invoke_raising(*arguments):
     return CliRunner().invoke(typer_app, [str(each) for each in arguments], catch_exceptions=False)
 
 
-def test_ctrl_c_keeps_a_checkpoint_and_the_same_command_goes_on(study, tmp_path):
+def test_ctrl_c_or_sigterm_keeps_a_checkpoint_and_the_same_command_goes_on(study, tmp_path):
     command = [*COMMAND, "train", "--slides", str(study.manifest), "--out", str(tmp_path / "run"), *FAST]
     running = subprocess.Popen(
         [*command, "--set", "training.epochs=100000"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -58,8 +58,8 @@ def test_ctrl_c_keeps_a_checkpoint_and_the_same_command_goes_on(study, tmp_path)
         if len(after) > len(before):
             break
         time.sleep(0.1)
-    resumed.send_signal(signal.SIGINT)
-    assert resumed.wait(timeout=WAIT_S) == 130
+    resumed.send_signal(signal.SIGTERM)
+    assert resumed.wait(timeout=WAIT_S) == 143
     assert len(after) > len(before)
     assert after[: len(before)] == before
 
@@ -134,11 +134,38 @@ def test_manifest_check_and_build(study, tmp_path):
     assert result.exit_code == 0, result.output
     assert "4 slides, no problems" in result.output
     folder = study.manifest.parent
-    built = invoke(
-        "manifest", "build", folder / "slides", "--masks", folder / "labels", "--out", tmp_path / "m.csv"
+    build = (
+        "manifest",
+        "build",
+        folder / "slides",
+        "--masks",
+        folder / "labels",
+        "--out",
+        tmp_path / "m.csv",
     )
-    assert built.exit_code == 0, built.output
-    assert len((tmp_path / "m.csv").read_text().splitlines()) == 5
+    refused = invoke(*build)
+    assert refused.exit_code != 0
+    assert "--each-slide-a-patient" in str(refused.exception)
+    assert not (tmp_path / "m.csv").exists()
+    (tmp_path / "p.csv").write_text("slide,patient\nP001-A.tif,x\nP001-B.tif,x\nP001-C.tif,y\nP002-A.tif,z\n")
+    for way, said in (
+        (
+            ("--patient", r"^P\d+"),
+            r"4 slides of 2 patients (by the pattern ^P\d+ in slide ids). Patients dealt",
+        ),
+        (
+            ("--patients", tmp_path / "p.csv"),
+            f"4 slides of 3 patients (by {tmp_path / 'p.csv'}). Patients dealt",
+        ),
+        (
+            ("--each-slide-a-patient",),
+            "4 slides of 4 patients (each slide is taken for a patient of its own). ",
+        ),
+    ):
+        built = invoke(*build, *way)
+        assert built.exit_code == 0, built.output
+        assert said in built.output
+        assert len((tmp_path / "m.csv").read_text().splitlines()) == 5
     mask = next((folder / "labels").glob("*.tif"))
     wrong = folder / "wrong.csv"
     slides = sorted((folder / "slides").glob("*.tif"))

@@ -43,9 +43,37 @@ def test_without_a_terminal_there_is_a_line_per_validated_epoch(time):
     ]
 
 
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        (
+            {
+                "val_miou": 0.25,
+                "miou_classes": {"labelled": ["a", "b"], "over": ["a", "b"], "absent": ["[c]"]},
+            },
+            "val mIoU 0.250 over 2 of 3 classes (absent: [c])",
+        ),
+        (
+            {"miou_classes": {"labelled": ["a"], "over": [], "absent": ["b"]}},
+            "val mIoU cannot be measured: the labels hold only class 'a'",
+        ),
+        (
+            {"val_miou": 0.25, "miou_classes": {"labelled": ["a"] * 2, "over": ["a"] * 2, "absent": []}},
+            "val mIoU 0.250",
+        ),
+    ],
+)
+def test_a_line_says_which_classes_a_mean_is_over(time, row, said):
+    out = io.StringIO()
+    with TrainingBars(Console(file=out, markup=False)) as bars:
+        bars.start(epochs=1, steps=1, fields=1, samples=1, resumed_at=0)
+        bars.epoch({"epoch": 1, "loss": 1.0, **row})
+    assert out.getvalue().splitlines()[-1] == f"training: epoch 1/1, loss 1.0000, {said}"
+
+
 def test_without_a_terminal_and_validation_there_is_a_line_a_minute_and_the_last(time):
     out = io.StringIO()
-    with TrainingBars(Console(file=out)) as bars:
+    with TrainingBars(Console(file=out, markup=False)) as bars:
         train(bars, time, epochs=100, resumed_at=20)
     lines = out.getvalue().splitlines()
     assert lines[0] == "training: 100 epochs of 4 steps, 7 fields, from epoch 21"

@@ -26,6 +26,7 @@ from wsi_deform.distribute.ledger import Ledger
 from wsi_deform.distribute.outcome import Batch, Quiet
 from wsi_deform.distribute.outputs import WantedOutputs
 from wsi_deform.distribute.sources import SlideSource, slide_sources
+from wsi_deform.distribute.staging import staging
 from wsi_deform.distribute.workers import segmented_by_workers
 from wsi_deform.errors import ModelError, SlideError
 from wsi_deform.geometry import Region
@@ -98,9 +99,21 @@ def test_every_slide_gets_its_outputs_and_nothing_else_is_left(
     per_slide = {
         pattern.format(name)
         for name in "ab"
-        for pattern in ("masks/{}.ome.tif", "overlays/{}.jpg", "samples/{}.npz", "states/{}.json")
+        for pattern in (
+            "masks/{}.ome.tif",
+            "overlays/{}.jpg",
+            "samples/{}.npz",
+            "states/{}.json",
+            "geojson/{}.geojson.gz",
+        )
     }
-    assert files(out) == per_slide | {"classes.json", "measurements.csv", "summary.md", record}
+    assert files(out) == per_slide | {
+        ".folder.json",
+        "classes.json",
+        "measurements.csv",
+        "summary.md",
+        record,
+    }
     assert read_class_table(out / "classes.json") == load_model(study / "run").classes
     with Image.open(out / "overlays" / "a.jpg") as overlay:
         assert overlay.size == (SIZE.width, SIZE.height)
@@ -264,11 +277,14 @@ def test_a_slide_that_was_cut_off_is_done_again(slides: Path, study: Path, tmp_p
     out = tmp_path / "out"
     run(slides, study, out)
     ledger = Ledger(MaskFolder(out))
-    # The process of this state is long gone; its number may be another's by now.
-    ledger.write(dataclasses.replace(ledger.read("a"), status="running", pid=2**22 + 1))
     before = files(out)
-    (out / "masks" / ".a.ome.tif.0123abcd.part").write_bytes(b"half")
-    (out / "overlays" / ".aside-0123456789ab-a.jpg").write_bytes(b"half")
+    # The process of this state is long gone, and the masks of its run are not whole.
+    done = ledger.read("a")
+    ledger.write(dataclasses.replace(done, status="running", pid=2**22 + 1, deaths=0))
+    with staging(MaskFolder(out), "a") as made:
+        left = MaskFolder(out).aside / made.path.name
+    (left / "masks").mkdir(parents=True)
+    (left / "masks" / "a.ome.tif").write_bytes(b"half")
     _, log = run(slides, study, out)
     assert log.worked == ["a"]
     assert ledger.read("a").status == "done"
@@ -345,11 +361,14 @@ def test_a_worker_process_does_the_same_as_the_loop(slides: Path, study: Path, t
     (slides / "b.tif").write_text("not a slide")
     run(slides, study, tmp_path / "here")
     model = find_model(study / "run")
+    (tmp_path / "there").mkdir()
     jobs = [
         SlideJob(source=source, model=model, model_sha256=model_sha256(model), out=tmp_path / "there")
         for source in slide_sources(slides, out=tmp_path / "there")
     ]
-    states = {job.slide_id: state for job, state in segmented_by_workers(jobs, workers=1, scheduler=None)}
+    states = {
+        job.slide_id: outcome.state for job, outcome in segmented_by_workers(jobs, workers=1, scheduler=None)
+    }
     assert {name: state.status for name, state in states.items()} == {"a": "done", "b": "failed"}
     assert states["a"].pid != os.getpid()
     assert states["a"] == Ledger(MaskFolder(tmp_path / "there")).read("a")
@@ -401,5 +420,11 @@ def test_linear_masks_probability_and_footprint_maps_on_demand(
     assert not (plain / "probabilities").exists()
     again, _ = run(slides, study, more, wanted=wanted)
     assert not again.of("done")
-    other, _ = run(slides, study, more)
-    assert not other.of("skipped")
+    # A call that wants fewer maps finds all that it wants; the others stay.
+    fewer, _ = run(slides, study, more, wanted=WantedOutputs(interpolation="linear"))
+    assert not fewer.of("done")
+    assert folder.probabilities("a").is_file()
+    nearest, _ = run(slides, study, more, wanted=WantedOutputs(interpolation="nearest"))
+    assert [outcome.reason for outcome in nearest.of("done")] == ["done again: other settings"] * 2
+    assert folder.probabilities("a").is_file()
+    assert "footprint, probabilities kept from an earlier run" in folder.summary.read_text()

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import subprocess
-import sys
+import json
 from pathlib import Path
 
-import psutil
 import pytest
 
-from wsi_deform.distribute.ledger import Ledger, State, is_being_done, this_process
+from wsi_deform.distribute.ledger import Ledger, State, this_process
 from wsi_deform.errors import MaskError
 from wsi_deform.mask.folder import MaskFolder
 
@@ -22,8 +19,16 @@ def ledger(tmp_path: Path) -> Ledger:
 
 
 def test_a_state_is_read_as_it_was_written(ledger: Ledger) -> None:
+    kept = State(slide_id="a", status="done", fingerprint="old", outputs={"mask": "3-ab"}, class_pixels=(1,))
     state = State(
-        slide_id="a", status="done", mpp=0.25, class_pixels=(3, 4), versions={"torch": "2"}, **this_process()
+        slide_id="a",
+        status="failed",
+        mpp=0.25,
+        class_pixels=(3, 4),
+        identity={"bytes": "7"},
+        versions={"torch": "2"},
+        kept=kept,
+        **this_process(),
     )
     ledger.write(state)
     assert ledger.read("a") == state
@@ -31,7 +36,17 @@ def test_a_state_is_read_as_it_was_written(ledger: Ledger) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "null", '{"slide_id": "a", "status": "odd"}', '{"status": "done"}']
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        "null",
+        '{"slide_id": "a", "status": "odd"}',
+        '{"slide_id": "a", "status": "done", "class_pixels": null}',
+        '{"slide_id": "a", "status": []}',
+        '{"status": "done"}',
+    ],
 )
 def test_a_slide_without_a_readable_state_was_not_started(ledger: Ledger, text: str) -> None:
     assert ledger.read("a").status == "not_started"
@@ -41,31 +56,33 @@ def test_a_slide_without_a_readable_state_was_not_started(ledger: Ledger, text: 
     assert ledger.read("a") == State(slide_id="a")
 
 
-def test_done_needs_the_state_the_fingerprint_and_the_mask(ledger: Ledger) -> None:
-    state = State(slide_id="a", status="done", fingerprint="f")
-    assert not ledger.is_done(state, "f")
+def test_a_state_of_another_version_is_read_as_far_as_it_is_known(ledger: Ledger) -> None:
+    path = ledger.folder.state("a")
+    path.parent.mkdir()
+    path.write_text(json.dumps({"slide_id": "a", "status": "done", "process_started": 1.5, "later": [1]}))
+    assert ledger.read("a") == State(slide_id="a", status="done")
+
+
+def test_the_result_is_what_lies_in_the_folder(ledger: Ledger) -> None:
+    done = State(slide_id="a", status="done", fingerprint="1")
+    failed = State(slide_id="a", status="failed", fingerprint="2", kept=done)
+    assert done.result == done
+    assert failed.result == done
+    assert dataclasses.replace(failed, kept=None).result is None
+    ledger.write(failed)
+    assert ledger.results() == []  # without its mask it is none
     ledger.folder.mask("a").parent.mkdir()
     ledger.folder.mask("a").write_bytes(b"")
-    assert ledger.is_done(state, "f")
-    assert not ledger.is_done(state, "g")
-    assert not ledger.is_done(dataclasses.replace(state, status="failed"), "f")
-
-
-def test_only_a_living_process_of_the_same_start_is_at_work() -> None:
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        host = this_process()["host"]
-        started = psutil.Process(process.pid).create_time()
-        state = State(slide_id="a", status="running", host=host, pid=process.pid, process_started=started)
-        assert is_being_done(state)
-        assert not is_being_done(dataclasses.replace(state, status="done"))
-        assert not is_being_done(dataclasses.replace(state, process_started=started - 100))
-        assert not is_being_done(dataclasses.replace(state, host="elsewhere"))
-        assert not is_being_done(dataclasses.replace(state, pid=os.getpid()))
-        process.communicate(b"\n")
-    assert not is_being_done(state)
+    assert ledger.results() == [done]
 
 
 def test_a_ledger_that_cannot_be_written_says_where(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(MaskError, match=r"state .*a\.json: cannot be written"):
         Ledger(MaskFolder(tmp_path / "file")).write(State(slide_id="a"))
+
+
+def test_a_ledger_never_makes_its_folder_anew(tmp_path: Path) -> None:
+    with pytest.raises(MaskError, match=r"state .*a\.json: cannot be written"):
+        Ledger(MaskFolder(tmp_path / "unmounted")).write(State(slide_id="a"))
+    assert not (tmp_path / "unmounted").exists()

@@ -1,58 +1,198 @@
-"""Pixels counted while a mask streams by."""
+"""The table of measurements, and masks that are limited to tissue, through whole calls."""
 
 from __future__ import annotations
 
+import csv
+import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
+from PIL import Image
+from tiny_study import MPP, SIZE, tiny_model, tiny_study
 
 from wsi_deform.annotation.classes import ClassTable
-from wsi_deform.deform.reverse import FieldSamples, ReverseSampler
-from wsi_deform.distribute.ledger import State
-from wsi_deform.distribute.measurements import LabelCounts, write_measurements
+from wsi_deform.distribute.batch import segment_slides
+from wsi_deform.distribute.ledger import Ledger, State
+from wsi_deform.distribute.measurements import write_measurements
+from wsi_deform.distribute.outputs import WantedOutputs, tissue_remark
+from wsi_deform.distribute.sources import SlideSource
+from wsi_deform.evaluate.masks import evaluate_masks
 from wsi_deform.geometry import Region, Size
+from wsi_deform.manifest.rows import ManifestRow
 from wsi_deform.mask.folder import MaskFolder
+from wsi_deform.mask.samples import read_samples
+from wsi_deform.mask.tissue_limit import TissueCounts, TissueLimit
+
+CLASSES = ClassTable.from_names(["background", "gland"])
 
 
-@pytest.mark.parametrize("size", [Size(1, 1), Size(700, 300), Size(1025, 513), Size(3000, 2000)])
-def test_counts_equal_those_of_the_whole_label_map(size: Size) -> None:
-    rng = np.random.default_rng(1)
-    points = rng.uniform(0, 1, (40, 2)) * [size.width, size.height]
-    labels = rng.integers(0, 5, 40).astype(np.uint8)
-    kept = Region(0, 0, max(1, size.width * 3 // 4), size.height)
-    field = FieldSamples(kept=kept, points_px=points, labels=labels)
-    sampler = ReverseSampler([field], size=size, outside_label=7)
-    counts = LabelCounts(size, sampler.tile_px)
-    tiles = list(counts.counted(sampler.tiles()))
-    expected = np.bincount(sampler.region(Region.whole(size)).ravel(), minlength=256)
-    np.testing.assert_array_equal(counts.pixels, expected)
-    assert counts.pixels.sum() == size.area
-    assert {tile.level for tile in tiles} == set(range(len(sampler.level_sizes)))
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("study")
+    drawn = tiny_study(folder)
+    # Untrained, so that it labels glass like tissue.
+    tiny_model(folder / "run", drawn.classes)
+    return folder
 
 
-def test_a_slide_of_one_label_is_counted_without_pixels() -> None:
-    size = Size(900_001, 700_003)
-    sampler = ReverseSampler([], size=size, outside_label=2)
-    counts = LabelCounts(size, sampler.tile_px)
-    assert all(tile.pixels is None for tile in counts.counted(sampler.tiles()))
-    assert counts.pixels[2] == size.area
+def half_tissue(study: Path, tmp_path: Path, *, width: int = 320) -> SlideSource:
+    """A drawn slide and a tissue mask of its left half, or of another part of its width."""
+    pixels = np.zeros(SIZE.shape, np.uint8)
+    pixels[:, :width] = 255
+    Image.fromarray(pixels).save(tmp_path / "tissue.png")
+    slide = sorted((study / "slides").iterdir())[0]
+    return SlideSource(path=slide, slide_id="a", tissue_path=tmp_path / "tissue.png")
 
 
-def test_names_that_a_spreadsheet_would_run_are_written_as_text_and_numbers_as_numbers(
-    tmp_path: Path,
+def mask_of(out: Path) -> np.ndarray:
+    with tifffile.TiffFile(MaskFolder(out).mask("a")) as tif:
+        return tif.pages[0].asarray()
+
+
+def table(out: Path) -> list[dict[str, str]]:
+    with MaskFolder(out).measurements.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_glass_is_background_by_default_and_as_the_network_says_on_request(
+    study: Path, tmp_path: Path
 ) -> None:
-    state = State(
-        slide_id="=cmd|' /C calc'!A0",
+    source = half_tissue(study, tmp_path)
+    for name, wanted in (("limited", WantedOutputs()), ("plain", WantedOutputs(limit_to_tissue=False))):
+        segment_slides([source], study / "run", tmp_path / name, device="cpu", wanted=wanted)
+    limited, plain = mask_of(tmp_path / "limited"), mask_of(tmp_path / "plain")
+    assert (plain[:, 328:] > 0).mean() > 0.5
+    # The tissue mask has cells of 8 um, 16 px, one of which is added around the tissue.
+    assert not limited[:, 336:].any()
+    np.testing.assert_array_equal(limited[:, :336], plain[:, :336])
+    np.testing.assert_array_equal(
+        read_samples(MaskFolder(tmp_path / "limited").samples("a")).reverse().region(Region.whole(SIZE)),
+        limited,
+    )
+    with tifffile.TiffFile(MaskFolder(tmp_path / "limited").mask("a")) as tif:
+        assert "limited to tissue" in tif.ome_metadata
+    state = Ledger(MaskFolder(tmp_path / "limited")).read("a")
+    assert sum(state.removed_pixels) == (plain[:, 336:] > 0).sum()
+    assert "lay outside the tissue" in state.remark
+    assert Ledger(MaskFolder(tmp_path / "plain")).read("a").remark == ""
+
+
+def test_a_switch_of_the_limit_segments_again(study: Path, tmp_path: Path) -> None:
+    source, out = half_tissue(study, tmp_path), tmp_path / "out"
+
+    def again(wanted: WantedOutputs) -> str:
+        return segment_slides([source], study / "run", out, device="cpu", wanted=wanted).outcomes[0].status
+
+    assert again(WantedOutputs()) == "done"
+    assert again(WantedOutputs()) == "skipped"
+    assert again(WantedOutputs(limit_to_tissue=False)) == "done"
+
+
+def test_shares_of_tissue_are_those_of_the_pixels_in_the_tissue(study: Path, tmp_path: Path) -> None:
+    segment_slides([half_tissue(study, tmp_path)], study / "run", tmp_path, device="cpu")
+    rows, mask = table(tmp_path), mask_of(tmp_path)
+    assert {float(row["tissue_mm2"]) for row in rows} == {320 * 160 * MPP**2 / 1e6}
+    for index, row in enumerate(rows):
+        expected = float((mask[:, :320] == index).mean())
+        assert float(row["share_of_tissue"]) == pytest.approx(expected, abs=1e-8)
+    assert sum(float(row["share_of_tissue"]) for row in rows) == pytest.approx(1.0)
+
+
+def test_the_ceiling_of_a_limited_mask_is_limited_too(study: Path, tmp_path: Path) -> None:
+    source = half_tissue(study, tmp_path, width=288)
+    segment_slides([source], study / "run", tmp_path / "out", device="cpu")
+    labels = np.zeros(SIZE.shape, np.uint8)
+    labels[:, :304] = 1
+    tifffile.imwrite(tmp_path / "labels.tif", labels)
+    row = ManifestRow(slide=Path(source.path), mask=tmp_path / "labels.tif", slide_id="a")
+    classes = ClassTable.from_names(["background", "large acini", "small acini", "sheets", "cords"])
+    (found,) = evaluate_masks([row], tmp_path / "out", classes).slides
+    assert found.sampled is not None
+    # Samples lie 13 1/3 px apart, at 300 and 313 1/3: put back without the limit, class 1 ends at 306 2/3.
+    assert found.sampled.counts[0, 1] == 0
+
+
+def test_states_of_older_versions_have_empty_cells(tmp_path: Path) -> None:
+    folder = MaskFolder(tmp_path)
+    new = State(
+        slide_id="b",
         status="done",
         width_px=10,
         height_px=10,
-        mpp=None,
+        mpp=1000.0,
         class_pixels=(60, 40),
+        class_pixels_in_tissue=(10, 40),
+        removed_pixels=(0, 5),
+        tissue_pixels=50,
     )
-    folder = MaskFolder(tmp_path)
-    write_measurements(folder, [state], ClassTable.from_names(["@glass", "-1"]))
-    assert folder.measurements.read_text().splitlines()[1:] == [
-        "'=cmd|' /C calc'!A0,0,'@glass,60,,0.6,",
-        "'=cmd|' /C calc'!A0,1,-1,40,,0.4,",
+    old = {
+        key: value
+        for key, value in asdict(replace(new, slide_id="a")).items()
+        if key not in ("class_pixels_in_tissue", "removed_pixels", "tissue_pixels")
+    }
+    folder.states.mkdir(parents=True)
+    folder.state("a").write_text(json.dumps(old))
+    Ledger(folder).write(new)
+    states = Ledger(folder).all()
+    assert states[1] == new
+    write_measurements(folder, [*states, replace(new, slide_id="c", mpp=None)], CLASSES)
+    cells = [(r["slide_id"], r["area_mm2"], r["tissue_mm2"], r["share_of_tissue"]) for r in table(tmp_path)]
+    assert cells == [
+        ("a", "60", "", ""),
+        ("a", "40", "", ""),
+        ("b", "60", "50", "0.2"),
+        ("b", "40", "50", "0.8"),
+        ("c", "", "", "0.2"),
+        ("c", "", "", "0.8"),
     ]
+
+
+def counted(tissue: list[bool], labels: list[int]) -> TissueCounts:
+    """Counts of a slide of 4 x 1 cells with one sample in each."""
+    from wsi_deform.deform.reverse import FieldSamples, ReverseSampler
+
+    size = Size(400, 100)
+    cells = np.array([tissue])
+    points = np.array([[50.0 + 100 * i, 50.0] for i in range(4)])
+    field = FieldSamples(kept=Region.whole(size), points_px=points, labels=np.array(labels, np.uint8))
+    counts = TissueCounts(cells, size, limit=TissueLimit(cells=cells, size=size, background=0))
+    list(counts.limited(ReverseSampler([field], size=size).tiles()))
+    return counts
+
+
+@pytest.mark.parametrize(
+    ("tissue", "labels", "expected"),
+    [
+        ([True, True, True, False], [1, 1, 0, 0], ""),
+        ([True, True, True, False], [1, 1, 1, 1], ""),
+        (
+            [True, False, False, False],
+            [1, 1, 1, 1],
+            "75% of gland lay outside the tissue and became background",
+        ),
+        ([False] * 4, [0, 0, 0, 0], "tissue was found on 0.00% of the slide, all else is background"),
+        ([False] * 4, [1, 1, 1, 1], "tissue was found on 0.00% of the slide, all else is background"),
+    ],
+)
+def test_a_limit_that_may_be_wrong_is_remarked_upon(
+    tissue: list[bool], labels: list[int], expected: str
+) -> None:
+    found = tissue_remark(counted(tissue, labels), Size(400, 100), CLASSES)
+    assert found.startswith(expected)
+    assert bool(found) == bool(expected)
+    assert not expected or "--no-limit-to-tissue" in found
+
+
+def test_without_a_background_class_nothing_is_limited_and_that_is_said(study: Path, tmp_path: Path) -> None:
+    names = ["tumour", "stroma", "fat"]
+    run = tiny_model(tmp_path / "run", ClassTable.from_names(names))
+    segment_slides([half_tissue(study, tmp_path)], run, tmp_path / "out", device="cpu")
+    state = Ledger(MaskFolder(tmp_path / "out")).read("a")
+    assert (
+        state.remark == "no class is the background: labels are not limited to tissue, glass has some class"
+    )
+    assert sum(state.removed_pixels) == 0
+    assert sum(state.class_pixels_in_tissue) == state.tissue_pixels == 320 * 160

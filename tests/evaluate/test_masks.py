@@ -15,7 +15,7 @@ from wsi_deform.deform.reverse import FieldSamples, ReverseSampler
 from wsi_deform.drawn.study import write_labels, write_slide
 from wsi_deform.errors import AnnotationError, ManifestError, MaskError
 from wsi_deform.evaluate.masks import evaluate_masks, rows_of_split
-from wsi_deform.evaluate.tables import evaluation_data, write_evaluation
+from wsi_deform.evaluate.tables import evaluation_data, mean_notes, write_evaluation
 from wsi_deform.geometry import Region, Size
 from wsi_deform.manifest.rows import Manifest, ManifestRow
 from wsi_deform.mask.folder import MaskFolder
@@ -63,7 +63,7 @@ class Made:
             x, y = np.minimum(points.astype(int), [size.width - 1, size.height - 1]).T
             true_fields.append(FieldSamples(kept=kept, points_px=points, labels=self.truth[y, x]))
         out = MaskFolder(folder / "out")
-        for path in out.outputs(slide_id):
+        for path in out.outputs(slide_id).values():
             path.parent.mkdir(parents=True, exist_ok=True)
         write_mask(out.mask(slide_id), sampler_of(fields, size).tiles(), size=size, mpp=0.5)
         if samples:
@@ -119,6 +119,16 @@ def test_json_and_csv_say_the_same(tmp_path: Path) -> None:
     assert float(rows[0]["miou"]) == pytest.approx(held["pooled"]["predicted"]["miou"], abs=1e-6)
     assert float(rows[1]["sampled miou"]) == pytest.approx(held["slides"][0]["sampled"]["miou"], abs=1e-6)
     assert rows[0]["iou never"] == ""
+    assert (rows[0]["mean over"], rows[0]["mean without"]) == ("background; gland; tumour", "never")
+    assert held["pooled"]["predicted"]["miou_classes"] == {
+        "labelled": ["background", "gland", "tumour"],
+        "over": ["background", "gland", "tumour"],
+        "absent": ["never"],
+    }
+    assert mean_notes(evaluation) == [
+        "The mean IoU is over 3 of 4 classes (absent: never).",
+        "The mean IoU(Y', Y) is over 3 of 4 classes (absent: never).",
+    ]
     assert held["slides"][1]["sampled"] is None
     assert rows[2]["sampled miou"] == rows[2]["sampled iou gland"] == ""
     # Only the slide with samples is pooled for Y' against Y.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import warnings
 from pathlib import Path
 
 import pytest
@@ -20,7 +21,8 @@ from wsi_deform.export.bundle import run_bundle
 from wsi_deform.export.folder import export_model
 from wsi_deform.export.networks import input_channels
 from wsi_deform.export.onnx import NEEDED, run_onnx
-from wsi_deform.export.torchscript import run_torchscript
+from wsi_deform.export.torch_export import run_torch_export, write_torch_export
+from wsi_deform.export.torchscript import run_torchscript, tracing
 from wsi_deform.export.verify import Runner, example_input, verify
 from wsi_deform.geometry import Size
 from wsi_deform.model import Model, load_model
@@ -38,6 +40,43 @@ def test_torchscript_files_compute_the_model_at_any_size(tmp_path: Path):
         load_model(run),
         {part: run_torchscript(out / f"{part}.ts") for part in ("deformation", "segmentation")},
     )
+
+
+def test_torch_export_files_compute_the_model_at_any_size(tmp_path: Path):
+    run = stored_run(tmp_path / "run", inputs="rgb+tissue")
+    out = export_model(run, format="torch-export")
+    assert out == run / "export" / "torch-export"
+    assert files_in(out) == [
+        "README.md",
+        "deformation.pt2",
+        "model.json",
+        "model_card.md",
+        "segmentation.pt2",
+    ]
+    check_against_model(
+        load_model(run),
+        {part: run_torch_export(out / f"{part}.pt2") for part in ("deformation", "segmentation")},
+    )
+    assert (
+        'torch.export.load("segmentation.pt2").module(check_guards=False)' in (out / "README.md").read_text()
+    )
+
+
+def test_torchscript_without_torch_jit_names_what_to_use_instead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    run = stored_run(tmp_path, density="uniform")
+    monkeypatch.delattr(torch.jit, "trace")
+    with pytest.raises(ModelError, match=r"no torch\.jit\.trace any more\. Use --format torch-export"):
+        export_model(run, format="torchscript")
+    assert not (tmp_path / "export").exists()
+
+
+@pytest.mark.parametrize("category", [DeprecationWarning, FutureWarning])
+@pytest.mark.parametrize("said", ["is deprecated. Please", "is not supported in Python 3.14+ and may"])
+def test_torch_may_call_torch_jit_deprecated_in_either_way(category: type[Warning], said: str):
+    with tracing():
+        warnings.warn(f"`torch.jit.trace` {said} switch to `torch.export`.", category, stacklevel=1)
 
 
 def test_bundle_is_built_by_monai_and_computes_the_model_at_any_size(tmp_path: Path):
@@ -166,10 +205,27 @@ def test_a_file_that_computes_something_else_is_refused_and_not_left(
 def test_a_network_that_a_format_cannot_express_is_a_clear_error(tmp_path: Path):
     run = stored_run(tmp_path, density="uniform", segmentation={"name": "monai:FlexibleUNet"})
     with pytest.raises(
-        ModelError, match=r"segmentation\.ts: TorchScript cannot .* Try --format monai-bundle"
+        ModelError,
+        match=r"segmentation\.ts: TorchScript cannot .* Try --format torch-export, or monai-bundle",
     ):
         export_model(run, format="torchscript")
     assert files_in(tmp_path / "export") == []
+
+
+class Branching(torch.nn.Module):
+    """Computes one thing or another, as the pixels are."""
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return image if image.sum() > 0 else -image
+
+
+def test_a_network_that_torch_export_cannot_express_is_a_clear_error(tmp_path: Path):
+    path = tmp_path / "part.pt2"
+    with pytest.raises(ModelError, match=r"part\.pt2: torch\.export cannot .* Try --format monai-bundle"):
+        write_torch_export(Branching().eval(), path, channels=3)
+    path.write_bytes(b"rubbish")
+    with pytest.raises(ModelError, match=r"part\.pt2: torch\.export cannot"):
+        run_torch_export(path)
 
 
 def test_small_differences_of_a_deformation_map_are_seen():
@@ -179,7 +235,7 @@ def test_small_differences_of_a_deformation_map_are_seen():
 
 
 def test_unknown_formats_and_missing_models_are_refused(tmp_path: Path):
-    with pytest.raises(ModelError, match="needed one of monai-bundle, torchscript, onnx"):
+    with pytest.raises(ModelError, match="needed one of monai-bundle, torchscript, torch-export, onnx"):
         export_model(tmp_path, format="caffe")  # type: ignore[arg-type]
     with pytest.raises(ModelError, match="no best"):
         export_model(tmp_path, format="torchscript")

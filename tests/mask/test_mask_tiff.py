@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import resource
+import os
 import sys
 import time
 import zlib
@@ -279,6 +279,7 @@ def test_a_file_past_four_gigabytes_is_a_big_tiff_with_64_bit_offsets(tmp_path: 
 
 def peak_bytes() -> int:
     """The most memory this process has held; Linux counts it in KiB, macOS in bytes."""
+    resource = pytest.importorskip("resource", reason="needs getrusage")
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
@@ -345,3 +346,17 @@ def test_mask_settings_out_of_range_are_refused(tmp_path: Path):
     with pytest.raises(ShapeError, match="level_count 4"):
         write_mask(path, [], size=SIZE, mpp=0.5, level_count=4)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_mask_is_on_the_disk_before_it_takes_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """All its bytes: a power cut must not leave an empty file under the name of a finished mask."""
+    path = tmp_path / "a.ome.tif"
+    synced, fsync = [], os.fsync
+
+    def recorded(descriptor: int) -> None:
+        synced.extend((each.read_bytes(), path.exists()) for each in tmp_path.iterdir())
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", recorded)
+    write_mask(path, sampler_of(SIZE).tiles(), size=SIZE, mpp=0.5)
+    assert (path.read_bytes(), False) in synced

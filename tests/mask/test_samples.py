@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -99,3 +100,36 @@ def test_a_file_that_is_not_samples_is_named(tmp_path: Path, content: bytes | No
         (tmp_path / "a.npz").write_bytes(content)
     with pytest.raises(MaskError, match=r"samples .*a\.npz: cannot be read"):
         read_samples(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "said"),
+    [
+        ("points", None, "no points"),
+        ("kept", np.zeros((2, 3), np.int64), r"kept of shape \(2, 3\), int64"),
+        ("points", np.zeros((100, 2), np.complex64), r"points of shape \(100, 2\), complex64"),
+        ("size", np.int64(3), r"size of shape \(\), int64"),
+        ("labels", np.zeros(99, np.uint8), "arrays are of different lengths"),
+        ("starts", np.array([0, 80, 50]), "arrays are of different lengths"),
+        ("starts", np.array([0, 120, 100]), "arrays are of different lengths"),
+        ("starts", np.array([0, 50, 99]), "arrays are of different lengths"),
+        ("lattices", np.ones((2, 2), np.int64), "no probabilities"),
+    ],
+)
+def test_arrays_of_another_shape_are_named(tmp_path: Path, name: str, array: object, said: str) -> None:
+    write_samples(tmp_path / "a.npz", fields(), size=SIZE, outside_label=6)
+    with np.load(tmp_path / "a.npz") as held:
+        arrays = {key: held[key] for key in held.files if key != name}
+    np.savez(tmp_path / "a.npz", **arrays, **({} if array is None else {name: array}))
+    with pytest.raises(MaskError, match=rf"a\.npz: cannot be read \(.*{said}.*--overwrite"):
+        read_samples(tmp_path / "a.npz")
+
+
+def test_an_archive_of_something_else_is_named(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("points.npy", b"\x93NUMPY\x01\x00\x08\x00{'desc(\n")
+    with pytest.raises(MaskError, match=r"a\.npz: cannot be read"):
+        read_samples(tmp_path / "a.npz")
+    np.save(tmp_path / "b.npy", np.zeros(3))
+    with pytest.raises(MaskError, match=r"b\.npy: cannot be read \(one array, no archive\)"):
+        read_samples(tmp_path / "b.npy")

@@ -138,7 +138,7 @@ def test_a_network_of_one_size_pads_to_it_and_refuses_more():
     [
         ("DenseNet", r"returned \(1, 3\), needed scores"),
         ("VNet", "divisible by in_channels"),
-        ("AutoEncoder", "missing 2 required positional arguments"),
+        ("AutoEncoder", "missing a required argument: 'channels'"),
     ],
 )
 def test_what_cannot_segment_is_refused_when_it_is_built(name: str, message: str):

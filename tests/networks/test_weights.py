@@ -208,6 +208,23 @@ def test_damaged_file_is_refused(tmp_path: Path, published: dict[str, Tensor], n
         load_pretrained(network(2), path)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of torch, about what it found
+def test_a_scrambled_pickle_is_refused_whatever_torch_raises(tmp_path: Path):
+    torch.save({"a": torch.zeros(2)}, tmp_path / "whole.pth", _use_new_zipfile_serialization=False)
+    whole, path, causes = (tmp_path / "whole.pth").read_bytes(), tmp_path / "x.pth", set()
+    for place in range(2, len(whole), 3):
+        path.write_bytes(whole[:place] + b"R" + whole[place + 1 :])
+        with pytest.raises(ModelError, match=r"x\.pth") as caught:
+            load_pretrained(network(2), path)
+        causes.add(type(caught.value.__cause__))
+    assert {
+        AttributeError,
+        TypeError,
+        IndexError,
+        AssertionError,
+    } & causes  # not only what torch means to raise
+
+
 def test_file_that_is_no_checkpoint_is_refused(tmp_path: Path):
     text, empty, numbers = tmp_path / "notes.pth", tmp_path / "empty.pth", tmp_path / "numbers.pth"
     text.write_text("not found")

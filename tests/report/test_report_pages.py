@@ -116,7 +116,7 @@ def out(tmp_path: Path) -> Path:
     ledger.write(
         State(slide_id="bad", status="failed", error="slide bad.svs: <truncated>", traceback="at & in")
     )
-    write_measurements(folder, ledger.all(), CLASSES)
+    write_measurements(folder, [state for state in ledger.all() if state.result], CLASSES)
     write_json(folder.run("20260101T000000Z"), {"model": "m.safetensors", "provenance": provenance(seed=3)})
     return folder.path
 
@@ -222,6 +222,42 @@ def test_report_of_masks_shows_measures_where_they_were_evaluated(out: Path) -> 
     assert 'mIoU, split "test"' in texts
 
 
+def test_report_of_masks_says_which_classes_the_mean_is_over(out: Path) -> None:
+    over = {"labelled": ["background", "gland"], "over": ["background", "gland"], "absent": ["nerve"]}
+    none = {"labelled": ["background"], "over": [], "absent": ["gland", "nerve"]}
+    iou = {"background": 0.9, "gland": 0.5, "nerve": None}
+    predicted = {
+        "miou": 0.7,
+        "miou_without_background": 0.5,
+        "miou_classes": over,
+        "iou": iou,
+        "accuracy": 0.91,
+    }
+    sampled = {**predicted, "miou": None, "miou_without_background": None, "miou_classes": none}
+    data = {
+        "split": "test",
+        "background": "background",
+        "pooled": {"predicted": predicted, "sampled": sampled},
+        "slides": [],
+    }
+    (out / "evaluation.json").write_text(json.dumps(data))
+    texts = parsed(report_out(out)).texts
+    assert 'mIoU, split "test", over 2 of 3 classes (absent: nerve)' in texts
+    assert "The mean IoU is over 2 of 3 classes (absent: nerve)." in texts
+    assert "The mean IoU(Y', Y) cannot be measured: the labels hold only class 'background'." in texts
+
+
+def test_report_of_a_run_says_which_classes_the_mean_is_over(run: Path) -> None:
+    over = {"labelled": ["background", "gland"], "over": ["background", "gland"], "absent": ["nerve"]}
+    lines = LOG.replace("without_background\n", "without_background,val_classes,val_classes_absent\n")
+    lines = lines.replace(",,\n", ",,,,\n").replace("0.25\n", "0.25,2,1\n").replace("0.2\n", "0.2,2,1\n")
+    (run / "log.csv").write_text(lines)
+    (run / "best.json").write_text(json.dumps({"metrics": {"miou_classes": over}}))
+    texts = parsed(report_run(run)).texts
+    assert "best validation mIoU, epoch 2, over 2 of 3 classes" in texts
+    assert "The mean IoU is over 2 of 3 classes (absent: nerve)." in texts
+
+
 def test_only_some_of_many_slides_are_shown(out: Path) -> None:
     page = parsed(report_out(out, most_slides=1))
     assert len(page.links) == 2
@@ -245,6 +281,7 @@ def test_missing_folders_are_named_with_what_is_needed(tmp_path: Path, name: str
         ("epoch,loss\n1,2\n", "no segmentation_loss"),
         (LOG.splitlines()[0], "no epoch"),
         ("epoch\nx\n", "could not"),
+        ("epoch\n1,2\n", "a row has more cells than the first"),
     ],
 )
 def test_damaged_logs_are_refused(run: Path, text: str, found: str) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+import os
 import struct
 from pathlib import Path
 
@@ -89,6 +91,39 @@ def test_zarr_folders_without_an_image_are_refused(tmp_path: Path):
     path = write_ome_zarr(tmp_path / "b.zarr", pyramid(count=1))
     (path / "zarr.json").write_text('{"zarr_format": 3, "node_type": "group", "attributes": {}}')
     with pytest.raises(SlideError, match="multiscales"):
+        open_slide(path)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ({"multiscales": 3}, "multiscales is int, needed a list"),
+        ({"multiscales": [3]}, "multiscales: input should be a valid dictionary"),
+        ({"multiscales": [{"axes": ["y", "x"]}]}, "multiscales.datasets: field required"),
+        ({"datasets": []}, "multiscales.datasets: tuple should have at least 1 item"),
+        ({"datasets": [{"path": None}]}, "multiscales.datasets.0.path: input should be a valid string"),
+        ({"datasets": [{"path": "9"}]}, "9"),
+        ({"axes": ["c", "y"]}, "axes 'cy', needed letters with x and y once each"),
+        ({"axes": ["c", "yy", "x"]}, "axes 'cyyx', needed letters with x and y once each"),
+        ({"coordinateTransformations": [{"type": "scale", "scale": [1, 1]}]}, "a scale of 2 numbers, needed one"),
+        ({"coordinateTransformations": [{"type": "scale", "scale": [1, "a", 1]}]}, "unable to parse string as a"),
+        ({"axes": ["y", "x"], "datasets": [{"path": "0"}]}, r"axes yx, shape \(3, 80, 100\)"),
+    ],
+)  # fmt: skip
+def test_damaged_ngff_says_what_is_wrong_and_where(tmp_path: Path, damage: dict[str, object], said: str):
+    path = write_ome_zarr(tmp_path / "a.zarr", pyramid(100, 80, 1))
+    stored = json.loads((path / "zarr.json").read_text())
+    ngff = stored["attributes"]["ome"]
+    (ngff if "multiscales" in damage else ngff["multiscales"][0]).update(damage)
+    (path / "zarr.json").write_text(json.dumps(stored))
+    with pytest.raises(SlideError, match=rf"a\.zarr: .*{said}"):
+        open_slide(path)
+
+
+def test_a_level_that_is_a_group_is_refused(tmp_path: Path):
+    path = write_ome_zarr(tmp_path / "a.zarr", pyramid(100, 80, 1))
+    (path / "0" / "zarr.json").write_text('{"zarr_format": 3, "node_type": "group", "attributes": {}}')
+    with pytest.raises(SlideError, match=r"a\.zarr: /0 is a group\. Needed an array for every level"):
         open_slide(path)
 
 
@@ -187,6 +222,17 @@ def test_real_folder_opens_but_for_the_files_that_must_fail(shared_data: Path):
     assert "52479" in refused["unopenable.tiff"]
     assert len(refused) == 3  # and the DICOM series that OpenSlide refuses
     assert any("photometric" in said for said in refused.values())
+
+
+def test_a_pipe_beside_a_dicom_slide_is_refused_and_never_waited_for(tmp_path: Path, monkeypatch):
+    dicom(tmp_path / "1.dcm", "1.2.3")
+    (tmp_path / "notes.txt").touch()
+    monkeypatch.setattr("wsi_deform.slide.detect.detect_vendor", lambda path: "dicom")
+    with pytest.raises(SlideError, match=r"1\.dcm: no reader can open it"):
+        open_slide(tmp_path / "1.dcm")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(SlideError, match=r"1\.dcm: pipe beside it is a named pipe.*Move it away"):
+        open_slide(tmp_path / "1.dcm")
 
 
 @pytest.mark.parametrize("name", ["CMU-1-Small-Region.svs", "CMU-1-Small-Region.jpeg.tiff", "boxes.tiff"])

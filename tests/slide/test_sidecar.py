@@ -338,6 +338,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
 
 
 def test_memory_of_building_follows_the_width_and_not_the_area(cache: Path):
+    pytest.importorskip("resource", reason="needs getrusage")
     program = MEMORY.format(tests=str(Path(__file__).parents[1]))
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=300

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import struct
 import threading
 from pathlib import Path
 
@@ -118,6 +119,60 @@ def test_truncated_file_is_refused_before_a_pixel_is_read(
     path.write_bytes(whole[: int(len(whole) * keep)])
     # Also where the cut takes only coarse levels: nothing is read from any of it.
     with pytest.raises(SlideError, match=r"cut\.tif: .*[Cc]opy or download"):
+        TiffTiles(path)
+
+
+TAGS = {"ImageWidth": 256, "TileOffsets": 324, "Predictor": 317, "ResolutionUnit": 296, "XResolution": 282}
+
+
+@pytest.mark.parametrize(
+    ("tag", "dtype", "count", "said"),
+    [
+        (
+            "ImageWidth",
+            3,
+            2,
+            r"cannot be read \(TypeError: .*; tifffile 20",
+        ),  # tifffile's own arithmetic fails
+        ("Predictor", 3, 2, r"the TIFF tag predictor holds \(.*\), needed one whole number"),
+        ("ResolutionUnit", 3, 2, "the TIFF tag ResolutionUnit holds"),
+        ("XResolution", 5, 2, r"the TIFF tag XResolution holds \(.*\), needed one fraction"),
+        ("TileOffsets", 4, 1, r"lists 1 tiles, needed 4"),
+    ],
+)
+def test_a_tag_of_another_kind_is_named(tmp_path: Path, tag: str, dtype: int, count: int, said: str):
+    path = write_tiff(
+        tmp_path / "a.tif",
+        [picture(128, 128)],
+        tile=(64, 64),
+        resolution=(20000, 20000),
+        compression="deflate",
+        predictor=True,
+    )
+    with tifffile.TiffFile(path) as tif:
+        at = tif.pages.first.tags[TAGS[tag]].offset
+    data = bytearray(path.read_bytes())
+    data[at + 2 : at + 8] = struct.pack("<HI", dtype, count)
+    path.write_bytes(data)
+    with pytest.raises(SlideError, match=rf"a\.tif: .*{said}.*again"):
+        TiffTiles(path)
+
+
+def test_a_raw_image_whose_strips_are_not_all_listed_is_refused(tmp_path: Path):
+    path = write_tiff(tmp_path / "a.tif", [picture(80, 64)], rowsperstrip=16)
+    with tifffile.TiffFile(path) as tif:
+        offsets, counts = (tif.pages.first.tags[code].offset for code in (273, 279))
+    data = bytearray(path.read_bytes())
+    data[offsets + 4 : offsets + 8] = data[counts + 4 : counts + 8] = struct.pack("<I", 3)
+    path.write_bytes(data)
+    with pytest.raises(SlideError, match=r"a\.tif: the level of 80 x 64 lists 3 tiles, needed 4"):
+        TiffTiles(path)
+
+
+def test_a_tiff_without_a_page_is_refused(tmp_path: Path):
+    path = tmp_path / "a.tif"
+    path.write_bytes(b"II*\0" + struct.pack("<IHI", 8, 0, 0))
+    with pytest.raises(SlideError, match=r"a\.tif: .*opy or download"):
         TiffTiles(path)
 
 

@@ -114,6 +114,7 @@ def uninterrupted(study, tmp_path_factory):
     return run
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_killed_run_goes_on_to_the_same_weights_bit_for_bit(study, uninterrupted, tmp_path):
     """One run folder, killed three times with SIGKILL, each time at another moment."""
     worker = subprocess.run(

@@ -18,9 +18,10 @@ from wsi_deform.drawn.study import draw_study
 from wsi_deform.geometry import Size
 from wsi_deform.manifest.read import read_manifest
 from wsi_deform.model import Model
+from wsi_deform.segment import Sampled
 from wsi_deform.train.run import training_fields
 from wsi_deform.train.schedule import optimiser_of
-from wsi_deform.train.step import change_of_step, learner_of, training_step
+from wsi_deform.train.step import _sample_weights, change_of_step, hash_of, learner_of, training_step
 
 SIZES = (Size(24, 12), Size(20, 14), Size(24, 12))
 EDGE_WEIGHT = 0.5
@@ -34,7 +35,7 @@ def study(tmp_path_factory):
 
 @pytest.fixture
 def learner_and_views(study):
-    def build(device="cpu", name="hrnetv2", channels_last=False, **training):
+    def build(device="cpu", name="hrnetv2", channels_last=False, loss=None, **training):
         manifest, classes = study
         config = parse_config(
             {
@@ -47,7 +48,7 @@ def learner_and_views(study):
                     "deformation": {"zero_init_head": False},
                     "channels_last": channels_last,
                 },
-                "loss": {"weighting": "mixed"},
+                "loss": {"weighting": "mixed"} if loss is None else loss,
                 "training": training,
             },
             source="test",
@@ -205,3 +206,71 @@ def test_a_step_on_cuda_has_the_losses_of_the_cpu(learner_and_views, precision):
     expected = training_step(plain, mixed, epoch=0, step=0, edge_weight=EDGE_WEIGHT)
     assert found["loss"] == pytest.approx(expected["loss"], rel=1e-3 if precision == "float32" else 0.05)
     assert math.isfinite(float(learner.scale()[0]))
+
+
+class Undecided(torch.nn.Module):
+    """A segmentation network that gives all five classes the same score."""
+
+    def __init__(self):
+        super().__init__()
+        self.score = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, image):
+        return self.score.expand(len(image), 5, *image.shape[2:])
+
+
+@pytest.mark.parametrize(("gamma", "expected"), [(0, 1.6094379), (1, 1.2875503), (2, 1.0300403)])
+def test_focal_gamma_takes_weight_from_what_is_labelled_well(learner_and_views, gamma, expected):
+    """(1 - 1/5)^gamma ln 5."""
+    learner, views = learner_and_views(loss={"focal_gamma": gamma})
+    learner.model.segmentation = Undecided()
+    (mixed,) = load(views, [[0, 1, 2]], 0)
+    _, numbers = learner.loss(mixed, epoch=0, step=0, edge_weight=0.0)
+    assert numbers["segmentation_loss"] == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("moves", [True, False])
+def test_segmentation_gradient_says_whether_the_segmentation_loss_moves_the_grid(learner_and_views, moves):
+    learner, views = learner_and_views(loss={"segmentation_gradient": moves, "edge_weight": 0})
+    (mixed,) = load(views, [[0, 1, 2]], 0)
+    loss, _ = learner.loss(mixed, epoch=0, step=0, edge_weight=0.0)
+    loss.backward()
+    gradients = gradients_of(learner.model)
+    moved = {name for name in gradients if name.startswith("deformation") and gradients[name].any()}
+    assert ("deformation.head.weight" in moved) == moves
+    assert bool(moved) == moves
+    assert gradients["segmentation.head.0.weight"].any()
+
+
+@pytest.mark.parametrize(
+    ("weighting", "expected"), [("none", None), ("area", [0.5, 1.5]), ("mixed", [0.75, 1.25])]
+)
+def test_a_sample_weighs_1_or_its_cells_area_or_the_mean_of_both(weighting, expected):
+    config = parse_config({"loss": {"weighting": weighting}}, source="test")
+    nothing = torch.zeros(0)
+    areas = torch.tensor([[[0.02, 0.06]]])
+    sampled = Sampled(density=nothing, grid=nothing, areas=areas, images=nothing, tiles=(), read_seconds=0.0)
+    found = _sample_weights(config, sampled)
+    assert (found if found is None else found.flatten().tolist()) == (
+        expected if expected is None else pytest.approx(expected)
+    )
+
+
+def test_convention_the_seed_of_a_step_is_of_run_epoch_step_and_process():
+    assert hash_of(0, 0, 0) == 1442695040888963407
+    assert hash_of(1, 0, 0) == 3662714356206348644
+    assert hash_of(0, 1, 0) == 2383404599562494998
+    assert hash_of(0, 0, 1) == 7806831264735756412
+    assert hash_of(0, 3, 5) == 8415388725579195781
+    assert hash_of(0, 3, 5, 1) == 6744537771584233920
+
+
+def test_what_a_step_draws_at_random_depends_on_its_epoch(learner_and_views):
+    learner, views = learner_and_views()
+    (mixed,) = load(views, [[0, 1, 2]], 0)
+    training_step(learner, mixed, epoch=3, step=5, edge_weight=EDGE_WEIGHT)
+    assert torch.initial_seed() == 8415388725579195781
+    config = learner.model.config
+    changes = [change_of_step(config, mixed[0], epoch=epoch, step=5).displacement[0] for epoch in (3, 4, 3)]
+    assert torch.equal(changes[0], changes[2])
+    assert not torch.equal(changes[0], changes[1])

@@ -122,6 +122,38 @@ def test_a_run_that_gets_no_better_stops_early_also_across_a_resumption(study, t
     assert [row["epoch"] for row in watcher.rows] == [5]
 
 
+def test_validation_of_one_class_chooses_no_model_and_stops_no_run(study, tmp_path, monkeypatch):
+    only = {"labelled": ["background"], "over": [], "absent": ["sheets"]}
+    monkeypatch.setattr("wsi_deform.train.loop.validate", lambda *_, **__: {"miou_classes": only})
+    config = read_config(changes=[*TINY, "training.patience=1"])
+    result = train(config, *study, tmp_path)
+    assert (result.epochs, result.best, result.best_epoch, result.stopped_early) == (3, None, None, False)
+    assert result.miou_classes.text() == "cannot be measured: the labels hold only class 'background'"
+    assert not (tmp_path / "best.safetensors").exists()
+    assert json.loads((tmp_path / "last.json").read_text())["metrics"]["miou_classes"] == only
+    assert [row["val_miou"] for row in table(tmp_path)] == ["", "", ""]
+    assert (tmp_path / "curves.png").is_file()
+
+
+def test_the_result_says_which_classes_its_best_mean_is_over(study, tmp_path, monkeypatch):
+    found = [
+        {
+            "val_miou": miou,
+            "val_miou_without_background": miou,
+            "miou_classes": {"labelled": ["a", "b"], **classes},
+        }
+        for miou, classes in (
+            (0.25, {"over": ["a", "b"], "absent": ["c"]}),
+            (0.5, {"over": ["a", "b", "c"], "absent": []}),
+            (0.125, {"over": ["a", "b"], "absent": ["c"]}),
+        )
+    ]
+    monkeypatch.setattr("wsi_deform.train.loop.validate", lambda *_, **__: found.pop(0))
+    result = train(read_config(changes=TINY), *study, tmp_path)
+    assert (result.best, result.best_epoch) == (0.5, 2)
+    assert result.miou_classes.text() == "over 3 of 3 classes (in no label and counted as 0: c)"
+
+
 def test_a_run_that_reaches_its_last_epoch_did_not_stop_early(study, tmp_path, scores):
     scores += [0.3, 0.2]
     config = read_config(changes=[*TINY, "training.epochs=2", "training.patience=1"])

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from wsi_deform.annotation.classes import ClassTable
-from wsi_deform.annotation.mask_file import raw_value_counts
+from wsi_deform.annotation.classes import UNLABELLED, ClassTable
+from wsi_deform.annotation.label_check import (
+    SeenValues,
+    classes_with_pixels,
+    judge_labels,
+    one_class_problem,
+    unknown_values_problem,
+    values_text,
+)
 from wsi_deform.annotation.raster import open_label_mask
+from wsi_deform.annotation.suggested_classes import class_table_text, suggested_classes
+from wsi_deform.annotation.value_counts import counted_values
 from wsi_deform.errors import AnnotationError, SlideError
 from wsi_deform.geometry import Size
-from wsi_deform.manifest.rows import Manifest, ManifestRow, Problem
+from wsi_deform.manifest.rows import Manifest, ManifestRow, Problem, patients_remark
 from wsi_deform.slide.open import open_slide
+
+# Opens a mask whose size is compared and whose values nobody looks up.
+ANY_CLASSES = ClassTable.from_names(["any"])
 
 
 def check_manifest(
@@ -24,27 +34,41 @@ def check_manifest(
     for_training: bool = False,
     scan: bool = True,
     on_row: Callable[[ManifestRow], None] | None = None,
+    allow_empty_classes: bool = False,
+    on_remark: Callable[[str], None] | None = None,
 ) -> list[Problem]:
     """Open what a manifest points to and say everything that is wrong with it.
 
     Args:
         manifest: From ``read_manifest``, which has checked the CSV itself.
         classes: What mask values mean; None takes a class per value that occurs.
-        for_training: Whether there must be labelled slides to train on and to validate on, with every class.
-        scan: Whether every pixel of every mask is looked up; False only compares sizes.
+        for_training: Whether there must be labelled slides to train on and to validate on; the values of other masks
+            are not looked up.
+        scan: Whether every pixel of every mask is looked up, once: of large masks that did not change the counts are
+            known from the last time. False only compares sizes.
         on_row: Called after each row, to show progress.
+        allow_empty_classes: Whether classes without pixels are remarks instead of problems.
+        on_remark: Called with what is no problem and yet worth knowing: classes that val or test lack, slides
+            without a patient.
 
     Returns:
-        All problems, in the order of the rows; empty when there are none.
+        All problems, in the order of the rows, then those of all rows together; empty when there are none. With a
+        class table and ``scan``, a class that no training mask has is one, and so are masks of one class only.
     """
     check = _Check(classes=classes)
     for row in manifest.rows:
         size = check.slide(row)
-        check.labels(row, size, scan=scan)
+        check.labels(row, size, scan=scan and (not for_training or row.split in ("train", "val")))
         if on_row is not None:
             on_row(row)
     if for_training:
-        check.training(manifest, scan=scan)
+        check.training(manifest)
+    remarks = check.all_labels(allow_empty_classes=allow_empty_classes)
+    if remark := patients_remark(manifest):
+        remarks.append(remark)
+    if on_remark is not None:
+        for each in remarks:
+            on_remark(each)
     return check.problems
 
 
@@ -52,17 +76,21 @@ def class_table_from_masks(manifest: Manifest) -> ClassTable:
     """Make a class table of the values that the masks of a manifest hold, one class per value.
 
     Raises:
-        AnnotationError: No row has a mask, or one cannot be read.
+        AnnotationError: No row has a mask, one cannot be read, or there is one value besides 255: 255 means unlabelled
+            where no table says otherwise, and a table of one class would hide what it is.
     """
-    values: set[int] = set()
+    seen = SeenValues()
     masks = [row for row in manifest.rows if row.mask is not None]
     if not masks:
         raise AnnotationError(
             "manifest: no row has a mask. Needed labels to make a class table. Fill in column mask."
         )
     for row in masks:
-        values |= set(raw_value_counts(str(row.mask), row.mask_channel))
-    return ClassTable.from_values(values)
+        seen.add(row, counted_values(str(row.mask), row.mask_channel))
+    table = ClassTable.from_values(seen.total)
+    if table.count == 1 and len(seen.total) > 1:
+        raise AnnotationError(str(one_class_problem(seen.total, table, masks=len(masks))))
+    return table
 
 
 @dataclass(slots=True, kw_only=True)
@@ -71,12 +99,14 @@ class _Check:
 
     Attributes:
         problems: In the order of the rows.
-        seen: Pixels of each class, then of unlabelled, in all masks of a split.
+        seen: The values of all masks that were counted.
+        unread: Whether a mask could not be counted, so that what seems to be missing may be in it.
     """
 
     classes: ClassTable | None
     problems: list[Problem] = field(default_factory=list)
-    seen: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+    seen: SeenValues = field(default_factory=SeenValues)
+    unread: bool = False
 
     def add(self, row: ManifestRow, message: str) -> None:
         """Note an error that already says what was found, what was needed and what to do."""
@@ -84,7 +114,7 @@ class _Check:
         needed, _, remedy = rest.partition(". ")
         self.problems.append(
             Problem(
-                where=f"slide {row.slide_id} (line {row.line})",
+                where=_where(row),
                 found=found.rstrip("."),
                 needed=needed.rstrip(".") or "a file that opens",
                 remedy=remedy.rstrip(".") or "Mend or replace the file, or remove the row",
@@ -116,24 +146,48 @@ class _Check:
                 f"annotation {row.annotation}: outlines are not read. Needed a raster mask in column mask. "
                 "Export the annotation as a label image.",
             )
-        if row.mask is None or size is None:
+        if row.mask is None:
+            return
+        if size is None:
+            self.unread = True
             return
         try:
-            classes = self.classes or ClassTable.from_values(raw_value_counts(row.mask, row.mask_channel))
-            mask = open_label_mask(row.mask, slide_size=size, classes=classes, channel=row.mask_channel)
-            if scan and self.classes is not None:
-                counts = mask.class_counts()
-                self.seen[row.split or ""] = self.seen.get(row.split or "", 0) + counts
-                if not counts[:-1].any():
-                    raise AnnotationError(
-                        f"mask {row.mask}: every pixel is unlabelled. Needed at least one labelled pixel. "
-                        "Label the slide, or empty its mask cell."
-                    )
+            open_label_mask(
+                row.mask, slide_size=size, classes=self.classes or ANY_CLASSES, channel=row.mask_channel
+            )
+            if scan:
+                self.values(row, row.mask)
         except AnnotationError as error:
+            self.unread = True
             self.add(row, str(error))
 
-    def training(self, manifest: Manifest, *, scan: bool) -> None:
-        """Look for labelled slides in train and val, and for every class in train."""
+    def values(self, row: ManifestRow, mask: Path) -> None:
+        """Count the values of a mask and look for those that mean nothing."""
+        values = counted_values(mask, row.mask_channel)
+        self.seen.add(row, values, self.classes)
+        if self.classes is None:
+            return
+        if problem := unknown_values_problem(_where(row), mask, values, self.classes):
+            self.problems.append(problem)
+        elif not classes_with_pixels(values, self.classes):
+            self.add(
+                row,
+                f"mask {mask}: every pixel is unlabelled. Needed at least one labelled pixel. "
+                "Label the slide, or empty its mask cell.",
+            )
+
+    def all_labels(self, *, allow_empty_classes: bool) -> list[str]:
+        """Look at the values of all masks together; returns remarks."""
+        if not self.seen.pixels or self.unread:
+            return []
+        if self.classes is None:
+            return [_without_table(self.seen)]
+        found = judge_labels(self.seen, self.classes, allow_empty_classes=allow_empty_classes)
+        self.problems += found.problems
+        return found.remarks
+
+    def training(self, manifest: Manifest) -> None:
+        """Look for labelled slides in train and val."""
         for split in ("train", "val"):
             rows = manifest.of_split(split)
             if not any(row.mask for row in rows):
@@ -145,13 +199,21 @@ class _Check:
                 self._of_all(
                     found, "labels for every slide of train and val", "Fill in column mask or empty split"
                 )
-        if scan and self.classes is not None and "train" in self.seen:
-            for name, count in zip(self.classes.names, self.seen["train"][:-1], strict=True):
-                if count == 0:
-                    found, needed = f"class {name!r} is in no training mask", "every class in train"
-                    self._of_all(
-                        found, needed, "Move a patient that has it to train, or merge it with another class"
-                    )
 
     def _of_all(self, found: str, needed: str, remedy: str) -> None:
         self.problems.append(Problem(where="manifest", found=found, needed=needed, remedy=remedy))
+
+
+def _where(row: ManifestRow) -> str:
+    return f"slide {row.slide_id} (line {row.line})"
+
+
+def _without_table(seen: SeenValues) -> str:
+    """What the masks hold where no class table says what it means."""
+    said = f"no class table says what the values of the masks mean: {values_text(seen.total)}"
+    if not seen.total.keys() - {UNLABELLED}:
+        return said
+    named = ClassTable.from_values(seen.total)
+    suggested = suggested_classes(seen.total, named)
+    text = class_table_text(named) if suggested is None else suggested.text
+    return f"{said}. Training needs one. As a start, write this into classes.yaml:\n{text}"

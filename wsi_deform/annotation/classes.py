@@ -117,7 +117,7 @@ class ClassTable:
         return self.names.index(name)
 
     def lookup(self) -> NDArray[np.int16]:
-        """Array of 65,536 entries, raw value -> class index, 255 for unlabelled, -1 for unknown values."""
+        """(65536,) int16, raw value -> class index, 255 for unlabelled, -1 for unknown values."""
         table = np.full(LARGEST_VALUE + 1, -1, np.int16)
         for value, index in self.mapping.items():
             table[value] = index

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import random
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from wsi_deform.annotation.mask_file import LOSSY_SUFFIXES, OUTLINE_SUFFIXES
+from wsi_deform.annotation.patients import patients_of
 from wsi_deform.errors import ManifestError
 from wsi_deform.manifest.rows import (
     SPLITS,
@@ -18,14 +20,15 @@ from wsi_deform.manifest.rows import (
     problem_text,
     slide_id_from_path,
 )
-from wsi_deform.slide.open import find_slides
+from wsi_deform.paths import clean_id, id_key, id_problem, path_problem, printable
+from wsi_deform.slide.search import search_slides
 
 MASK_ENDINGS = ("_mask", "-mask", ".mask", "_labels", "-labels", "_label", "_anno")
 MASK_FOLDERS = ("masks", "labels", "annotations")
 MASK_SUFFIXES = (".tif", ".tiff", ".btf", ".png", *OUTLINE_SUFFIXES)
-# A TCGA barcode starts with project, site and participant: the participant is the patient.
-TCGA_PATIENT = re.compile(r"TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}")
 DEFAULT_SHARES: Mapping[Split, float] = {"train": 0.7, "val": 0.15, "test": 0.15}
+
+logger = logging.getLogger(__name__)
 
 
 def manifest_from_folder(
@@ -33,6 +36,8 @@ def manifest_from_folder(
     *,
     masks: Path | str | None = None,
     patient_pattern: str | None = None,
+    patients: Path | str | None = None,
+    each_slide_a_patient: bool = False,
     shares: Mapping[Split, float] = DEFAULT_SHARES,
     seed: int = 0,
 ) -> Manifest:
@@ -43,17 +48,19 @@ def manifest_from_folder(
         masks: Folder of the masks; default: folders called masks, labels or annotations inside ``folder`` or
             beside it. ``<id>_mask.*`` beside a slide always counts.
         patient_pattern: Regular expression searched in the slide id; its first group, or all of it, is the
-            patient.
-            Default: the participant of TCGA barcodes, else every slide is a patient of its own.
+            patient. Default for ids that all have one: the participant of the TCGA barcode.
+        patients: A CSV with columns slide or slide_id, and patient; see ``patients_of``.
+        each_slide_a_patient: Whether no two slides are of one patient.
         shares: Share of the labelled slides (of all slides when none is labelled) per split.
         seed: Decides which patients go where; the same seed and ids give the same splits.
 
     Returns:
-        Rows in the order of their ids, slides of one patient always in one split.
+        Rows in the order of their ids, slides of one patient always in one split. Slides and masks that cannot
+        be used because of their names or places are left out, each with a warning in the log.
 
     Raises:
-        ManifestError: There are no slides, ids repeat, a slide has two masks, or the pattern does not fit;
-            all at once.
+        ManifestError: There are no slides; ids repeat or a slide has two masks; nothing says whose the slides are, or
+            the pattern or the list does not fit; all at once.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -63,12 +70,7 @@ def manifest_from_folder(
         raise ManifestError(
             f"masks {masks}: not a folder. Needed the folder that holds the masks. Check the path."
         )
-    slides = [
-        path
-        for path in find_slides(folder)
-        if not _is_mask_name(path)
-        and not any(path.is_relative_to(other) and other != folder for other in mask_folders)
-    ]
+    slides = _usable_slides(folder, mask_folders)
     if not slides:
         raise ManifestError(
             f"folder {folder}: no slides found. Needed at least one slide file (SVS, TIFF, NDPI, MRXS, ...). "
@@ -80,7 +82,7 @@ def manifest_from_folder(
     first: dict[str, Path] = {}
     for path in sorted(slides, key=lambda slide: (slide_id_from_path(slide), str(slide))):
         slide_id = slide_id_from_path(path)
-        earlier = first.setdefault(slide_id.casefold(), path)
+        earlier = first.setdefault(id_key(slide_id), path)
         if earlier != path:
             remedy = "Rename one, or write the manifest by hand with a slide_id for each"
             problems.append(
@@ -100,23 +102,22 @@ def manifest_from_folder(
                 )
             )
         outlines = bool(labels) and labels[0].suffix.lower() in OUTLINE_SUFFIXES
-        patient = _patient(slide_id, patient_pattern)
-        if patient is None:
-            remedy = "Correct the pattern; its first group is the patient"
-            problems.append(
-                Problem(
-                    where=str(path),
-                    found=f"no match of {patient_pattern!r}",
-                    needed="a patient",
-                    remedy=remedy,
-                )
-            )
         mask, annotation = (None, labels[0]) if outlines else (labels[0] if labels else None, None)
-        rows.append(
-            ManifestRow(slide=path, slide_id=slide_id, patient=patient, mask=mask, annotation=annotation)
+        rows.append(ManifestRow(slide=path, slide_id=slide_id, mask=mask, annotation=annotation))
+    messages = [problem_text(f"folder {folder}", problems)] if problems else []
+    whose: dict[str, str] = {}
+    try:
+        whose = patients_of(
+            {row.slide_id: row.slide for row in rows},
+            pattern=patient_pattern,
+            listed=patients,
+            each_slide=each_slide_a_patient,
         )
-    if problems:
-        raise ManifestError(problem_text(f"folder {folder}", problems))
+    except ManifestError as error:
+        messages.append(str(error))
+    if messages:
+        raise ManifestError("\n".join(messages))
+    rows = [row.model_copy(update={"patient": whose[row.slide_id]}) for row in rows]
     splits = split_patients(rows, shares, seed)
     rows = [row.model_copy(update={"split": splits.get(str(row.patient))}) for row in rows]
     return Manifest(rows=tuple(rows), folder=folder)
@@ -159,6 +160,41 @@ def split_patients(rows: Sequence[ManifestRow], shares: Mapping[Split, float], s
     return dealt
 
 
+def _usable_slides(folder: Path, mask_folders: Sequence[Path]) -> list[Path]:
+    """The slides of a folder that a manifest can name; others are warned about. Masks are no slides."""
+    if problem := path_problem(folder.absolute()):
+        raise ManifestError(f"folder {printable(folder)}: {problem}")
+
+    def is_mask(path: Path) -> bool:
+        inside = any(path.is_relative_to(other) and other != folder for other in mask_folders)
+        return inside or _is_mask_name(path)
+
+    search = search_slides(folder)
+    for one in search.left_out:
+        if not is_mask(one.path):
+            logger.warning("left out: %s", one.reason)
+    slides = []
+    for path in search.slides:
+        if is_mask(path):
+            continue
+        if needed := id_problem(slide_id_from_path(path)):
+            logger.warning("left out: %s: its name cannot be an id. Needed %s. Rename it.", path, needed)
+        else:
+            slides.append(path)
+    return slides
+
+
+def _files_below(folder: Path, *, warn: bool) -> Iterator[Path]:
+    """All files of a folder and its subfolders; links to folders are not followed."""
+
+    def unreadable(error: OSError) -> None:
+        if warn:
+            logger.warning("left out: %s: cannot be listed (%s).", printable(error.filename), error.strerror)
+
+    for place, _, names in os.walk(folder, onerror=unreadable):
+        yield from (Path(place, name) for name in names)
+
+
 def _mask_folders(folder: Path) -> list[Path]:
     """Folders with a usual name inside the folder or beside it."""
     places = [place / name for place in (folder, folder.absolute().parent) for name in MASK_FOLDERS]
@@ -172,37 +208,24 @@ def _is_mask_name(path: Path) -> bool:
 def _masks_by_id(folder: Path, mask_folders: Sequence[Path], slides: set[Path]) -> dict[str, list[Path]]:
     """Slide id -> its masks: beside the slides by ending, in a folder of masks by name."""
     found: dict[str, list[Path]] = {}
-    beside = [path for path in folder.rglob("*") if _is_mask_name(path)]
-    inside = [path for place in mask_folders for path in place.rglob("*")]
+    beside = [path for path in _files_below(folder, warn=False) if _is_mask_name(path)]
+    inside = [path for place in mask_folders for path in _files_below(place, warn=True)]
     for path in sorted({*beside, *inside} - slides):
         suffix = path.suffix.lower()
         if (
-            not path.is_file()
+            not os.path.isfile(path)  # noqa: PTH113  Path.is_file raises where a folder may not be entered
             or suffix not in MASK_SUFFIXES
             or suffix in LOSSY_SUFFIXES
             or path.name.startswith(".")
         ):
             continue
-        name = path.name[: -len(path.suffix)] if suffix in OUTLINE_SUFFIXES else slide_id_from_path(path)
+        if problem := path_problem(path):
+            logger.warning("left out: mask %s: %s", printable(path), problem)
+            continue
+        outline = suffix in OUTLINE_SUFFIXES
+        name = clean_id(path.name[: -len(path.suffix)]) if outline else slide_id_from_path(path)
         ending = next((ending for ending in MASK_ENDINGS if name.lower().endswith(ending)), "")
         found.setdefault(name.removesuffix(name[len(name) - len(ending) :]) if ending else name, []).append(
             path
         )
     return found
-
-
-def _patient(slide_id: str, pattern: str | None) -> str | None:
-    """The patient of a slide, or None when the pattern does not match."""
-    if pattern is None:
-        tcga = TCGA_PATIENT.search(slide_id)
-        return tcga.group(0) if tcga else slide_id
-    try:
-        match = re.search(pattern, slide_id)
-    except re.error as error:
-        raise ManifestError(
-            f"patient pattern {pattern!r}: {error}. Needed a regular expression, e.g. '^([^_]+)_'. Correct "
-            "it."
-        ) from error
-    if match is None:
-        return None
-    return match.group(1) if match.re.groups else match.group(0)

@@ -12,6 +12,7 @@ from PIL import Image
 
 from wsi_deform.errors import AnnotationError, SlideError
 from wsi_deform.geometry import Size, tile_grid
+from wsi_deform.paths import SPECIAL_FILES, trouble_at
 from wsi_deform.slide.tiff.tiles import TiffTiles
 
 TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8", ".svs")
@@ -41,6 +42,8 @@ class MaskFile:
         """
         self.path = path
         self._tiles: TiffTiles | None = None
+        if (trouble := trouble_at(path)) in SPECIAL_FILES:
+            raise AnnotationError(f"mask {path}: {trouble}. Needed a TIFF or PNG. Correct the path.")
         suffix = path.suffix.lower()
         if suffix in OUTLINE_SUFFIXES or suffix in LOSSY_SUFFIXES:
             why = (
@@ -166,7 +169,20 @@ def raw_value_counts(path: Path | str, channel: int | None = None) -> dict[int, 
     grid = tile_grid(file.size, file.tile)
     for row in range(grid.height):
         for column in range(grid.width):
-            values, numbers = np.unique(file.read_tile(column, row), return_counts=True)
-            for value, number in zip(values.tolist(), numbers.tolist(), strict=True):
+            for value, number in _counted(file.read_tile(column, row)):
                 counts[value] = counts.get(value, 0) + number
     return dict(sorted(counts.items()))
+
+
+def _counted(raw: NDArray[Any]) -> list[tuple[int, int]]:
+    """Values of a tile and how often each occurs."""
+    # Most tiles of a mask hold one value, and a look at the extremes is much cheaper than a count.
+    least, most = int(raw.min()), int(raw.max())
+    if least == most:
+        return [(least, raw.size)]
+    if raw.dtype in (np.uint8, np.uint16):
+        numbers = np.bincount(raw.ravel())
+        values = np.flatnonzero(numbers)
+        return list(zip(values.tolist(), numbers[values].tolist(), strict=True))
+    found, times = np.unique(raw, return_counts=True)
+    return list(zip(found.tolist(), times.tolist(), strict=True))

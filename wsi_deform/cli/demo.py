@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wsi_deform.cli.console import plain_console
+from wsi_deform.cli.interrupts import stop_on_signals
 from wsi_deform.cli.segment import SegmentBars
-from wsi_deform.cli.train import INTERRUPTED, stop_on_interrupt
 from wsi_deform.cli.training_bars import TrainingBars
 
 if TYPE_CHECKING:
@@ -30,21 +30,26 @@ def demo(
     from rich.table import Table
 
     from wsi_deform.demo import run_demo
+    from wsi_deform.evaluate.tables import mean_notes
     from wsi_deform.report.measured import CEILING, MIOU, WITHOUT, measures
+    from wsi_deform.report.tables import number
 
     console = plain_console()
     started = time.monotonic()
-    with stop_on_interrupt() as stop:
+    with stop_on_signals() as stop:
         result = run_demo(out, seed=seed, changes=changes or (), watcher=DemoBars(console), stop=stop)
     if not result.finished:
         console.print(f"Stopped; {out} keeps what is done. The same command goes on.", soft_wrap=True)
-        raise typer.Exit(INTERRUPTED)
+        raise typer.Exit(stop.exit_code)
     columns = (MIOU, WITHOUT, CEILING)
     table = Table("method", *columns)
     for method, evaluation in result.evaluations.items():
         values = measures(evaluation)
-        table.add_row(method, *(f"{values[name]:.3f}" for name in columns))
+        table.add_row(method, *(number(values[name]) for name in columns))
     console.print(table)
+    for method, evaluation in result.evaluations.items():
+        for note in mean_notes(evaluation):
+            console.print(f"{method}: {note}", markup=False, highlight=False, soft_wrap=True)
     console.print(f"{time.monotonic() - started:.0f} s. Open {result.page} in a browser.", soft_wrap=True)
 
 

@@ -33,6 +33,12 @@ def evaluate(
         Path | None,
         typer.Option(help="Write FILE.json and FILE.csv; default: evaluation in the folder of the masks."),
     ] = None,
+    allow_empty_classes: Annotated[
+        bool,
+        typer.Option(
+            "--allow-empty-classes", help="Measure although one class is labelled and all else is unlabelled."
+        ),
+    ] = False,
 ) -> None:
     """Measure masks against labels at full resolution. Exit code 1 if a slide could not be measured."""
     from rich.progress import Progress
@@ -56,7 +62,12 @@ def evaluate(
     with Progress(console=console, refresh_per_second=2, transient=True) as progress:
         bar = progress.add_task("slides", total=len(rows))
         measured = evaluate_masks(
-            rows, masks, table, split=taken, on_slide=lambda slide_id: progress.advance(bar)
+            rows,
+            masks,
+            table,
+            split=taken,
+            on_slide=lambda slide_id: progress.advance(bar),
+            allow_empty_classes=allow_empty_classes,
         )
     written = write_evaluation(measured, out or masks / "evaluation", provenance=provenance())
     show(measured, console)
@@ -85,7 +96,7 @@ def show(evaluation: Evaluation, console: Console) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from wsi_deform.evaluate.tables import evaluation_data
+    from wsi_deform.evaluate.tables import evaluation_data, mean_notes
 
     pooled = evaluation_data(evaluation)["pooled"]
     predicted, sampled = pooled["predicted"], pooled["sampled"]
@@ -108,3 +119,5 @@ def show(evaluation: Evaluation, console: Console) -> None:
         add("mean without background", "miou_without_background")
     add("pixel accuracy", "accuracy")
     console.print(table)
+    for note in mean_notes(evaluation):
+        console.print(note, markup=False, highlight=False, soft_wrap=True)

@@ -14,6 +14,7 @@ class Format(StrEnum):
 
     monai_bundle = "monai-bundle"
     torchscript = "torchscript"
+    torch_export = "torch-export"
     onnx = "onnx"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import io
 import logging
 import sys
 import traceback
@@ -93,6 +94,10 @@ def show_redacted(kind: type[BaseException], error: BaseException, trace: Traceb
 
 def app() -> None:
     """Run the command line; errors that a user can mend are one message, not a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A name that the terminal cannot show never ends the work.
+            stream.reconfigure(errors="backslashreplace")
     try:
         typer_app()
     except WsiDeformError as error:

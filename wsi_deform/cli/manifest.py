@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from wsi_deform.manifest.rows import Manifest, ManifestRow
 
 app = typer.Typer(help="Make or check a manifest.", no_args_is_help=True)
 
@@ -20,6 +24,9 @@ def check(
         typer.Option(help="Class table (YAML or JSON); default: classes.yaml beside the manifest."),
     ] = None,
     shallow: Annotated[bool, typer.Option(help="Do not open slides and masks.")] = False,
+    allow_empty_classes: Annotated[
+        bool, typer.Option("--allow-empty-classes", help="A class without pixels is a remark, not a problem.")
+    ] = False,
 ) -> None:
     """List everything that is wrong with a manifest, its slides and its masks, all at once."""
     from wsi_deform.annotation.check import check_manifest
@@ -27,11 +34,18 @@ def check(
     from wsi_deform.manifest.read import read_manifest
 
     read = read_manifest(manifest)
-    problems = [] if shallow else check_manifest(read, find_class_table(read, classes, required=False))
+    table = find_class_table(read, classes, required=False)
+    problems, remarks = [], list[str]()
+    if not shallow:
+        problems = check_manifest(
+            read, table, allow_empty_classes=allow_empty_classes, on_remark=remarks.append
+        )
+    for remark in remarks:
+        typer.echo(f"remark: {remark}", err=True)
     for problem in problems:
         typer.echo(f"- {problem}", err=True)
     if problems:
-        typer.echo(f"{manifest}: {len(problems)} problems.", err=True)
+        typer.echo(f"{manifest}: {len(problems)} problem{'s' if len(problems) > 1 else ''}.", err=True)
         raise typer.Exit(FAILED)
     splits = ", ".join(
         f"{len(rows)} {split}" for split in ("train", "val", "test") if (rows := read.of_split(split))
@@ -49,11 +63,20 @@ def build(
     patient: Annotated[
         str | None, typer.Option(help="Regular expression; its first group in a slide's id is the patient.")
     ] = None,
+    patients: Annotated[
+        Path | None, typer.Option(help="CSV with columns slide (file name) or slide_id, and patient.")
+    ] = None,
+    each_slide_a_patient: Annotated[
+        bool, typer.Option("--each-slide-a-patient", help="No two slides are of one patient.")
+    ] = False,
     val: Annotated[float, typer.Option(min=0, max=1, help="Share of the patients for validation.")] = 0.15,
     test: Annotated[float, typer.Option(min=0, max=1, help="Share of the patients for testing.")] = 0.15,
     seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
 ) -> None:
-    """Make a manifest of a folder: slides paired with masks, patients split at random."""
+    """Make a manifest of a folder: slides paired with masks, patients split at random.
+
+    Whose they are must be said by --patient, --patients or --each-slide-a-patient, unless all have TCGA barcodes.
+    """
     from wsi_deform.annotation.folder import manifest_from_folder
     from wsi_deform.manifest.rows import write_manifest
 
@@ -61,8 +84,32 @@ def build(
         slides,
         masks=masks,
         patient_pattern=patient,
+        patients=patients,
+        each_slide_a_patient=each_slide_a_patient,
         shares={"train": 1 - val - test, "val": val, "test": test},
         seed=seed,
     )
     write_manifest(built, out)
-    typer.echo(f"{out}: {len(built.rows)} slides.")
+    source = "by the TCGA barcodes in slide ids"
+    if each_slide_a_patient:
+        source = "each slide is taken for a patient of its own"
+    elif patient is not None or patients is not None:
+        source = f"by {patients}" if patient is None else f"by the pattern {patient} in slide ids"
+    typer.echo(f"{out}: {built_text(built, source)}")
+
+
+def built_text(manifest: Manifest, source: str) -> str:
+    """What a manifest holds and where its patients are from, in words."""
+    said = f"{counted(manifest.rows)} ({source})"
+    splits = [
+        f"{split} {counted(rows)}" for split in ("train", "val", "test") if (rows := manifest.of_split(split))
+    ]
+    without = sum(row.split is None for row in manifest.rows)
+    left = f"; {without} without labels in none" if without else ""
+    return f"{said}. Patients dealt to splits: {', '.join(splits)}{left}."
+
+
+def counted(rows: Sequence[ManifestRow]) -> str:
+    """Numbers of slides and of patients, in words."""
+    slides, patients = len(rows), len({row.patient for row in rows})
+    return f"{slides} slide{'s' if slides != 1 else ''} of {patients} patient{'s' if patients != 1 else ''}"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from wsi_deform.cli.console import plain_console
+from wsi_deform.cli.interrupts import interrupted_by_signals
 from wsi_deform.cli.start import imported_at_once
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from wsi_deform.manifest.rows import Split
 
 FAILED = 1
-INTERRUPTED = 130
 
 
 def segment(
@@ -31,6 +31,9 @@ def segment(
     out: Annotated[Path, typer.Option(help="Folder for masks, overlays and measurements.")] = Path("out"),
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")] = "auto",
     overwrite: Annotated[bool, typer.Option(help="Segment again what is done.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option(help="Try slides again that killed their process twice.")
+    ] = False,
     mpp: Annotated[
         float | None,
         typer.Option(help="Level-0 um per pixel of all slides, where files and manifest are wrong."),
@@ -47,6 +50,16 @@ def segment(
     ] = None,
     probabilities: Annotated[bool, typer.Option(help="Write probability maps too.")] = False,
     footprint: Annotated[bool, typer.Option(help="Write maps of um per sample too.")] = False,
+    geojson: Annotated[
+        bool, typer.Option(help="Write the outlines of the masks as GeoJSON, for QuPath.")
+    ] = True,
+    limit_to_tissue: Annotated[
+        bool,
+        typer.Option(
+            "--limit-to-tissue/--no-limit-to-tissue",
+            help="Labels outside the slide's tissue become background.",
+        ),
+    ] = True,
     fields: Annotated[int, typer.Option(min=1, help="Most fields per forward pass; more suit a GPU.")] = 1,
     memory_gib: Annotated[
         float | None,
@@ -70,16 +83,19 @@ def segment(
         interpolation=cast("Interpolation | None", interpolation),
         probabilities=probabilities,
         footprint=footprint,
+        geojson=geojson,
+        limit_to_tissue=limit_to_tissue,
     )
     found = slide_sources(slide_path(slides), out=out, mpp=mpp, split=chosen)[:limit]
     try:
-        with SegmentBars(console) as bars:
+        with interrupted_by_signals() as asked, SegmentBars(console) as bars:
             batch = segment_slides(
                 found,
                 model,
                 out,
                 device=device,
                 overwrite=overwrite,
+                retry_failed=retry_failed,
                 workers=workers,
                 scheduler=scheduler,
                 wanted=wanted,
@@ -89,7 +105,7 @@ def segment(
             )
     except KeyboardInterrupt:
         console.print(f"Stopped; {out} keeps what is done. The same command goes on.", soft_wrap=True)
-        raise typer.Exit(INTERRUPTED) from None
+        raise typer.Exit(asked.exit_code) from None
     counts = ", ".join(f"{len(batch.of(kind))} {kind}" for kind in ("done", "skipped", "failed"))
     console.print(f"{counts}. {out / 'summary.md'}", soft_wrap=True)
     if batch.of("failed"):

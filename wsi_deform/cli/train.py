@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from wsi_deform.cli.console import plain_console
+from wsi_deform.cli.interrupts import stop_on_signals
 from wsi_deform.cli.training_bars import TrainingBars
 
-INTERRUPTED = 130
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from wsi_deform.annotation.classes import ClassTable
+    from wsi_deform.manifest.rows import Manifest
 
 
 def train(
@@ -36,56 +37,87 @@ def train(
     changes: Annotated[
         list[str] | None, typer.Option("--set", help="key=value over the configuration, e.g. seed=1.")
     ] = None,
+    allow_empty_classes: Annotated[
+        bool, typer.Option("--allow-empty-classes", help="Train although a class has no labelled pixel.")
+    ] = False,
 ) -> None:
     """Train a model on labelled slides. Ctrl-C keeps a checkpoint; the same command goes on from it.
 
     Several processes: torchrun --nproc-per-node N -m wsi_deform train ...; each takes training.batch fields of a step.
     """
-    from wsi_deform.annotation.check import check_manifest
     from wsi_deform.cli.classes import find_class_table
     from wsi_deform.config import find_config, read_config
-    from wsi_deform.errors import ManifestError
     from wsi_deform.manifest.read import read_manifest
-    from wsi_deform.manifest.rows import problem_text
     from wsi_deform.train.loop import train as run_training
 
     # Under torchrun every process comes here; what they have in common is said once.
-    console = plain_console(quiet=int(os.environ.get("RANK") or 0) > 0)
+    first = int(os.environ.get("RANK") or 0) == 0
+    console = plain_console(quiet=not first)
     read = read_manifest(slides)
     table = find_class_table(read, classes)
     chosen = [] if device is None else [f"device={device}"]
     found = None if config is None else find_config(config)
     settings = read_config(found, changes=[*(changes or ()), *chosen])
-    if problems := check_manifest(read, table, for_training=True, scan=False):
-        raise ManifestError(problem_text(f"manifest {slides}", problems))
-    with stop_on_interrupt() as stop, TrainingBars(console) as bars:
+    # One process counts the labels; the others wait for it where they meet.
+    refuse_problems(slides, read, table, scan=first, allow_empty_classes=allow_empty_classes, console=console)
+    with stop_on_signals() as stop, TrainingBars(console) as bars:
         result = run_training(settings, read, table, out, watcher=bars, stop=stop)
     if not result.finished:
         console.print(
             f"Stopped in epoch {result.epochs + 1}; {out} holds a checkpoint. The same command goes on.",
             soft_wrap=True,
         )
-        raise typer.Exit(INTERRUPTED)
-    best = "no validation slides"
+        raise typer.Exit(stop.exit_code)
+    over = "" if result.miou_classes is None else result.miou_classes.text()
+    best = f"validation mIoU {over}" if over else "no validation slides"
     if result.best is not None:
-        best = f"best validation mIoU {result.best:.3f} in epoch {result.best_epoch}"
+        best = f"best validation mIoU {result.best:.3f}{over and ' ' + over} in epoch {result.best_epoch}"
     early = f"; stopped early: training.patience={settings.training.patience}" if result.stopped_early else ""
-    console.print(f"{out}: {result.epochs} epochs, {best}{early}.", soft_wrap=True)
+    console.print(f"{out}: {result.epochs} epochs, {best}{early}.", markup=False, soft_wrap=True)
 
 
-@contextmanager
-def stop_on_interrupt() -> Iterator[Any]:
-    """Turn the first Ctrl-C into a polite request; a second one interrupts at once."""
-    asked = False
+def refuse_problems(
+    slides: Path,
+    manifest: Manifest,
+    classes: ClassTable,
+    *,
+    scan: bool,
+    allow_empty_classes: bool,
+    console: Console,
+) -> None:
+    """Look for what would make training fail or mean nothing, and say what is worth knowing.
 
-    def ask(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
+    Args:
+        slides: The manifest's path.
+        manifest: What it says.
+        classes: The class table.
+        scan: Whether the pixels of the label masks are counted.
+        allow_empty_classes: Whether classes without pixels are no problem.
+        console: Shows progress and remarks.
 
-    before = signal.signal(signal.SIGINT, ask)
-    try:
-        yield lambda: asked
-    finally:
-        signal.signal(signal.SIGINT, before)
+    Raises:
+        ManifestError: There are problems; the message lists all.
+    """
+    from rich.progress import Progress
+
+    from wsi_deform.annotation.check import check_manifest
+    from wsi_deform.errors import ManifestError
+    from wsi_deform.manifest.rows import problem_text
+
+    remarks: list[str] = []
+    hidden = not console.is_interactive
+    with Progress(console=console, refresh_per_second=2, transient=True, disable=hidden) as progress:
+        bar = progress.add_task("slides and labels", total=len(manifest.rows))
+        problems = check_manifest(
+            manifest,
+            classes,
+            for_training=True,
+            scan=scan,
+            allow_empty_classes=allow_empty_classes,
+            on_row=lambda row: progress.advance(bar),
+            on_remark=remarks.append,
+        )
+    if problems:
+        raise ManifestError(problem_text(f"manifest {slides}", problems))
+    for remark in remarks:
+        console.print(f"warning: {remark}.", markup=False, highlight=False, soft_wrap=True)

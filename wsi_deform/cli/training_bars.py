@@ -6,6 +6,8 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from wsi_deform.annotation.mean_classes import MeanClasses
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -82,9 +84,12 @@ class TrainingBars:
     def epoch(self, row: dict[str, Any]) -> None:
         """Show the newest validation."""
         self.pace.epoch()
-        validated = "val_miou" in row
+        over = MeanClasses.from_data(row.get("miou_classes"))
+        said = "" if over is None else over.text()
+        validated = "val_miou" in row or bool(said)
         if validated:
-            self.score = f"val mIoU {row['val_miou']:.3f}"
+            parts = ["val mIoU", f"{row['val_miou']:.3f}" if "val_miou" in row else "", said]
+            self.score = " ".join(part for part in parts if part)
         now, last = time.monotonic(), row["epoch"] == self.pace.epochs
         if self.progress.disable and (validated or last or now - self.said >= SECONDS_BETWEEN_LINES):
             self.said = now

@@ -108,7 +108,8 @@ class FieldViews(Dataset[tuple[int, Tensor, Tensor]]):
             workers: Spawned processes that read ahead; they stay for the next call. 0 reads here.
 
         Yields:
-            What ``self[index]`` gives for each field of a batch, in order, the same for any number of workers.
+            What ``self[index]`` gives for each field of a batch, (index, view (3 or 4, H, W), fractions (C, H, W)), in
+            order, the same for any number of workers.
 
         Raises:
             WsiDeformError: A slide or mask cannot be read.
@@ -124,7 +125,7 @@ class FieldViews(Dataset[tuple[int, Tensor, Tensor]]):
         yield from self._workers.read(batches)
 
     def collate(self, read: Sequence[tuple[int, Tensor, Tensor]]) -> tuple[list[int], Tensor, Tensor]:
-        """Stack what was read for one batch."""
+        """Stack what was read for one batch, (3 or 4, H, W) and (C, H, W), to (B, 3 or 4, H, W) and (B, C, H, W)."""
         indices, views, fractions = zip(*read, strict=True)
         return list(indices), torch.stack(views), torch.stack(fractions)
 
@@ -135,7 +136,13 @@ class FieldViews(Dataset[tuple[int, Tensor, Tensor]]):
         places: tuple[int, ...] | None = None,
         counted: bool = True,
     ) -> FieldBatch:
-        """Put the fields, which never travel between processes, beside what was loaded."""
+        """Put the fields, which never travel between processes, beside what was loaded.
+
+        Args:
+            loaded: Indices, views (B, 3 or 4, H, W) and fractions (B, C, H, W) of ``collate``.
+            places: See ``FieldBatch``; None is 0 to B - 1.
+            counted: See ``FieldBatch``.
+        """
         indices, views, fractions = loaded
         return FieldBatch(
             items=[self.items[index] for index in indices],

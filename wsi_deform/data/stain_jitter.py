@@ -87,7 +87,14 @@ def stains_of_rgb(rgb: Tensor) -> Tensor:
 
 
 def rgb_of_stains(stains: Tensor) -> Tensor:
-    """Put stains together again; the inverse of ``stains_of_rgb``, cut to [0, 1] as ``skimage.color.hed2rgb``."""
+    """Put stains together again; the inverse of ``stains_of_rgb``, cut to [0, 1] as ``skimage.color.hed2rgb``.
+
+    Args:
+        stains: (B, 3, H, W) haematoxylin, eosin, DAB.
+
+    Returns:
+        (B, 3, H, W) RGB in [0, 1].
+    """
     return torch.exp(-DENSITY_PER_STAIN * _mixed(stains, torch.from_numpy(rgb_from_hed))).clamp(0, 1)
 
 

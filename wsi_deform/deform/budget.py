@@ -19,8 +19,8 @@ def allocate_samples(masses: ArrayLike, equal: ArrayLike, *, most_ratio: float) 
         most_ratio: No field gets more than this many times its equal share, nor less than one part in it; 1 or more.
 
     Returns:
-        (F,) samples, in steps of a fourth of an octave above and below the equal share, so that few sizes of
-        sampled images occur. The total never exceeds that of ``equal``.
+        (F,) samples, in steps of a fourth of an octave above and below the equal share (the least share too, where it
+        is no such step), so that few sizes of sampled images occur. The total never exceeds that of ``equal``.
 
     Raises:
         ShapeError: Lengths differ, a number is negative or not finite, or the ratio is below 1.
@@ -43,7 +43,8 @@ def allocate_samples(masses: ArrayLike, equal: ArrayLike, *, most_ratio: float) 
         low, high = (middle, high) if given.sum() <= even.sum() else (low, middle)
     given = np.clip(wanted * np.exp(low), even / most_ratio, even * most_ratio)
     steps = np.floor(STEPS_PER_OCTAVE * np.log2(given / even) + 1e-9)
-    rounded = even * 2 ** (steps / STEPS_PER_OCTAVE)
+    # Where the ratio is no whole number of steps, the step below it would break it.
+    rounded = np.maximum(even * 2 ** (steps / STEPS_PER_OCTAVE), even / most_ratio)
     # Rounding down leaves samples over: the fields that lost most step up again while the total allows.
     room = even.sum() - rounded.sum()
     for field in np.argsort(rounded / given, kind="stable"):

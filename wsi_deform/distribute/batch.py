@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from wsi_deform.annotation.classes import ClassTable, read_class_table, write_class_table
-from wsi_deform.distribute.job import SlideJob, loaded_model, model_sha256, segment_to_folder
-from wsi_deform.distribute.ledger import Ledger, State, is_being_done
+from wsi_deform.annotation.classes import ClassTable
+from wsi_deform.distribute.child import segmented_in_child
+from wsi_deform.distribute.job import SlideJob, loaded_model, model_sha256
+from wsi_deform.distribute.ledger import Ledger, State
 from wsi_deform.distribute.measurements import write_measurements
-from wsi_deform.distribute.outcome import Batch, Outcome, OutcomeStatus, Quiet, Watcher
+from wsi_deform.distribute.out_folder import OutFolderGoneError, check_folder, prepare_folder
+from wsi_deform.distribute.outcome import Batch, Outcome, Quiet, Watcher
 from wsi_deform.distribute.outputs import WantedOutputs
 from wsi_deform.distribute.sources import SlideSource
 from wsi_deform.distribute.summary import Ended, write_record, write_summary
-from wsi_deform.distribute.workers import segmented_by_workers
-from wsi_deform.errors import MaskError, ModelError, SlideError
+from wsi_deform.distribute.turn import outcome_if_done, segment_to_folder
+from wsi_deform.errors import SlideError
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.model import device_name, find_model
 from wsi_deform.provenance import provenance
@@ -30,6 +33,7 @@ def segment_slides(
     *,
     device: str = "auto",
     overwrite: bool = False,
+    retry_failed: bool = False,
     workers: int = 1,
     scheduler: str | None = None,
     wanted: WantedOutputs = WantedOutputs(),
@@ -40,16 +44,18 @@ def segment_slides(
 ) -> Batch:
     """Segment slides into a mask folder; goes on where an earlier call stopped.
 
-    A slide that an earlier call finished with the same model is skipped. One that cannot be segmented is
-    recorded with its reason, and the others are done all the same. ``measurements.csv``, ``summary.md`` and
-    the record in ``runs/`` are written at the end, also after an interrupt.
+    A slide that an earlier call finished with the same model is skipped; one that another process works on is left to
+    it. One that cannot be segmented is recorded with its reason, and the others are done all the same; what an earlier
+    call made of it stays. ``measurements.csv`` and ``summary.md``, of all slides of the folder, and the record in
+    ``runs/`` are written at the end, also after an interrupt.
 
     Args:
         sources: The slides, each with an id of its own.
         model: A run folder of `train`, or a file of a model, see ``find_model``.
         out: The mask folder; made if missing.
         device: "auto", or a torch device.
-        overwrite: Segment again what is done.
+        overwrite: Segment again what was done before this call.
+        retry_failed: Try slides again that killed their process.
         workers: Processes on this machine; 1 works in this one.
         scheduler: Address of a dask scheduler whose workers shall do the slides; they see the same paths.
         wanted: What is written besides masks, samples and overlays, and how masks are put back.
@@ -63,7 +69,7 @@ def segment_slides(
 
     Raises:
         ModelError: The model cannot be used, or ``out`` holds masks of other classes.
-        MaskError: ``out`` cannot be written.
+        MaskError: ``out`` cannot be written, or vanishes meanwhile (``OutFolderGoneError``).
         SlideError: There are no slides, or the scheduler cannot be reached.
     """
     if not sources:
@@ -77,20 +83,22 @@ def segment_slides(
     chosen = device if scheduler else device_name(device)
     classes = loaded_model(path, sha256, "cpu" if scheduler else chosen).classes
     about = provenance(command=command)
-    versions = {"wsi_deform": about["wsi_deform"], "python": about["python"], **about["packages"]}
-    _prepare(folder, classes)
+    template = SlideJob(
+        source=sources[0],
+        model=path,
+        model_sha256=sha256,
+        out=folder.path,
+        folder_identity=prepare_folder(folder, classes),
+        device=chosen,
+        wanted=wanted,
+        batch=fields,
+        memory_gib=None if memory_gib is None else memory_gib / workers,
+        overwrite=overwrite,
+        retry_failed=retry_failed,
+        versions={"wsi_deform": about["wsi_deform"], "python": about["python"], **about["packages"]},
+    )
     jobs = [
-        SlideJob(
-            source=source.absolute(),
-            model=path,
-            model_sha256=sha256,
-            out=folder.path,
-            device=chosen,
-            wanted=wanted,
-            batch=fields,
-            memory_gib=None if memory_gib is None else memory_gib / workers,
-            versions=versions,
-        )
+        replace(template, source=source.absolute(), seen=_newest_attempt(ledger, source) if overwrite else "")
         for source in sources
     ]
     outcomes: dict[str, Outcome] = {}
@@ -103,26 +111,55 @@ def segment_slides(
     with _recorded(ledger, jobs, outcomes, classes, about) as record:
         waiting = []
         for job in jobs:
-            outcome = None if overwrite else _skipped(ledger, job)
-            if outcome is not None:
+            outcome = _settled_at_once(job, ledger)
+            if outcome is None:
+                waiting.append(job)
+            else:
                 settle(outcome)
-                continue
-            waiting.append(job)
-            # A mask of another model stays one until its turn comes.
-            if ledger.read(job.slide_id).status != "done":
-                ledger.write(State(slide_id=job.slide_id, slide=str(job.source.path)))
-        for job, state in _states(waiting, workers, scheduler, watcher):
-            if state.status == "failed":
-                ledger.write(state)  # a worker that was killed could not
-            settle(_settled(job, state))
+        for outcome in _outcomes(waiting, workers, scheduler, watcher):
+            settle(outcome)
+        check_folder(folder, template.folder_identity)
+        for outcome in list(outcomes.values()):
+            if outcome.status == "done" and not folder.mask(outcome.slide_id).is_file():
+                gone = f"mask {folder.mask(outcome.slide_id)}: was made, but is no longer there. Segment it again."
+                outcomes[outcome.slide_id] = replace(outcome, status="failed", reason=gone)
     return Batch(out=out, outcomes=_in_order(jobs, outcomes), record=record)
 
 
-def _states(
+def _outcomes(
     jobs: Sequence[SlideJob], workers: int, scheduler: str | None, watcher: Watcher
-) -> Iterator[tuple[SlideJob, State]]:
-    """Do the jobs, here or on workers; each with its new state, as they end."""
-    if scheduler is not None or (workers > 1 and len(jobs) > 1):
+) -> Iterator[Outcome]:
+    """Do the jobs, here or on workers; their outcomes, as they end.
+
+    Slides that others had taken are asked for once more at the end, and those that may kill this process come last,
+    each in a process of its own.
+    """
+    suspected: list[SlideJob] = []
+    taken: list[SlideJob] = []
+    for job, outcome in _first_turns(jobs, workers, scheduler, watcher):
+        if outcome.again == "suspected":
+            suspected.append(job)
+        elif outcome.again == "taken":
+            taken.append(job)
+        else:
+            yield outcome
+    for job, outcome in _first_turns(taken, workers, scheduler, watcher):
+        if outcome.again == "suspected":
+            suspected.append(job)
+        else:
+            yield outcome
+    for job in suspected:
+        yield segmented_in_child(job)
+
+
+def _first_turns(
+    jobs: Sequence[SlideJob], workers: int, scheduler: str | None, watcher: Watcher
+) -> Iterator[tuple[SlideJob, Outcome]]:
+    """The turns of jobs, here or on workers; each with its outcome, as they end."""
+    if jobs and (scheduler is not None or (workers > 1 and len(jobs) > 1)):
+        # Only here: dask's cluster is slow to import.
+        from wsi_deform.distribute.workers import segmented_by_workers
+
         yield from segmented_by_workers(jobs, workers=workers, scheduler=scheduler)
         return
     for job in jobs:
@@ -130,46 +167,23 @@ def _states(
         yield job, segment_to_folder(job, watcher.field)
 
 
-def _skipped(ledger: Ledger, job: SlideJob) -> Outcome | None:
-    """The outcome of a slide that needs no work, else None."""
-    state = ledger.read(job.slide_id)
-    if ledger.is_done(state, job.fingerprint()):
-        reason = "already done with this model"
-    elif is_being_done(state):
-        reason = f"process {state.pid} on this machine is working on it"
-    else:
-        return None
-    return _outcome(job, state, "skipped", reason)
+def _settled_at_once(job: SlideJob, ledger: Ledger) -> Outcome | None:
+    """The outcome of a slide that needs no work or allows none, else None."""
+    problem = job.source.problem
+    if problem:
+        state = State(slide_id=job.slide_id, slide=str(job.source.path), status="failed", error=problem)
+        return Outcome(
+            slide_id=job.slide_id, slide=job.source.path, status="failed", reason=problem, state=state
+        )
+    with suppress(SlideError):  # told when its turn comes
+        return outcome_if_done(job, ledger)
+    return None
 
 
-def _settled(job: SlideJob, state: State) -> Outcome:
-    """The outcome of a slide that was worked on."""
-    if state.status != "done":
-        return _outcome(job, state, "failed", state.error)
-    return _outcome(job, state, "done", state.remark)
-
-
-def _outcome(job: SlideJob, state: State, status: OutcomeStatus, reason: str) -> Outcome:
-    return Outcome(slide_id=job.slide_id, slide=job.source.path, status=status, reason=reason, state=state)
-
-
-def _prepare(folder: MaskFolder, classes: ClassTable) -> None:
-    """Make the folder and its class table; masks of other classes must not come to lie beside these."""
-    if folder.classes.exists():
-        held = read_class_table(folder.classes)
-        if held.names != classes.names:
-            raise ModelError(
-                f"{folder.classes}: classes {', '.join(held.names)}; the model has "
-                f"{', '.join(classes.names)}. "
-                "Needed the same for all masks of a folder. Choose another --out, or delete the folder."
-            )
-    try:
-        folder.path.mkdir(parents=True, exist_ok=True)
-        write_class_table(classes, folder.classes)
-    except OSError as error:
-        raise MaskError(
-            f"output folder {folder.path}: cannot be written ({error}). Choose a folder that can, with --out."
-        ) from error
+def _newest_attempt(ledger: Ledger, source: SlideSource) -> str:
+    """The attempt whose result lies in the folder now."""
+    result = None if source.problem else ledger.read(source.slide_id).result
+    return "" if result is None else result.attempt
 
 
 @contextmanager
@@ -181,25 +195,27 @@ def _recorded(
     about: Mapping[str, Any],
 ) -> Iterator[Path]:
     """Write tables and record when the block ends, however it ends."""
+    folder = ledger.folder
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    record, again = ledger.folder.run(stamp), 1
+    record, again = folder.run(stamp), 1
     while record.exists():
-        record, again = ledger.folder.run(f"{stamp}-{again}"), again + 1
+        record, again = folder.run(f"{stamp}-{again}"), again + 1
     complete = False
     try:
         yield record
         complete = True
     finally:
-        settled = _in_order(jobs, outcomes)
-        states = ledger.all()
-        # A mask that somebody removed is not measured.
-        present = [state for state in states if ledger.folder.mask(state.slide_id).is_file()]
-        write_measurements(ledger.folder, present, classes)
-        others = tuple(s.slide_id for s in present if s.status == "done" and s.model != jobs[0].model_sha256)
-        left = tuple(job.slide_id for job in jobs if job.slide_id not in outcomes)
-        ended = Ended(job=jobs[0], outcomes=settled, left=left, others=others, complete=complete)
-        write_record(record, ended, about)
-        write_summary(ledger.folder.summary, ended, record)
+        with suppress(OutFolderGoneError):
+            check_folder(folder, jobs[0].folder_identity)
+            write_measurements(folder, ledger.results(), classes)
+            ended = Ended(
+                job=jobs[0],
+                outcomes=_in_order(jobs, outcomes),
+                left=tuple(job.slide_id for job in jobs if job.slide_id not in outcomes),
+                complete=complete,
+            )
+            write_record(record, ended, about)
+            write_summary(folder, ended, ledger.all(), record)
 
 
 def _in_order(jobs: Sequence[SlideJob], outcomes: Mapping[str, Outcome]) -> tuple[Outcome, ...]:

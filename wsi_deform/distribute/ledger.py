@@ -8,10 +8,7 @@ import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, get_args
-
-import psutil
 
 from wsi_deform.errors import MaskError
 from wsi_deform.mask.folder import MaskFolder
@@ -19,8 +16,6 @@ from wsi_deform.provenance import write_json
 from wsi_deform.redact import redacted_data
 
 Status = Literal["not_started", "running", "done", "failed"]
-# Start times of one process, told twice, agree to about a clock tick.
-SAME_START_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,9 +24,11 @@ class State:
 
     Attributes:
         slide_id: The slide.
-        status: How far it is. A "running" whose process is gone was cut off.
+        status: How far the newest attempt is. A "running" whose slide nobody claims was cut off.
         slide: Path of the slide.
-        fingerprint: What the mask depends on, as a hash: model, slide file, mpp override.
+        attempt: A name of the newest attempt.
+        fingerprint: What the mask depends on, as a hash: model, slide file, mpp override, tissue mask, settings.
+        identity: What told the slide file from others, see ``slide.identity.slide_identity``.
         model: SHA-256 of the model alone.
         error: Why it failed, in words for people; else empty.
         traceback: Where it failed, if the error was not foreseen; else empty.
@@ -45,17 +42,26 @@ class State:
         samples: Number of samples.
         tiles: Number of tiles read.
         class_pixels: Level-0 pixels of each class of the mask.
+        class_pixels_in_tissue: Of these those that are tissue; empty in states of older versions.
+        removed_pixels: Level-0 pixels of each class that lay outside the tissue and became background.
+        tissue_pixels: Level-0 pixels that are tissue; None in states of older versions.
+        outputs: Kind of file -> its signature, see ``staging.signature``; files of this attempt, and of earlier ones
+            that it did not make anew.
+        earlier: Kinds among ``outputs`` that an earlier attempt made -> the fingerprint that they were made with.
+        deaths: Processes in a row that died while they worked on it.
         host: The machine that worked on it.
         pid: Its process there.
-        process_started: When that process started, seconds since 1970; tells it from a later one of the same
-            number.
         versions: Package -> version.
+        kept: The newest finished result before this attempt, whose files still lie there; None when there is none or
+            this attempt is "done".
     """
 
     slide_id: str
     status: Status = "not_started"
     slide: str = ""
+    attempt: str = ""
     fingerprint: str = ""
+    identity: Mapping[str, str] = field(default_factory=dict)
     model: str = ""
     error: str = ""
     traceback: str = ""
@@ -69,10 +75,21 @@ class State:
     samples: int = 0
     tiles: int = 0
     class_pixels: tuple[int, ...] = ()
+    class_pixels_in_tissue: tuple[int, ...] = ()
+    removed_pixels: tuple[int, ...] = ()
+    tissue_pixels: int | None = None
+    outputs: Mapping[str, str] = field(default_factory=dict)
+    earlier: Mapping[str, str] = field(default_factory=dict)
+    deaths: int = 0
     host: str = ""
     pid: int = 0
-    process_started: float = 0.0
     versions: Mapping[str, Any] = field(default_factory=dict)
+    kept: State | None = None
+
+    @property
+    def result(self) -> State | None:
+        """The state of the finished result that lies in the folder, of this attempt or an earlier one."""
+        return self if self.status == "done" else self.kept
 
     def __post_init__(self) -> None:
         """Leave the secrets of URLs out of what is stored and shown, whoever's words an error quotes."""
@@ -90,13 +107,10 @@ class Ledger:
         """The state of a slide; "not_started" where there is none, or none that can be read."""
         try:
             data = json.loads(self.folder.state(slide_id).read_text(encoding="utf-8"))
-            known = {each.name for each in dataclasses.fields(State)}
-            state = State(**{name: value for name, value in data.items() if name in known})
-        except (OSError, ValueError, TypeError, AttributeError):
-            return State(slide_id=slide_id)
-        if state.status not in get_args(Status) or state.slide_id != slide_id:
-            return State(slide_id=slide_id)
-        return dataclasses.replace(state, class_pixels=tuple(state.class_pixels))
+        except (OSError, ValueError):
+            data = None
+        state = _state(data)
+        return state if state is not None and state.slide_id == slide_id else State(slide_id=slide_id)
 
     def write(self, state: State) -> None:
         """Store a state.
@@ -106,6 +120,8 @@ class Ledger:
         """
         path = self.folder.state(state.slide_id)
         try:
+            # Without parents: a folder that has vanished is not made anew.
+            path.parent.mkdir(exist_ok=True)
             write_json(path, dataclasses.asdict(state))
         except OSError as error:
             raise MaskError(
@@ -116,32 +132,39 @@ class Ledger:
         """All states of the folder, by slide id."""
         return [self.read(path.stem) for path in sorted(self.folder.states.glob("[!.]*.json"))]
 
-    def is_done(self, state: State, fingerprint: str) -> bool:
-        """Whether a slide needs no work: done, by the same model, and its mask is still there."""
-        mask: Path = self.folder.mask(state.slide_id)
-        return state.status == "done" and state.fingerprint == fingerprint and mask.is_file()
+    def results(self) -> list[State]:
+        """The finished results of the folder whose masks are there, by slide id."""
+        found = [state.result for state in self.all()]
+        return [each for each in found if each is not None and self.folder.mask(each.slide_id).is_file()]
 
 
 def this_process() -> dict[str, Any]:
-    """Host, number and start time of this process, as a state holds them."""
-    return {
-        "host": socket.gethostname(),
-        "pid": os.getpid(),
-        "process_started": psutil.Process().create_time(),
-    }
+    """Host and number of this process, as a state holds them."""
+    return {"host": socket.gethostname(), "pid": os.getpid()}
 
 
-def is_being_done(state: State) -> bool:
-    """Whether another living process of this machine works on the slide.
+def _state(data: object) -> State | None:
+    """A state from its JSON, without keys of other versions; None where it is none."""
+    if not isinstance(data, dict) or data.get("status") not in get_args(Status) or "slide_id" not in data:
+        return None
+    values = {name: value for name, value in data.items() if name in _KINDS}
+    if not all(isinstance(value, _KINDS[name]) for name, value in values.items()):
+        return None
+    values |= {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+    return State(**values | {"kept": _state(values.get("kept"))})
 
-    A state of another machine counts as cut off: nobody here can tell, and as outputs are moved into place
-    whole, doing a slide twice does no harm.
-    """
-    if state.status != "running" or state.host != socket.gethostname() or state.pid == os.getpid():
-        return False
-    try:
-        process = psutil.Process(state.pid)
-        same = abs(process.create_time() - state.process_started) < SAME_START_S
-        return bool(same and process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.Error:
-        return False
+
+# What JSON has for each attribute.
+_KINDS: Mapping[str, tuple[type, ...]] = {
+    each.name: {
+        "str": (str,),
+        "Status": (str,),
+        "int": (int,),
+        "float": (int, float),
+        "float | None": (int, float, type(None)),
+        "int | None": (int, type(None)),
+        "tuple[int, ...]": (list,),
+        "State | None": (dict, type(None)),
+    }.get(str(each.type), (dict,))
+    for each in dataclasses.fields(State)
+}

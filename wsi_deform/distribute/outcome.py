@@ -22,6 +22,8 @@ class Outcome:
         status: "done" now, "skipped" because it needed no work or another process does it, or "failed".
         reason: Why it was skipped or failed; when it was done, empty or a remark.
         state: What the ledger says of it.
+        again: When its turn must come once more, after all others: "taken" by another process, or "suspected" of
+            killing its process. Empty when it is settled.
     """
 
     slide_id: str
@@ -29,6 +31,7 @@ class Outcome:
     status: OutcomeStatus
     reason: str
     state: State
+    again: Literal["", "taken", "suspected"] = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,23 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Any
 
-from wsi_deform.cover import FieldBudget
+from wsi_deform.annotation.classes import ClassTable
+from wsi_deform.cover import FieldBudget, tissue_limit_of, tissue_of
 from wsi_deform.deform.reverse import FieldSamples, Interpolation
-from wsi_deform.distribute.measurements import LabelCounts
-from wsi_deform.errors import SlideError
+from wsi_deform.geometry import Size
 from wsi_deform.mask.coarse import map_downsample
-from wsi_deform.mask.folder import MaskFolder
+from wsi_deform.mask.folder import MaskFolder, OutputKind
 from wsi_deform.mask.footprint import FootprintMap
+from wsi_deform.mask.geojson import write_geojson
 from wsi_deform.mask.mosaic import MaskMosaic
 from wsi_deform.mask.probability import ProbabilityMap
 from wsi_deform.mask.samples import SamplesWriter
 from wsi_deform.mask.tiff import write_mask
+from wsi_deform.mask.tissue_limit import TissueCounts
 from wsi_deform.model import Model
 from wsi_deform.segment import outside_label, segment_fields
 from wsi_deform.slide.slide import Slide
 
 OnField = Callable[[int, int], None]
+# Remarked upon: a slide with less tissue, and a class that lost more of its pixels to the limit (and of the slide).
+LEAST_TISSUE_SHARE, MOST_REMOVED_SHARE, LEAST_REMOVED_SHARE = 0.001, 0.5, 0.001
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,12 +36,27 @@ class WantedOutputs:
     Attributes:
         interpolation: "nearest" or "linear"; None takes what the model was configured with.
         probabilities: Whether a probability map is written.
-        footprint: Whether a footprint map is written.
+        footprint: Whether a footprint map is written; a slide without mpp has none.
+        geojson: Whether the outlines of the mask are written.
+        limit_to_tissue: Whether labels outside the slide's tissue become background.
     """
 
     interpolation: Interpolation | None = None
     probabilities: bool = False
     footprint: bool = False
+    geojson: bool = True
+    limit_to_tissue: bool = True
+
+    def settings(self) -> dict[str, Any]:
+        """What the pixels of the mask depend on."""
+        return {"interpolation": self.interpolation, "limit_to_tissue": self.limit_to_tissue}
+
+    def kinds(self, *, has_mpp: bool) -> tuple[OutputKind, ...]:
+        """The files that a finished slide has; a footprint map only where the slide's mpp is known."""
+        maps: list[OutputKind] = ["probabilities"] if self.probabilities else []
+        maps += ["footprint"] if self.footprint and has_mpp else []
+        maps += ["geojson"] if self.geojson else []
+        return ("samples", *maps, "overlay", "mask")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,11 +67,26 @@ class Written:
         samples: Number of samples.
         tiles: Tiles that were read for them.
         class_pixels: Level-0 pixels of each class of the mask.
+        class_pixels_in_tissue: Of these those that are tissue.
+        removed_pixels: Level-0 pixels of each class that the limit to tissue made background.
+        tissue_pixels: Level-0 pixels that are tissue.
+        remark: What people should know of the limit before they trust the mask; else empty.
     """
 
     samples: int
     tiles: int
     class_pixels: tuple[int, ...]
+    class_pixels_in_tissue: tuple[int, ...]
+    removed_pixels: tuple[int, ...]
+    tissue_pixels: int
+    remark: str
+
+
+def shown_downsample(slide: Slide, budgets: Sequence[FieldBudget]) -> int:
+    """Level-0 px per pixel of maps and outlines that show what the samples of a slide can tell."""
+    samples = sum(budget.size.area for budget in budgets)
+    area_px = sum(budget.field.region.size.area for budget in budgets)
+    return map_downsample(samples, area_px, slide.size)
 
 
 def write_outputs(
@@ -81,28 +116,25 @@ def write_outputs(
         What was counted.
 
     Raises:
-        SlideError: The slide cannot be read, or a footprint map is wanted of a slide without mpp.
+        SlideError: The slide cannot be read.
         MaskError: A file cannot be written.
     """
     slide_id, size, mpp = slide.slide_id, slide.size, slide.mpp_or_none
-    if wanted.footprint and mpp is None:
-        raise SlideError(
-            f"slide {slide.path}: no mpp, which a footprint map needs. Set the mpp column in its manifest row."
-        )
     outside = outside_label(model)
     interpolation = wanted.interpolation or model.config.sampling.interpolation
     names = {f"class {index}": name for index, name in enumerate(model.classes.names)}
-    annotations = {"slide": slide.path.name, **names}
+    limit = tissue_limit_of(slide, model.classes.background) if wanted.limit_to_tissue else None
+    limited = "no" if limit is None else "yes"
+    annotations = {"slide": slide.path.name, "limited to tissue": limited, **names}
     mosaic = MaskMosaic(
         [budget.field.kept for budget in budgets],
         size=size,
         outside_label=outside,
         interpolation=interpolation,
     )
-    counts = LabelCounts(size, mosaic.tile_px)
+    counts = TissueCounts(tissue_of(slide).tissue, size, limit=limit, tile_px=mosaic.tile_px)
     samples = sum(budget.size.area for budget in budgets)
-    area_px = sum(budget.field.region.size.area for budget in budgets)
-    downsample = map_downsample(samples, area_px, size)
+    downsample = shown_downsample(slide, budgets)
     tiles = 0
     with ExitStack() as opened:
         takers: list[SamplesWriter | ProbabilityMap | FootprintMap] = [
@@ -113,6 +145,7 @@ def write_outputs(
                     size=size,
                     outside_label=outside,
                     interpolation=interpolation,
+                    limit=limit,
                 )
             )
         ]
@@ -155,13 +188,42 @@ def write_outputs(
         folder.mask(slide_id).parent.mkdir(parents=True, exist_ok=True)
         write_mask(
             folder.mask(slide_id),
-            counts.counted(mosaic.mosaic(labelled(), threads=threads)),
+            counts.limited(mosaic.mosaic(labelled(), threads=threads)),
             size=size,
             mpp=mpp,
             tile_px=mosaic.tile_px,
             threads=threads,
             annotations=annotations,
         )
+    if wanted.geojson:
+        write_geojson(
+            folder.geojson(slide_id),
+            folder.mask(slide_id),
+            classes=model.classes,
+            downsample=downsample,
+            shown=slide.bounds,
+        )
     return Written(
-        samples=samples, tiles=tiles, class_pixels=tuple(counts.pixels[: model.classes.count].tolist())
+        samples=samples,
+        tiles=tiles,
+        class_pixels=tuple(counts.pixels[: model.classes.count].tolist()),
+        class_pixels_in_tissue=tuple(counts.pixels_in_tissue[: model.classes.count].tolist()),
+        removed_pixels=tuple(counts.removed[: model.classes.count].tolist()),
+        tissue_pixels=counts.tissue_pixels,
+        remark=tissue_remark(counts, size, model.classes) if wanted.limit_to_tissue else "",
     )
+
+
+def tissue_remark(counts: TissueCounts, size: Size, classes: ClassTable) -> str:
+    """What people should know of the limit to tissue before they trust a mask; empty when all is well."""
+    if classes.background is None:
+        return "no class is the background: labels are not limited to tissue, glass has some class"
+    remedy = "if that is wrong, give a tissue_mask in the manifest, or use --no-limit-to-tissue"
+    share = counts.tissue_pixels / size.area
+    if share < LEAST_TISSUE_SHARE:
+        return f"tissue was found on {share:.2%} of the slide, all else is background: {remedy}"
+    lost = []
+    for name, removed, kept in zip(classes.names, counts.removed, counts.pixels, strict=False):
+        if removed > max(MOST_REMOVED_SHARE * (removed + kept), LEAST_REMOVED_SHARE * size.area):
+            lost.append(f"{removed / (removed + kept):.0%} of {name}")
+    return f"{', '.join(lost)} lay outside the tissue and became background: {remedy}" if lost else ""

@@ -1,17 +1,19 @@
-"""What a call leaves about itself: ``summary.md`` for people, ``runs/<time>.json`` for programs."""
+"""What is in the folder and what a call did: ``summary.md`` for people, ``runs/<time>.json`` for programs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from wsi_deform.distribute.job import SlideJob
+from wsi_deform.distribute.ledger import State
 from wsi_deform.distribute.outcome import Outcome
+from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.provenance import write_json, write_text
 
-HEADER = "| slide | outcome | seconds | size, px | um/px | fields | samples | tiles read | reason |"
+HEADER = "| slide | state | seconds | size, px | um/px | fields | samples | tiles read | remark |"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,14 +24,12 @@ class Ended:
         job: Any of its jobs; they share model and device.
         outcomes: The slides that were settled, in order.
         left: Slides that it did not come to.
-        others: Slides of the folder whose masks another model made.
         complete: False after an interrupt.
     """
 
     job: SlideJob
     outcomes: tuple[Outcome, ...]
     left: tuple[str, ...]
-    others: tuple[str, ...]
     complete: bool
 
 
@@ -65,44 +65,78 @@ def write_record(path: Path, ended: Ended, about: Mapping[str, Any]) -> None:
     write_json(path, record)
 
 
-def write_summary(path: Path, ended: Ended, record: Path) -> None:
-    """Write the summary of a call.
+def write_summary(folder: MaskFolder, ended: Ended, states: Sequence[State], record: Path) -> None:
+    """Write the summary of a folder: how far all of its slides are, and what the last call did.
 
     Args:
-        path: The file.
-        ended: How it ended.
+        folder: The mask folder.
+        ended: How the call ended.
+        states: Of all slides of the folder.
         record: The file in ``runs/`` with all details.
     """
     kinds = ("done", "skipped", "failed")
     counts = [f"{sum(o.status == kind for o in ended.outcomes)} {kind}" for kind in kinds]
     if ended.left:
         counts.append(f"{len(ended.left)} not reached")
-    lines = ["# Segmented slides", "", ", ".join(counts) + ".", ""]
+    own = {outcome.slide_id: outcome for outcome in ended.outcomes}
+    # What could not be given a state of its own stands only among the outcomes.
+    stateless = [o.state for o in ended.outcomes if o.slide_id not in {state.slide_id for state in states}]
+    everything = [*states, *stateless]
+    lines = ["# Segmented slides", "", f"In this folder: {_totals(everything)}.", ""]
+    lines += [f"Last call: {', '.join(counts)}.", ""]
     lines += [f"Model: `{ended.job.model}`. Details: `runs/{record.name}`.", ""]
     if ended.left:
         lines += [f"Stopped before: {', '.join(ended.left)}. The same command goes on.", ""]
-    if ended.others:
-        lines += [f"Masks of another model lie in this folder: {', '.join(ended.others)}.", ""]
+    others = [
+        state.slide_id
+        for state in states
+        if state.result is not None
+        and state.result.model != ended.job.model_sha256
+        and folder.mask(state.slide_id).is_file()
+    ]
+    if others:
+        lines += [f"Masks of another model lie in this folder: {', '.join(others)}.", ""]
     lines += [HEADER, "|" + " --- |" * (HEADER.count("|") - 1)]
     # What failed comes first: it is what the reader must act on.
-    lines += [_row(outcome) for outcome in sorted(ended.outcomes, key=lambda o: o.status != "failed")]
-    write_text(path, "\n".join(lines) + "\n")
+    rows = sorted(everything, key=lambda state: state.status != "failed")
+    lines += [_row(state, own.get(state.slide_id)) for state in rows]
+    write_text(folder.summary, "\n".join(lines) + "\n")
 
 
-def _row(outcome: Outcome) -> str:
-    state = outcome.state
-    known = state.status == "done"
-    size = f"{state.width_px} x {state.height_px}"
+def _totals(states: Sequence[State]) -> str:
+    """How many slides are in which state, in words."""
+    counts = {"done": 0, "failed": 0}
+    for state in states:
+        counts[state.status] = counts.get(state.status, 0) + 1
+    open_ones = counts.get("running", 0) + counts.get("not_started", 0)
+    words = [f"{counts['done']} done", f"{counts['failed']} failed"]
+    return ", ".join(words + ([f"{open_ones} not finished"] if open_ones else []))
+
+
+def _row(state: State, outcome: Outcome | None) -> str:
+    shown = state.result or state
+    known = shown.status == "done"
+    size = f"{shown.width_px} x {shown.height_px}"
     cells = [
-        outcome.slide_id,
-        f"**{outcome.status}**" if outcome.status == "failed" else outcome.status,
-        f"{state.seconds:.1f}",
+        state.slide_id,
+        f"**{state.status}**" if state.status == "failed" else state.status.replace("_", " "),
+        f"{shown.seconds:.1f}",
         size if known else "",
-        ("unknown" if state.mpp is None else f"{state.mpp:.4g}") if known else "",
-        *(str(number) if known else "" for number in (state.fields, state.samples, state.tiles)),
-        outcome.reason,
+        ("unknown" if shown.mpp is None else f"{shown.mpp:.4g}") if known else "",
+        *(str(number) if known else "" for number in (shown.fields, shown.samples, shown.tiles)),
+        _remark(state, outcome),
     ]
     return "| " + " | ".join(_cell(cell) for cell in cells) + " |"
+
+
+def _remark(state: State, outcome: Outcome | None) -> str:
+    """What a reader must know of a slide."""
+    parts = [outcome.reason if outcome is not None else state.error or state.remark]
+    if state.status != "done" and state.kept is not None:
+        parts.append("the files of an earlier run are kept")
+    if state.status == "done" and state.earlier:
+        parts.append(f"{', '.join(sorted(state.earlier))} kept from an earlier run, not made with this mask")
+    return "; ".join(part for part in parts if part)
 
 
 def _cell(text: str) -> str:

@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from wsi_deform.distribute.job import SlideJob, segment_to_folder
-from wsi_deform.distribute.ledger import State
-from wsi_deform.errors import SlideError
+from wsi_deform.distribute.job import SlideJob
+from wsi_deform.distribute.out_folder import OutFolderGoneError
+from wsi_deform.distribute.outcome import Outcome
+from wsi_deform.distribute.turn import record_death, segment_to_folder
+from wsi_deform.errors import MaskError, SlideError
+from wsi_deform.faults import with_notes
 from wsi_deform.model import device_name
 
 if TYPE_CHECKING:
@@ -25,7 +28,7 @@ CONNECT_TIMEOUT_S = 20
 
 def segmented_by_workers(
     jobs: Sequence[SlideJob], *, workers: int, scheduler: str | None
-) -> Iterator[tuple[SlideJob, State]]:
+) -> Iterator[tuple[SlideJob, Outcome]]:
     """Segment slides on workers, one slide at a time on each.
 
     Args:
@@ -34,12 +37,12 @@ def segmented_by_workers(
         scheduler: Address of a running scheduler, e.g. "tcp://10.0.0.5:8786", or None.
 
     Yields:
-        Each job with its state, in the order in which they end. A slide that kills its worker (memory) is
-        tried again, and after the scheduler's limit (``distributed.scheduler.allowed-failures``) it fails
-        alone.
+        Each job with its outcome, in the order in which they end. A slide that kills its worker (memory) is tried
+        once more, and then fails alone.
 
     Raises:
         SlideError: The scheduler cannot be reached.
+        MaskError: The mask folder is gone or cannot be written.
     """
     # One process needs none of it, and it takes a quarter of a second to import.
     from distributed import Client, LocalCluster, as_completed
@@ -65,16 +68,19 @@ def segmented_by_workers(
         for future in as_completed(futures):
             job = futures[future]
             error = future.exception()
+            if isinstance(error, OutFolderGoneError | MaskError):
+                raise error
             if error is None:
                 yield job, future.result()
             else:
-                yield job, _lost(job, error)
+                said = with_notes(error).rstrip(".")
+                yield job, record_death(job, f"its worker process died or failed ({said})")
             future.release()
 
 
-def segment_on_worker(job: SlideJob) -> State:
-    """Segment a slide on the device that the worker has."""
-    return segment_to_folder(replace(job, device=device_name(job.device)))
+def segment_on_worker(job: SlideJob) -> Outcome:
+    """Segment a slide on the device that the worker has; a worker that dies is replaced."""
+    return segment_to_folder(replace(job, device=device_name(job.device), is_isolated=True))
 
 
 @contextmanager
@@ -100,17 +106,3 @@ def _connected(scheduler: str) -> Client:
             f"scheduler {scheduler}: cannot be reached ({error}). Needed the address of a running dask "
             "scheduler, e.g. tcp://10.0.0.5:8786. Start one with `dask scheduler`, or use --workers."
         ) from error
-
-
-def _lost(job: SlideJob, error: BaseException) -> State:
-    """The state of a slide whose worker could not tell how it went."""
-    reason = f"slide {job.source.path}: its worker process died or failed ({type(error).__name__}: {error})."
-    return State(
-        slide_id=job.slide_id,
-        status="failed",
-        slide=str(job.source.path),
-        fingerprint=job.fingerprint(),
-        model=job.model_sha256,
-        error=f"{reason} Most often memory runs out: use fewer --workers.",
-        versions=job.versions,
-    )

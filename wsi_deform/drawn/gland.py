@@ -87,7 +87,16 @@ def draw_gland(
     scale: float,
     colours: dict[str, FloatArray],
 ) -> None:
-    """Draw one gland into the picture and the truth."""
+    """Draw one gland into the picture and the truth.
+
+    Args:
+        rng: Decides its outline and texture.
+        canvas: (H, W, 3) float32 RGB in [0, 255]; drawn into.
+        labels: (H, W) uint8, index into ``CLASS_NAMES``; drawn into.
+        gland: Where it is, and what kind.
+        scale: Size of everything drawn, as for ``draw_slide``.
+        colours: (3,) RGB by name.
+    """
     reach = int(1.35 * gland.long_px) + 2
     window = (
         slice(max(0, int(gland.y) - reach), int(gland.y) + reach),

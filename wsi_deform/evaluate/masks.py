@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_deform.annotation.classes import ClassTable, read_class_table
+from wsi_deform.annotation.label_check import refuse_labels_of_one_class
 from wsi_deform.data.study import open_labelled
 from wsi_deform.errors import AnnotationError, ManifestError, MaskError, WsiDeformError
 from wsi_deform.evaluate.measures import Confusion
@@ -34,8 +35,8 @@ class SlideEvaluation:
         slide_id: The slide.
         size: Its level-0 size, px.
         predicted: The mask Y^ against the labels Y.
-        sampled: Y' against Y, where Y' are the labels at the samples put back by the reverse sampler: what
-            the sampling alone loses. None where the mask came without its samples.
+        sampled: Y' against Y, where Y' are the labels at the samples put back by the reverse sampler and limited
+            to tissue like the mask: what the sampling alone loses. None where the mask came without its samples.
     """
 
     slide_id: str
@@ -113,6 +114,7 @@ def evaluate_masks(
     *,
     split: str = "all",
     on_slide: Callable[[str], None] | None = None,
+    allow_empty_classes: bool = False,
 ) -> Evaluation:
     """Measure the masks of some slides.
 
@@ -125,13 +127,16 @@ def evaluate_masks(
         classes: The class table that label masks are read with.
         split: What the rows are called.
         on_slide: Called with the id of each slide that is settled.
+        allow_empty_classes: Whether labels of one class, with every other pixel unlabelled, are measured all the same;
+            there is no mean IoU of them.
 
     Returns:
         Counts per slide; pooled over all pixels of the data set by ``pooled``.
 
     Raises:
         MaskError: There is no such folder, or no slide at all could be measured.
-        AnnotationError: The masks are of other classes than the labels.
+        AnnotationError: The masks are of other classes than the labels, or the labels hold one class and beside it
+            only what means unlabelled.
     """
     folder = MaskFolder(masks)
     if not masks.is_dir():
@@ -139,6 +144,8 @@ def evaluate_masks(
             f"masks {masks}: no such folder. Needed the --out of `wsi-deform segment`. Check --masks."
         )
     _check_classes(folder, classes)
+    if not allow_empty_classes:
+        refuse_labels_of_one_class(rows, classes)
     measured: list[SlideEvaluation] = []
     unmeasured: list[Unmeasured] = []
     for row in rows:

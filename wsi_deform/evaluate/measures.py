@@ -33,8 +33,8 @@ class Confusion:
         """Count the pixels of two label maps of one shape.
 
         Args:
-            truth: Class indices; 255 is unlabelled and counts nowhere.
-            predicted: Class indices; 255 only where the truth is unlabelled too.
+            truth: (H, W) class indices, or any other shape; 255 is unlabelled and counts nowhere.
+            predicted: Class indices of the same shape; 255 only where the truth is unlabelled too.
             classes: Number of classes.
 
         Raises:
@@ -102,7 +102,7 @@ def count_pairs(truth: NDArray[np.uint8], predicted: NDArray[np.uint8], *, into:
     """Count pixels by their two labels, whatever these are.
 
     Args:
-        truth: Label map.
+        truth: Label map, (H, W) or any other shape, not empty.
         predicted: Label map of the same shape.
         into: (256, 256) int64, ``[true, predicted]``; the counts are added to it.
 

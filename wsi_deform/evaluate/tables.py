@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from wsi_deform.annotation.classes import ClassTable
+from wsi_deform.annotation.mean_classes import MeanClasses
 from wsi_deform.cells import safe_row
 from wsi_deform.evaluate.masks import Evaluation
+from wsi_deform.evaluate.means import mean_classes, measured_miou
 from wsi_deform.evaluate.measures import Confusion
 from wsi_deform.provenance import write_aside, write_json
 
@@ -25,16 +27,19 @@ def measures_of(counts: Confusion, classes: ClassTable) -> dict[str, Any]:
         classes: The class table.
 
     Returns:
-        ``iou`` (class name -> IoU), ``miou``, ``miou_without_background``, ``accuracy``, ``pixels``.
-        Shares in [0, 1]; None where nothing was there to measure, and where no class is the background.
+        ``iou`` (class name -> IoU), ``miou``, ``miou_without_background``, ``miou_classes`` (which classes the means
+        are over, see ``MeanClasses.to_data``), ``accuracy``, ``pixels``. Shares in [0, 1]; None where nothing was
+        there to measure, means also where the labels hold one class only, and where no class is the background.
     """
-    without = None if classes.background is None else counts.miou(without=classes.background)
+    background = classes.background
+    without = None if background is None else measured_miou(counts, without=background)
     return {
         "iou": {
             name: _number(value) for name, value in zip(classes.names, counts.iou().tolist(), strict=True)
         },
-        "miou": _number(counts.miou()),
-        "miou_without_background": None if without is None else _number(without),
+        "miou": measured_miou(counts),
+        "miou_without_background": without,
+        "miou_classes": mean_classes(counts, classes.names).to_data(),
         "accuracy": _number(counts.accuracy()),
         "pixels": int(counts.counts.sum()),
     }
@@ -72,6 +77,28 @@ def evaluation_data(evaluation: Evaluation) -> dict[str, Any]:
     }
 
 
+def mean_notes(evaluation: Evaluation | Mapping[str, Any]) -> list[str]:
+    """What must be said beside the pooled means: which classes they are over, or why there are none.
+
+    Args:
+        evaluation: What was measured, or ``evaluation_data`` of it.
+
+    Returns:
+        One sentence for the masks, and one for Y' where it differs; none where the means are over all classes, or
+        the evaluation is of an older version, which does not say.
+    """
+    data = evaluation_data(evaluation) if isinstance(evaluation, Evaluation) else evaluation
+    notes: list[str] = []
+    for kind, name in (("predicted", "The mean IoU"), ("sampled", "The mean IoU(Y', Y)")):
+        over = MeanClasses.from_data((data["pooled"][kind] or {}).get("miou_classes"))
+        if over is None or over.is_whole:
+            continue
+        said = over.text()
+        verb = "is " if over.is_measured else ""
+        notes.append(f"{name} {verb}{said}.")
+    return notes
+
+
 def write_evaluation(
     evaluation: Evaluation, path: Path, *, provenance: Mapping[str, Any]
 ) -> tuple[Path, Path]:
@@ -84,7 +111,8 @@ def write_evaluation(
 
     Returns:
         Both files. The CSV has a row "all slides" (pooled) and one per slide; an empty cell is a class that
-        does not occur.
+        does not occur, or a mean that cannot be measured. Columns "mean over" and "mean without" name the classes
+        that "miou" is the mean of and those that do not occur.
     """
     json_path, csv_path = path.with_suffix(".json"), path.with_suffix(".csv")
     data = evaluation_data(evaluation)
@@ -108,6 +136,9 @@ def _cells(row: Mapping[str, Any], names: list[str]) -> Iterator[tuple[str, obje
         held = row[kind] or {"iou": dict.fromkeys(names)}
         for column in ("miou", "miou_without_background", "accuracy"):
             yield prefix + column, _cell(held.get(column))
+        over = held.get("miou_classes", {})
+        yield f"{prefix}mean over", "; ".join(over.get("over", []))
+        yield f"{prefix}mean without", "; ".join(over.get("absent", []))
         for name in names:
             yield f"{prefix}iou {name}", _cell(held["iou"][name])
 

@@ -15,13 +15,15 @@ from wsi_deform.export.bundle import WEIGHTS, run_bundle, write_bundle
 from wsi_deform.export.networks import exported_networks, input_channels
 from wsi_deform.export.onnx import require_onnx, run_onnx, write_onnx
 from wsi_deform.export.readme import readme_text
-from wsi_deform.export.torchscript import TRACED_SIZE, run_torchscript, write_torchscript
+from wsi_deform.export.torch_export import run_torch_export, write_torch_export
+from wsi_deform.export.torchscript import TRACED_SIZE, require_torchscript, run_torchscript, write_torchscript
 from wsi_deform.export.verify import TOLERANCE, Runner, fitting, verify
 from wsi_deform.model import Model, find_model, load_model, read_model_facts
 from wsi_deform.model_card import model_card
 from wsi_deform.provenance import provenance, write_json, write_text
 
-Format = Literal["monai-bundle", "torchscript", "onnx"]
+Format = Literal["monai-bundle", "torchscript", "torch-export", "onnx"]
+SUFFIXES: dict[Format, str] = {"torchscript": ".ts", "torch-export": ".pt2", "onnx": ".onnx"}
 EXPORT_FORMAT = "wsi-deform export 1"
 FACTS = "model.json"
 BUNDLE_VERSION = "0.1.0"
@@ -32,7 +34,7 @@ def export_model(run: Path | str, *, format: Format, out: Path | str | None = No
 
     Args:
         run: A run folder, or a file of a model, see ``find_model``.
-        format: ``monai-bundle``, ``torchscript`` or ``onnx``.
+        format: ``monai-bundle``, ``torchscript``, ``torch-export`` or ``onnx``.
         out: The folder to write; default: ``export/FORMAT`` in the run folder. An earlier export there is replaced.
 
     Returns:
@@ -49,6 +51,8 @@ def export_model(run: Path | str, *, format: Format, out: Path | str | None = No
         raise ModelError(f"export format {format!r}: needed one of {', '.join(get_args(Format))}.")
     if format == "onnx":
         require_onnx()
+    if format == "torchscript":
+        require_torchscript()
     source = find_model(Path(run))
     folder = source.parent / "export" / format if out is None else Path(out)
     _check_free(folder)
@@ -70,10 +74,9 @@ def _write_networks(model: Model, format: Format, folder: Path) -> dict[str, str
     if format == "monai-bundle":
         write_bundle(model, parts, folder, version=BUNDLE_VERSION)
         return {part: WEIGHTS[part] for part in parts}
-    suffix = ".onnx" if format == "onnx" else ".ts"
-    files = {part: f"{part}{suffix}" for part in parts}
+    files = {part: f"{part}{SUFFIXES[format]}" for part in parts}
+    write = {"onnx": write_onnx, "torchscript": write_torchscript, "torch-export": write_torch_export}[format]
     for part, network in parts.items():
-        write = write_onnx if format == "onnx" else write_torchscript
         size = fitting(model, part, TRACED_SIZE)
         write(network, folder / files[part], channels=len(input_channels(model, part)), size=size)
     return files
@@ -83,7 +86,7 @@ def _runners(format: Format, folder: Path, files: dict[str, str]) -> dict[str, R
     """What runs each written network, as its users would."""
     if format == "monai-bundle":
         return {part: run_bundle(folder, part) for part in files}
-    run = run_onnx if format == "onnx" else run_torchscript
+    run = {"onnx": run_onnx, "torchscript": run_torchscript, "torch-export": run_torch_export}[format]
     return {part: run(folder / file) for part, file in files.items()}
 
 

@@ -71,7 +71,7 @@ def write_onnx(part: nn.Module, path: Path, *, channels: int, size: Size = TRACE
         reason = str(error.__cause__ or error).strip().partition("\n")[0]
         raise ModelError(
             f"export {path}: torch cannot write this network as ONNX for images of any size: {reason} "
-            "Try --format torchscript or monai-bundle."
+            "Try --format torch-export, torchscript or monai-bundle."
         ) from error
 
 

@@ -12,6 +12,11 @@ _LOADING = {
     import torch
     {part} = torch.jit.load("{file}")
     output = {part}(image)  # float32 tensor""",
+    "torch-export": """\
+    import torch
+    # Guards refuse sizes for the memory layout of results in between; older torch has neither them nor the argument.
+    {part} = torch.export.load("{file}").module(check_guards=False)
+    output = {part}(image)  # float32 tensor""",
     "onnx": """\
     import onnxruntime
     {part} = onnxruntime.InferenceSession("{file}")

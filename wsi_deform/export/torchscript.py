@@ -18,6 +18,21 @@ from wsi_deform.geometry import Size
 TRACED_SIZE = Size(91, 37)
 
 
+def require_torchscript() -> None:
+    """Refuse to start where PyTorch has given TorchScript up.
+
+    Raises:
+        ModelError: It names what to use instead.
+    """
+    jit = getattr(torch, "jit", None)
+    missing = [name for name in ("trace", "save", "load") if not hasattr(jit, name)]
+    if missing:
+        raise ModelError(
+            f"export to torchscript: PyTorch {torch.__version__} has no torch.jit.{missing[0]} any more. "
+            "Use --format torch-export, its successor, or onnx."
+        )
+
+
 def write_torchscript(part: nn.Module, path: Path, *, channels: int, size: Size = TRACED_SIZE) -> None:
     """Trace a network and write it.
 
@@ -30,7 +45,7 @@ def write_torchscript(part: nn.Module, path: Path, *, channels: int, size: Size 
     Raises:
         ModelError: The network cannot be traced.
     """
-    with _tracing(), torch.no_grad(), _explained(path):
+    with tracing(), torch.no_grad(), _explained(path):
         # What the trace computes is compared by `verify`, from the file and at other sizes.
         traced = torch.jit.trace(  # type: ignore[no-untyped-call]
             part, example_input(channels, size, batch=1), check_trace=False
@@ -44,7 +59,7 @@ def run_torchscript(path: Path) -> Runner:
     Raises:
         ModelError: When it fails; only from what is returned.
     """
-    with _tracing():
+    with tracing():
         loaded = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
 
     def run(image: Tensor) -> Tensor:
@@ -64,19 +79,20 @@ def _explained(path: Path) -> Iterator[None]:
         reason = str(error).strip().splitlines()[-1:] or [type(error).__name__]
         raise ModelError(
             f"export {path}: TorchScript cannot express this network for images of any size: {reason[0]} "
-            "Try --format monai-bundle, which keeps the network as it is."
+            "Try --format torch-export, or monai-bundle, which keeps the network as it is."
         ) from error
 
 
 @contextmanager
-def _tracing() -> Iterator[None]:
+def tracing() -> Iterator[None]:
     """The one place where torch's remarks on TorchScript are silenced.
 
-    Newer torch (2.13 does) calls all of ``torch.jit`` deprecated, but still writes and reads it, and no other format
-    runs in libtorch without a compiler. The tracer remarks on every comparison of sizes; ``verify`` answers whether
-    it mattered.
+    Newer torch calls all of ``torch.jit`` deprecated (a DeprecationWarning in 2.13, a FutureWarning in 2.15), from
+    Python 3.14 on even not supported, but still writes and reads it, and no other format runs in libtorch without a
+    compiler. The tracer remarks on every comparison of sizes; ``verify`` answers whether it mattered.
     """
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"`torch\.jit\.\w+` is deprecated", DeprecationWarning)
+        for category in (DeprecationWarning, FutureWarning):
+            warnings.filterwarnings("ignore", r"`torch\.jit\.\w+` is (deprecated|not supported)", category)
         warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # type: ignore[attr-defined]
         yield

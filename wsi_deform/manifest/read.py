@@ -8,7 +8,6 @@ opened here: ``annotation/check.py`` does that.
 
 from __future__ import annotations
 
-import csv
 import difflib
 import logging
 import math
@@ -18,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from wsi_deform.cells import plain_text
 from wsi_deform.errors import ManifestError
 from wsi_deform.manifest.rows import (
     COLUMNS,
@@ -31,10 +29,11 @@ from wsi_deform.manifest.rows import (
     problem_text,
     slide_id_from_path,
 )
+from wsi_deform.manifest.table import canonical, read_cells
+from wsi_deform.paths import SPECIAL_FILES, id_key, id_problem, trouble_at
 from wsi_deform.redact import redacted
 
 PATH_COLUMNS = ("slide", "mask", "annotation", "tissue_mask")
-ALIASES = {"wsi": "slide", "image": "slide", "path": "slide", "patient_id": "patient", "case_id": "patient"}
 SPLIT_SYNONYMS = {"training": "train", "dev": "val", "valid": "val", "validation": "val", "testing": "test"}
 CHANNELS = {"red": 0, "green": 1, "blue": 2}
 
@@ -59,7 +58,7 @@ def read_manifest(path: Path | str, *, check_files: bool = True) -> Manifest:
             remedy.
     """
     path = Path(path)
-    names, lines = _table(path)
+    names, lines = read_cells(path, "manifest")
     columns = _columns(path, names)
     problems: list[Problem] = []
     rows: list[ManifestRow] = []
@@ -73,7 +72,7 @@ def read_manifest(path: Path | str, *, check_files: bool = True) -> Manifest:
                 f"{len(names)}, as in the header",
                 'Quote cells that hold a "," or ";"',
             )
-        padded = [plain_text(cell.strip()) for cell in cells] + [""] * (len(names) - len(cells))
+        padded = cells + [""] * (len(names) - len(cells))
         found = {column: padded[place] for column, place in columns.items()}
         extra = {names[i]: padded[i] for i in range(len(names)) if i not in columns.values()}
         before = len(problems)
@@ -143,21 +142,22 @@ class _RowReader:
             self.refuse(column, f"the URL {redacted(cell)}", "the path of a file", remedy)
             return None
         found = self.path.parent / Path(cell).expanduser()
-        if self.check_files and not found.exists():
-            beside = [entry.name for entry in found.parent.iterdir()] if found.parent.is_dir() else []
-            near = difflib.get_close_matches(found.name, beside, 1)
+        trouble = trouble_at(found) if self.check_files else ""
+        if trouble in SPECIAL_FILES:
+            self.refuse(column, f"{cell!r} {trouble}", "a file or folder", "Correct the path")
+        elif trouble:
+            near = difflib.get_close_matches(found.name, _names_in(found.parent), 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             remedy = f"Correct the path (relative paths start at {self.path.parent.resolve()})"
-            self.refuse(column, f"{cell!r} does not exist{hint}", "an existing file", remedy)
+            self.refuse(column, f"{cell!r} {trouble}{hint}", "an existing file", remedy)
         return found
 
     def slide_id(self, cell: str, slide: str) -> str:
         """The id of a slide: as written, else from its file name."""
         found = cell or slide_id_from_path(redacted(slide))
-        if re.search(r'[/\\:*?"<>|\x00-\x1f]', found) or found.startswith("."):
-            self.refuse(
-                "slide_id", repr(found), 'a name without / \\ : * ? " < > | and no leading dot', "Rename it"
-            )
+        if needed := id_problem(found):
+            remedy = "Rename it" if cell else "Give it a short name of its own in a column slide_id"
+            self.refuse("slide_id", repr(found), needed, remedy)
         return found
 
     def split(self, cell: str) -> str | None:
@@ -208,47 +208,18 @@ class _RowReader:
         return None
 
 
-def _table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Header cells, and (line number, cells) of every line that is not blank."""
+def _names_in(folder: Path) -> list[str]:
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise ManifestError(
-            f"manifest {path}: cannot be read ({error.strerror}). Needed a CSV file. Check the path."
-        ) from error
-    except UnicodeDecodeError as error:
-        raise ManifestError(
-            f"manifest {path}: not UTF-8 text (byte {error.object[error.start]:#04x} at position "
-            f"{error.start}). "
-            'Needed a CSV in UTF-8. Save it again as "CSV UTF-8" (a spreadsheet file must be exported first).'
-        ) from error
-    header = next((line for line in text.splitlines() if line.strip()), "")
-    delimiter = max(",;\t", key=header.count)
-    reader = csv.reader(text.splitlines(keepends=True), delimiter=delimiter, strict=True)
-    lines: list[tuple[int, list[str]]] = []
-    try:
-        for cells in reader:
-            if any(cell.strip() for cell in cells):
-                lines.append((reader.line_num, cells))
-    except csv.Error as error:
-        raise ManifestError(
-            f"manifest {path}: line {reader.line_num} is not CSV ({error}). Needed quotes that close. Mend "
-            "that line."
-        ) from error
-    if len(lines) < 2:
-        found = "a header and no rows" if lines else "nothing"
-        raise ManifestError(
-            f"manifest {path}: holds {found}. Needed a header line and one line per slide. Add the slides."
-        )
-    return [plain_text(name.strip()) for name in lines[0][1]], lines[1:]
+        return [entry.name for entry in folder.iterdir()]
+    except (OSError, ValueError):
+        return []
 
 
 def _columns(path: Path, names: Sequence[str]) -> dict[str, int]:
     """Known column -> its place in the table."""
     columns: dict[str, int] = {}
     for place, name in enumerate(names):
-        key = re.sub(r"[\s-]+", "_", name.lower())
-        key = ALIASES.get(key, key)
+        key = canonical(name)
         if key not in COLUMNS:
             if near := difflib.get_close_matches(key, COLUMNS, 1, 0.75):
                 logger.warning(
@@ -289,7 +260,7 @@ def _between_rows(path: Path, rows: Sequence[ManifestRow]) -> list[Problem]:
         first: dict[str, ManifestRow] = {}
         for row in rows:
             # Ids become file names, and some disks do not tell "A" from "a".
-            key = row.slide_id.casefold() if column == "slide_id" else str(row.slide)
+            key = id_key(row.slide_id) if column == "slide_id" else str(row.slide)
             earlier = first.setdefault(key, row)
             if earlier is not row:
                 found = f"{str(getattr(row, column))!r} again, as in line {earlier.line}"

@@ -11,6 +11,7 @@ from typing import Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field
 
 from wsi_deform.cells import safe_row
+from wsi_deform.paths import clean_id
 from wsi_deform.provenance import write_aside
 
 Split = Literal["train", "val", "test"]
@@ -36,16 +37,19 @@ class Problem:
         found: What is there.
         needed: What should be there.
         remedy: What to do about it.
+        paste: Lines of a file that mend it, shown below as they are, or nothing.
     """
 
     where: str
     found: str
     needed: str
     remedy: str
+    paste: str = ""
 
     def __str__(self) -> str:
-        """The problem as one line."""
-        return f"{self.where}: {self.found}. Needed {self.needed}. {self.remedy}."
+        """The problem as one line, and below it what to paste."""
+        said = f"{self.where}: {self.found}. Needed {self.needed}. {self.remedy}"
+        return f"{said}:\n{self.paste}" if self.paste else f"{said}."
 
 
 class ManifestRow(BaseModel):
@@ -130,19 +134,31 @@ def slide_id_from_path(path: Path | str) -> str:
 
     Convention:
         Only one suffix goes, except ".ome.tif" and its kin: "case.7.svs" is "case.7", and so is a folder
-        "case.7".
+        "case.7". Characters that no file should have in its name, e.g. ":", become "_".
     """
     name = Path(path).name
     for suffix in (*DOUBLE_SUFFIXES, *SUFFIXES):
         if name.lower().endswith(suffix) and len(name) > len(suffix):
-            return name[: -len(suffix)]
-    return name
+            return clean_id(name[: -len(suffix)])
+    return clean_id(name)
 
 
 def problem_text(subject: str, problems: Sequence[Problem]) -> str:
     """Say how many problems a file has, and all of them, one per line."""
     many = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
     return "\n".join([f"{subject}: {many}.", *(f"  {problem}" for problem in problems)])
+
+
+def patients_remark(manifest: Manifest) -> str | None:
+    """What it means that slides to train on and slides to measure on do not say whose they are; None where they do."""
+    rows = [row for row in manifest.rows if row.split is not None]
+    without = sum(row.patient is None for row in rows)
+    if not without or len({row.split for row in rows}) < 2:
+        return None
+    return (
+        f"{without} of {len(rows)} slides in splits have no patient: slides of one patient may be on both sides of a "
+        "split, and then measures of val and test are better than on new patients. Fill column patient of the manifest"
+    )
 
 
 def _cell(value: object, folder: Path) -> str:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
+
+OutputKind = Literal["samples", "probabilities", "footprint", "geojson", "overlay", "mask"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +22,10 @@ class MaskFolder:
     def mask(self, slide_id: str) -> Path:
         """The mask, a pyramidal OME-TIFF."""
         return self.path / "masks" / f"{slide_id}.ome.tif"
+
+    def geojson(self, slide_id: str) -> Path:
+        """The outlines of the mask, for QuPath and others; unless it was not wanted."""
+        return self.path / "geojson" / f"{slide_id}.geojson.gz"
 
     def overlay(self, slide_id: str) -> Path:
         """The thumbnail with the classes drawn over it."""
@@ -44,6 +51,20 @@ class MaskFolder:
         """The record of one call of the command."""
         return self.path / "runs" / f"{stamp}.json"
 
+    def claim(self, slide_id: str) -> Path:
+        """The lock of the process that works on the slide; there only while it does."""
+        return self.path / "states" / f".{slide_id}.lock"
+
+    @property
+    def identity(self) -> Path:
+        """What tells this folder from another one at the same path."""
+        return self.path / ".folder.json"
+
+    @property
+    def aside(self) -> Path:
+        """Where slides are made before they take their places; there only while one is."""
+        return self.path / ".aside"
+
     @property
     def states(self) -> Path:
         """The folder of all states."""
@@ -61,15 +82,16 @@ class MaskFolder:
 
     @property
     def summary(self) -> Path:
-        """What the last call did, for people."""
+        """How far all slides of the folder are and what the last call did, for people."""
         return self.path / "summary.md"
 
-    def outputs(self, slide_id: str) -> tuple[Path, ...]:
+    def outputs(self, slide_id: str) -> dict[OutputKind, Path]:
         """All files of one slide, the mask last."""
-        return (
-            self.samples(slide_id),
-            self.probabilities(slide_id),
-            self.footprint(slide_id),
-            self.overlay(slide_id),
-            self.mask(slide_id),
-        )
+        return {
+            "samples": self.samples(slide_id),
+            "probabilities": self.probabilities(slide_id),
+            "footprint": self.footprint(slide_id),
+            "geojson": self.geojson(slide_id),
+            "overlay": self.overlay(slide_id),
+            "mask": self.mask(slide_id),
+        }

@@ -7,7 +7,10 @@ that was made from memory.
 
 from __future__ import annotations
 
+import struct
+import tokenize
 import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -23,8 +26,28 @@ from numpy.typing import NDArray
 from wsi_deform.deform.compiled import UNITS_PER_PX
 from wsi_deform.deform.reverse import FieldSamples, Interpolation, ReverseSampler
 from wsi_deform.errors import MaskError
+from wsi_deform.faults import pass_on_own_fault
 from wsi_deform.geometry import Region, Size
+from wsi_deform.mask.tissue_limit import TissueLimit, reverse_sampler
 from wsi_deform.provenance import write_aside
+
+# What NumPy and its archive raise on files that are missing, cut off or scrambled.
+_READ_ERRORS = (
+    OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, EOFError, SyntaxError, struct.error,
+    tokenize.TokenError, zlib.error, zipfile.BadZipFile,
+)  # fmt: skip
+# Kinds of number and shape of every array, as ``SamplesWriter`` has them; None is any length.
+_ARRAYS: dict[str, tuple[str, tuple[int | None, ...]]] = {
+    "points": ("i", (None, 2)), "labels": ("u", (None,)), "kept": ("i", (None, 4)), "starts": ("i", (None,)),
+    "size": ("i", (2,)), "outside_label": ("i", ()), "units_per_px": ("i", ()),
+}  # fmt: skip
+_LINEAR_ARRAYS: dict[str, tuple[str, tuple[int | None, ...]]] = {
+    "lattices": ("i", (None, 2)), "probabilities": ("uf", (None, None)),
+}  # fmt: skip
+_LIMIT_ARRAYS: dict[str, tuple[str, tuple[int | None, ...]]] = {
+    "limit": ("b", (None, None)),
+    "background": ("i", ()),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -36,12 +59,14 @@ class SlideSamples:
         fields: The samples of each field; none on a slide without tissue.
         outside_label: Class of everything that no field keeps.
         interpolation: How the mask was made from them, see ``ReverseSampler``.
+        limit: Where the mask has other labels than background, or None where it is not limited.
     """
 
     size: Size
     fields: tuple[FieldSamples, ...]
     outside_label: int
     interpolation: Interpolation = "nearest"
+    limit: TissueLimit | None = None
 
     @property
     def points_px(self) -> NDArray[np.float64]:
@@ -82,11 +107,12 @@ class SlideSamples:
 
     def reverse(self) -> ReverseSampler:
         """The reverse sampler of these samples: any region of the mask at any level."""
-        return ReverseSampler(
+        return reverse_sampler(
             self.fields,
             size=self.size,
             outside_label=self.outside_label,
             interpolation=self.interpolation,
+            limit=self.limit,
         )
 
 
@@ -99,6 +125,7 @@ class SamplesWriter:
         size: Level-0 size of the slide, px.
         outside_label: Class of everything that no field keeps.
         interpolation: How the mask is made from them; "linear" keeps probabilities and lattices too.
+        limit: Where the mask has other labels than background, or None where it is not limited.
 
     Raises:
         MaskError: On leaving, when there were more or fewer samples than ``count``; on adding a field without
@@ -108,7 +135,8 @@ class SamplesWriter:
         ``points`` (N, 2) int32 (x, y) in ``1 / units_per_px`` level-0 px from the slide's top-left edge;
         ``labels`` (N,) uint8; ``kept`` (F, 4) int64 x, y, width, height, level-0 px; the samples of field f
         are rows ``starts[f]`` to ``starts[f + 1]``; ``size`` (2,) width, height; ``outside_label``. For
-        "linear" also ``lattices`` (F, 2) int64 width, height, and ``probabilities`` (N, C) as they were given.
+        "linear" also ``lattices`` (F, 2) int64 width, height, and ``probabilities`` (N, C) as they were given. For a
+        limited mask also ``limit`` (H, W) bool and ``background``, see ``TissueLimit``.
     """
 
     def __init__(
@@ -119,6 +147,7 @@ class SamplesWriter:
         size: Size,
         outside_label: int,
         interpolation: Interpolation = "nearest",
+        limit: TissueLimit | None = None,
     ) -> None:
         self.path = Path(path)
         self.count = count
@@ -127,6 +156,8 @@ class SamplesWriter:
             "size": np.array([size.width, size.height], np.int64),
             "outside_label": np.int64(outside_label),
         }
+        if limit is not None:
+            self._about |= {"limit": limit.cells, "background": np.int64(limit.background)}
         self._kept: list[tuple[int, int, int, int]] = []
         self._starts = [0]
         # One byte per sample; the points, nine times as much, go to the file as they come.
@@ -214,11 +245,17 @@ def write_samples(
     size: Size,
     outside_label: int,
     interpolation: Interpolation = "nearest",
+    limit: TissueLimit | None = None,
 ) -> None:
     """Write the samples of a slide that are all in memory; see ``SamplesWriter``."""
     count = sum(len(field.labels) for field in fields)
     with SamplesWriter(
-        path, count=count, size=size, outside_label=outside_label, interpolation=interpolation
+        path,
+        count=count,
+        size=size,
+        outside_label=outside_label,
+        interpolation=interpolation,
+        limit=limit,
     ) as writer:
         for field in fields:
             writer.add(field)
@@ -230,20 +267,19 @@ def read_samples(path: Path | str) -> SlideSamples:
     Raises:
         MaskError: The file is missing, damaged, or not one that ``write_samples`` wrote.
     """
-    try:
-        with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as held:
-            points_px = held["points"] / float(held["units_per_px"])
-            labels, starts = held["labels"], held["starts"].tolist()
-            regions = [Region(*map(int, row)) for row in held["kept"]]
-            size, outside = Size(*map(int, held["size"])), int(held["outside_label"])
-            linear = "lattices" in held
-            lattices = [Size(*map(int, row)) for row in held["lattices"]] if linear else [None] * len(regions)
-            scores = held["probabilities"] if linear else None
-    except (OSError, KeyError, ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise MaskError(
-            f"samples {path}: cannot be read ({type(error).__name__}: {error}). Needed the .npz that "
-            "`wsi-deform segment` wrote beside the mask. Segment the slide again with --overwrite."
-        ) from error
+    stored = _arrays_of(path)
+    wrong = _misfit(stored)
+    if wrong is not None:
+        raise _unreadable(path, wrong)
+    points_px = stored["points"] / float(stored["units_per_px"])
+    labels, starts = stored["labels"], stored["starts"].tolist()
+    regions = [Region(*map(int, row)) for row in stored["kept"]]
+    linear = "lattices" in stored
+    lattices = [Size(*map(int, row)) for row in stored["lattices"]] if linear else [None] * len(regions)
+    scores = stored["probabilities"] if linear else None
+    size, limit = Size(*map(int, stored["size"])), None
+    if "limit" in stored:
+        limit = TissueLimit(cells=stored["limit"], size=size, background=int(stored["background"]))
     fields = tuple(
         FieldSamples(
             kept=kept,
@@ -255,5 +291,54 @@ def read_samples(path: Path | str) -> SlideSamples:
         for kept, lattice, start, stop in zip(regions, lattices, starts[:-1], starts[1:], strict=True)
     )
     return SlideSamples(
-        size=size, fields=fields, outside_label=outside, interpolation="linear" if linear else "nearest"
+        size=size,
+        fields=fields,
+        outside_label=int(stored["outside_label"]),
+        interpolation="linear" if linear else "nearest",
+        limit=limit,
+    )
+
+
+def _arrays_of(path: Path | str) -> dict[str, NDArray[Any]]:
+    """All arrays of an ``.npz``."""
+    try:
+        with Path(path).open("rb") as file:
+            held = np.load(file, allow_pickle=False)
+            if not isinstance(held, np.lib.npyio.NpzFile):
+                raise _unreadable(path, "one array, no archive")
+            with held:
+                # What does not start as an array does comes back as bytes.
+                return {name: np.asarray(held[name]) for name in held.files}
+    except _READ_ERRORS as error:
+        pass_on_own_fault(error, "numpy", "zipfile")
+        raise _unreadable(path, f"{type(error).__name__}: {error}") from error
+
+
+def _misfit(stored: dict[str, NDArray[Any]]) -> str | None:
+    """What is wrong with the arrays of a samples file, or None."""
+    linear = "lattices" in stored or "probabilities" in stored
+    optional = (_LINEAR_ARRAYS if linear else {}) | (_LIMIT_ARRAYS if "limit" in stored else {})
+    for name, (kinds, shape) in (_ARRAYS | optional).items():
+        if name not in stored:
+            return f"no {name}"
+        array = stored[name]
+        fits = array.ndim == len(shape) and all(
+            b in (None, a) for a, b in zip(array.shape, shape, strict=True)
+        )
+        if not fits or array.dtype.kind not in kinds:
+            return f"{name} of shape {array.shape}, {array.dtype}"
+    starts, count, fields = stored["starts"], len(stored["points"]), len(stored["kept"])
+    counts = {len(stored[name]) for name in ("labels", "probabilities") if name in stored}
+    ordered = (
+        len(starts) == fields + 1 and starts[0] == 0 and starts[-1] == count and (np.diff(starts) >= 0).all()
+    )
+    if counts != {count} or not ordered or (linear and len(stored["lattices"]) != fields):
+        return "its arrays are of different lengths"
+    return None
+
+
+def _unreadable(path: Path | str, found: str) -> MaskError:
+    return MaskError(
+        f"samples {path}: cannot be read ({found}). Needed the .npz that "
+        "`wsi-deform segment` wrote beside the mask. Segment the slide again with --overwrite."
     )

@@ -189,8 +189,8 @@ class HRNetBackbone(nn.Module):
             image: (B, in_channels, H, W).
 
         Returns:
-            Four tensors, finest first, of ``widths`` channels. With n = ceil(H / stem_stride) the heights
-            are n, ceil(n / 2), ceil(n / 4) and ceil(n / 8), widths alike.
+            Four tensors (B, ``widths[branch]``, h, w), finest first. With n = ceil(H / stem_stride) the heights are n,
+            ceil(n / 2), ceil(n / 4) and ceil(n / 8), widths alike.
         """
         require_image(image, self.in_channels, "HRNetV2")
         features = F.relu(self.bn1(self.conv1(image)), inplace=True)

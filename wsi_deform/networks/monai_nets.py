@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wsi_deform.errors import ModelError
+from wsi_deform.faults import pass_on_own_fault
 from wsi_deform.networks.layers import he_initialise, require_image
 from wsi_deform.networks.monai_alone import nets_class
 from wsi_deform.networks.names import nearest, refuse_unknown_options
@@ -144,11 +145,17 @@ class MonaiNetwork(nn.Module):
         chosen = {**(defaults.options if defaults else {}), **options}
         self.name, self.classes, self.in_channels = name, classes, in_channels
         try:
+            # First: an option that is missing fails in the call itself, as a wrong call of ours would.
+            inspect.signature(network_class).bind(**dict.fromkeys(_SET_HERE), **chosen)
+        except TypeError as error:
+            raise ModelError(f"monai:{name} refuses the options {chosen}: {_reason(error)}") from error
+        try:
             self.network: nn.Module = network_class(
                 spatial_dims=2, in_channels=in_channels, out_channels=classes, **chosen
             )
             asked = defaults.multiple(chosen) if defaults else _USUAL_MULTIPLE
         except _REFUSALS as error:
+            pass_on_own_fault(error, "monai", "torch")
             raise ModelError(f"monai:{name} refuses the options {chosen}: {_reason(error)}") from error
         self.size_multiple = asked if size_multiple is None else size_multiple
         if self.size_multiple < 1:
@@ -214,6 +221,7 @@ class MonaiNetwork(nn.Module):
             with torch.no_grad(), torch.random.fork_rng(devices=[]):
                 self(torch.zeros(1, self.in_channels, height, width, device=weight.device))
         except _REFUSALS as error:
+            pass_on_own_fault(error, "monai", "torch")
             raise ModelError(
                 f"monai:{self.name} cannot score an image of {height} x {width} px (height x width): "
                 f"{_reason(error)}"

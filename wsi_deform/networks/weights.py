@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import struct
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from wsi_deform.errors import ModelError
+from wsi_deform.faults import pass_on_own_fault
 
 #: Keys under which training programs nest the weights.
 _NESTS = ("state_dict", "model_state_dict", "model", "network", "net")
@@ -21,6 +23,11 @@ _NESTS = ("state_dict", "model_state_dict", "model", "network", "net")
 #: before those of the backbone.
 _PREFIXES = ("module.", "_orig_mod.", "model.", "network.", "backbone.", "encoder.")
 RGB_CHANNELS = 3
+#: What torch and safetensors raise on files that are cut off or scrambled, beside UnpicklingError.
+_READ_ERRORS = (
+    RuntimeError, ValueError, EOFError, OSError, LookupError, TypeError, AttributeError, AssertionError,
+    ArithmeticError, struct.error, SafetensorError,
+)  # fmt: skip
 #: Parts of our networks that a checkpoint may hold alone.
 _PARTS = ("backbone", "network")
 
@@ -158,7 +165,8 @@ def _read(path: Path) -> object:
             f"that loads without running code; save `network.state_dict()` and give that file. "
             f"({_first_line(error)})"
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, OSError, SafetensorError) as error:
+    except _READ_ERRORS as error:
+        pass_on_own_fault(error, "torch", "safetensors")
         raise ModelError(
             f"weights {path}: cannot be read ({_first_line(error)}). Is the download complete?"
         ) from error

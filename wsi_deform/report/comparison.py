@@ -10,6 +10,7 @@ from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.config import Config, read_config
 from wsi_deform.data.study import open_labelled
 from wsi_deform.evaluate.masks import Evaluation
+from wsi_deform.evaluate.tables import mean_notes
 from wsi_deform.geometry import Size
 from wsi_deform.manifest.rows import Manifest
 from wsi_deform.mask.folder import MaskFolder
@@ -19,7 +20,7 @@ from wsi_deform.report.measured import MIOU, measures
 from wsi_deform.report.page import Fact, Picture, Section, write_report
 from wsi_deform.report.pictures import sampled_picture, slide_picture, truth_picture
 from wsi_deform.report.run import describe_config, read_log
-from wsi_deform.report.tables import comparison_table
+from wsi_deform.report.tables import comparison_table, number
 
 SHOWN_SLIDES = 3
 CLASS_IOU = "IoU "
@@ -55,7 +56,7 @@ def compare_methods(
     best = list(measured)[-1]
     configs = {method: read_config(run / "config.yaml") for method, run in runs.items()}
     logs = {method: read_log(run) for method, run in runs.items()}
-    tiles = [Fact(value=f"{values[MIOU]:.3f}", what=f"mIoU, {method}") for method, values in measured.items()]
+    tiles = [Fact(value=number(values[MIOU]), what=f"mIoU, {method}") for method, values in measured.items()]
     tiles.append(
         Fact(value=share_sampled(configs[best], evaluations[best]), what="samples / pixels of the slide")
     )
@@ -64,7 +65,8 @@ def compare_methods(
             title="Measures on the held-out slides",
             text=[
                 "At full resolution, pooled over all pixels. mIoU(Y', Y) is the ceiling that the sampling sets: the "
-                "true labels at the samples, put back, against the labels."
+                "true labels at the samples, put back, against the labels.",
+                *(f"{method}: {note}" for method, each in evaluations.items() for note in mean_notes(each)),
             ],
             table=comparison_table({method: _columns(values, False) for method, values in measured.items()}),
         ),

@@ -200,7 +200,7 @@ def curves_figure(runs: Mapping[str, Sequence[LogRow]]) -> bytes:
             color=colour,
             marker=".",
             markersize=5,
-            label=f"{name} (best {best['val_miou']:.3f})",
+            label=f"{name} (best {best['val_miou']:.3f}{over_text(best)})",
         )
         scores.plot(best["epoch"], best["val_miou"], "o", color=colour, markersize=8, markerfacecolor="white")
     last = max((row["epoch"] for rows in runs.values() for row in rows), default=1)
@@ -215,6 +215,15 @@ def curves_figure(runs: Mapping[str, Sequence[LogRow]]) -> bytes:
         if axes.get_lines():
             axes.legend(frameon=False, fontsize=9)
     return png_bytes(figure)
+
+
+def over_text(row: LogRow) -> str:
+    """Of how many classes the validation mIoU of an epoch is the mean, ", over 3 of 5 classes"; "" where of all.
+
+    Logs of older versions do not say.
+    """
+    absent = int(row.get("val_classes_absent", 0))
+    return f", over {int(row['val_classes'])} of {int(row['val_classes']) + absent} classes" if absent else ""
 
 
 def png_bytes(figure: Figure) -> bytes:

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from wsi_deform.annotation.mean_classes import MeanClasses
 from wsi_deform.cells import plain_text
 from wsi_deform.distribute.ledger import Ledger, State
 from wsi_deform.errors import MaskError, WsiDeformError
+from wsi_deform.evaluate.tables import mean_notes
 from wsi_deform.geometry import Size
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.mask.samples import read_samples
@@ -21,7 +23,7 @@ from wsi_deform.report.files import duration, read_json
 from wsi_deform.report.measured import CEILING, MIOU, measures
 from wsi_deform.report.page import Fact, Picture, Section, write_report
 from wsi_deform.report.pictures import slide_picture
-from wsi_deform.report.tables import Table, comparison_table
+from wsi_deform.report.tables import Table, comparison_table, number
 
 REPORT = "report.html"
 EVALUATION = "evaluation.json"
@@ -49,9 +51,10 @@ def report_out(out: Path | str, *, most_slides: int = MOST_SLIDES) -> Path:
         raise MaskError(
             f"mask folder {out}: {found}. Needed the --out of `wsi-deform segment`. Segment first."
         )
-    done = [state for state in states if state.status == "done"]
+    # A slide whose newest attempt failed still has the files of an earlier one.
+    done = [state.result for state in states if state.result is not None]
     failed = [state for state in states if state.status == "failed"]
-    other = len(states) - len(done) - len(failed)
+    other = sum(state.result is None and state.status != "failed" for state in states)
     facts = [Fact(value=str(len(done)), what="slides segmented")]
     if failed:
         facts.append(Fact(value=str(len(failed)), what="slides failed"))
@@ -126,11 +129,14 @@ def _evaluated(path: Path) -> tuple[Section, Fact]:
         title="Against the labels",
         text=[
             f'Split "{data["split"]}", at full resolution. {CEILING} is what the sampling alone allows: '
-            "the labels at the samples, put back by the reverse sampler."
+            "the labels at the samples, put back by the reverse sampler.",
+            *mean_notes(data),
         ],
         table=comparison_table(rows, of="slide", largest_is_best=()),
     )
-    return section, Fact(value=f"{pooled[MIOU]:.3f}", what=f'mIoU, split "{data["split"]}"')
+    over = MeanClasses.from_data(data["pooled"]["predicted"].get("miou_classes"))
+    said = "" if over is None or over.is_whole else f", {over.text()}"
+    return section, Fact(value=number(pooled[MIOU]), what=f'mIoU, split "{data["split"]}"{said}')
 
 
 def _measurements(path: Path) -> Table:

@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from wsi_deform.annotation.mean_classes import MeanClasses
 from wsi_deform.config import Config, read_config
 from wsi_deform.errors import ModelError
 from wsi_deform.model import find_model, read_model_facts
-from wsi_deform.report.figures import LogRow, curves_figure
+from wsi_deform.report.figures import LogRow, curves_figure, over_text
 from wsi_deform.report.files import duration, read_json
 from wsi_deform.report.pace import pace_figure, pace_text, timed_rows
 from wsi_deform.report.page import Fact, Picture, Section, write_report
@@ -58,10 +59,17 @@ def report_run(run: Path | str) -> Path:
             ],
         )
     ]
+    over = _mean_classes(run)
+    if over is not None and not over.is_measured:
+        sections.insert(0, Section(title="Validation", text=[f"The mean IoU {over.text()}."]))
     if validated:
         best = max(validated, key=lambda row: row["val_miou"])
         facts.insert(
-            0, Fact(value=f"{best['val_miou']:.3f}", what=f"best validation mIoU, epoch {int(best['epoch'])}")
+            0,
+            Fact(
+                value=f"{best['val_miou']:.3f}",
+                what=f"best validation mIoU, epoch {int(best['epoch'])}{over_text(best)}",
+            ),
         )
         names = (
             "val_miou",
@@ -81,7 +89,8 @@ def report_run(run: Path | str) -> Path:
             of="epoch",
             largest_is_best=(),
         )
-        sections.insert(0, Section(title="Best epoch", table=table))
+        said = [] if over is None or over.is_whole else [f"The mean IoU is {over.text()}."]
+        sections.insert(0, Section(title="Best epoch", text=said, table=table))
     sections += [*_seen(run), *_timed(rows)]
     sections.append(
         Section(
@@ -111,6 +120,16 @@ def _seen(run: Path) -> list[Section]:
     return [
         Section(title="What the model sees", pictures=[Picture(image=path.read_bytes(), caption=caption)])
     ]
+
+
+def _mean_classes(run: Path) -> MeanClasses | None:
+    """Which classes the validation mIoU is over, as the best model says, or the last one."""
+    for name in ("best.json", "last.json"):
+        if (run / name).is_file():
+            found = MeanClasses.from_data(read_json(run / name).get("metrics", {}).get("miou_classes"))
+            if found is not None:
+                return found
+    return None
 
 
 def _timed(rows: Sequence[LogRow]) -> list[Section]:
@@ -163,9 +182,13 @@ def read_log(run: Path) -> list[dict[str, float]]:
         raise ModelError(
             f"run {run}: {state}. Needed a run folder of `wsi-deform train` with one epoch or more."
         ) from error
+    if any(None in row for row in raw):
+        raise ModelError(
+            f"{path}: a row has more cells than the first. Needed rows as `wsi-deform train` writes them."
+        )
     try:
         rows = [{str(name): float(cell) for name, cell in row.items() if cell} for row in raw]
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         raise ModelError(
             f"{path}: {error}. Needed numbers in all cells, as `wsi-deform train` writes them."
         ) from error

@@ -55,7 +55,7 @@ class TileCache:
         return tile
 
     def held(self, key: Hashable) -> NDArray[np.uint8] | None:
-        """The tile under a key, or None where it is not held."""
+        """The tile under a key, (H, W, 3) and read-only, or None where it is not held."""
         with self._lock:
             tile = self._tiles.get(key)
             if tile is not None:
@@ -63,7 +63,7 @@ class TileCache:
             return tile
 
     def keep(self, key: Hashable, tile: NDArray[np.uint8]) -> None:
-        """Hold a tile that was read, while there is room; it becomes read-only."""
+        """Hold a tile (H, W, 3), or labels (H, W), that was read, while there is room; it becomes read-only."""
         tile.setflags(write=False)
         with self._lock:
             if tile.nbytes <= self.limit_bytes and key not in self._tiles:

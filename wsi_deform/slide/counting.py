@@ -49,7 +49,7 @@ class CountingReader:
             self.decoded_bytes: Counter[int] = Counter()
 
     def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
-        """Read and count one tile."""
+        """Read and count one tile, (H, W, 3) uint8; see ``Reader``."""
         tile = self.reader.read_tile(level, column, row)
         self._count(level, tile)
         return tile
@@ -60,7 +60,7 @@ class CountingReader:
         return isinstance(self.reader, TilesReader) and self.reader.reads_ahead
 
     def read_tiles(self, tiles: Sequence[Address]) -> Iterator[NDArray[np.uint8]]:
-        """Read and count several tiles."""
+        """Read and count several tiles, each (H, W, 3) uint8; see ``TilesReader``."""
         for (level, _, _), tile in zip(tiles, tiles_of(self.reader, tiles), strict=True):
             self._count(level, tile)
             yield tile

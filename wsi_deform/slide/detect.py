@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from wsi_deform.errors import SlideError
+from wsi_deform.paths import SPECIAL_FILES, printable, trouble_at
 from wsi_deform.slide.find import dicom_files, is_zarr_folder, is_zarr_url
 from wsi_deform.slide.image_reader import ImageReader
 from wsi_deform.slide.openslide_reader import OpenSlideReader, detect_vendor
@@ -91,6 +92,16 @@ def _open_remote(url: SlideUrl) -> Reader:
     return reader
 
 
+def _check_neighbours(path: Path) -> None:
+    """OpenSlide opens every file beside a DICOM file, and would wait for a pipe for ever."""
+    for neighbour in path.absolute().parent.iterdir():
+        if (trouble := trouble_at(neighbour)) in SPECIAL_FILES:
+            raise SlideError(
+                f"{path}: {printable(neighbour.name)} beside it {trouble}. Needed files only in the folder of a "
+                "DICOM slide. Move it away."
+            )
+
+
 def _candidates(path: Path) -> list[tuple[str, Callable[[Path], Reader]]]:
     direct, openslide, image = ("tiff", TiffReader), ("openslide", OpenSlideReader), ("image", ImageReader)
     try:
@@ -99,6 +110,8 @@ def _candidates(path: Path) -> list[tuple[str, Callable[[Path], Reader]]]:
     except OSError as error:
         raise SlideError(f"{path}: cannot be read ({error}). Check its permissions.") from error
     vendor = detect_vendor(path)
+    if vendor == "dicom":
+        _check_neighbours(path)
     if magic in TIFF_MAGIC:
         if vendor in DIRECT_VENDORS:
             return [direct, openslide]

@@ -1,11 +1,11 @@
-"""Which files and folders are slides, by their names; and all slides of a folder."""
+"""Which files and folders are slides, by their names, and what a slide is called."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
+from wsi_deform.paths import clean_id
 from wsi_deform.slide.path import SlidePath, SlideUrl
 
 SLIDE_SUFFIXES = frozenset(
@@ -39,8 +39,16 @@ DICOM_HEADER_BYTES = 1 << 16
 
 
 def slide_id_of(path: SlidePath) -> str:
-    """The name of a slide: its file name without ``.svs``, ``.ome.tif`` and the like; other dots are kept."""
-    name = path.name
+    """The name of a slide: its file name without ``.svs``, ``.ome.tif`` and the like; other dots are kept.
+
+    Convention:
+        Characters that no file should have in its name, e.g. ``:`` and line feeds, become ``_``.
+    """
+    return clean_id(without_suffix(path.name))
+
+
+def without_suffix(name: str) -> str:
+    """The name of a file without the suffix of a slide."""
     lower = name.lower()
     for suffix in DOUBLE_SUFFIXES:
         if lower.endswith(suffix) and len(name) > len(suffix):
@@ -68,23 +76,6 @@ def is_slide(path: str | Path) -> bool:
     return path.is_file() and path.suffix.lower() in SLIDE_SUFFIXES
 
 
-def find_slides(folder: str | Path) -> list[Path]:
-    """All slides in a folder and its subfolders.
-
-    Args:
-        folder: Where to look; a slide itself (file, OME-Zarr, DICOM folder) gives itself.
-
-    Returns:
-        Sorted paths. A folder that holds nothing but one DICOM series counts once, as that folder; where
-        several series share a folder, each counts once, as its largest file. Hidden files and the companion
-        folders and files of MRXS and VMS slides are left out.
-    """
-    folder = Path(folder)
-    if is_slide(folder):
-        return [folder]
-    return sorted(_slides_in(folder))
-
-
 def is_zarr_folder(path: Path) -> bool:
     """Whether a folder is a Zarr group or array."""
     return path.is_dir() and (
@@ -101,48 +92,34 @@ def is_zarr_url(url: SlideUrl) -> bool:
 def dicom_files(folder: Path) -> list[Path]:
     """The ``.dcm`` files of a folder, largest first: the largest has the finest level."""
     found = [
-        path for path in folder.iterdir() if path.suffix.lower() == ".dcm" and not path.name.startswith(".")
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() == ".dcm" and not path.name.startswith(".") and path.is_file()
     ]
     return sorted(found, key=lambda path: (-path.stat().st_size, path.name))
 
 
 def is_dicom_series_folder(folder: Path) -> bool:
-    """Whether a folder holds the files of one DICOM series and no other slide."""
+    """Whether a folder holds the files of one DICOM series and no other slide.
+
+    Convention:
+        A link that leads nowhere may be the file with the finest level: the folder is not whole then.
+    """
     entries = [path for path in folder.iterdir() if not path.name.startswith(".")]
     dicom = [path for path in entries if path.suffix.lower() == ".dcm"]
     if len(dicom) < 2 or any(
         path.is_dir() or path.suffix.lower() in SLIDE_SUFFIXES - {".dcm"} for path in entries
     ):
         return False
-    return len({series_uid(path) for path in dicom}) == 1
+    # Files only: to open a pipe is to wait for ever.
+    return all(path.is_file() for path in dicom) and len({series_uid(path) for path in dicom}) == 1
 
 
 def series_uid(path: Path) -> str:
-    """The Series Instance UID of a DICOM file; a file without one is its own series."""
-    with path.open("rb") as file:
-        match = SERIES_UID.search(file.read(DICOM_HEADER_BYTES))
+    """The Series Instance UID of a DICOM file; one without it, or that cannot be read, is its own series."""
+    try:
+        with path.open("rb") as file:
+            match = SERIES_UID.search(file.read(DICOM_HEADER_BYTES))
+    except OSError:
+        return path.name
     return match.group(1).decode("ascii") if match else path.name
-
-
-def _slides_in(folder: Path) -> Iterator[Path]:
-    entries = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    names = {path.name.lower() for path in entries}
-    jpegs_are_parts = any(path.suffix.lower() in (".vms", ".vmu") for path in entries)
-    series: dict[str, Path] = {}
-    for path in entries:
-        if path.is_dir():
-            if f"{path.name.lower()}.mrxs" in names:
-                continue
-            if is_slide(path):
-                yield path
-            else:
-                yield from _slides_in(path)
-        elif is_slide(path):
-            suffix = path.suffix.lower()
-            if suffix == ".dcm":
-                uid = series_uid(path)
-                if uid not in series or path.stat().st_size > series[uid].stat().st_size:
-                    series[uid] = path
-            elif not (jpegs_are_parts and suffix in (".jpg", ".jpeg")):
-                yield path
-    yield from series.values()

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+import struct
+import sys
 from pathlib import Path
 
 import numpy as np
 
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import tile_grid
+from wsi_deform.paths import special_file
 from wsi_deform.slide.find import dicom_files, is_zarr_folder, is_zarr_url
 from wsi_deform.slide.path import SlidePath, SlideUrl
 from wsi_deform.slide.reader import Reader, tiles_of
 from wsi_deform.slide.remote import remote_version
 
 END_BYTES = 1 << 16
+# Looked at inside a file besides its ends and its first TIFF directory: so many blocks, evenly spread.
+SAMPLED_BLOCKS, SAMPLED_BYTES = 16, 1 << 12
 LOOKED_AT_TILES = 8
 ZARR_METADATA = ("zarr.json", ".zattrs", ".zgroup")
 # Changes when sidecars are built in another way: old ones are not used and go as the cache fills.
@@ -26,15 +31,78 @@ def file_version(path: SlidePath) -> tuple[str, ...]:
     """What tells one version of a file from another without reading it: size, time and inode, or a server's word.
 
     Raises:
-        SlideError: There is no such file.
+        SlideError: There is no such file, or it is a pipe, a socket or a device.
     """
     if isinstance(path, SlideUrl):
         return _url_version(path)
     try:
         status = path.stat()
-    except OSError as error:
-        raise SlideError(f"{path}: cannot be found ({error.strerror}). Check the path.") from error
+    except (OSError, ValueError) as error:  # ValueError: a zero byte
+        said = error.strerror if isinstance(error, OSError) else error
+        raise SlideError(f"{path}: cannot be found ({said}). Check the path.") from error
+    if special := special_file(status.st_mode):
+        raise SlideError(f"{path}: {special}. Needed a slide file or folder. Check the path.")
     return str(status.st_ino), str(status.st_size), str(status.st_mtime_ns)
+
+
+def slide_identity(path: SlidePath) -> dict[str, str]:
+    """What is known of a slide without opening it, so that another one at its path is never taken for it.
+
+    Args:
+        path: A file, folder or URL.
+
+    Returns:
+        Names and values. Of a file "bytes", "modified", "inode" and "content", a hash of its ends, its first TIFF
+        directory and blocks between; of a folder, or a slide of several files, also "files", a hash of their names,
+        sizes and times; of a URL "version", what the server says of it.
+
+    Raises:
+        SlideError: There is no such file, or it cannot be read.
+    """
+    if isinstance(path, SlideUrl):
+        return {"version": _hash(_url_version(path))}
+    try:
+        status = path.stat()
+        known = {"modified": str(status.st_mtime_ns), "inode": str(status.st_ino)}
+        if path.is_dir():
+            return known | {"files": _hash(_files_of(path))}
+        parts = _companions(path)
+        known |= {"bytes": str(status.st_size), "content": _content_of(path, status.st_size)}
+        return known | ({"files": _hash([_stamp(part) for part in parts])} if parts else {})
+    except OSError as error:
+        raise SlideError(
+            f"{path}: cannot be read ({error.strerror}). Check the path and its rights."
+        ) from error
+
+
+def _content_of(path: Path, size: int) -> str:
+    """A hash of some of a file's bytes, among them its index where that is a TIFF's."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        head = file.read(END_BYTES)
+        digest.update(head)
+        for offset in [_tiff_directory(head), size - END_BYTES]:
+            file.seek(max(0, offset))
+            digest.update(file.read(END_BYTES))
+        for offset in np.linspace(0, size, SAMPLED_BLOCKS + 2)[1:-1].astype(np.int64).tolist():
+            file.seek(offset)
+            digest.update(file.read(SAMPLED_BYTES))
+    return digest.hexdigest()[:40]
+
+
+def _tiff_directory(head: bytes) -> int:
+    """Where the first directory of a TIFF lies, from its header; 0 for other files."""
+    order = {b"II": "<", b"MM": ">"}.get(head[:2])
+    if order is None or len(head) < 16:
+        return 0
+    version = struct.unpack_from(order + "H", head, 2)[0]
+    if version == 43:
+        return min(int(struct.unpack_from(order + "Q", head, 8)[0]), sys.maxsize)
+    return int(struct.unpack_from(order + "I", head, 4)[0]) if version == 42 else 0
+
+
+def _hash(said: object) -> str:
+    return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:40]
 
 
 def slide_key(path: SlidePath, reader: Reader) -> str:

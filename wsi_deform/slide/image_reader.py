@@ -64,7 +64,7 @@ class ImageReader:
         )
 
     def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
-        """Read one tile; see ``Reader``."""
+        """Read one tile, (H, W, 3) uint8; see ``Reader``."""
         if not self._pixels.size:
             raise SlideError(f"{self.path}: reading from a closed slide. Open the slide again.")
         size = self.info.size

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from wsi_deform.slide.find import find_slides, is_slide
+from wsi_deform.slide.find import is_slide
 from wsi_deform.slide.path import SlideUrl
+from wsi_deform.slide.search import find_slides
 from wsi_deform.slide.slide import Slide
 
 __all__ = ["find_slides", "is_slide", "open_slide"]

@@ -80,7 +80,7 @@ class OpenSlideReader:
         )
 
     def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
-        """Read one tile as RGB; see ``Reader``."""
+        """Read one tile as RGB, (H, W, 3) uint8; see ``Reader``."""
         if not 0 <= level < len(self.info.levels):
             raise SlideError(
                 f"{self.path}: level {level} wanted, levels 0 to {len(self.info.levels) - 1} exist."

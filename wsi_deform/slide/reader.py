@@ -104,7 +104,7 @@ class TilesReader(Protocol):
             tiles: (level, column, row) of each; may repeat.
 
         Yields:
-            What ``read_tile`` returns, in order.
+            (H, W, 3) uint8 RGB of each, what ``read_tile`` returns, in order.
 
         Raises:
             SlideError: A tile cannot be read or decoded.
@@ -113,7 +113,7 @@ class TilesReader(Protocol):
 
 
 def tiles_of(reader: Reader, tiles: Sequence[Address]) -> Iterator[NDArray[np.uint8]]:
-    """Read several tiles from any reader, in the best way that it has."""
+    """Read several tiles from any reader, each (H, W, 3) uint8 RGB, in the best way that it has."""
     if isinstance(reader, TilesReader) and reader.reads_ahead:
         return reader.read_tiles(tiles)
     return (reader.read_tile(*tile) for tile in tiles)

@@ -166,7 +166,7 @@ class Slide:
             tiles: (level, column, row) of each.
 
         Yields:
-            What ``read_tile`` returns, in order.
+            (H, W, 3) RGB of each, what ``read_tile`` returns, in order.
 
         Raises:
             SlideError: A tile cannot be read.

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+import struct
+import zlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +14,24 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from wsi_deform.errors import SlideError
+from wsi_deform.errors import ShapeError, SlideError
+from wsi_deform.faults import pass_on_own_fault, version_of
 from wsi_deform.geometry import Region, Size, level_downsample, tile_region
 from wsi_deform.slide.ahead import ahead
 from wsi_deform.slide.colour import composited, rgb_from_gray
+from wsi_deform.slide.ngff import images_of, multiscale_from_data
 from wsi_deform.slide.path import SlidePath, SlideUrl, slide_path
 from wsi_deform.slide.reader import Address, Level, SlideInfo
 from wsi_deform.slide.remote import file_system, remote_errors, storage_options
-from wsi_deform.slide.resolution import UM_PER_UNIT
 
 log = logging.getLogger(__name__)
 
-# What zarr raises on missing groups, broken JSON and chunks that do not decode.
-ZARR_ERRORS = (OSError, ValueError, KeyError, TypeError, RuntimeError)
+# What zarr and its codecs raise on missing groups, broken JSON and chunks that do not decode. Our own lines raise
+# some of it too when they are wrong: ``pass_on_own_fault`` tells which. ShapeError is a side of 0 px.
+ZARR_ERRORS = (
+    OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, ArithmeticError, EOFError,
+    struct.error, zlib.error, ShapeError, ExceptionGroup,
+)  # fmt: skip
 # Tiles of a far slide that are read at the same time.
 FAR_THREADS = 16
 LEAST_TILE_PX = 256
@@ -50,31 +57,33 @@ class ZarrReader:
             SlideError: Not OME-Zarr, or its pixels are not 8-bit gray or RGB.
         """
         self.path: SlidePath = slide_path(path)
+        # Nothing is read here: what goes wrong is not the slide's fault.
+        store = _store(self.path)
         try:
-            self._open()
-        except SlideError:
-            raise
+            self._open(store)
         except _errors() as error:
+            pass_on_own_fault(error, "zarr")
             raise SlideError(
-                f"{self.path}: not a readable OME-Zarr ({type(error).__name__}: {error}). Needed a group with "
-                "NGFF 0.4 or 0.5 "
-                "multiscales; copy the folder again or convert the slide to a tiled pyramidal TIFF."
+                f"{self.path}: not a readable OME-Zarr ({_said(error)}; zarr "
+                f"{version_of('zarr')}). Needed a group with NGFF 0.4 or 0.5 multiscales; copy the folder again or "
+                "convert the slide to a tiled pyramidal TIFF."
             ) from error
 
-    def _open(self) -> None:
-        group = self._group("")
-        attributes = _ngff(group.attrs.asdict())
-        if "multiscales" not in attributes and "0" in group:
-            group = self._group("0")
-            attributes = _ngff(group.attrs.asdict())
-        if not attributes.get("multiscales"):
+    def _open(self, store: Any) -> None:
+        group = zarr.open_group(store, mode="r")
+        images = images_of(group.attrs.asdict())
+        if not images and "0" in group:
+            group = zarr.open_group(store, path="0", mode="r")
+            images = images_of(group.attrs.asdict())
+        if not images:
             raise SlideError(
                 f"{self.path}: a Zarr folder without the multiscales attribute of NGFF 0.4 or 0.5. Write "
                 "it as OME-Zarr."
             )
-        image = attributes["multiscales"][0]
-        self._axes = _axes(image)
-        arrays = [group[one["path"]] for one in image["datasets"]]
+        image = multiscale_from_data(images[0])
+        self._axes = image.letters
+        arrays = [group[one.path] for one in image.datasets]
+        self._check_pixels(arrays)
         sizes = [self._size(array) for array in arrays]
         keep = [0]
         for number, size in enumerate(sizes):
@@ -82,7 +91,6 @@ class ZarrReader:
             if size != last and size.width <= last.width and size.height <= last.height:
                 keep.append(number)
         self._arrays = [arrays[number] for number in keep]
-        self._check_pixels()
         self._fixed = self._fixed_indices(self._arrays[0])
         levels = tuple(
             Level(
@@ -94,14 +102,14 @@ class ZarrReader:
         )
         self.info = SlideInfo(
             levels=levels,
-            mpp=_mpp(image, self._axes),
+            mpp=image.mpp(),
             vendor="ome-zarr",
             bounds=Region.whole(sizes[0]),
-            properties={"ngff.multiscales": json.dumps(image, default=str)},
+            properties={"ngff.multiscales": json.dumps(images[0], default=str)},
         )
 
     def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
-        """Read one tile as RGB; see ``Reader``."""
+        """Read one tile as RGB, (H, W, 3) uint8; see ``Reader``."""
         if not 0 <= level < len(self.info.levels):
             raise SlideError(
                 f"{self.path}: level {level} wanted, levels 0 to {len(self.info.levels) - 1} exist."
@@ -123,9 +131,10 @@ class ZarrReader:
                 self._arrays[level][tuple(part.get(axis, slice(None)) for axis in self._axes)]
             )
         except _errors() as error:
+            pass_on_own_fault(error, "zarr")
             raise SlideError(
-                f"{where} cannot be read ({type(error).__name__}: {error}). A chunk is damaged: copy the "
-                "folder again."
+                f"{where} cannot be read ({_said(error)}; zarr {version_of('zarr')}). A chunk is "
+                "damaged: copy the folder again."
             ) from error
         order = [axis for axis in self._axes if not isinstance(part.get(axis, slice(None)), int)]
         pixels = np.moveaxis(
@@ -139,7 +148,7 @@ class ZarrReader:
         return isinstance(self.path, SlideUrl)
 
     def read_tiles(self, tiles: Sequence[Address]) -> Iterator[NDArray[np.uint8]]:
-        """Read several tiles, many at the same time; see ``TilesReader``."""
+        """Read several tiles, each (H, W, 3) uint8, many at the same time; see ``TilesReader``."""
         return ahead(
             lambda tile: self.read_tile(*tile), tiles, threads=FAR_THREADS, most_waiting=2 * FAR_THREADS
         )
@@ -155,13 +164,6 @@ class ZarrReader:
             return composited(pixels[..., :3], pixels[..., 3], self.info.background)
         return np.ascontiguousarray(pixels)
 
-    def _group(self, member: str) -> Any:
-        if isinstance(self.path, SlideUrl):
-            file_system(self.path)  # says what is wrong with the protocol
-            place = f"{self.path.url.rstrip('/')}/{member}".rstrip("/")
-            return zarr.open_group(place, mode="r", storage_options=storage_options(self.path))
-        return zarr.open_group(str(self.path / member), mode="r")
-
     def _size(self, array: Any) -> Size:
         return Size(array.shape[self._axes.index("x")], array.shape[self._axes.index("y")])
 
@@ -172,10 +174,14 @@ class ZarrReader:
             sides.append(chunk * max(1, -(-LEAST_TILE_PX // chunk)))
         return Size(*sides)
 
-    def _check_pixels(self) -> None:
-        for array in self._arrays:
-            channels = array.shape[self._axes.index("c")] if "c" in self._axes else 1
-            if array.dtype != np.uint8 or channels not in (1, 3, 4) or len(array.shape) != len(self._axes):
+    def _check_pixels(self, arrays: Sequence[Any]) -> None:
+        for array in arrays:
+            if not isinstance(array, zarr.Array):
+                raise SlideError(
+                    f"{self.path}: {array.name} is a group. Needed an array for every level; copy the folder again."
+                )
+            fits = len(array.shape) == len(self._axes) and array.dtype == np.uint8
+            if not fits or ("c" in self._axes and array.shape[self._axes.index("c")] not in (1, 3, 4)):
                 raise SlideError(
                     f"{self.path}: axes {self._axes}, shape {array.shape}, {array.dtype}. Needed uint8 "
                     "with 1 (gray), 3 (RGB) "
@@ -203,39 +209,19 @@ def _errors() -> tuple[type[Exception], ...]:
     return ZARR_ERRORS + remote_errors()
 
 
-def _ngff(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The NGFF part of a group's attributes: under ``ome`` since 0.5, bare before."""
-    inner = attributes.get("ome")
-    return inner if isinstance(inner, Mapping) else attributes
+def _said(error: Exception) -> str:
+    """What went wrong; zarr 3.4 reads parts of a shard together and wraps what one of them raised in a group."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return f"{type(error).__name__}: {error}"
 
 
-def _axes(image: Mapping[str, Any]) -> str:
-    """One letter per axis; NGFF before 0.4 always has (t, c, z, y, x)."""
-    axes = "".join(
-        (axis if isinstance(axis, str) else axis["name"]).lower() for axis in image.get("axes", "tczyx")
+def _store(path: SlidePath) -> Any:
+    """Where zarr reads: a folder, or a URL's file system, which zarr is not left to build by itself."""
+    if not isinstance(path, SlideUrl):
+        return str(path)
+    file_system(path)  # says what is wrong with the protocol
+    # Not ``open_group(url, storage_options=...)``: zarr 3.4 refuses options where it makes no use of them.
+    return zarr.storage.FsspecStore.from_url(
+        path.url.rstrip("/"), storage_options=storage_options(path), read_only=True
     )
-    if "x" not in axes or "y" not in axes or len(set(axes)) != len(axes):
-        raise ValueError(f"axes {axes!r}, needed x and y once each")
-    return axes
-
-
-def _mpp(image: Mapping[str, Any], axes: str) -> float | None:
-    """Um per level-0 pixel from the scale transforms of level 0 and of the whole image, mean of x and y."""
-    found = []
-    for axis in "xy":
-        number = axes.index(axis)
-        described = image.get("axes", [])
-        unit = described[number].get("unit") if described and isinstance(described[number], Mapping) else None
-        scale = _scale(image["datasets"][0], number) * _scale(image, number)
-        if unit in UM_PER_UNIT and np.isfinite(scale) and scale > 0:
-            found.append(scale * UM_PER_UNIT[unit])
-    return sum(found) / len(found) if found else None
-
-
-def _scale(described: Mapping[str, Any], axis: int) -> float:
-    transforms: Sequence[Mapping[str, Any]] = described.get("coordinateTransformations", ())
-    product = 1.0
-    for transform in transforms:
-        if transform.get("type") == "scale" and "scale" in transform:
-            product *= float(transform["scale"][axis])
-    return product

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,15 @@ def save_checkpoint(
     *,
     extra: Mapping[str, Tensor],
 ) -> None:
-    """Store the state of a run, written aside and moved into place; ``extra`` is state besides these."""
+    """Store the state of a run, written aside and moved into place.
+
+    Args:
+        folder: The run folder.
+        model: Both networks.
+        optimiser: Of both.
+        counters: How far the run is.
+        extra: State besides these: name -> tensor of any shape.
+    """
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
     tensors |= {f"extra.{name}": tensor for name, tensor in extra.items()}
     state = optimiser.state_dict()
@@ -85,7 +93,7 @@ def load_checkpoint(
         folder: The run folder.
         model: Built from the same configuration.
         optimiser: Built for that model.
-        extra: The tensors that ``save_checkpoint`` stored under these names are copied into these.
+        extra: The tensors that ``save_checkpoint`` stored under these names are copied into these, of the same shapes.
 
     Returns:
         How far the run was; a fresh ``Counters`` if nothing was stored.
@@ -99,9 +107,9 @@ def load_checkpoint(
         return Counters()
     try:
         with safe_open(path, framework="pt") as opened:
-            about = json.loads((opened.metadata() or {})["state"])
+            about = _about((opened.metadata() or {}).get("state"))
             tensors: dict[str, Tensor] = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, KeyError, json.JSONDecodeError) as error:
+    except (OSError, SafetensorError, ValueError) as error:
         raise TrainingError(
             f"checkpoint {path}: cannot be read: {error}. Needed a file that `wsi-deform train` wrote. "
             "Delete it to start the run again."
@@ -110,8 +118,15 @@ def load_checkpoint(
     load_tensors(model, weights, source=str(path))
     with torch.no_grad():
         for name, tensor in extra.items():
-            if f"extra.{name}" in tensors:
-                tensor.copy_(tensors[f"extra.{name}"])
+            stored = tensors.get(f"extra.{name}")
+            if stored is None:
+                continue
+            if stored.shape != tensor.shape:
+                raise TrainingError(
+                    f"checkpoint {path}: {name} of shape {tuple(stored.shape)}. Needed {tuple(tensor.shape)}: slides, "
+                    "masks or tissue have changed since. Choose another --out, or delete the folder to start again."
+                )
+            tensor.copy_(stored)
     moments: dict[int, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         if name.startswith("optimiser."):
@@ -124,3 +139,19 @@ def load_checkpoint(
             if tensor.shape == weight.shape:
                 state[name] = torch.empty_like(weight).copy_(tensor)
     return Counters(**about["counters"])
+
+
+def _about(state: str | None) -> dict[str, Any]:
+    """Counters and the optimiser's settings out of a checkpoint's header.
+
+    Raises:
+        ValueError: They are not there, or not as ``save_checkpoint`` writes them.
+    """
+    about = json.loads(state) if state is not None else None
+    if not isinstance(about, dict) or not isinstance(about.get("groups"), list):
+        raise ValueError("its header holds no state of a run")
+    counters = about.get("counters")
+    known = {each.name for each in fields(Counters)}
+    if not isinstance(counters, dict) or not counters.keys() <= known:
+        raise ValueError(f"its counters are {str(counters)[:60]}, needed {', '.join(sorted(known))}")
+    return about

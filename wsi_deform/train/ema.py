@@ -52,7 +52,11 @@ class WeightAverage:
             self._put(own)
 
     def tensors(self) -> dict[str, Tensor]:
-        """All its state, by name; what is copied into these tensors is its state from then on."""
+        """All its state, by name; what is copied into these tensors is its state from then on.
+
+        Returns:
+            ``average_updates``, a scalar, and ``average.NAME`` in the shape of each parameter of the model.
+        """
         return {"average_updates": self.updates} | {
             f"average.{name}": weight for name, weight in self.weights.items()
         }

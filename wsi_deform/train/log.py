@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wsi_deform.annotation.mean_classes import MeanClasses
 from wsi_deform.provenance import write_aside, write_text
 from wsi_deform.train.panels import stacked, write_picture
 
@@ -30,6 +31,8 @@ COLUMNS = (
     "labelled_share",
     "val_miou",
     "val_miou_without_background",
+    "val_classes",
+    "val_classes_absent",
 )
 TOTALS = ("seconds", "read_seconds", "forward_seconds", "backward_seconds")
 """What a row holds the sum of; of the rest it holds the mean over the epoch's steps."""
@@ -84,10 +87,11 @@ class RunLog:
         """Write all epochs so far; the last one is new.
 
         Args:
-            rows: One mapping per epoch with the keys of ``COLUMNS``; validation columns may be missing.
+            rows: One mapping per epoch with the keys of ``COLUMNS``; validation columns may be missing, and what is
+                no column is left out.
         """
         text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, restval="")
+        writer = csv.DictWriter(text, COLUMNS, restval="", extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
         write_text(self.folder / "log.csv", text.getvalue())
@@ -135,7 +139,13 @@ class RunLog:
                 marker=".",
             )
         scores.set(xlabel="epoch", ylabel="validation mIoU, full resolution", ylim=(0, 1))
-        scores.legend(frameon=False)
+        over = MeanClasses.from_data(
+            next((row.get("miou_classes") for row in reversed(rows) if row.get("miou_classes")), None)
+        )
+        if over is not None and (said := over.text()):
+            scores.set_title(f"mean {said}", fontsize=8, wrap=True)
+        if validated:
+            scores.legend(frameon=False)
         with write_aside(self.folder / "curves.png") as aside:
             figure.savefig(aside, dpi=110, format="png")
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from wsi_deform.annotation.classes import ClassTable
+from wsi_deform.annotation.mean_classes import MeanClasses
 from wsi_deform.config import Config
 from wsi_deform.data.batches import load
 from wsi_deform.manifest.rows import Manifest
@@ -40,6 +41,8 @@ class TrainingResult:
         best: Best validation mIoU, or None without validation slides.
         best_epoch: The epoch that had it, or None.
         stopped_early: Whether ``training.patience`` ended it before its last epoch; it is finished all the same.
+        miou_classes: Which classes the mean ``best`` is over; where validation slides have labels of one class and
+            ``best`` is None, what they hold. None without validation slides.
     """
 
     run: Path
@@ -48,6 +51,7 @@ class TrainingResult:
     best: float | None
     best_epoch: int | None
     stopped_early: bool
+    miou_classes: MeanClasses | None = None
 
 
 def train(
@@ -124,6 +128,7 @@ def _train_epoch(going: Run, watcher: Watcher, stop: Callable[[], bool]) -> dict
     """The steps of an epoch that are left; its line of the log, or None when it was asked to stop."""
     config, counters = going.config, going.counters
     epoch, since = counters.epoch, time.monotonic()
+    going.allocate()
     going.model.train()
     batches = going.batches(epoch=epoch)
     # A run that stopped after the last step of an epoch has none left, and its rates all the same.
@@ -161,10 +166,12 @@ def _validate_epoch(going: Run, row: dict[str, Any], log: RunLog | None) -> None
         return
     with going.kept_weights():
         row |= validate(going.model, going.validation, ranks=going.ranks)
-        better = counters.best is None or row["val_miou"] > counters.best
+        miou = row.get("val_miou")  # labels of one class measure nothing, and no epoch is better than another
+        better = miou is not None and (counters.best is None or miou > counters.best)
         if better:
-            counters.best, counters.best_epoch = row["val_miou"], row["epoch"]
-        counters.waited = 0 if better else counters.waited + 1
+            counters.best, counters.best_epoch = miou, row["epoch"]
+        if miou is not None:
+            counters.waited = 0 if better else counters.waited + 1
         if log is None:
             return
         if going.shown is None:
@@ -201,6 +208,8 @@ def _close_epoch(going: Run, row: dict[str, Any], log: RunLog | None) -> None:
 
 def _result(going: Run) -> TrainingResult:
     counters = going.counters
+    validated = [row for row in counters.rows if row.get("miou_classes")]
+    said = [row for row in validated if row["epoch"] == counters.best_epoch] or validated[-1:]
     return TrainingResult(
         run=going.folder,
         finished=going.finished,
@@ -208,4 +217,5 @@ def _result(going: Run) -> TrainingResult:
         best=counters.best,
         best_epoch=counters.best_epoch,
         stopped_early=going.stopped_early,
+        miou_classes=MeanClasses.from_data(said[0]["miou_classes"]) if said else None,
     )

@@ -103,7 +103,7 @@ def field_picture(stages: Stages, classes: ClassTable) -> NDArray[np.uint8]:
 
 
 def stacked(pictures: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """Pictures of one width, one below the other."""
+    """Pictures of one width, (H_i, W, 3) uint8 each, one below the other: (sum of H_i, W, 3)."""
     return np.concatenate(list(pictures))
 
 

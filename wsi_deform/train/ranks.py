@@ -61,7 +61,14 @@ class Ranks:
         return whole[self.rank :: self.world]  # type: ignore[return-value]
 
     def sum(self, values: Tensor) -> Tensor:
-        """The sum over the processes of a tensor that carries no gradient; the same in all of them, to the bit."""
+        """The sum over the processes of a tensor that carries no gradient; the same in all of them, to the bit.
+
+        Args:
+            values: Of any shape, (...), the same in all processes.
+
+        Returns:
+            (...) as given, on the device of ``values``.
+        """
         if self.world == 1:
             return values
         total = values.detach().to(self.device, copy=True)
@@ -252,7 +259,7 @@ def batch_statistics(values: Tensor, ranks: Ranks) -> tuple[Tensor, Tensor, Tens
         ranks: The processes; where ``counted`` is False the values here are left out.
 
     Returns:
-        Mean and variance in float32 or better, the number in float64.
+        Mean (C,) and variance (C,) in float32 or better, the number (1,) in float64.
     """
     own = _at_least_float32(values.detach())
     axes = [axis for axis in range(own.dim()) if axis != 1]

@@ -31,6 +31,7 @@ from wsi_deform.networks.weights import load_pretrained
 from wsi_deform.provenance import config_sha256, provenance, write_json, write_text
 from wsi_deform.slide.cache import set_cache_bytes
 from wsi_deform.slide.slide import Slide
+from wsi_deform.train.allocation import allocated_fields, allocates, is_due, sizes_of, with_sizes
 from wsi_deform.train.balance import balance_of
 from wsi_deform.train.checkpoint import Counters, load_checkpoint, remove_leftovers, save_checkpoint
 from wsi_deform.train.ema import WeightAverage
@@ -39,7 +40,7 @@ from wsi_deform.train.schedule import optimiser_of
 from wsi_deform.train.step import Learner, learner_of
 
 logger = logging.getLogger(__name__)
-SCALE = "scale"
+SCALE, SIZES = "scale", "sizes"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -115,6 +116,14 @@ class Run:
         with nullcontext() if self.average is None else self.average.applied():
             yield
 
+    def allocate(self) -> None:
+        """Share the samples of each slide out among its fields by the map as it is now, where it is time."""
+        if not is_due(self.config, epoch=self.counters.epoch, step=self.counters.step):
+            return
+        items = allocated_fields(self.views.items, self.model, self.ranks)
+        if items != self.views.items:
+            self.views = views_of(items, self.model)
+
     def batches(self, *, epoch: int) -> list[list[int]]:
         """All batches of an epoch, each of all processes together."""
         return shuffled_batches(
@@ -151,7 +160,7 @@ class Run:
             self.model,
             self.optimiser,
             self.counters,
-            extra=extra_tensors(self.average, self.learner),
+            extra=extra_tensors(self.average, self.learner, self.views.items),
         )
         self.saved_at = time.monotonic()
 
@@ -167,6 +176,7 @@ def start_run(
     checkpoint_every_s: float,
 ) -> Run:
     """Open slides and masks, build model and optimiser, and take up the checkpoint if there is one."""
+    allocates(config)  # refused before anything is read
     torch.manual_seed(config.seed)
     if config.training.threads is not None:
         torch.set_num_threads(config.training.threads)
@@ -187,9 +197,11 @@ def start_run(
     balance = balance_of(config, items)
     learner = learner_of(model, optimiser_of(model), ranks=ranks, class_weights=balance.class_weights)
     average = None if config.optimiser.ema is None else WeightAverage(model, config.optimiser.ema)
-    extra = extra_tensors(average, learner)
+    extra = extra_tensors(average, learner, items)
     counters = load_checkpoint(run, model, learner.optimiser, extra=extra)
     learner.restore_scale(extra[SCALE])
+    if SIZES in extra:
+        items = with_sizes(items, extra[SIZES], model)
     identity = _identity(config, classes, [slide for slide, _ in training], ranks)
     _check_identity(run, counters, identity)
     _check_ranks(run, counters, ranks)
@@ -205,7 +217,7 @@ def start_run(
         learner=learner,
         counters=counters,
         average=average,
-        views=FieldViews(items, tissue=model.sees_tissue, stain=config.networks.stain),
+        views=views_of(items, model),
         validation=validation,
         saved_at=time.monotonic(),
         checkpoint_every_s=checkpoint_every_s,
@@ -214,13 +226,30 @@ def start_run(
     )
 
 
-def extra_tensors(average: WeightAverage | None, learner: Learner) -> dict[str, Tensor]:
-    """State of a run besides weights, optimiser and counters, for its checkpoint."""
-    return {SCALE: learner.scale()} | ({} if average is None else average.tensors())
+def extra_tensors(
+    average: WeightAverage | None, learner: Learner, items: Sequence[LabelledField]
+) -> dict[str, Tensor]:
+    """State of a run besides weights, optimiser and counters, for its checkpoint.
+
+    Args:
+        average: Of the weights, where there is one.
+        learner: Says the scale of float16 gradients.
+        items: The training fields; their sizes are state where the map decides them.
+
+    Returns:
+        ``scale`` (2,); ``sizes`` (fields, 2) where they are state; ``WeightAverage.tensors``.
+    """
+    sizes = {SIZES: sizes_of(items)} if allocates(learner.model.config) else {}
+    return {SCALE: learner.scale()} | sizes | ({} if average is None else average.tensors())
+
+
+def views_of(items: Sequence[LabelledField], model: Model) -> FieldViews:
+    """What a model reads of training fields before it decides where to look."""
+    return FieldViews(items, tissue=model.sees_tissue, stain=model.config.networks.stain)
 
 
 def training_fields(training: Sequence[tuple[Slide, LabelMask]], model: Model) -> list[LabelledField]:
-    """All fields of the training slides, in the order of the manifest."""
+    """All fields of the training slides, in the order of the manifest, with equal budgets."""
     items = []
     for slide, labels in training:
         for field in fields_of(slide, model):

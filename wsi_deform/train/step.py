@@ -77,7 +77,7 @@ class StepLoss(nn.Module):
             edge_weight: gamma of equation 4 in this step, of ``schedule.edge_weight``.
 
         Returns:
-            What this process goes back from, and the numbers of the whole step for the log.
+            What this process goes back from, a scalar, and the numbers of the whole step for the log.
 
         Raises:
             TrainingError: The loss is not finite; the message names the slides.
@@ -210,10 +210,11 @@ class Learner:
 
     def scale(self) -> Tensor:
         """The scaler's state, (2,) float64: its scale, and the steps since it changed."""
-        return torch.tensor([self.scaler.get_scale(), self.scaler._get_growth_tracker()], dtype=torch.float64)
+        state = self.scaler.state_dict()  # empty where it is not enabled
+        return torch.tensor([self.scaler.get_scale(), state.get("_growth_tracker", 0)], dtype=torch.float64)
 
     def restore_scale(self, state: Tensor) -> None:
-        """Go on with a state of ``scale``."""
+        """Go on with a state of ``scale``, (2,)."""
         if self.scaler.is_enabled():
             scale, steps = state.tolist()
             self.scaler.load_state_dict(

@@ -104,6 +104,9 @@ class Sidecar:
     def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
         """Read one tile; a file that turns out to be damaged is built again.
 
+        Returns:
+            (H, W, 3) uint8 RGB, clipped at the edge.
+
         Raises:
             SlideError: The slide cannot be read, or the sidecar not even after it was built again.
         """

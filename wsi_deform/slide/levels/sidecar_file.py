@@ -57,7 +57,7 @@ class SidecarWriter:
         file.write(MAGIC)
 
     def put(self, level: int, column: int, row: int, pixels: NDArray[np.uint8]) -> None:
-        """Add a tile; its pixels may be reused as soon as this returns."""
+        """Add a tile, (H, W, 3) uint8; its pixels may be reused as soon as this returns."""
         number = int(self._first[level]) + row * self._grids[level].width + column
         self._waiting.append((number, self._pool.submit(_compressed, pixels.tobytes())))
         if len(self._waiting) >= TILES_WAITING:

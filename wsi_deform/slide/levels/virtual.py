@@ -74,7 +74,7 @@ class VirtualReader:
         self._built: Sidecar | _Held | None = None
 
     def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
-        """Read one tile, from the file, the sidecar or memory; see ``Reader``."""
+        """Read one tile, (H, W, 3) uint8, from the file, the sidecar or memory; see ``Reader``."""
         if level < self.stored_levels:
             return self.reader.read_tile(level, column, row)
         if level >= len(self.info.levels):
@@ -97,7 +97,7 @@ class VirtualReader:
         return isinstance(self.reader, TilesReader) and self.reader.reads_ahead
 
     def read_tiles(self, tiles: Sequence[Address]) -> Iterator[NDArray[np.uint8]]:
-        """Read several tiles in the best way that the stored levels' reader has; see ``TilesReader``."""
+        """Read several tiles, each (H, W, 3) uint8, in the stored reader's best way; see ``TilesReader``."""
         for is_stored, some in groupby(tiles, key=lambda tile: tile[0] < self.stored_levels):
             if is_stored:
                 yield from tiles_of(self.reader, list(some))

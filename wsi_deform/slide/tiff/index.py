@@ -12,19 +12,21 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from wsi_deform.errors import SlideError
+from wsi_deform.errors import ShapeError, SlideError
+from wsi_deform.faults import pass_on_own_fault, version_of
 from wsi_deform.geometry import Size, tile_grid
 from wsi_deform.slide.path import SlidePath
 from wsi_deform.slide.source import ByteSource, LocalFile, SourceFile
 from wsi_deform.slide.tiff.level import TiffLevel, level_from_pages
+from wsi_deform.slide.tiff.page import checked_page, damaged_tag, pair_of_numbers
 
 log = logging.getLogger(__name__)
 
-# What tifffile raises on files that are cut off, scrambled or not TIFF at all (TiffFileError is a
-# ValueError).
+# What tifffile raises on files that are cut off, scrambled or not TIFF at all (TiffFileError is a ValueError). Our
+# own lines raise some of it too when they are wrong: ``pass_on_own_fault`` tells which. ShapeError is a side of 0 px.
 INDEX_ERRORS = (
     ValueError, OSError, RuntimeError, struct.error, LookupError, TypeError, AttributeError, ArithmeticError,
-    ImportError,
+    ImportError, ShapeError,
 )  # fmt: skip
 
 
@@ -83,27 +85,31 @@ def read_index(source: ByteSource) -> TiffIndex:
                 return _index_from_tif(tif, source)
         with SourceFile(source) as file, tifffile.TiffFile(file, name=source.path.name) as tif:
             return _index_from_tif(tif, source)
-    except SlideError:
-        raise
     except INDEX_ERRORS as error:
+        pass_on_own_fault(error, "tifffile")
         raise SlideError(
-            f"{source.path}: the TIFF index cannot be read ({type(error).__name__}: {error}). Needed a complete "
-            "TIFF; "
+            f"{source.path}: the TIFF index cannot be read ({type(error).__name__}: {error}; tifffile "
+            f"{version_of('tifffile')}). Needed a complete TIFF; "
             f"copy or download the file again and compare its {source.size_bytes} bytes with the original."
         ) from error
 
 
 def _index_from_tif(tif: tifffile.TiffFile, source: ByteSource) -> TiffIndex:
     path = source.path
+    if not len(tif.series):
+        raise SlideError(
+            f"{path}: a TIFF without an image. Needed one or more; copy or download the file again and compare its "
+            f"{source.size_bytes} bytes with the original."
+        )
     series = tif.series[0]
     pages_of_levels = [_pages_of(level, path) for level in series.levels]
     if len(pages_of_levels) == 1 and len(pages_of_levels[0]) == 1:
-        pages_of_levels += _chained_levels(tif, pages_of_levels[0][0])
-    first = pages_of_levels[0][0].keyframe
+        pages_of_levels += _chained_levels(tif, pages_of_levels[0][0], path)
+    first = checked_page(pages_of_levels[0][0], path)
     level_0 = Size(first.imagewidth, first.imagelength)
     levels: list[TiffLevel] = []
     for pages in pages_of_levels:
-        page = pages[0].keyframe
+        page = checked_page(pages[0], path)
         size = Size(page.imagewidth, page.imagelength)
         if levels and (
             size.width > levels[-1].size.width
@@ -125,7 +131,7 @@ def _index_from_tif(tif: tifffile.TiffFile, source: ByteSource) -> TiffIndex:
         extra_samples=tuple(int(extra) for extra in first.extrasamples),
         colormap=None if colormap is None else np.asarray(colormap, np.uint16),
         description=tif.pages.first.description,
-        resolution=_resolution(first),
+        resolution=_resolution(first, path),
         flavour="aperio" if tif.is_svs else "ome" if tif.is_ome else "generic-tiff",
         special=_special_format(tif),
     )
@@ -133,9 +139,10 @@ def _index_from_tif(tif: tifffile.TiffFile, source: ByteSource) -> TiffIndex:
 
 def _pages_of(series: tifffile.TiffPageSeries, path: SlidePath) -> list[Any]:
     """The page (all channels) or pages (one channel each) that make up one level."""
-    axes, shape = series.get_axes(squeeze=False), series.get_shape(squeeze=False)
+    # Axes of length 1 are listed or not, as the version of tifffile likes; nothing below asks for them.
+    axes, shape = series.axes, series.shape
     leading = [(axis, length) for axis, length in zip(axes, shape, strict=True) if axis not in "YXS"]
-    page = series.keyframe
+    page = checked_page(series.keyframe, path)
     separate = page.planarconfig == 2 and page.samplesperpixel > 1
     paged = [(axis, length) for axis, length in leading if length > 1]
     if not paged or separate:
@@ -163,14 +170,15 @@ def _pages_of(series: tifffile.TiffPageSeries, path: SlidePath) -> list[Any]:
     return pages
 
 
-def _chained_levels(tif: tifffile.TiffFile, base: Any) -> list[list[Any]]:
+def _chained_levels(tif: tifffile.TiffFile, base: Any, path: SlidePath) -> list[list[Any]]:
     """Reduced pages that tifffile did not take for levels: SubIFDs, or later pages of the same aspect."""
-    first = base.keyframe
+    first = checked_page(base, path)
     candidates: list[Any] = list(first.pages) if first.subifds else []
     candidates += [page.aspage() for page in tif.pages[1:]] if len(tif.pages) > 1 else []
     levels: list[list[Any]] = []
     before = first
-    for page in candidates:
+    for candidate in candidates:
+        page = checked_page(candidate, path)
         if (
             page.dtype != first.dtype
             or page.samplesperpixel != first.samplesperpixel
@@ -210,12 +218,19 @@ def _native_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(np.uint8) if dtype == np.bool_ else dtype.newbyteorder("=")
 
 
-def _resolution(page: Any) -> tuple[float, float, int] | None:
-    unit = page.tags.valueof("ResolutionUnit")
-    pair = page.tags.valueof("XResolution"), page.tags.valueof("YResolution")
-    if unit is None or None in pair:
+def _resolution(page: Any, path: SlidePath) -> tuple[float, float, int] | None:
+    stored = {name: page.tags.valueof(name) for name in ("ResolutionUnit", "XResolution", "YResolution")}
+    if None in stored.values():
         return None
-    per_unit = [float(top) / float(bottom) if bottom else 0.0 for top, bottom in pair]
+    unit = stored.pop("ResolutionUnit")
+    if not isinstance(unit, int):
+        raise damaged_tag(path, "ResolutionUnit", unit, "one whole number")
+    per_unit = []
+    for name, value in stored.items():
+        pair = pair_of_numbers(value)
+        if pair is None:
+            raise damaged_tag(path, name, value, "one fraction")
+        per_unit.append(pair[0] / pair[1] if pair[1] else 0.0)
     return per_unit[0], per_unit[1], int(unit)
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Point, Size, level_downsample, tile_grid
 from wsi_deform.slide.path import SlidePath
+from wsi_deform.slide.tiff.page import segments
 from wsi_deform.slide.tiff.strips import MOST_STRIP_BYTES
 
 # Strips are cut into blocks of about this size, so that one strip of a whole image is never one tile: raw
@@ -59,7 +60,7 @@ def level_from_pages(pages: Sequence[Any], level_0: Size, path: SlidePath) -> Ti
     """Take what is needed from the pages of one level, so that the file can be closed.
 
     Args:
-        pages: tifffile's page with all channels, or pages with one channel each.
+        pages: tifffile's page with all channels, or pages with one channel each, as ``checked_page`` passed them.
         level_0: Size of the finest level, px.
         path: The file, for messages.
 
@@ -79,7 +80,7 @@ def level_from_pages(pages: Sequence[Any], level_0: Size, path: SlidePath) -> Ti
         )
     raw = int(page.compression) == 1 and int(page.predictor) == 1 and int(page.fillorder) == 1
     if raw and not page.is_tiled and page.bitspersample in (8, 16, 32, 64):
-        return _raw_level(pages, level_0)
+        return _raw_level(pages, level_0, path)
     tile = (
         Size(page.tilewidth, page.tilelength)
         if page.is_tiled
@@ -90,10 +91,7 @@ def level_from_pages(pages: Sequence[Any], level_0: Size, path: SlidePath) -> Ti
     needed = area * len(planes)
     found = sum(len(plane.offsets) for plane in planes)
     if found != needed:
-        raise SlideError(
-            f"{path}: the level of {size} lists {found} tiles, needed {needed}. The file is damaged: copy "
-            "it again."
-        )
+        raise _tiles_missing(path, size, found, needed)
     if not page.is_tiled:
         tile, planes = _in_blocks(size, tile, planes, page.dtype.itemsize, path)
     return TiffLevel(size=size, tile=tile, downsample=level_downsample(level_0, size), planes=tuple(planes))
@@ -134,7 +132,7 @@ def _block_rows(strip_rows: int, row_bytes: int, *, single: bool) -> int:
 def _planes(page: Any, area: int, path: SlidePath) -> Iterable[Plane]:
     key = page.keyframe
     decode = _decode_of(page, path)
-    offsets, counts = np.asarray(page.dataoffsets, np.int64), np.asarray(page.databytecounts, np.int64)
+    offsets, counts = segments(page, path)
     separate = key.planarconfig == 2 and key.samplesperpixel > 1
     for number in range(key.samplesperpixel if separate else 1):
         part = slice(number * area, (number + 1) * area)
@@ -168,7 +166,7 @@ def _decode_of(page: Any, path: SlidePath) -> Decode:
     return decode
 
 
-def _raw_level(pages: Sequence[Any], level_0: Size) -> TiffLevel:
+def _raw_level(pages: Sequence[Any], level_0: Size, path: SlidePath) -> TiffLevel:
     """An uncompressed stripped level, cut into blocks of rows that may be finer than its strips."""
     key = pages[0].keyframe
     size = Size(key.imagewidth, key.imagelength)
@@ -189,11 +187,17 @@ def _raw_level(pages: Sequence[Any], level_0: Size) -> TiffLevel:
     tops = np.arange(0, size.height, rows)
     heights = np.minimum(rows, size.height - tops)
     planes = []
+    needed = strips * (key.samplesperpixel if separate else 1)
     for page in pages:
-        offsets, counts = np.asarray(page.dataoffsets, np.int64), np.asarray(page.databytecounts, np.int64)
+        offsets, counts = segments(page, path)
+        listed = min(len(offsets), len(counts))
+        if (
+            listed < needed and not len(offsets) == len(counts) == 1
+        ):  # tifffile joins contiguous strips into one
+            raise _tiles_missing(path, size, listed, needed)
         for number in range(key.samplesperpixel if separate else 1):
             strip = number * strips + tops // strip_rows
-            if len(offsets) == 1:  # tifffile joins contiguous strips into one
+            if len(offsets) == 1:
                 strip = np.zeros_like(tops)
                 inside = (tops + number * size.height) * row_bytes
             else:
@@ -210,3 +214,10 @@ def _raw_level(pages: Sequence[Any], level_0: Size) -> TiffLevel:
             )
     downsample = level_downsample(level_0, size)
     return TiffLevel(size=size, tile=Size(size.width, int(rows)), downsample=downsample, planes=tuple(planes))
+
+
+def _tiles_missing(path: SlidePath, size: Size, found: int, needed: int) -> SlideError:
+    return SlideError(
+        f"{path}: the level of {size} lists {found} tiles, needed {needed}. The file is damaged: copy "
+        "it again."
+    )

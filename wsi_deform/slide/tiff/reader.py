@@ -55,7 +55,7 @@ class TiffReader:
         )
 
     def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
-        """Read one tile as RGB; see ``Reader``. A tile that the writer left out is background."""
+        """Read one tile as RGB, (H, W, 3) uint8; see ``Reader``. A tile that the writer left out is background."""
         if not self.tiles.has_tile(level, column, row):
             return self._empty(level, column, row)
         return self._rgb(self.tiles.read_tile(level, column, row))
@@ -66,7 +66,7 @@ class TiffReader:
         return self.tiles.source.is_far
 
     def read_tiles(self, tiles: Sequence[Address]) -> Iterator[NDArray[np.uint8]]:
-        """Read several tiles as RGB, fetched ahead where the file is far; see ``TilesReader``."""
+        """Read several tiles as RGB, each (H, W, 3) uint8, fetched ahead where the file is far; see ``TilesReader``."""
         for tile, pixels in zip(tiles, self.tiles.read_tiles(tiles), strict=True):
             yield self._rgb(pixels) if self.tiles.has_tile(*tile) else self._empty(*tile)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import struct
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_deform.errors import SlideError
+from wsi_deform.faults import pass_on_own_fault
 from wsi_deform.geometry import Region, Size, tile_grid, tile_region
 from wsi_deform.slide.ahead import ahead
 from wsi_deform.slide.path import SlidePath
@@ -20,9 +22,12 @@ from wsi_deform.slide.tiff.index import TiffIndex, read_index
 from wsi_deform.slide.tiff.level import Plane, TiffLevel
 from wsi_deform.slide.tiff.strips import Strips, announce_strips, forget_strips, strip_rows
 
-# Decoders raise RuntimeError (imagecodecs), ValueError (tifffile, NumPy) or ImportError (a codec that is not
-# built in).
-DECODE_ERRORS = (RuntimeError, ValueError, TypeError, ImportError, MemoryError)
+# Decoders raise RuntimeError (imagecodecs), ValueError (tifffile, NumPy), ImportError (a codec that is not built in)
+# and, on scrambled bytes, nearly anything; ``pass_on_own_fault`` tells it from mistakes of ours.
+DECODE_ERRORS = (
+    RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, ImportError, MemoryError,
+    struct.error,
+)  # fmt: skip
 
 # Bytes of a batch that is fetched at once from far, and how many batches are on the way while one is decoded.
 BATCH_BYTES = 4 << 20
@@ -102,7 +107,7 @@ class TiffTiles:
             tiles: (level, column, row) of each.
 
         Yields:
-            What ``read_tile`` returns, in order.
+            (h, w, channels) of each, what ``read_tile`` returns, in order.
 
         Raises:
             SlideError: See ``read_tile``.
@@ -262,6 +267,7 @@ class TiffTiles:
         try:
             tile = plane.decode(stored, plane.first_segment + segment)
         except DECODE_ERRORS as error:
+            pass_on_own_fault(error, "tifffile")
             raise SlideError(
                 f"{where}, {count} bytes, cannot be decoded ({type(error).__name__}: {error}). The file is "
                 "damaged: copy or download it again."

@@ -1,0 +1,415 @@
+"""Reruns, two runs on one folder, folders that vanish, slides that kill their process: no good mask is lost."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tifffile
+from PIL import Image
+from tiny_study import tiny_model, tiny_study
+
+from wsi_deform.distribute import outputs as outputs_module
+from wsi_deform.distribute import turn as turn_module
+from wsi_deform.distribute.batch import segment_slides
+from wsi_deform.distribute.claim import claimed
+from wsi_deform.distribute.ledger import Ledger
+from wsi_deform.distribute.out_folder import OutFolderGoneError
+from wsi_deform.distribute.outcome import Batch
+from wsi_deform.distribute.outputs import WantedOutputs
+from wsi_deform.distribute.sources import SlideSource, slide_sources
+from wsi_deform.mask.folder import MaskFolder
+from wsi_deform.slide.registry import READERS
+
+# Started by Python in every process that finds it on its path: pictures of certain names do harm when they are opened.
+HARM = """
+import os, signal, time
+import PIL.Image
+_open = PIL.Image.open
+def harmful_open(file, *args, **options):
+    if "killer" in str(file):
+        os.kill(os.getpid(), signal.SIGKILL)
+    if "slow" in str(file):
+        time.sleep(120)
+    return _open(file, *args, **options)
+PIL.Image.open = harmful_open
+"""
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("study")
+    drawn = tiny_study(folder)
+    tiny_model(folder / "run", drawn.classes)
+    return folder
+
+
+@pytest.fixture
+def slides(study: Path, tmp_path: Path) -> Path:
+    """A folder with two good slides."""
+    folder = tmp_path / "slides"
+    folder.mkdir()
+    for name, source in zip(("a", "b"), sorted((study / "slides").iterdir()), strict=False):
+        shutil.copy(source, folder / f"{name}.tif")
+    return folder
+
+
+def run(slides: Path, study: Path, out: Path, **options: Any) -> Batch:
+    return segment_slides(slide_sources(slides, out=out), study / "run", out, device="cpu", **options)
+
+
+def outcomes(batch: Batch) -> dict[str, str]:
+    return {outcome.slide_id: outcome.status for outcome in batch.outcomes}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+
+
+def measured(out: Path) -> set[str]:
+    with (out / "measurements.csv").open() as file:
+        return {row["slide_id"] for row in csv.DictReader(file)}
+
+
+def command(*arguments: object, path: Path | None = None) -> list[str]:
+    return [sys.executable, "-m", "wsi_deform", "segment", *(str(argument) for argument in arguments)]
+
+
+def environment(harm: Path | None = None) -> dict[str, str]:
+    package = Path(outputs_module.__file__).parents[2]
+    places = [str(package), os.environ.get("PYTHONPATH", "")]
+    if harm is not None:
+        harm.mkdir(exist_ok=True)
+        (harm / "sitecustomize.py").write_text(HARM)
+        places.insert(0, str(harm))
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
+
+
+def test_a_rerun_that_fails_leaves_what_was_there(slides: Path, study: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(slides, study, out)
+    before = {name: data for name, data in contents(out).items() if "a." in name and "states" not in name}
+    assert set(before) == {"geojson/a.geojson.gz", "masks/a.ome.tif", "overlays/a.jpg", "samples/a.npz"}
+    (slides / "a.tif").write_bytes(b"II*\x00 no longer a slide")
+    batch = run(slides, study, out)
+    assert outcomes(batch) == {"a": "failed", "b": "skipped"}
+    assert {name: data for name, data in contents(out).items() if name in before} == before
+    assert measured(out) == {"a", "b"}
+    assert "the files of an earlier run are kept" in (out / "summary.md").read_text()
+    state = Ledger(MaskFolder(out)).read("a")
+    assert state.status == "failed"
+    assert state.kept is not None
+    assert state.kept.status == "done"
+
+
+def test_an_error_after_the_new_mask_was_made_leaves_the_old_files(
+    slides: Path, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    run(slides, study, out, wanted=WantedOutputs(interpolation="nearest"))
+    before = contents(out / "masks") | contents(out / "samples")
+
+    def broken(*_: object, **__: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("wsi_deform.distribute.slide_files.write_overlay", broken)
+    assert outcomes(run(slides, study, out, overwrite=True)) == {"a": "failed", "b": "failed"}
+    assert contents(out / "masks") | contents(out / "samples") == before
+    assert not (out / ".aside").exists()
+
+
+def test_what_an_interrupt_stops_is_as_it_was(
+    slides: Path, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    run(slides, study, out)
+    before = Ledger(MaskFolder(out)).read("a")
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(outputs_module, "write_mask", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(slides, study, out, overwrite=True)
+    assert Ledger(MaskFolder(out)).read("a") == before
+    monkeypatch.undo()
+    assert outcomes(run(slides, study, out)) == {"a": "skipped", "b": "skipped"}
+
+
+def test_the_summary_covers_the_folder_and_not_the_last_call(
+    slides: Path, study: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    run(slides / "a.tif", study, out)
+    run(slides / "b.tif", study, out)
+    assert measured(out) == {"a", "b"}
+    summary = (out / "summary.md").read_text()
+    assert "In this folder: 2 done, 0 failed." in summary
+    assert "Last call: 1 done, 0 skipped, 0 failed." in summary
+    assert [line.split(" | ")[0] for line in summary.splitlines() if line.startswith("| ")][2:] == [
+        "| a",
+        "| b",
+    ]
+
+
+def test_a_slide_without_mpp_gets_its_mask_and_a_remark_instead_of_a_footprint_map(
+    slides: Path, study: Path, tmp_path: Path
+) -> None:
+    image = tifffile.imread(slides / "a.tif")
+    tifffile.imwrite(slides / "a.tif", image, tile=(256, 256), photometric="rgb", metadata=None)
+    out = tmp_path / "out"
+    wanted = WantedOutputs(footprint=True)
+    batch = run(slides, study, out, wanted=wanted)
+    assert outcomes(batch) == {"a": "done", "b": "done"}
+    assert "no mpp, so no footprint map: set the mpp column" in batch.outcomes[0].reason
+    assert [path.name for path in (out / "footprints").iterdir()] == ["b.footprint.ome.tif"]
+    assert outcomes(run(slides, study, out, wanted=wanted)) == {"a": "skipped", "b": "skipped"}
+
+
+def test_a_map_that_is_wanted_later_is_made_and_a_lost_overlay_comes_from_the_mask(
+    slides: Path, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    run(slides, study, out)
+    overlay = (out / "overlays" / "a.jpg").read_bytes()
+    outlines = (out / "geojson" / "a.geojson.gz").read_bytes()
+    (out / "overlays" / "a.jpg").unlink()
+    (out / "geojson" / "a.geojson.gz").write_bytes(b"cut off")
+    with monkeypatch.context() as patched:
+        patched.setattr(turn_module, "slide_files", None)  # the networks are not needed
+        batch = run(slides, study, out)
+    assert [(o.status, o.reason) for o in batch.outcomes] == [
+        ("done", "made geojson and overlay of a mask that was done"),
+        ("skipped", "already done with this model"),
+    ]
+    assert (out / "overlays" / "a.jpg").read_bytes() == overlay
+    assert (out / "geojson" / "a.geojson.gz").read_bytes() == outlines
+    batch = run(slides, study, out, wanted=WantedOutputs(footprint=True))
+    assert [o.reason for o in batch.outcomes] == ["done again: footprint missing or not whole"] * 2
+
+
+@pytest.mark.parametrize("harm", ["cut", "other", "gone"])
+def test_a_mask_that_is_not_whole_is_not_done(slides: Path, study: Path, tmp_path: Path, harm: str) -> None:
+    out = tmp_path / "out"
+    run(slides, study, out)
+    mask = out / "masks" / "a.ome.tif"
+    whole = mask.read_bytes()
+    if harm == "cut":
+        mask.write_bytes(whole[:-10])
+    elif harm == "other":
+        mask.write_bytes(whole[:-10] + bytes(10))
+    else:
+        mask.unlink()
+    batch = run(slides, study, out)
+    assert outcomes(batch) == {"a": "done", "b": "skipped"}
+    assert batch.outcomes[0].reason == "done again: mask missing or not whole"
+    assert mask.read_bytes() == whole
+
+
+def test_another_slide_of_the_same_name_size_and_time_is_done_again(
+    slides: Path, study: Path, tmp_path: Path
+) -> None:
+    # Uncompressed: every picture has as many bytes.
+    for name, source in (("a", "b"), ("b", "a")):
+        tifffile.imwrite(tmp_path / f"{name}.raw", tifffile.imread(slides / f"{source}.tif"), tile=(256, 256))
+    (slides / "b.tif").unlink()
+    place, times = slides / "a.tif", (1_700_000_000, 1_700_000_000)
+    place.write_bytes((tmp_path / "a.raw").read_bytes())
+    os.utime(place, times)
+    out = tmp_path / "out"
+    assert outcomes(run(slides, study, out)) == {"a": "done"}
+    first, size = (out / "masks" / "a.ome.tif").read_bytes(), place.stat().st_size
+    with place.open("r+b") as file:  # in place: the same inode too
+        file.write((tmp_path / "b.raw").read_bytes())
+    os.utime(place, times)
+    assert place.stat().st_size == size
+    READERS.forget()  # a new call is a new process
+    batch = run(slides, study, out)
+    assert outcomes(batch) == {"a": "done"}
+    assert batch.outcomes[0].reason.startswith("done again: another file (content changed)")
+    assert (out / "masks" / "a.ome.tif").read_bytes() != first
+
+
+def test_a_slide_that_is_taken_is_left_to_its_process(slides: Path, study: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(slides / "b.tif", study, out)
+    folder = MaskFolder(out)
+    with claimed(folder, "a") as mine:
+        assert mine
+        for when in (0, 4_000_000_000):  # whatever the clock says
+            os.utime(folder.claim("a"), (when, when))
+            batch = run(slides, study, out)
+            assert [(o.slide_id, o.status, o.reason) for o in batch.outcomes] == [
+                ("a", "skipped", "another process is working on it"),
+                ("b", "skipped", "already done with this model"),
+            ]
+    assert not folder.claim("a").exists()
+    assert outcomes(run(slides, study, out)) == {"a": "done", "b": "skipped"}
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_two_runs_on_one_folder_share_the_slides(
+    slides: Path, study: Path, tmp_path: Path, overwrite: bool
+) -> None:
+    for name in "cd":
+        shutil.copy(slides / "a.tif", slides / f"{name}.tif")
+    run(slides, study, tmp_path / "alone")
+    out = tmp_path / "out"
+    arguments = ["--slides", slides, "--model", study / "run", "--out", out, "--device", "cpu"]
+    if overwrite:
+        run(slides, study, out)
+        arguments.append("--overwrite")
+    both = [
+        subprocess.Popen(command(*arguments), env=environment(), stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    said = [process.communicate(timeout=300)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert contents(out / "masks") == contents(tmp_path / "alone" / "masks")
+    assert measured(out) == {"a", "b", "c", "d"}
+    assert not (out / ".aside").exists()
+    assert {path.name for path in (out / "states").iterdir()} == {f"{name}.json" for name in "abcd"}
+
+
+def test_a_folder_that_vanishes_ends_the_run_with_its_name(
+    slides: Path, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, real = tmp_path / "out", outputs_module.write_mask
+
+    def moved(path: Path, *args: Any, **options: Any) -> None:
+        real(path, *args, **options)
+        out.rename(tmp_path / "moved")
+
+    monkeypatch.setattr(outputs_module, "write_mask", moved)
+    with pytest.raises(OutFolderGoneError, match=r"output folder .*out: is no longer there \(was it moved"):
+        run(slides, study, out)
+    assert not out.exists()  # as an unmounted disk's empty place it would fill with files that nobody finds
+    monkeypatch.undo()
+    assert outcomes(run(slides, study, tmp_path / "moved")) == {"a": "done", "b": "done"}
+
+
+def test_another_folder_at_the_same_path_is_not_written_to(
+    slides: Path, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, real = tmp_path / "out", turn_module.publish
+    run(slides / "b.tif", study, tmp_path / "other")
+    others = contents(tmp_path / "other")
+
+    def exchanged(*args: Any) -> Any:
+        found = real(*args)
+        out.rename(tmp_path / "moved")
+        (tmp_path / "other").rename(out)
+        return found
+
+    monkeypatch.setattr(turn_module, "publish", exchanged)
+    with pytest.raises(OutFolderGoneError, match=r"output folder .*out: is another folder now"):
+        run(slides, study, out)
+    assert contents(out) == others
+
+
+def test_a_mask_that_vanishes_before_the_end_is_not_said_to_be_done(
+    slides: Path, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, real = tmp_path / "out", outputs_module.write_mask
+
+    def removed(path: Path, *args: Any, **options: Any) -> None:
+        real(path, *args, **options)
+        (out / "masks" / "a.ome.tif").unlink(missing_ok=True)
+
+    monkeypatch.setattr(outputs_module, "write_mask", removed)
+    batch = run(slides, study, out)
+    assert outcomes(batch) == {"a": "failed", "b": "done"}
+    assert "was made, but is no longer there" in batch.outcomes[0].reason
+
+
+def test_a_slide_with_a_known_problem_fails_alone_and_nothing_is_named_after_it(
+    slides: Path, study: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    odd = SlideSource(path=slides / "pipe.tif", slide_id="pipe", problem="slide pipe.tif: is a FIFO.")
+    sources = [odd, *slide_sources(slides, out=out)]
+    batch = segment_slides(sources, study / "run", out, device="cpu", workers=1)
+    assert outcomes(batch) == {"pipe": "failed", "a": "done", "b": "done"}
+    assert not [name for name in contents(out) if "pipe" in name]
+    summary = (out / "summary.md").read_text()
+    assert "In this folder: 2 done, 1 failed." in summary
+    assert "slide pipe.tif: is a FIFO." in summary
+
+
+def test_a_slide_that_kills_its_process_fails_alone_and_is_not_tried_for_ever(
+    slides: Path, study: Path, tmp_path: Path
+) -> None:
+    Image.new("RGB", (300, 200), "white").save(slides / "a-killer.png")
+    out = tmp_path / "out"
+    arguments = ["--slides", slides, "--model", study / "run", "--out", out, "--device", "cpu", "--mpp", 0.5]
+    environ = environment(tmp_path / "harm")
+
+    def call(*more: str) -> tuple[int, str]:
+        done = subprocess.run(
+            command(*arguments, *more), env=environ, capture_output=True, text=True, timeout=300, check=False
+        )
+        return done.returncode, done.stdout + done.stderr
+
+    assert call()[0] == -signal.SIGKILL
+    code, said = call()
+    assert code == 1, said
+    assert "2 done, 0 skipped, 1 failed" in said
+    assert "a-killer: failed, slide" in said
+    assert "its process died (signal SIGKILL)" in said
+    assert {path.name for path in (out / "masks").iterdir()} == {"a.ome.tif", "b.ome.tif"}
+    code, said = call()
+    assert code == 1, said
+    assert "a-killer: failed, not tried again: " in said
+    assert Ledger(MaskFolder(out)).read("a-killer").deaths == 2
+    # What killed it is mended.
+    environ = environment()
+    code, said = call("--retry-failed")
+    assert code == 0, said
+    assert Ledger(MaskFolder(out)).read("a-killer").deaths == 0
+
+
+def test_sigterm_ends_a_run_as_ctrl_c_does(slides: Path, study: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (300, 200), "white").save(slides / "c-slow.png")
+    out = tmp_path / "out"
+    arguments = ["--slides", slides, "--model", study / "run", "--out", out, "--device", "cpu", "--mpp", 0.5]
+    process = subprocess.Popen(
+        command(*arguments), env=environment(tmp_path / "harm"), stdout=subprocess.PIPE, text=True
+    )
+    state = MaskFolder(out).state("c-slow")
+    deadline = time.monotonic() + 120
+    while not state.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 143, said
+    assert "The same command goes on" in said
+    assert "2 done, 0 skipped, 0 failed, 1 not reached" in (out / "summary.md").read_text()
+    assert measured(out) == {"a", "b"}
+    assert Ledger(MaskFolder(out)).read("c-slow").status == "not_started"
+    assert json.loads(next((out / "runs").iterdir()).read_text())["left"] == ["c-slow"]
+
+
+def test_a_state_of_a_process_that_was_killed_from_outside_is_done_in_a_process_of_its_own(
+    slides: Path, study: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    run(slides, study, out)
+    expected = contents(out / "masks")
+    ledger = Ledger(MaskFolder(out))
+    ledger.write(dataclasses.replace(ledger.read("a"), status="running", attempt="cut off"))
+    batch = run(slides, study, out)
+    assert outcomes(batch) == {"a": "done", "b": "skipped"}
+    assert batch.outcomes[0].state.pid != os.getpid()
+    assert contents(out / "masks") == expected

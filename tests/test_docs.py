@@ -1,0 +1,48 @@
+"""Promises of the pages in ``docs`` that a machine can check."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from wsi_deform.annotation.classes import ClassTable, write_class_table
+from wsi_deform.geometry import Size
+from wsi_deform.mask.tiff import write_nearest_mask
+from wsi_deform.slide.find import DOUBLE_SUFFIXES, SLIDE_SUFFIXES, ZARR_SUFFIX, slide_id_of
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+def test_every_link_to_a_file_leads_somewhere() -> None:
+    for page in DOCS.glob("*.md"):
+        for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+            assert (DOCS / link).exists(), (page.name, link)
+
+
+def test_the_python_on_the_qupath_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "out" / "masks").mkdir(parents=True)
+    write_class_table(ClassTable.from_names(["background", "tumour"]), tmp_path / "out" / "classes.json")
+    write_nearest_mask(
+        tmp_path / "out" / "masks" / "slide_7.ome.tif",
+        points_px=np.array([[5.0, 5.0], [20.0, 5.0]]),
+        labels=np.array([0, 1], np.uint8),
+        size=Size(30, 20),
+        mpp=0.5,
+    )
+    monkeypatch.chdir(tmp_path)
+    (block,) = re.findall(r"```python\n(.*?)```", (DOCS / "qupath.md").read_text(encoding="utf-8"), re.DOTALL)
+    exec(block, {})
+    assert (tmp_path / "slide_7.geojson.gz").stat().st_size > 100
+
+
+def test_the_qupath_script_names_slides_as_segment_does() -> None:
+    script = (DOCS / "import_geojson.groovy").read_text(encoding="ascii")
+    (pattern,) = re.findall(r"^def suffix = ~/(.*)/$", script, re.MULTILINE)
+    suffixes = [*SLIDE_SUFFIXES, *DOUBLE_SUFFIXES, ZARR_SUFFIX, ".SVS", ".OME.TIFF", ".txt", ""]
+    for name in [
+        f"{stem}{suffix}" for stem in ("a", "a.b", "TCGA-1.2-x", "a.ome", "") for suffix in suffixes
+    ]:
+        assert re.sub(pattern, "", name, count=1) == slide_id_of(Path(name)) or not name, name

@@ -1,0 +1,75 @@
+"""Keys of the configuration that decide how a run is set up: each does what it says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from wsi_deform.annotation.classes import read_class_table
+from wsi_deform.annotation.raster import LABEL_CACHE
+from wsi_deform.config import read_config
+from wsi_deform.drawn.study import draw_study
+from wsi_deform.geometry import Size
+from wsi_deform.manifest.read import read_manifest
+from wsi_deform.slide.cache import TILE_CACHE
+from wsi_deform.train.ranks import Ranks
+from wsi_deform.train.run import start_run
+
+TINY = [
+    "sampling.budget=[12, 24]",
+    "networks.segmentation={name: hrnetv2, width: 4, stem_stride: 2}",
+    "training={batch: 3, threads: 1}",
+]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    made = draw_study(tmp_path_factory.mktemp("study"), train=3, val=0, test=0, seed=4, size=Size(512, 256))
+    return read_manifest(made.manifest), read_class_table(made.classes)
+
+
+@pytest.fixture
+def start(study, tmp_path):
+    """Starts a run with changed settings; what it changes in this process is put back."""
+    limits = TILE_CACHE.limit_bytes, LABEL_CACHE.limit_bytes
+
+    def started(*changes):
+        config = read_config(changes=[*TINY, *changes])
+        return start_run(config, *study, tmp_path / "run", None, ranks=Ranks(), checkpoint_every_s=0.0)
+
+    yield started
+    TILE_CACHE.set_limit(limits[0])
+    LABEL_CACHE.set_limit(limits[1])
+
+
+def test_betas_and_weight_decay_are_those_of_both_networks(start):
+    groups = start("optimiser={betas: [0.5, 0.75], weight_decay: 0.25}").optimiser.param_groups
+    assert [group["betas"] for group in groups] == [(0.5, 0.75)] * 2
+    assert [group["weight_decay"] for group in groups] == [0.25] * 2
+
+
+@pytest.mark.parametrize(("mixed", "batches"), [(True, [[24, 24, 20]]), (False, [[24, 24], [20]])])
+def test_mixed_shapes_lets_fields_of_several_sizes_meet_in_a_batch(start, mixed, batches):
+    run = start(f"training.mixed_shapes={mixed}")
+    sizes = (Size(24, 12), Size(20, 14), Size(24, 12))
+    run.views.items = [
+        replace(item, size=size, map_size=size) for item, size in zip(run.views.items, sizes, strict=True)
+    ]
+    found = [[run.views.items[index].size.width for index in batch] for batch in run.batches(epoch=0)]
+    assert sorted(sorted(batch, reverse=True) for batch in found) == sorted(batches)
+
+
+def test_cache_gib_limits_decoded_tiles_and_label_masks(start):
+    start("training.cache_gib=0.25")
+    assert (TILE_CACHE.limit_bytes, LABEL_CACHE.limit_bytes) == (268_435_456, 268_435_456)
+
+
+def test_pretrained_weights_are_where_training_starts(start, tmp_path):
+    path = tmp_path / "published.safetensors"
+    save_file({"backbone.conv1.weight": torch.full((64, 3, 3, 3), 0.25)}, path)
+    name = "segmentation.backbone.conv1.weight"
+    model = start(f"networks.pretrained={path}", "networks.area_channel=false").model
+    assert (model.state_dict()[name] == 0.25).all()

@@ -1,0 +1,312 @@
+"""Whether the values that occur in the masks of a study are labels that a network can learn and be measured by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from wsi_deform.annotation.classes import UNLABELLED, ClassTable
+from wsi_deform.annotation.suggested_classes import MOST_VALUES, suggested_classes
+from wsi_deform.annotation.value_counts import counted_values
+from wsi_deform.errors import AnnotationError
+from wsi_deform.manifest.rows import ManifestRow, Problem
+
+SHOWN_VALUES = 8
+TWO_CLASSES = "pixels of two classes or more, for there is nothing to tell apart in one"
+PASTE = "write this into classes.yaml"
+SWITCH = "pass --allow-empty-classes if it is meant so"  # of manifest check, train and evaluate
+
+
+@dataclass(slots=True, kw_only=True)
+class SeenValues:
+    """Raw values that were found in masks.
+
+    Attributes:
+        pixels: Split, "" for none -> raw value -> px.
+        masks: Split -> number of masks.
+        lonely: Ids of slides whose mask holds one class, and beside it only what means unlabelled.
+    """
+
+    pixels: dict[str, dict[int, int]] = field(default_factory=dict)
+    masks: dict[str, int] = field(default_factory=dict)
+    lonely: list[str] = field(default_factory=list)
+
+    def add(self, row: ManifestRow, values: Mapping[int, int], table: ClassTable | None = None) -> None:
+        """Count the values of a row's mask."""
+        split = row.split or ""
+        held = self.pixels.setdefault(split, {})
+        for value, number in values.items():
+            held[value] = held.get(value, 0) + number
+        self.masks[split] = self.masks.get(split, 0) + 1
+        if (
+            table is not None
+            and len(classes_with_pixels(values, table)) == 1
+            and values.keys() & set(table.unlabelled_values)
+        ):
+            self.lonely.append(row.slide_id)
+
+    @property
+    def total(self) -> dict[int, int]:
+        """Raw value -> px in all masks."""
+        total: dict[int, int] = {}
+        for held in self.pixels.values():
+            for value, number in held.items():
+                total[value] = total.get(value, 0) + number
+        return dict(sorted(total.items()))
+
+
+@dataclass(slots=True, kw_only=True)
+class LabelFindings:
+    """What is wrong with labels, and what is worth a remark."""
+
+    problems: list[Problem] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+
+def judge_labels(seen: SeenValues, table: ClassTable, *, allow_empty_classes: bool = False) -> LabelFindings:
+    """Find values without a meaning and classes without pixels.
+
+    Args:
+        seen: The values of all masks.
+        table: What they mean.
+        allow_empty_classes: Whether classes without pixels, and a split of one class, are remarks instead of
+            problems; values without a meaning never are.
+
+    Returns:
+        Problems: values that the table does not know; pixels of one class only, in all masks or in those of val;
+        a class that no training mask has (where there are no training masks, no mask without a split). Remarks:
+        classes that val or test lack; masks that hold one class beside unlabelled.
+    """
+    found = LabelFindings()
+    total = seen.total
+    unknown = [value for value in total if value not in table.mapping]
+    present = classes_with_pixels(total, table)
+    switched: list[Problem] = []
+    if unknown:
+        found.problems.append(_unknown(total, unknown, table))
+    elif len(present) == 1:
+        switched.append(one_class_problem(total, table, masks=sum(seen.masks.values())))
+    else:
+        switched += _classes_without_pixels(seen, table)
+        switched += _val_of_one_class(seen, table)
+    if allow_empty_classes:
+        found.remarks += [f"{problem.where}: {problem.found}" for problem in switched]
+    else:
+        found.problems += switched
+    if not unknown and len(present) > 1:
+        found.remarks += _absent(seen, table)
+        if seen.lonely:
+            found.remarks.append(_lonely(seen, table))
+    return found
+
+
+def refuse_labels_of_one_class(rows: Sequence[ManifestRow], table: ClassTable) -> None:
+    """Refuse masks in which one class is labelled and every other pixel means unlabelled: nothing can be measured.
+
+    Args:
+        rows: Rows of a manifest; those whose mask is missing or cannot be read are passed over.
+        table: What the values of their masks mean.
+
+    Raises:
+        AnnotationError: The message says what was found and, where it can be told, the class table that mends it.
+    """
+    seen = SeenValues()
+    for row in rows:
+        if row.mask is None:
+            continue
+        try:
+            seen.add(row, counted_values(row.mask, row.mask_channel))
+        except AnnotationError:
+            continue  # told with the slide, when it is measured
+    total = seen.total
+    if len(classes_with_pixels(total, table)) == 1 and total.keys() & set(table.unlabelled_values):
+        raise AnnotationError(str(one_class_problem(total, table, masks=sum(seen.masks.values()))))
+
+
+def classes_with_pixels(values: Mapping[int, int], table: ClassTable) -> list[int]:
+    """Indices of the classes that some raw values mean, in rising order."""
+    mapping = table.mapping
+    return sorted({mapping[value] for value in values if value in mapping} - {UNLABELLED})
+
+
+def one_class_problem(values: Mapping[int, int], table: ClassTable, *, masks: int) -> Problem:
+    """The problem of masks whose labelled pixels are all of one class.
+
+    Args:
+        values: Raw value -> px in all of them.
+        table: What the values mean.
+        masks: Number of masks.
+    """
+    (only,) = classes_with_pixels(values, table)
+    suggested = suggested_classes(values, table)
+    found = f"only class {table.names[only]!r} has pixels in {_masks(masks)}, which hold {values_text(values, table)}"
+    remedy = f"Check that these are the finished labels and that mask_channel is right, or {SWITCH}"
+    if suggested is not None:
+        remedy = f"P{SWITCH[1:]}. If {_changed(values, table, suggested.table)}, {PASTE}"
+    return Problem(
+        where="class table",
+        found=found,
+        needed=TWO_CLASSES,
+        remedy=remedy,
+        paste="" if suggested is None else suggested.text,
+    )
+
+
+def unknown_values_problem(
+    where: str, path: Path, values: Mapping[int, int], table: ClassTable
+) -> Problem | None:
+    """The problem of a mask that holds values which the class table does not know; None where it holds none."""
+    unknown = [value for value in values if value not in table.mapping]
+    if not unknown:
+        return None
+    named = f"value {unknown[0]} is" if len(unknown) == 1 else f"values {_listed(unknown)} are"
+    total = sum(values.values())
+    share = _share(sum(values[value] for value in unknown), total)
+    return Problem(
+        where=where,
+        found=f"mask {path}: {named} not in the class table ({share} of the pixels)",
+        needed=f"one of the known values: {_listed(sorted(table.mapping))}",
+        remedy="Add the value to a class or to unlabelled in the class table, or set mask_channel if the labels are in "
+        "another channel",
+    )
+
+
+def values_text(values: Mapping[int, int], table: ClassTable | None = None) -> str:
+    """Values with what they mean and their share of the pixels, the most frequent first where they are many."""
+    total = sum(values.values())
+    shown = sorted(values)
+    if len(shown) > SHOWN_VALUES:
+        shown = sorted(shown, key=lambda value: -values[value])[:SHOWN_VALUES]
+    parts = []
+    for value in shown:
+        meaning = "" if table is None else f"{_meaning(value, table)}, "
+        parts.append(f"{value} ({meaning}{_share(values[value], total)})")
+    more = f" and {len(values) - len(shown)} other values" if len(values) > len(shown) else ""
+    return ", ".join(parts) + more
+
+
+def _unknown(total: Mapping[int, int], unknown: Sequence[int], table: ClassTable) -> Problem:
+    """Values without a meaning, over all masks."""
+    suggested = suggested_classes(total, table)
+    remedy = "Say in the class table what each value means; numbers of objects go to one class (values: [1, 2, ...])"
+    if len(unknown) > MOST_VALUES:
+        remedy = (
+            "This looks like a picture, like numbered objects, or like labels that were blended when they were "
+            "resized: set mask_channel, give the numbers of all objects to one class (values: [1, 2, ...]), or export "
+            "the labels without blending (nearest neighbour)"
+        )
+    elif suggested is not None:
+        remedy += f". As a start, if {_changed(total, table, suggested.table)}, {PASTE}"
+    return Problem(
+        where="class table",
+        found=f"{len(unknown)} value{'s' if len(unknown) > 1 else ''} of the masks without a meaning; they hold "
+        f"{values_text(total, table)}",
+        needed="a class, or unlabelled, for every value",
+        remedy=remedy,
+        paste="" if suggested is None else suggested.text,
+    )
+
+
+def _classes_without_pixels(seen: SeenValues, table: ClassTable) -> list[Problem]:
+    """The problem of classes that no mask to learn from has: those of train, or where none has a split, all."""
+    base = "train" if "train" in seen.pixels else ""
+    having = classes_with_pixels(seen.pixels.get(base, {}), table)
+    without = [index for index in range(table.count) if index not in having]
+    if not having or not without:
+        return []
+    names = ", ".join(repr(table.names[index]) for index in without)
+    which = f"class {names} is" if len(without) == 1 else f"classes {names} are"
+    remedy = f"Move a patient that has it to train, take it out of the class table, or {SWITCH}"
+    # A value that means unlabelled may be the class, unless another split says which value it is.
+    everywhere = classes_with_pixels(seen.total, table)
+    suggested = None if set(without) <= set(everywhere) else suggested_classes(seen.total, table)
+    if suggested is not None:
+        remedy += f". If {_changed(seen.total, table, suggested.table)}, {PASTE}"
+    return [
+        Problem(
+            where="manifest",
+            found=f"{which} in no {'training ' if base else ''}mask: {values_text(seen.pixels[base], table)}",
+            needed="every class in train" if base else "pixels of every class",
+            remedy=remedy,
+            paste="" if suggested is None else suggested.text,
+        )
+    ]
+
+
+def _val_of_one_class(seen: SeenValues, table: ClassTable) -> list[Problem]:
+    """The problem of validation masks by which no mean IoU can be measured."""
+    values = seen.pixels.get("val", {})
+    having = classes_with_pixels(values, table)
+    if len(having) != 1:
+        return []
+    return [
+        Problem(
+            where="manifest",
+            found=f"the masks of split val hold only class {table.names[having[0]]!r}: {values_text(values, table)}; "
+            "a mean IoU cannot be measured by them",
+            needed="two classes or more in val",
+            remedy=f"Move a patient that has others to val, or {SWITCH}",
+        )
+    ]
+
+
+def _absent(seen: SeenValues, table: ClassTable) -> list[str]:
+    """A remark for val and for test where classes are missing from their masks."""
+    remarks = []
+    for split in ("val", "test"):
+        having = classes_with_pixels(seen.pixels.get(split, {}), table)
+        without = [name for index, name in enumerate(table.names) if index not in having]
+        if not having or not without or (split == "val" and len(having) == 1):  # this one is a problem
+            continue
+        says = (
+            "is over the others, with 0 for one that is predicted"
+            if len(having) > 1
+            else "cannot be measured"
+        )
+        remarks.append(
+            f"split {split}: no pixel of class {', '.join(map(repr, without))}: a mean IoU of {split} {says}"
+        )
+    return remarks
+
+
+def _lonely(seen: SeenValues, table: ClassTable) -> str:
+    hidden = sorted(seen.total.keys() & set(table.unlabelled_values))
+    return (
+        f"{len(seen.lonely)} of {_masks(sum(seen.masks.values()))} hold one class and beside it only what means "
+        f"unlabelled ({_listed(hidden)}): {', '.join(seen.lonely[:5])}{' ...' if len(seen.lonely) > 5 else ''}. "
+        "If that is a class there, give these masks the values of the others"
+    )
+
+
+def _changed(values: Iterable[int], table: ClassTable, suggested: ClassTable) -> str:
+    """What values mean by a suggested table that they did not mean before."""
+    before, after = table.mapping, suggested.mapping
+    changed = []
+    for value in values:
+        name = suggested.names[after[value]] if after[value] != UNLABELLED else "unlabelled"
+        known = before.get(value, UNLABELLED)
+        if known == UNLABELLED or table.names[known] != name:
+            changed.append(f"{value} is {name!r}")
+    return " and ".join(changed)
+
+
+def _meaning(value: int, table: ClassTable) -> str:
+    index = table.mapping.get(value)
+    return (
+        "no meaning" if index is None else "unlabelled" if index == UNLABELLED else repr(table.names[index])
+    )
+
+
+def _masks(count: int) -> str:
+    return f"{count} mask{'s' if count != 1 else ''}"
+
+
+def _listed(values: Sequence[int]) -> str:
+    shown = ", ".join(map(str, values[:SHOWN_VALUES]))
+    return f"{shown} and {len(values) - SHOWN_VALUES} more" if len(values) > SHOWN_VALUES else shown
+
+
+def _share(part: int, whole: int) -> str:
+    share = 100 * part / max(1, whole)
+    return "less than 0.1 %" if 0 < share < 0.05 else f"{share:.1f} %"

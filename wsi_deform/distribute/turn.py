@@ -1,0 +1,305 @@
+"""The turn of one slide: take it, look whether it is done, do it aside, move it into place, record how it went.
+
+The same in a loop, in a child process, in workers and on a cluster.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+import traceback
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from wsi_deform.distribute.claim import claimed
+from wsi_deform.distribute.job import SlideJob
+from wsi_deform.distribute.ledger import Ledger, State, this_process
+from wsi_deform.distribute.out_folder import OutFolderGoneError, check_folder
+from wsi_deform.distribute.outcome import Outcome, OutcomeStatus
+from wsi_deform.distribute.outputs import OnField
+from wsi_deform.distribute.slide_files import complete_files, slide_files
+from wsi_deform.distribute.staging import broken, publish, staging
+from wsi_deform.errors import SlideError, WsiDeformError
+from wsi_deform.faults import with_notes
+from wsi_deform.mask.folder import MaskFolder
+
+MAX_DEATHS = 2
+# What is made from the mask and the slide alone.
+FROM_MASK = frozenset(["overlay", "geojson"])
+
+logger = logging.getLogger(__name__)
+
+
+def segment_to_folder(job: SlideJob, on_field: OnField | None = None) -> Outcome:
+    """Segment a slide if it needs it; whatever goes wrong with it is recorded, not raised.
+
+    New files are made aside and take their places when all are whole; until then, and where it fails, what an earlier
+    call made stays as it is.
+
+    Args:
+        job: The slide, the model and where to write.
+        on_field: Called after each field with how many are done and how many there are.
+
+    Returns:
+        What was done with the slide; its state also stands in the ledger. Where another process has the slide, or it
+        is suspected of killing its process and this one may not die, ``again`` says so and nothing was done.
+
+    Raises:
+        OutFolderGoneError: The mask folder is not the one in which the work began.
+        MaskError: The ledger itself cannot be written.
+    """
+    folder = MaskFolder(job.out)
+    _check(job, folder)
+    with claimed(folder, job.slide_id) as mine:
+        ledger = Ledger(folder)
+        if mine:
+            return _turn(job, ledger, on_field)
+        state = ledger.read(job.slide_id)
+        by = f"process {state.pid} on {state.host}" if state.status == "running" else "another process"
+        return _outcome(job, state, "skipped", f"{by} is working on it", again="taken")
+
+
+def outcome_if_done(job: SlideJob, ledger: Ledger) -> Outcome | None:
+    """The outcome of a slide that needs no work, else None; nothing is taken or written.
+
+    Raises:
+        SlideError: The slide is missing or cannot be read.
+    """
+    result = ledger.read(job.slide_id).result
+    if result is None or (job.overwrite and result.attempt == job.seen):
+        return None
+    if result.fingerprint != job.fingerprint(job.identity()) or _broken(job, ledger.folder, result):
+        return None
+    return _outcome(job, result, "skipped", "already done with this model")
+
+
+def record_death(job: SlideJob, reason: str) -> Outcome:
+    """Record that the process that worked on a slide died, or could not tell how it went.
+
+    Args:
+        job: The slide.
+        reason: What is known of it, without a full stop.
+
+    Returns:
+        The outcome, "failed"; what an earlier call made of the slide stays.
+
+    Raises:
+        MaskError: The ledger cannot be written.
+    """
+    folder = MaskFolder(job.out)
+    _check(job, folder)
+    with claimed(folder, job.slide_id) as mine:
+        ledger = Ledger(folder)
+        before = ledger.read(job.slide_id)
+        if not mine:
+            return _outcome(job, before, "skipped", "another process is working on it", again="taken")
+        deaths = _deaths(before, before.fingerprint)
+        state = replace(_blank(job, before), fingerprint=before.fingerprint, deaths=deaths, status="failed")
+        state = replace(
+            state,
+            error=f"slide {job.source.path}: {reason}. Most often memory runs out: use --memory-gib or fewer "
+            "--workers, or look at the file. --retry-failed tries it again.",
+        )
+        ledger.write(state)
+        return _outcome(job, state, "failed", state.error)
+
+
+def forget_attempt(job: SlideJob) -> None:
+    """Record that the newest attempt at a slide was ended from outside: it says nothing about the slide.
+
+    Raises:
+        MaskError: The ledger cannot be written.
+    """
+    folder = MaskFolder(job.out)
+    _check(job, folder)
+    with claimed(folder, job.slide_id) as mine:
+        ledger = Ledger(folder)
+        before = ledger.read(job.slide_id)
+        if mine and before.status == "running":
+            ledger.write(replace(before, status="not_started"))
+
+
+def _turn(job: SlideJob, ledger: Ledger, on_field: OnField | None) -> Outcome:
+    """Decide what a claimed slide needs, and do it."""
+    before = ledger.read(job.slide_id)
+    result = before.result
+    try:
+        identity = job.identity()
+    except SlideError as error:
+        state = replace(_blank(job, before), status="failed", error=str(error))
+        ledger.write(state)
+        return _outcome(job, state, "failed", state.error)
+    fingerprint = job.fingerprint(identity)
+    missing: Sequence[str] = ()
+    if result is not None and result.fingerprint == fingerprint:
+        missing = _broken(job, ledger.folder, result)
+        if not job.overwrite or result.attempt != job.seen:
+            if not missing:
+                if before.status != "done":
+                    ledger.write(result)
+                return _outcome(job, result, "skipped", "already done with this model")
+            if set(missing) <= FROM_MASK:
+                return _completed(job, ledger, before, result, missing)
+    deaths = _deaths(before, fingerprint)
+    if deaths and (refused := _after_deaths(job, ledger, before, fingerprint, deaths)):
+        return refused
+    running = replace(
+        _blank(job, before),
+        status="running",
+        attempt=uuid.uuid4().hex,
+        fingerprint=fingerprint,
+        identity=identity,
+        deaths=deaths,
+        started_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+        **this_process(),
+    )
+    ledger.write(running)
+    try:
+        state = _worked_on(job, ledger.folder, running, on_field)
+    except BaseException:
+        # Interrupted: as it was before, as far as the folder is still there.
+        with suppress(WsiDeformError):
+            _check(job, ledger.folder)
+            status = before.status if before.status in ("done", "failed") else "not_started"
+            ledger.write(replace(before, slide=running.slide, status=status, deaths=deaths))
+        raise
+    ledger.write(state)
+    if state.status == "failed":
+        return _outcome(job, state, "failed", state.error)
+    why = "" if result is None or job.overwrite else _why_again(job, result, state, missing)
+    return _outcome(job, state, "done", "; ".join(part for part in (why, state.remark) if part))
+
+
+def _after_deaths(
+    job: SlideJob, ledger: Ledger, before: State, fingerprint: str, deaths: int
+) -> Outcome | None:
+    """The outcome of a slide whose process died before, or None where it is tried again here and now."""
+    if deaths < MAX_DEATHS or job.retry_failed or job.overwrite:
+        if job.is_isolated:
+            return None
+        return _outcome(job, before, "skipped", "its process died", again="suspected")
+    reason = before.error or (
+        f"slide {job.source.path}: its process died {deaths} times while it was segmented. --retry-failed tries it "
+        "again."
+    )
+    state = replace(
+        _blank(job, before), status="failed", fingerprint=fingerprint, deaths=deaths, error=reason
+    )
+    ledger.write(state)
+    return _outcome(job, state, "failed", f"not tried again: {reason}")
+
+
+def _worked_on(job: SlideJob, folder: MaskFolder, running: State, on_field: OnField | None) -> State:
+    """Segment the slide aside and move its files into place; the state that it then has, "done" or "failed"."""
+    started = time.monotonic()
+    try:
+        with staging(folder, job.slide_id) as made:
+            facts = slide_files(job, made, on_field)
+            if job.identity() != running.identity:
+                raise SlideError(
+                    f"slide {job.source.path}: changed while it was read. Needed one that stays as it is. Segment it "
+                    "again when it is whole."
+                )
+            _check(job, folder)
+            signatures = publish(made, folder, job.slide_id)
+            _check(job, folder)
+        state = replace(running, status="done", deaths=0, kept=None, **facts)
+        return replace(_with_outputs(state, running.kept, signatures), seconds=_since(started))
+    except OutFolderGoneError:
+        raise
+    except WsiDeformError as error:
+        failed = replace(running, status="failed", error=str(error))
+    except Exception as error:  # noqa: BLE001  one bad slide never stops the rest
+        reason = f"slide {job.source.path}: {with_notes(error)}"
+        failed = replace(running, status="failed", error=reason, traceback=traceback.format_exc())
+        logger.info("%s: not foreseen", job.slide_id, exc_info=True)
+    _check(job, folder)
+    return replace(failed, deaths=0, seconds=_since(started))
+
+
+def _with_outputs(state: State, kept: State | None, signatures: Mapping[str, str]) -> State:
+    """A finished state with the signatures of its files, and of those that an earlier attempt left there."""
+    old = {} if kept is None else {k: v for k, v in kept.outputs.items() if k not in signatures}
+    earlier = {} if kept is None else {kind: kept.earlier.get(kind, kept.fingerprint) for kind in old}
+    return replace(state, outputs={**old, **signatures}, earlier=earlier)
+
+
+def _completed(
+    job: SlideJob, ledger: Ledger, before: State, result: State, missing: Sequence[str]
+) -> Outcome:
+    """Make files of a finished slide that can be made from its mask."""
+    try:
+        with staging(ledger.folder, job.slide_id) as made:
+            complete_files(job, ledger.folder, made, missing)
+            _check(job, ledger.folder)
+            signatures = publish(made, ledger.folder, job.slide_id)
+    except OutFolderGoneError:
+        raise
+    except WsiDeformError as error:
+        _check(job, ledger.folder)
+        state = replace(before, status="failed", error=str(error), kept=result)
+        ledger.write(state)
+        return _outcome(job, state, "failed", state.error)
+    state = replace(result, outputs={**result.outputs, **signatures})
+    ledger.write(state)
+    return _outcome(job, state, "done", f"made {' and '.join(missing)} of a mask that was done")
+
+
+def _broken(job: SlideJob, folder: MaskFolder, result: State) -> list[str]:
+    """Wanted files of a result that are missing, cut off, or of an earlier attempt."""
+    kinds = job.wanted.kinds(has_mpp=result.mpp is not None)
+    found = broken(folder, job.slide_id, result.outputs, kinds)
+    return [kind for kind in kinds if kind in found or kind in result.earlier]
+
+
+def _why_again(job: SlideJob, result: State, state: State, missing: Sequence[str]) -> str:
+    """Why a slide that was done is done again."""
+    if missing:
+        return f"done again: {', '.join(missing)} missing or not whole"
+    changed = [name for name, value in state.identity.items() if result.identity.get(name) != value]
+    if result.model != job.model_sha256:
+        return "done again: another model"
+    if changed and result.identity:
+        return f"done again: another file ({', '.join(changed)} changed)"
+    return "done again: other settings"
+
+
+def _blank(job: SlideJob, before: State) -> State:
+    """The state of a new attempt, before anything is known."""
+    return State(
+        slide_id=job.slide_id,
+        slide=str(job.source.absolute().path),
+        model=job.model_sha256,
+        versions=job.versions,
+        kept=before.result,
+    )
+
+
+def _deaths(before: State, fingerprint: str) -> int:
+    """How many processes in a row have died over the slide; another file or model starts anew."""
+    if before.fingerprint != fingerprint:
+        return 0
+    return before.deaths + (before.status == "running")
+
+
+def _check(job: SlideJob, folder: MaskFolder) -> None:
+    if job.folder_identity:
+        check_folder(folder, job.folder_identity)
+
+
+def _since(started: float) -> float:
+    return round(time.monotonic() - started, 3)
+
+
+def _outcome(job: SlideJob, state: State, status: OutcomeStatus, reason: str, *, again: str = "") -> Outcome:
+    return Outcome(
+        slide_id=job.slide_id,
+        slide=job.source.path,
+        status=status,
+        reason=reason,
+        state=state,
+        again=again,  # type: ignore[arg-type]
+    )

@@ -1,0 +1,287 @@
+"""The outlines of a mask as GeoJSON, as QuPath and others read it.
+
+QuPath (0.4 and newer) reads ``.geojson.gz``, takes level-0 pixels of the image *as it shows it*, wants a colour with
+each class name, and rejects polygons that are not valid. It decodes text with the encoding of the machine, so that
+the file is plain ASCII.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_deform.annotation.classes import UNLABELLED, ClassTable
+from wsi_deform.deform.compiled import Longs, compiled
+from wsi_deform.errors import MaskError, ShapeError
+from wsi_deform.geometry import Region
+from wsi_deform.mask.bands import mask_bands, open_mask
+from wsi_deform.mask.polygons import Polygon, polygons
+from wsi_deform.provenance import write_aside
+from wsi_deform.slide.tiff.tiles import TiffTiles
+
+FORMAT = 1
+"""Version of the member "wsi_deform" of the file."""
+
+MOST_FEATURES = 10_000
+"""With more components than this, each class is one feature: a list of more annotations is of no use to people, and
+QuPath is slow with it."""
+
+MASK_SUFFIX = ".ome.tif"
+COMPRESSION = 6
+
+_IDS = uuid.uuid5(uuid.NAMESPACE_DNS, "wsi-deform")
+_BYTES_PER_VERTEX = 24  # [2147483647,2147483647],
+_ZERO, _COMMA, _OPEN, _CLOSE = 48, 44, 91, 93
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GeojsonSummary:
+    """What was written.
+
+    Attributes:
+        downsample: Level-0 px per pixel of the level that was outlined.
+        features: Number of features.
+        polygons: Number of polygons in them.
+        vertices: Number of their vertices.
+    """
+
+    downsample: int
+    features: int
+    polygons: int
+    vertices: int
+
+
+def write_geojson(
+    path: Path,
+    mask: Path,
+    *,
+    classes: ClassTable,
+    downsample: int = 1,
+    shown: Region | None = None,
+    most_features: int = MOST_FEATURES,
+) -> GeojsonSummary:
+    """Write the outlines of a mask, the exact edges of the pixels of one of its levels.
+
+    Args:
+        path: The file, by custom ``<slide_id>.geojson.gz``. Replaced if it exists; whole or absent.
+        mask: The mask file that ``write_mask`` wrote.
+        classes: Names and colours. The background class gets no outline, nor does 255, unlabelled.
+        downsample: Most level-0 px per pixel of the level that is outlined: the coarsest such level is taken. 1 gives
+            the edges of the mask itself, ``coarse.map_downsample`` what the samples can tell.
+        shown: What viewers show of the slide, level-0 px (``Slide.bounds``); default all of it. Outlines are cut off
+            at its edges, and counted from its corner.
+        most_features: With more components than this each class is one feature.
+
+    Returns:
+        What was written.
+
+    Raises:
+        MaskError: The mask cannot be read or has a label without a class, or the file cannot be written; nothing is
+            left behind, and an older file of this name stays as it was.
+        ShapeError: The downsample is below 1, or nothing of the slide is shown.
+
+    Convention:
+        A feature is an annotation with class name and colour: one component of pixels of a class that share edges, a
+        Polygon with holes, or, where there are too many, a class as one MultiPolygon. Coordinates are whole level-0
+        px from the corner of what is shown. Same mask, same bytes; a component has the same id in every run. The
+        member "wsi_deform", on the first line, says what the outlines were made from; each feature has a line.
+    """
+    if downsample < 1:
+        raise ShapeError(f"geojson {path}: downsample {downsample}. Needed 1 or more level-0 px per pixel.")
+    tiles = open_mask(mask)
+    try:
+        outlined = _Outlined(mask, tiles, classes, downsample, shown)
+        with write_aside(path) as aside:
+            try:
+                return _write(aside, outlined, _features(outlined, most_features))
+            except _TooManyError:
+                return _write(aside, outlined, _class_features(outlined))
+    except OSError as error:
+        raise MaskError(
+            f"geojson {path}: cannot be written ({error}). Check folder, rights and free space."
+        ) from error
+    finally:
+        tiles.close()
+
+
+class _TooManyError(Exception):
+    """There are more components than features are wanted."""
+
+
+class _Outlined:
+    """A level of a mask, and how its outlines become features."""
+
+    def __init__(
+        self, mask: Path, tiles: TiffTiles, classes: ClassTable, downsample: int, shown: Region | None
+    ) -> None:
+        self.mask = mask
+        self.slide_id = mask.name.removesuffix(MASK_SUFFIX)
+        self.tiles = tiles
+        self.classes = classes
+        self.shown = (
+            Region.whole(tiles.size) if shown is None else shown.intersection(Region.whole(tiles.size))
+        )
+        if self.shown.is_empty:
+            raise ShapeError(
+                f"mask {mask}: shown {shown} holds nothing of its {tiles.size} px. Needed a part of it."
+            )
+        self.level = min(downsample.bit_length(), len(tiles.levels)) - 1
+        self.step = 1 << self.level
+
+    def polygons(self, labels: Iterable[int] | None = None) -> Iterator[Polygon]:
+        """Polygons of some labels (default: of all that get outlines), px of the level."""
+        left, top = self.shown.x >> self.level, self.shown.y >> self.level
+        right, bottom = -(-self.shown.right >> self.level), -(-self.shown.bottom >> self.level)
+        if labels is None:
+            background = self.classes.background
+            void = {UNLABELLED} if background is None else {UNLABELLED, background}
+        else:
+            void = set(range(256)).difference(labels)
+        bands = mask_bands(self.tiles, self.level, Region(left, top, right - left, bottom - top))
+        for polygon in polygons(bands, (left, right), top=top, void=void):
+            if polygon.label >= self.classes.count:
+                raise MaskError(
+                    f"mask {self.mask}: label {polygon.label}, but the class table has {self.classes.count} classes. "
+                    "Needed the table of this mask. Take the classes.json beside it."
+                )
+            yield polygon
+
+    def text(self, polygon: Polygon) -> bytes:
+        """The coordinates of a polygon as JSON, level-0 px from the corner of what is shown."""
+        rings = []
+        corner = np.array([self.shown.x, self.shown.y])
+        for ring in polygon.rings:
+            placed = ring.astype(np.int64) * self.step - corner
+            np.clip(placed, 0, [self.shown.width, self.shown.height], out=placed)
+            rings.append(_ring_text(placed))
+        return b"[" + b",".join(rings) + b"]"
+
+    def head(self) -> str:
+        """The member that says what the outlines were made from."""
+        about = {
+            "format": FORMAT,
+            "slide": self.slide_id,
+            "width_px": self.shown.width,
+            "height_px": self.shown.height,
+            "offset_px": [self.shown.x, self.shown.y],
+            "downsample": self.step,
+        }
+        return json.dumps(about, separators=(",", ":"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Piece:
+    """Bytes of the list of features, and what they hold."""
+
+    data: bytes
+    features: int = 0
+    vertices: int = 0
+    polygons: int = 0
+
+
+def _write(path: Path, outlined: _Outlined, pieces: Iterable[_Piece]) -> GeojsonSummary:
+    """Write a file of features."""
+    features = vertices = count = 0
+    with path.open("wb") as file:
+        # Neither the name, which is not the final one, nor the time gets into the file.
+        zipped = gzip.GzipFile(filename="", mode="wb", compresslevel=COMPRESSION, fileobj=file, mtime=0)
+        with cast(BinaryIO, zipped) as out:
+            out.write(f'{{"type":"FeatureCollection","wsi_deform":{outlined.head()},"features":['.encode())
+            for piece in pieces:
+                if piece.features:
+                    out.write(b",\n" if features else b"\n")
+                out.write(piece.data)
+                features += piece.features
+                vertices += piece.vertices
+                count += piece.polygons
+            out.write(b"\n]}\n")
+    return GeojsonSummary(downsample=outlined.step, features=features, polygons=count, vertices=vertices)
+
+
+def _features(outlined: _Outlined, most: int) -> Iterator[_Piece]:
+    """One feature per component.
+
+    Raises:
+        _TooManyError: There are more than ``most``.
+    """
+    number = 0
+    for number, polygon in enumerate(outlined.polygons(), start=1):
+        if number > most:
+            continue  # to the end: a label without a class is told in any case
+        x, y = polygon.rings[0][0].tolist()
+        begin, end = _around(outlined, polygon.label, f"{x * outlined.step},{y * outlined.step}", "Polygon")
+        yield _Piece(
+            data=begin + outlined.text(polygon) + end,
+            features=1,
+            polygons=1,
+            vertices=sum(map(len, polygon.rings)),
+        )
+    if number > most:
+        raise _TooManyError
+
+
+def _class_features(outlined: _Outlined) -> Iterator[_Piece]:
+    """One feature per class, each from a pass of its own over the mask: none is held in memory."""
+    for label in range(outlined.classes.count):
+        if label == outlined.classes.background:
+            continue
+        begin, end = _around(outlined, label, "all", "MultiPolygon")
+        found = False
+        for polygon in outlined.polygons([label]):
+            yield _Piece(
+                data=(b"," if found else begin + b"[") + outlined.text(polygon),
+                features=0 if found else 1,
+                polygons=1,
+                vertices=sum(map(len, polygon.rings)),
+            )
+            found = True
+        if found:
+            yield _Piece(data=b"]" + end)
+
+
+def _around(outlined: _Outlined, label: int, where: str, kind: str) -> tuple[bytes, bytes]:
+    """What stands before and behind the coordinates of a feature."""
+    name = outlined.classes.names[label]
+    properties: dict[str, Any] = {
+        "objectType": "annotation",
+        "classification": {"name": name, "color": list(outlined.classes.colours[label])},
+    }
+    feature = uuid.uuid5(_IDS, json.dumps([outlined.slide_id, name, where]))
+    begin = f'{{"type":"Feature","id":"{feature}","geometry":{{"type":"{kind}","coordinates":'
+    return begin.encode(), f'}},"properties":{json.dumps(properties, separators=(",", ":"))}}}'.encode()
+
+
+def _ring_text(ring: NDArray[np.int64]) -> bytes:
+    """A ring as JSON, closed by its first vertex."""
+    text = np.empty((len(ring) + 1) * _BYTES_PER_VERTEX + 2, np.uint8)
+    return text[: _put_ring(ring, text)].tobytes()
+
+
+@compiled
+def _put_ring(ring: Longs, text: NDArray[np.uint8]) -> int:
+    """Write the vertices of a ring, none below 0, and the first once more; returns the number of bytes."""
+    count = len(ring)
+    text[0], at = _OPEN, 1
+    for i in range(count + 1):
+        for axis in range(2):
+            value = ring[i % count, axis]
+            digits, rest = 1, value // 10
+            while rest > 0:
+                digits, rest = digits + 1, rest // 10
+            text[at] = _COMMA if axis else _OPEN
+            at += 1 + digits
+            for back in range(1, digits + 1):
+                text[at - back] = _ZERO + value % 10
+                value //= 10
+        text[at], text[at + 1] = _CLOSE, _COMMA
+        at += 2
+    text[at - 1] = _CLOSE
+    return at

@@ -1,0 +1,131 @@
+"""Odd names and odd files: which names can be written everywhere, and what lies at a path that is no file.
+
+A name can be anything but "/" and the zero byte for the disk, but JSON, XML, CSV and terminals take less, and
+a disk of another machine still less. Everything that names an output or tells a path to people asks here.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+import stat
+import unicodedata
+from pathlib import Path
+
+# Outputs are called "<id>.probability.ome.tif" and the like, and are written aside under a longer name;
+# disks take 255 bytes.
+LONGEST_ID_BYTES = 200
+
+ESCAPED_BYTES = range(0xDC80, 0xDD00)  # how Python holds the bytes of a name that are not UTF-8
+UNWRITABLE = ("Cc", "Cs", "Zl", "Zp")  # controls, halves of characters, separators of lines and paragraphs
+SEPARATORS = re.compile(r'[/\\:*?"<>|]')
+# What Windows takes for devices, with any suffix.
+RESERVED = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9¹²³])(\..*)?", re.IGNORECASE)
+# To open one is to wait for ever, or to read for ever.
+SPECIAL_FILES = ("is a named pipe", "is a socket", "is a device")
+ID_RULE = 'a name without / \\ : * ? " < > | and no leading dot'
+
+
+def printable(path: object) -> str:
+    r"""A path or a text as it can be shown and stored.
+
+    Args:
+        path: Anything; its ``str`` is taken.
+
+    Returns:
+        The same, but with every character that UTF-8, JSON, XML or a terminal cannot take written as an escape:
+        ``\xff`` for a byte that is not UTF-8, ``\n`` for a line feed.
+    """
+    text = str(path)
+    # Nearly always, and fast.
+    return text if text.isprintable() else "".join(map(_shown, text))
+
+
+def path_problem(path: object) -> str:
+    """What is wrong with the characters of a path, with the remedy; empty when nothing is.
+
+    Args:
+        path: A path, or one name of it.
+    """
+    text = str(path)
+    bad = "" if text.isprintable() else next(filter(_unwritable, text), "")
+    if not bad:
+        return ""
+    found = f"is not UTF-8 (byte {_shown(bad)})" if ord(bad) in ESCAPED_BYTES else f"holds {_shown(bad)!r}"
+    return (
+        f"its name {found}. Needed characters that every file can hold. Rename it, or make a link to it with "
+        "another name."
+    )
+
+
+def id_problem(slide_id: str) -> str:
+    """What a slide's id must be and is not, e.g. "at most 200 bytes (it has 231)"; empty when it is all right."""
+    size = len(slide_id.encode(errors="surrogateescape"))
+    if not slide_id.strip(" .") or slide_id.startswith(".") or SEPARATORS.search(slide_id):
+        return ID_RULE
+    if any(map(_unwritable, slide_id)):
+        return "a name of printable characters"
+    if RESERVED.fullmatch(slide_id):
+        return "a name that Windows does not keep for a device"
+    if size > LONGEST_ID_BYTES:
+        return f"at most {LONGEST_ID_BYTES} bytes (it has {size}), because outputs are called after it"
+    return ""
+
+
+def clean_id(name: str) -> str:
+    """An id from the name of a file: ``_`` takes the place of what no id may hold; it may be too long.
+
+    Args:
+        name: A file name without suffix; may be anything that a disk or a server has.
+
+    Returns:
+        The same name where it is a good id, as nearly every name is.
+    """
+    cleaned = SEPARATORS.sub("_", "".join("_" if _unwritable(each) else each for each in name))
+    if cleaned.startswith("."):
+        cleaned = f"_{cleaned[1:]}"
+    return f"_{cleaned}" if not cleaned.strip(" ") or RESERVED.fullmatch(cleaned) else cleaned
+
+
+def id_key(slide_id: str) -> str:
+    """What two ids share when some disk takes them for one: letter case and the way accents are written."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", slide_id).casefold())
+
+
+def trouble_at(path: Path) -> str:
+    """Why a path is neither a file nor a folder, e.g. "does not exist" or "is a named pipe"; empty when it is one."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        if path.is_symlink():
+            return f"is a link to {printable(path.readlink())}, which does not exist"
+        return "does not exist"
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return "is a link that leads back to itself"
+        return f"cannot be looked at ({error.strerror})"
+    except ValueError:  # a zero byte
+        return "does not exist"
+    return special_file(mode)
+
+
+def special_file(mode: int) -> str:
+    """What a file is that is neither a file nor a folder, by its ``st_mode``; empty for files and folders."""
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+        return ""
+    pipe, socket, device = SPECIAL_FILES
+    return pipe if stat.S_ISFIFO(mode) else socket if stat.S_ISSOCK(mode) else device
+
+
+def _unwritable(character: str) -> bool:
+    # U+FFFE and U+FFFF are no characters; XML refuses them.
+    return unicodedata.category(character) in UNWRITABLE or ord(character) in (0xFFFE, 0xFFFF)
+
+
+def _shown(character: str) -> str:
+    if not _unwritable(character):
+        return character
+    code = ord(character)
+    if code in ESCAPED_BYTES:
+        return f"\\x{code - 0xDC00:02x}"
+    return character.encode("unicode_escape", "surrogatepass").decode("ascii")

@@ -1,0 +1,75 @@
+"""What is asked of tifffile's pages: public attributes that all its versions have, checked before use."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_deform.errors import SlideError
+from wsi_deform.slide.path import SlidePath
+
+# Each holds one whole number in a sound file. A damaged one may hold several, or text.
+WHOLE_NUMBERS = (
+    "imagewidth", "imagelength", "imagedepth", "tilewidth", "tilelength", "rowsperstrip", "samplesperpixel",
+    "planarconfig", "compression", "photometric", "predictor", "fillorder", "subfiletype",
+)  # fmt: skip
+
+
+def checked_page(page: Any, path: SlidePath) -> Any:
+    """A page of tifffile whose tags can be trusted to be whole numbers.
+
+    Args:
+        page: tifffile's page or frame.
+        path: The file, for messages.
+
+    Returns:
+        The page that holds the tags (a frame's key frame).
+
+    Raises:
+        SlideError: A tag holds something else; the message names it.
+    """
+    key = page.keyframe
+    for name in WHOLE_NUMBERS:
+        value = getattr(key, name)
+        if not isinstance(value, Integral):
+            raise damaged_tag(path, name, value, "one whole number")
+    extra = key.extrasamples
+    if not isinstance(extra, tuple) or not all(isinstance(one, Integral) for one in extra):
+        raise damaged_tag(path, "extrasamples", extra, "whole numbers")
+    return key
+
+
+def segments(page: Any, path: SlidePath) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Where the tiles or strips of a page lie.
+
+    Returns:
+        (segments,) file positions and (segments,) stored bytes.
+
+    Raises:
+        SlideError: They are no lists of whole numbers.
+    """
+    lists = []
+    for name in ("dataoffsets", "databytecounts"):
+        stored = getattr(page, name)
+        if not isinstance(stored, tuple | list):
+            raise damaged_tag(path, name, stored, "a list of whole numbers")
+        lists.append(np.asarray(stored, np.int64))
+    return lists[0], lists[1]
+
+
+def damaged_tag(path: SlidePath, name: str, found: object, needed: str) -> SlideError:
+    """The error for a tag that holds something else than its kind."""
+    return SlideError(
+        f"{path}: the TIFF tag {name} holds {str(found)[:60]}, needed {needed}. The file is damaged: copy or "
+        "download it again."
+    )
+
+
+def pair_of_numbers(found: object) -> tuple[float, float] | None:
+    """A rational number as tifffile gives it, (top, bottom), or None where it is none."""
+    if isinstance(found, tuple) and len(found) == 2 and all(isinstance(one, int | float) for one in found):
+        return float(found[0]), float(found[1])
+    return None
