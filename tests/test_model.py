@@ -8,7 +8,8 @@ from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.config import read_config
 from wsi_deform.errors import ConfigError, ModelError
 from wsi_deform.geometry import Size
-from wsi_deform.model import Model, area_input, find_model, load_model, network_input, save_model
+from wsi_deform.model import Model, area_input, network_input
+from wsi_deform.model_file import find_model, load_model, save_model
 
 CLASSES = ClassTable.from_names(["background", "benign", "tumour"])
 SMALL = "networks.segmentation={name: hrnetv2, width: 2, stem_stride: 4}"
@@ -45,7 +46,7 @@ def test_model_with_another_class_count_is_refused(tmp_path):
     ("break_it", "message"),
     [
         (lambda run: (run / "best.json").unlink(), r"best\.json beside it"),
-        (lambda run: (run / "best.json").write_text("{}"), 'format None. Needed "wsi-deform model 1"'),
+        (lambda run: (run / "best.json").write_text("{}"), 'format "None". Needed "wsi-deform model 1"'),
         (lambda run: (run / "best.safetensors").write_bytes(b"x" * 30), "cannot be read"),
         (lambda run: save_file({"a": torch.zeros(1)}, run / "best.safetensors"), "do not fit"),
         (lambda run: (run / "best.safetensors").unlink(), r"has no best\.safetensors"),
@@ -56,31 +57,6 @@ def test_broken_run_folder_is_a_clear_error(tmp_path, break_it, message):
     break_it(tmp_path)
     with pytest.raises(ModelError, match=message):
         load_model(tmp_path)
-
-
-def test_a_model_from_before_pixels_had_a_limit_reads_what_it_was_trained_on(tmp_path):
-    save_model(make(), tmp_path / "best.safetensors", facts={})
-    about = json.loads((tmp_path / "best.json").read_text())
-    assert load_model(tmp_path).config.sampling.coarsest_um == 16
-    del about["config"]["sampling"]["coarsest_um"], about["config"]["sampling"]["level_bias"]
-    (tmp_path / "best.json").write_text(json.dumps(about))
-    loaded = load_model(tmp_path).config.sampling
-    assert (loaded.coarsest_um, loaded.level_bias) == (None, 0)
-
-
-def test_a_model_from_before_cell_areas_were_seen_still_loads(tmp_path):
-    model = make("networks.area_channel=false")
-    save_model(model, tmp_path / "best.safetensors", facts={})
-    about = json.loads((tmp_path / "best.json").read_text())
-    del about["config"]["networks"]["area_channel"]
-    del about["config"]["networks"]["channels_last"]
-    about["config"]["training"]["channels_last"] = False
-    (tmp_path / "best.json").write_text(json.dumps(about))
-    loaded = load_model(tmp_path)
-    assert not loaded.sees_areas
-    assert torch.equal(
-        loaded.state_dict()["segmentation.head.0.bias"], model.state_dict()["segmentation.head.0.bias"]
-    )
 
 
 @pytest.mark.parametrize(

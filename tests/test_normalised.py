@@ -7,9 +7,9 @@ from wsi_deform.config import read_config
 from wsi_deform.cover import normalised, view_of
 from wsi_deform.data.augment import random_change
 from wsi_deform.geometry import Region, Size
+from wsi_deform.look.fields import Field
 from wsi_deform.model import Model
 from wsi_deform.segment import sample_fields, segment_slide
-from wsi_deform.slide.fields import Field
 from wsi_deform.slide.slide import Slide
 
 REGION = Region(0, 0, 256, 128)

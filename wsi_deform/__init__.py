@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from wsi_deform.model import load_model
+    from wsi_deform.model_file import load_model
     from wsi_deform.segment import segment_slide
     from wsi_deform.slide.open import open_slide
 
 __all__ = ["load_model", "open_slide", "segment_slide"]
 
 _HOMES = {
-    "load_model": "wsi_deform.model",
+    "load_model": "wsi_deform.model_file",
     "open_slide": "wsi_deform.slide.open",
     "segment_slide": "wsi_deform.segment",
 }

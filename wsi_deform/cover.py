@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 from weakref import WeakKeyDictionary
 
 import torch
@@ -13,15 +12,14 @@ from torch import Tensor
 from wsi_deform.deform.budget import allocate_samples
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Size, size_of_area
+from wsi_deform.look.fields import Field, cover_with_fields, cut_to_tissue
+from wsi_deform.look.lowres import low_res_view
+from wsi_deform.look.stain import Normalisation, StainChoice, normalisation, stain_of
+from wsi_deform.look.tissue import TissueMask, tissue_mask, tissue_mask_from_file
 from wsi_deform.mask.tissue_limit import TissueLimit, with_border
 from wsi_deform.model import LEAST_SIDE_PX, Model
-from wsi_deform.slide.fields import Field, cover_with_fields, cut_to_tissue
-from wsi_deform.slide.lowres import low_res_view
 from wsi_deform.slide.slide import Slide
-from wsi_deform.slide.stain import Normalisation, normalisation, stain_of
-from wsi_deform.slide.tissue import TissueMask, tissue_mask, tissue_mask_from_file
 
-StainChoice = Literal["none", "macenko"]
 MOST_MPP_RATIO = 4.0
 UM2_PER_MM2 = 1e6
 # Fine enough to choose fields of 2 mm by; finer only costs memory.
@@ -186,7 +184,7 @@ def normalised(slide: Slide, images: Tensor, stain: StainChoice) -> Tensor:
     Args:
         slide: The slide that they were read from; its stains are measured once and kept as long as it is.
         images: (..., 3, H, W) RGB in [0, 255].
-        stain: "none" leaves them, "macenko" brings the slide's stains to ``slide.stain.REFERENCE``.
+        stain: "none" leaves them, "macenko" brings the slide's stains to ``look.stain.REFERENCE``.
 
     Returns:
         (..., 3, H, W) as given, in [0, 255]; differentiable. A slide with too little stained tissue keeps its colours.

@@ -7,9 +7,7 @@ and the first half of segmenting a field.
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,13 +19,15 @@ from torch import Tensor
 from wsi_deform.annotation.raster import LabelMask
 from wsi_deform.cover import FieldBudget, budgets_of, normalised, tissue_limit_of, view_of
 from wsi_deform.deform.grid import cell_areas, sampling_grid
-from wsi_deform.deform.reverse import FieldSamples, Interpolation, ReverseSampler
 from wsi_deform.geometry import Size
+from wsi_deform.kernels.ahead import ahead
+from wsi_deform.look.fields import Field
 from wsi_deform.mask.tissue_limit import TissueLimit, reverse_sampler
 from wsi_deform.model import Model
+from wsi_deform.reverse.sampler import Interpolation, ReverseSampler
+from wsi_deform.reverse.samples import FieldSamples
 from wsi_deform.sample.gather import gather
 from wsi_deform.sample.plan import TilePlan, plan_tiles
-from wsi_deform.slide.fields import Field
 from wsi_deform.slide.slide import Slide
 
 
@@ -172,16 +172,12 @@ def segment_fields(
         The labelled samples of each field, in order. Memory follows the batch, not the number of fields.
     """
     groups = _neighbours(budgets, batch)
-    with ThreadPoolExecutor(1, thread_name_prefix="sample") as reader:
-        waiting = deque(groups)
-        ahead: deque[tuple[list[FieldBudget], Future[Sampled]]] = deque()
-        while waiting or ahead:
-            # One batch is read ahead of the one that the network works on; more would only take memory.
-            while waiting and len(ahead) < 2:
-                group = waiting.popleft()
-                ahead.append((group, reader.submit(_read_batch, slide, model, group, labels, scheduler)))
-            group, sampled = ahead.popleft()
-            yield from _labelled(model, group, sampled.result())
+    # One batch is read ahead of the one that the network works on; more would only take memory.
+    read = ahead(
+        lambda group: _read_batch(slide, model, group, labels, scheduler), groups, threads=1, most_waiting=2
+    )
+    for group, sampled in zip(groups, read, strict=True):
+        yield from _labelled(model, group, sampled)
 
 
 @torch.no_grad()

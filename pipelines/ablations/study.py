@@ -28,8 +28,8 @@ from typing import Any
 from pipelines.ablations.trial import RESULT
 from pipelines.ablations.variants import VARIANTS, Variant
 from wsi_deform.drawn.study import draw_study
+from wsi_deform.files import write_aside
 from wsi_deform.geometry import Size
-from wsi_deform.provenance import write_aside
 
 SLIDE = Size(2048, 512)
 SLIDES = {"train": 64, "val": 16, "test": 24}

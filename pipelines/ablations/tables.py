@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipelines.ablations.variants import DEFAULT, READINGS
-from wsi_deform.provenance import write_aside, write_text
+from wsi_deform.files import write_aside, write_text
 from wsi_deform.report.tables import NOTHING, Table, mean_and_spread
 
 HERE = Path(__file__).parent

@@ -18,12 +18,15 @@ from wsi_deform.annotation.classes import UNLABELLED, read_class_table
 from wsi_deform.annotation.raster import LabelMask
 from wsi_deform.config import read_config
 from wsi_deform.data.study import open_labelled
-from wsi_deform.deform.reverse import FieldSamples, ReverseSampler
 from wsi_deform.evaluate.measures import Confusion
 from wsi_deform.evaluate.slides import confusions_of
+from wsi_deform.files import write_json
 from wsi_deform.manifest.read import read_manifest
-from wsi_deform.model import Model, load_model
-from wsi_deform.provenance import git_state, write_json
+from wsi_deform.model import Model
+from wsi_deform.model_file import load_model
+from wsi_deform.provenance import git_state
+from wsi_deform.reverse.sampler import ReverseSampler
+from wsi_deform.reverse.samples import FieldSamples
 from wsi_deform.segment import SegmentedSlide, segment_slide
 from wsi_deform.slide.slide import Slide
 from wsi_deform.train.loop import train

@@ -23,8 +23,8 @@ from wsi_deform.annotation.raster import LabelMask, open_label_mask
 from wsi_deform.drawn.gland import CLASS_NAMES
 from wsi_deform.drawn.noise import smooth_noise
 from wsi_deform.drawn.slide import draw_slide
+from wsi_deform.files import write_aside
 from wsi_deform.geometry import Point, Region, Size, tile_region
-from wsi_deform.provenance import write_aside
 from wsi_deform.slide.reader import Level, SlideInfo
 
 TILE_PX = 256

@@ -28,16 +28,18 @@ from pipelines.benchmarks.results import Settings
 from wsi_deform.config import read_config
 from wsi_deform.cover import view_of
 from wsi_deform.deform.grid import cell_areas, sampling_grid
-from wsi_deform.deform.reverse import FieldSamples, ReverseSampler
 from wsi_deform.drawn.noise import smooth_noise
 from wsi_deform.geometry import Region, Size
+from wsi_deform.look.fields import Field
+from wsi_deform.mask.pyramid import deflated
 from wsi_deform.mask.tiff import write_mask
 from wsi_deform.model import Model
+from wsi_deform.reverse.sampler import ReverseSampler
+from wsi_deform.reverse.samples import FieldSamples
 from wsi_deform.sample.gather import gather
 from wsi_deform.sample.plan import plan_tiles
 from wsi_deform.segment import points_of
 from wsi_deform.slide.cache import TILE_CACHE
-from wsi_deform.slide.fields import Field
 from wsi_deform.slide.open import open_slide
 from wsi_deform.slide.slide import Slide
 
@@ -190,7 +192,7 @@ def _mask_stages(field: Field, grid: Tensor, rates: Rates) -> list[Row]:
 
     def encode() -> None:
         for tile in rendered:
-            imagecodecs.zlibng_encode(tile, level=3)
+            deflated(tile)
 
     with TemporaryDirectory() as folder:
         path = Path(folder) / "mask.ome.tif"

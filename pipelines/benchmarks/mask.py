@@ -26,9 +26,11 @@ from numpy.typing import NDArray
 
 from pipelines.benchmarks.measure import Case, Facts, Pool, Row, Work
 from pipelines.benchmarks.results import Settings
-from wsi_deform.deform.reverse import FieldSamples, ReverseSampler, pyramid_sizes
 from wsi_deform.geometry import Region, Size, tile_region
 from wsi_deform.mask.tiff import write_mask, write_nearest_mask
+from wsi_deform.reverse.levels import pyramid_sizes
+from wsi_deform.reverse.sampler import ReverseSampler
+from wsi_deform.reverse.samples import FieldSamples
 
 MPP = 0.25
 TILE_PX = 512

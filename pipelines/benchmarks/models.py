@@ -25,7 +25,8 @@ from pipelines.benchmarks.results import Settings
 from wsi_deform.config import Config, read_config
 from wsi_deform.geometry import Region
 from wsi_deform.manifest.rows import Manifest, ManifestRow
-from wsi_deform.model import Model, load_model, save_model
+from wsi_deform.model import Model
+from wsi_deform.model_file import load_model, save_model
 from wsi_deform.slide.open import open_slide
 from wsi_deform.train.loop import train
 from wsi_deform.train.losses import focal_loss

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.benchmarks.results import Settings, read_results
-from wsi_deform.provenance import write_text
+from wsi_deform.files import write_text
 from wsi_deform.report.tables import Table
 
 README = Path(__file__).with_name("README.md")

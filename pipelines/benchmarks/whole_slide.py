@@ -20,7 +20,7 @@ import copy
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,20 +36,20 @@ from pipelines.benchmarks.parts import Stopwatch, accuracy, extrapolated_work, p
 from pipelines.benchmarks.results import Settings
 from wsi_deform.baselines.patches import Windows, patch_tiles, tissue_windows
 from wsi_deform.config import read_config
-from wsi_deform.cover import budgets_of
-from wsi_deform.deform.reverse import FieldSamples
+from wsi_deform.cover import budgets_of, tissue_of
 from wsi_deform.evaluate.slides import confusion_of
 from wsi_deform.geometry import Region, Size
-from wsi_deform.mask.mosaic import MaskMosaic
+from wsi_deform.look.tissue import tissue_mask
+from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.mask.tiff import write_mask
-from wsi_deform.model import Model, load_model
-from wsi_deform.segment import outside_label, segment_fields
+from wsi_deform.model import Model
+from wsi_deform.model_file import load_model
 from wsi_deform.slide.cache import TILE_CACHE
 from wsi_deform.slide.counting import CountingReader
 from wsi_deform.slide.detect import open_reader
 from wsi_deform.slide.slide import Slide
 from wsi_deform.slide.tiff.tiles import TiffTiles
-from wsi_deform.slide.tissue import tissue_mask
+from wsi_deform.slide_files import segment_to_files
 
 WINDOW_PX = 512
 MONAI_BATCH = 4
@@ -177,27 +177,20 @@ def ours(
     """The method."""
     loaded = _loaded(model, zero=zero)
     loaded.config = with_budget(loaded.config, loaded.config.sampling.budget[0] * factor**0.5)
-    mask = Path(folder) / f"ours-{factor}-{zero}.ome.tif"
+    out = MaskFolder(Path(folder) / f"ours-{factor}-{zero}")
 
     def run(_: int) -> Facts:
         opened, counting = _opened(slide)
-        found = {"samples": 0, "fields": 0}
         start = time.perf_counter()
-        budgets = budgets_of(opened, loaded)
+        tissue_of(opened)  # found once, and used below
         tissue_seconds = time.perf_counter() - start
-
-        def labelled() -> Iterator[FieldSamples]:
-            for segmented in segment_fields(opened, loaded, budgets):
-                found["samples"] += len(segmented.samples.labels)
-                found["fields"] += 1
-                yield segmented.samples
-
-        mosaic = MaskMosaic(
-            [budget.field.kept for budget in budgets], size=opened.size, outside_label=outside_label(loaded)
-        )
-        tiles = mosaic.mosaic(labelled(), threads=threads)
-        write_mask(mask, tiles, size=opened.size, mpp=opened.mpp, threads=threads)
-        return {"decoded_mpx": counting.total_bytes / 3e6, "tissue_seconds": tissue_seconds, **found}
+        files = segment_to_files(opened, loaded, out, threads=threads)
+        return {
+            "decoded_mpx": counting.total_bytes / 3e6,
+            "tissue_seconds": tissue_seconds,
+            "samples": files.samples,
+            "fields": files.fields,
+        }
 
     def finish() -> Facts:
         if zero:
@@ -208,7 +201,7 @@ def ours(
             flops += fields * _flops(loaded, lambda held, image: held.scores(image), size)
             flops += fields * _flops(loaded, lambda held, view: held.density(view), loaded.map_size(size))
         truth = DrawnFile(slide=Path(slide), labels=Path(labels)).truth()
-        written = TiffTiles(mask)
+        written = TiffTiles(out.mask(opened.slide_id))
         counts = confusion_of(
             truth,
             lambda region: np.ascontiguousarray(written.read_region(0, region)[..., 0]),
@@ -217,7 +210,7 @@ def ours(
         )
         return {"tflop": flops / 1e12, **accuracy(counts)}
 
-    _warm_up(loaded, mask, threads)
+    _warm_up(loaded, Path(folder) / "warm-up", threads)
     return Work(run=run, finish=finish, facts={"part": 1.0})
 
 
@@ -342,15 +335,10 @@ def monai(
     return extrapolated_work(run, finish, part)
 
 
-def _warm_up(model: Model | None, mask: Path, threads: int) -> None:
+def _warm_up(model: Model | None, folder: Path, threads: int) -> None:
     """Compile and import everything on a picture of 1,024 px."""
     small = Slide.from_reader(DrawnReader(1024), slide_id="small")
-    tissue_mask(small)
-    held = load_untrained() if model is None else model
-    budgets = budgets_of(small, held)
-    mosaic = MaskMosaic([budget.field.kept for budget in budgets], size=small.size)
-    fields = (each.samples for each in segment_fields(small, held, budgets))
-    write_mask(mask, mosaic.mosaic(fields, threads=threads), size=small.size, mpp=None, threads=threads)
+    segment_to_files(small, load_untrained() if model is None else model, folder, threads=threads)
 
 
 def load_untrained() -> Model:

@@ -25,9 +25,10 @@ from splits import split_patients
 from wsi_deform.annotation.classes import ClassTable, write_class_table
 from wsi_deform.drawn.study import write_labels, write_slide
 from wsi_deform.errors import WsiDeformError
+from wsi_deform.files import write_json
 from wsi_deform.geometry import Size
 from wsi_deform.manifest.rows import SPLITS, Manifest, ManifestRow, Split, write_manifest
-from wsi_deform.provenance import provenance, write_json
+from wsi_deform.provenance import provenance
 
 CLASSES = ("background", "benign gland", "malignant gland")
 MPP = 0.62  # 20x of the Zeiss MIRAX MIDI that the GlaS slides were scanned with

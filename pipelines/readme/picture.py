@@ -17,10 +17,10 @@ from PIL import Image
 
 from wsi_deform.annotation.classes import read_class_table
 from wsi_deform.data.study import open_labelled
+from wsi_deform.files import write_aside
 from wsi_deform.geometry import Size
 from wsi_deform.manifest.read import read_manifest
 from wsi_deform.mask.folder import MaskFolder
-from wsi_deform.provenance import write_aside
 from wsi_deform.report.pictures import sampled_picture, slide_picture, truth_picture
 
 METHODS = ("uniform", "joint")

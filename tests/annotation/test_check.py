@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import tifffile
 
-from wsi_deform.annotation.check import check_manifest, class_table_from_masks
+from wsi_deform.annotation.check import check_manifest
 from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.drawn.gland import CLASS_NAMES
 from wsi_deform.drawn.study import draw_study
-from wsi_deform.errors import AnnotationError
 from wsi_deform.geometry import Size
 from wsi_deform.manifest.read import read_manifest
 from wsi_deform.manifest.rows import Manifest
@@ -31,7 +30,6 @@ def test_a_drawn_study_has_no_problems(manifest):
         == []
     )
     assert seen == [row.slide_id for row in manifest.rows]
-    assert class_table_from_masks(manifest).values == tuple((value,) for value in range(5))
 
 
 def test_all_problems_are_found_at_once(manifest):
@@ -145,18 +143,7 @@ def test_slides_without_patients_are_remarked_upon(manifest):
     assert remarks == []
 
 
-def test_a_table_of_masks_with_one_value_beside_255_is_refused(manifest):
-    with pytest.raises(AnnotationError, match=r"only class 'background' has pixels in 5 masks, which hold 0"):
-        class_table_from_masks(with_masks(manifest, *[(0, 255)] * 5))
-
-
 def test_outlines_are_pointed_out(manifest):
     row = manifest.rows[0].model_copy(update={"mask": None, "annotation": manifest.folder / "a.geojson"})
     problems = check_manifest(manifest.model_copy(update={"rows": (row,)}), CLASSES)
     assert "outlines are not read. Needed a raster mask in column mask" in str(problems[0])
-
-
-def test_class_table_needs_a_mask(manifest):
-    row = manifest.rows[0].model_copy(update={"mask": None})
-    with pytest.raises(AnnotationError, match="no row has a mask"):
-        class_table_from_masks(manifest.model_copy(update={"rows": (row,)}))

@@ -7,10 +7,10 @@ from drawn_reader import AddressReader, ArrayReader
 from wsi_deform.baselines.patches import Windows, patch_labels, patch_tiles, tissue_windows
 from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Point, Region, Size
+from wsi_deform.look.tissue import TissueMask
 from wsi_deform.mask.tiff import write_mask
 from wsi_deform.slide.counting import CountingReader
 from wsi_deform.slide.slide import Slide
-from wsi_deform.slide.tissue import TissueMask
 
 
 def dark(image):

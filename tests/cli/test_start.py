@@ -17,7 +17,8 @@ from tiny_study import MPP, tiny_study
 from wsi_deform.annotation.classes import read_class_table
 from wsi_deform.cli.start import imported_at_once
 from wsi_deform.config import parse_config
-from wsi_deform.model import Model, save_model
+from wsi_deform.model import Model
+from wsi_deform.model_file import save_model
 
 NOT_NEEDED = (
     "aiohttp",

@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 import tifffile
 
-from wsi_deform.deform.reverse import FieldSamples, ReverseSampler
 from wsi_deform.geometry import Region, Size
-from wsi_deform.mask.footprint import write_footprint_map
-from wsi_deform.mask.probability import write_probability_map
+from wsi_deform.mask.footprint import FootprintMap
+from wsi_deform.mask.probability import ProbabilityMap
 from wsi_deform.mask.tiff import write_mask
+from wsi_deform.reverse.sampler import ReverseSampler
+from wsi_deform.reverse.samples import FieldSamples
 
 SIZE = Size(3001, 1803)
 LATTICE = Size(30, 20)
@@ -89,11 +90,12 @@ def test_bio_formats_sees_all_resolutions_pixel_for_pixel(
         write_mask(path, tiles, size=SIZE, mpp=0.25, annotations=about, classic_limit_bytes=limit)
     elif kind == "probability map":
         colours = [(255, 255, 255), (255, 0, 16), (0, 128, 255)]
-        write_probability_map(
-            path, [field], size=SIZE, mpp=0.25, class_names=NAMES, downsample=2, colours=colours
-        )
+        settings = {"size": SIZE, "mpp": 0.25, "class_names": NAMES, "downsample": 2, "colours": colours}
+        with ProbabilityMap(path, **settings) as writer:
+            writer.add(field)
     else:
-        write_footprint_map(path, [field], size=SIZE, mpp=0.25, downsample=2)
+        with FootprintMap(path, size=SIZE, mpp=0.25, downsample=2) as writer:
+            writer.add(field)
     copy = copied(jar, path)
     own, seen = levels(path), levels(copy)
     assert len(own) > 1

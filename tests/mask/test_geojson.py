@@ -16,12 +16,14 @@ from matplotlib.path import Path as Outline
 from numpy.typing import NDArray
 
 from wsi_deform.annotation.classes import ClassTable, class_table_from_data
-from wsi_deform.deform.reverse import FieldSamples, MaskTile, ReverseSampler, pyramid_sizes
 from wsi_deform.errors import MaskError, ShapeError
 from wsi_deform.geometry import Region, Size
 from wsi_deform.mask.bands import mask_bands, open_mask
 from wsi_deform.mask.geojson import write_geojson
 from wsi_deform.mask.tiff import write_mask
+from wsi_deform.reverse.levels import MaskTile, pyramid_sizes
+from wsi_deform.reverse.sampler import ReverseSampler
+from wsi_deform.reverse.samples import FieldSamples
 from wsi_deform.slide.tiff.tiles import TiffTiles
 
 TABLE = class_table_from_data(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -13,12 +13,13 @@ import pyvips
 import tifffile
 from scipy.interpolate import RegularGridInterpolator
 
-from wsi_deform.deform.reverse import FieldSamples, ReverseSampler
 from wsi_deform.errors import MaskError, ShapeError
 from wsi_deform.geometry import Region, Size
 from wsi_deform.mask.coarse import map_downsample
-from wsi_deform.mask.footprint import FootprintMap, write_footprint_map
-from wsi_deform.mask.probability import ProbabilityMap, write_probability_map
+from wsi_deform.mask.footprint import FootprintMap
+from wsi_deform.mask.probability import ProbabilityMap
+from wsi_deform.reverse.sampler import ReverseSampler
+from wsi_deform.reverse.samples import FieldSamples
 
 SIZE = Size(6000, 4100)
 NAMES = ("background", "tumour & more", "\N{GREEK SMALL LETTER BETA}")
@@ -50,6 +51,13 @@ def drawn_field(kept: Region, region: Region | None = None, seed: int = 0, class
     )
 
 
+def written(writer: FootprintMap | ProbabilityMap, fields: Iterable[FieldSamples]) -> None:
+    """Put all fields into a map and finish it."""
+    with writer:
+        for field in fields:
+            writer.add(field)
+
+
 @pytest.fixture(scope="module")
 def fields() -> list[FieldSamples]:
     kept = [Region(100, 200, 2500, 3000), Region(2600, 200, 2000, 3900)]
@@ -60,7 +68,8 @@ def fields() -> list[FieldSamples]:
 def probability_file(fields: list[FieldSamples], tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("maps") / "s.probability.ome.tif"
     colours = [(255, 255, 255), (255, 0, 16), (0, 128, 255)]
-    write_probability_map(path, fields, size=SIZE, mpp=0.25, class_names=NAMES, downsample=8, colours=colours)
+    settings = {"size": SIZE, "mpp": 0.25, "class_names": NAMES, "downsample": 8, "colours": colours}
+    written(ProbabilityMap(path, **settings), fields)
     assert [each.name for each in path.parent.iterdir()] == [path.name]
     return path
 
@@ -155,11 +164,8 @@ def test_fields_may_come_one_by_one_in_any_order_and_with_threads(
 ):
     path = tmp_path / "s.probability.ome.tif"
     colours = [(255, 255, 255), (255, 0, 16), (0, 128, 255)]
-    with ProbabilityMap(
-        path, size=SIZE, mpp=0.25, class_names=NAMES, downsample=8, colours=colours, threads=2
-    ) as writer:
-        for field in reversed(fields):
-            writer.add(field)
+    settings = {"size": SIZE, "mpp": 0.25, "class_names": NAMES, "downsample": 8, "colours": colours}
+    written(ProbabilityMap(path, threads=2, **settings), reversed(fields))
     assert path.read_bytes() == probability_file.read_bytes()
 
 
@@ -167,7 +173,7 @@ def test_the_footprint_is_the_side_of_the_nearest_samples_cell_in_tenths_of_um(
     fields: list[FieldSamples], tmp_path: Path
 ):
     path = tmp_path / "s.footprint.ome.tif"
-    write_footprint_map(path, fields, size=SIZE, mpp=0.25, downsample=16)
+    written(FootprintMap(path, size=SIZE, mpp=0.25, downsample=16), fields)
     assert [each.name for each in tmp_path.iterdir()] == [path.name]
     shown = tifffile.imread(path)
     assert (shown.shape, shown.dtype) == ((257, 375), np.uint16)
@@ -190,14 +196,16 @@ def test_the_footprint_is_the_side_of_the_nearest_samples_cell_in_tenths_of_um(
     np.testing.assert_array_equal(pyvips.Image.new_from_file(str(path)).numpy(), fine)
 
 
-def test_the_default_resolution_is_about_half_the_spacing_of_the_samples(
-    fields: list[FieldSamples], tmp_path: Path
-):
+def test_the_default_resolution_is_about_half_the_spacing_of_the_samples():
     assert map_downsample(64_000, 1e10, Size(100_000, 100_000)) == 128  # spacing 395 px
     assert map_downsample(10**9, 1e8, Size(10_000, 10_000)) == 1
     assert map_downsample(1, 1e8, Size(100, 60)) == 8  # 13 x 8 px
-    path = tmp_path / "default.ome.tif"
-    write_footprint_map(path, fields, size=SIZE, mpp=0.5)  # 1,200 samples on 15.3 Mpx: 113 px apart
+    assert map_downsample(1_200, 15_300_000, SIZE) == 32  # spacing 113 px
+
+
+def test_the_resolution_of_a_map_is_that_of_its_pixels(fields: list[FieldSamples], tmp_path: Path):
+    path = tmp_path / "coarse.ome.tif"
+    written(FootprintMap(path, size=SIZE, mpp=0.5, downsample=32), fields)
     assert tifffile.imread(path).shape == (129, 188)
     with tifffile.TiffFile(path) as tiff:
         assert 'PhysicalSizeX="16.0"' in tiff.ome_metadata
@@ -206,8 +214,10 @@ def test_the_default_resolution_is_about_half_the_spacing_of_the_samples(
 def test_a_slide_of_a_few_pixels_has_maps_too(tmp_path: Path):
     size = Size(130, 90)
     field = drawn_field(Region.whole(size))
-    write_probability_map(tmp_path / "p.ome.tif", [field], size=size, mpp=None, class_names=NAMES)
-    write_footprint_map(tmp_path / "f.ome.tif", [field], size=size, mpp=1.0)
+    downsample = map_downsample(len(field.labels), size.area, size)
+    settings = {"size": size, "downsample": downsample}
+    written(ProbabilityMap(tmp_path / "p.ome.tif", mpp=None, class_names=NAMES, **settings), [field])
+    written(FootprintMap(tmp_path / "f.ome.tif", mpp=1.0, **settings), [field])
     assert tifffile.imread(tmp_path / "p.ome.tif").shape == (3, 45, 65)
     assert tifffile.imread(tmp_path / "f.ome.tif").shape == (45, 65)
 
@@ -221,19 +231,17 @@ def test_maps_are_whole_or_absent(fields: list[FieldSamples], tmp_path: Path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write_probability_map(path, interrupted(), class_names=NAMES, **settings)
+        written(ProbabilityMap(path, class_names=NAMES, **settings), interrupted())
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(ShapeError, match="a field has 3 classes"):
-        write_probability_map(path, fields, class_names=NAMES[:2], **settings)
+        written(ProbabilityMap(path, class_names=NAMES[:2], **settings), fields)
     with pytest.raises(ShapeError, match="downsample 12"):
-        write_probability_map(path, fields, class_names=NAMES, **(settings | {"downsample": 12}))
-    with pytest.raises(ShapeError, match="no fields"):
-        write_footprint_map(path, [], size=SIZE, mpp=0.25)
+        written(ProbabilityMap(path, class_names=NAMES, **(settings | {"downsample": 12})), fields)
     bare = FieldSamples(kept=fields[0].kept, points_px=fields[0].points_px, labels=fields[0].labels)
-    with pytest.raises(ShapeError, match="no areas_px"), FootprintMap(path, **settings) as footprint:
-        footprint.add(bare)
+    with pytest.raises(ShapeError, match="no areas_px"):
+        written(FootprintMap(path, **settings), [bare])
     with pytest.raises(ShapeError, match="no probabilities"):
-        write_probability_map(path, [bare], class_names=NAMES, **settings)
+        written(ProbabilityMap(path, class_names=NAMES, **settings), [bare])
     with pytest.raises(MaskError, match=r"nowhere.*Check folder"):
-        write_footprint_map(tmp_path / "nowhere" / "f.ome.tif", fields, **settings)
+        written(FootprintMap(tmp_path / "nowhere" / "f.ome.tif", **settings), fields)
     assert list(tmp_path.iterdir()) == []

@@ -10,18 +10,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
+import imagecodecs
 import numpy as np
 import openslide
 import pytest
 import pyvips
 import tifffile
 
-from wsi_deform.deform.reverse import FieldSamples, MaskTile, ReverseSampler
 from wsi_deform.errors import MaskError, ShapeError
 from wsi_deform.geometry import Region, Size
 from wsi_deform.mask.directories import TileTable, header_and_directories
 from wsi_deform.mask.ome import Channel, image_xml
+from wsi_deform.mask.pyramid import deflated
 from wsi_deform.mask.tiff import write_mask, write_nearest_mask
+from wsi_deform.reverse.levels import MaskTile
+from wsi_deform.reverse.sampler import ReverseSampler
+from wsi_deform.reverse.samples import FieldSamples
 
 SIZE = Size(1300, 1101)  # 3 levels of 512 px tiles; partial tiles and partial pixels on both sides
 
@@ -183,7 +187,37 @@ def test_tiles_of_one_label_share_their_bytes(tmp_path: Path):
     with tifffile.TiffFile(path) as tiff:
         assert {offset for page in tiff.pages for offset in page.dataoffsets} == {16}
         assert (tiff.asarray() == 3).all()
+    assert all(len(stored) < 350 for stored, _ in stored_tiles(path))
     assert path.stat().st_size < 10_000
+
+
+def stored_tiles(path: Path) -> Iterator[tuple[bytes, bytes]]:
+    """Every stored tile of a mask as it lies in the file, and as tifffile decodes it."""
+    with tifffile.TiffFile(path) as tiff:
+        for page in tiff.pages:
+            decode = tifffile.TIFF.DECOMPRESSORS[page.compression]
+            for offset, length in zip(page.dataoffsets, page.databytecounts, strict=True):
+                tiff.filehandle.seek(offset)
+                stored = tiff.filehandle.read(length)
+                yield stored, decode(stored)
+
+
+def test_every_inflater_gives_the_tiles_back(mask_file: Path):
+    tiles = list(stored_tiles(mask_file))
+    assert len(tiles) == 9 + 4 + 1
+    for stored, pixels in tiles:
+        assert len(pixels) == 512 * 512
+        assert zlib.decompress(stored) == pixels  # also checks the checksum
+        assert imagecodecs.zlib_decode(stored) == pixels
+        assert imagecodecs.deflate_decode(stored, out=len(pixels)) == pixels  # libdeflate
+        assert len(stored) < len(zlib.compress(pixels, 1))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_deflated_pixels_of_any_layout_are_stored_row_by_row(dtype: type):
+    pixels = np.arange(35 * 48, dtype=dtype).reshape(35, 48)[::2, 1:40:3]
+    inflated = np.frombuffer(zlib.decompress(deflated(pixels)), dtype).reshape(18, 13)
+    np.testing.assert_array_equal(inflated, pixels)
 
 
 def test_files_are_byte_identical_for_any_number_of_threads(tmp_path: Path):

@@ -6,11 +6,12 @@ from tiny_study import tiny_model
 from wsi_deform.annotation.classes import ClassTable, read_class_table
 from wsi_deform.config import parse_config
 from wsi_deform.data.study import open_labelled
+from wsi_deform.drawing.panels import WIDTH_PX, Stages, field_picture, stacked
 from wsi_deform.drawn.study import draw_study
 from wsi_deform.geometry import Size
 from wsi_deform.manifest.read import read_manifest
-from wsi_deform.model import Model, load_model
-from wsi_deform.train.panels import WIDTH_PX, Stages, field_picture, stacked
+from wsi_deform.model import Model
+from wsi_deform.model_file import load_model
 from wsi_deform.train.pictures import chosen_fields, draw_fields, stages_of
 
 CLASSES = ClassTable.from_names(["background", "gland"])

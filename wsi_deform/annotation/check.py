@@ -11,7 +11,6 @@ from wsi_deform.annotation.label_check import (
     SeenValues,
     classes_with_pixels,
     judge_labels,
-    one_class_problem,
     unknown_values_problem,
     values_text,
 )
@@ -70,27 +69,6 @@ def check_manifest(
         for each in remarks:
             on_remark(each)
     return check.problems
-
-
-def class_table_from_masks(manifest: Manifest) -> ClassTable:
-    """Make a class table of the values that the masks of a manifest hold, one class per value.
-
-    Raises:
-        AnnotationError: No row has a mask, one cannot be read, or there is one value besides 255: 255 means unlabelled
-            where no table says otherwise, and a table of one class would hide what it is.
-    """
-    seen = SeenValues()
-    masks = [row for row in manifest.rows if row.mask is not None]
-    if not masks:
-        raise AnnotationError(
-            "manifest: no row has a mask. Needed labels to make a class table. Fill in column mask."
-        )
-    for row in masks:
-        seen.add(row, counted_values(str(row.mask), row.mask_channel))
-    table = ClassTable.from_values(seen.total)
-    if table.count == 1 and len(seen.total) > 1:
-        raise AnnotationError(str(one_class_problem(seen.total, table, masks=len(masks))))
-    return table
 
 
 @dataclass(slots=True, kw_only=True)

@@ -15,7 +15,7 @@ import yaml
 from numpy.typing import NDArray
 
 from wsi_deform.errors import AnnotationError
-from wsi_deform.provenance import write_json, write_text
+from wsi_deform.files import write_json, write_text
 
 UNLABELLED = 255
 MOST_CLASSES = 255  # indices 0 to 254; 255 says unlabelled

@@ -16,11 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wsi_deform.deform.reverse import MaskTile, pyramid_sizes
 from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Region, Size, tile_grid
+from wsi_deform.look.tissue import TissueMask
+from wsi_deform.reverse.levels import MaskTile, pyramid_sizes
 from wsi_deform.slide.slide import Slide
-from wsi_deform.slide.tissue import TissueMask
 
 Network = Callable[[Tensor], Tensor]
 _NodeTiles = Generator[MaskTile, None, NDArray[np.uint8] | None]

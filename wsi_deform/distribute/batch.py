@@ -16,14 +16,15 @@ from wsi_deform.distribute.ledger import Ledger, State
 from wsi_deform.distribute.measurements import write_measurements
 from wsi_deform.distribute.out_folder import OutFolderGoneError, check_folder, prepare_folder
 from wsi_deform.distribute.outcome import Batch, Outcome, Quiet, Watcher
-from wsi_deform.distribute.outputs import WantedOutputs
 from wsi_deform.distribute.sources import SlideSource
 from wsi_deform.distribute.summary import Ended, write_record, write_summary
 from wsi_deform.distribute.turn import outcome_if_done, segment_to_folder
 from wsi_deform.errors import SlideError
 from wsi_deform.mask.folder import MaskFolder
-from wsi_deform.model import device_name, find_model
+from wsi_deform.model import device_name
+from wsi_deform.model_file import find_model
 from wsi_deform.provenance import provenance
+from wsi_deform.slide_files import WantedOutputs
 
 
 def segment_slides(

@@ -10,11 +10,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from wsi_deform.distribute.outputs import WantedOutputs
 from wsi_deform.distribute.sources import SlideSource
 from wsi_deform.errors import ModelError
-from wsi_deform.model import Model, find_model, load_model, read_model_facts
+from wsi_deform.model import Model
+from wsi_deform.model_file import find_model, load_model, read_model_facts
 from wsi_deform.slide.identity import slide_identity
+from wsi_deform.slide_files import WantedOutputs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,7 +102,7 @@ def model_sha256(model: Path) -> str:
     used = [
         facts["mpp"],
         facts["classes"],
-        {key: config.get(key) for key in ("sampling", "fields", "networks")},
+        {key: config[key] for key in ("sampling", "fields", "networks")},
     ]
     digest = hashlib.sha256(json.dumps(used, sort_keys=True).encode())
     try:

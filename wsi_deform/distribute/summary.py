@@ -10,8 +10,8 @@ from typing import Any
 from wsi_deform.distribute.job import SlideJob
 from wsi_deform.distribute.ledger import State
 from wsi_deform.distribute.outcome import Outcome
+from wsi_deform.files import write_json, write_text
 from wsi_deform.mask.folder import MaskFolder
-from wsi_deform.provenance import write_json, write_text
 
 HEADER = "| slide | state | seconds | size, px | um/px | fields | samples | tiles read | remark |"
 

@@ -11,8 +11,8 @@ from typing import Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field
 
 from wsi_deform.cells import safe_row
+from wsi_deform.files import write_aside
 from wsi_deform.paths import clean_id
-from wsi_deform.provenance import write_aside
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)

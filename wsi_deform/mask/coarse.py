@@ -7,8 +7,7 @@ a scratch file beside its place, so memory does not grow with the slide.
 from __future__ import annotations
 
 import math
-import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -17,11 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from wsi_deform.deform.reverse import FieldSamples, MaskTile, kept_at_level, pyramid_sizes
 from wsi_deform.errors import MaskError, ShapeError
+from wsi_deform.files import name_aside
 from wsi_deform.geometry import Region, Size, tile_grid, tile_region
 from wsi_deform.mask.ome import Channel, image_xml
 from wsi_deform.mask.pyramid import write_pyramid
+from wsi_deform.reverse.levels import MaskTile, kept_at_level, pyramid_sizes
+from wsi_deform.reverse.samples import FieldSamples
 
 TILE_PX = 256
 
@@ -176,7 +177,7 @@ class CoarseMap:
 
     def _on_disk(self, size: Size) -> NDArray[Any]:
         """(C, H, W) zeros in a scratch file, which takes no room where nothing is written."""
-        path = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.part")
+        path = name_aside(self.path)
         self._scratch.append(path)
         shape = (len(self.channels), *size.shape)
         try:
@@ -188,19 +189,6 @@ class CoarseMap:
                 f"map {self.path}: cannot be written ({error}). Check folder, rights and free space."
             ) from error
         return zeros
-
-
-def all_fields(fields: Iterable[FieldSamples], name: str, size: Size) -> tuple[list[FieldSamples], int]:
-    """Fields in memory and the map resolution that suits them.
-
-    Raises:
-        ShapeError: There are none, so that nothing says the resolution.
-    """
-    known = list(fields)
-    if not known:
-        raise ShapeError(f"map {name}: no fields. Needed a downsample, since no sample says one.")
-    samples = sum(len(field.labels) for field in known)
-    return known, map_downsample(samples, sum(field.kept.size.area for field in known), size)
 
 
 def _most_downsample(size: Size) -> int:

@@ -8,18 +8,19 @@ the cursor divided by ten is the um.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_deform.deform.reverse import FieldSamples, ReverseSampler
 from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Size
-from wsi_deform.mask.coarse import SMALLEST_MAP_PX, CoarseMap, all_fields
+from wsi_deform.mask.coarse import SMALLEST_MAP_PX, CoarseMap
 from wsi_deform.mask.ome import Channel
+from wsi_deform.reverse.sampler import ReverseSampler
+from wsi_deform.reverse.samples import FieldSamples
 
 STEPS_PER_UM = 10
 """Whole numbers of the map per um."""
@@ -98,37 +99,6 @@ class FootprintMap:
         region = self._map.region_of(field)
         if not region.is_empty:
             self._map.put(region, sampler.region(region, self._map.level))
-
-
-def write_footprint_map(
-    path: str | Path,
-    fields: Iterable[FieldSamples],
-    *,
-    size: Size,
-    mpp: float,
-    downsample: int | None = None,
-    annotations: Mapping[str, str] | None = None,
-    threads: int = 1,
-) -> None:
-    """Write the footprint map of fields; see ``FootprintMap``.
-
-    Args:
-        path: The map.
-        fields: Samples with areas; read lazily where ``downsample`` is given.
-        size: The slide's level-0 size, px.
-        mpp: Level-0 um per pixel of the slide.
-        downsample: Level-0 px per pixel of the map, a power of two; None is about half the mean spacing of
-            the samples.
-        annotations: Names and values to store in the file's OME-XML.
-        threads: Number of threads that encode.
-    """
-    if downsample is None:
-        fields, downsample = all_fields(fields, Path(path).name, size)
-    with FootprintMap(
-        path, size=size, mpp=mpp, downsample=downsample, annotations=annotations, threads=threads
-    ) as writer:
-        for field in fields:
-            writer.add(field)
 
 
 def _largest(blocks: NDArray[Any]) -> NDArray[Any]:

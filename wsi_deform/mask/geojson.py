@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_deform.annotation.classes import UNLABELLED, ClassTable
-from wsi_deform.deform.compiled import Longs, compiled
 from wsi_deform.errors import MaskError, ShapeError
+from wsi_deform.files import write_aside
 from wsi_deform.geometry import Region
+from wsi_deform.kernels.compiled import Longs, compiled
 from wsi_deform.mask.bands import mask_bands, open_mask
 from wsi_deform.mask.polygons import Polygon, polygons
-from wsi_deform.provenance import write_aside
 from wsi_deform.slide.tiff.tiles import TiffTiles
 
 FORMAT = 1

@@ -7,18 +7,19 @@ levels; libvips opens every channel as a page; OpenSlide sees the first channel 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_deform.deform.reverse import FieldSamples, ReverseSampler
 from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Region, Size
-from wsi_deform.mask.coarse import SMALLEST_MAP_PX, CoarseMap, all_fields
+from wsi_deform.mask.coarse import SMALLEST_MAP_PX, CoarseMap
 from wsi_deform.mask.ome import Channel
+from wsi_deform.reverse.sampler import ReverseSampler
+from wsi_deform.reverse.samples import FieldSamples
 
 _BAND_PX = 512
 
@@ -103,48 +104,6 @@ class ProbabilityMap:
             band = kept.intersection(Region(kept.x, top, kept.width, _BAND_PX))
             if not band.is_empty:
                 self._map.put(band, sampler.probabilities(band, self._map.level))
-
-
-def write_probability_map(
-    path: str | Path,
-    fields: Iterable[FieldSamples],
-    *,
-    size: Size,
-    mpp: float | None,
-    class_names: Sequence[str],
-    downsample: int | None = None,
-    colours: Sequence[tuple[int, int, int]] | None = None,
-    annotations: Mapping[str, str] | None = None,
-    threads: int = 1,
-) -> None:
-    """Write the probability map of fields; see ``ProbabilityMap``.
-
-    Args:
-        path: The map.
-        fields: Samples with probabilities and lattice; read lazily where ``downsample`` is given.
-        size: The slide's level-0 size, px.
-        mpp: Level-0 um per pixel of the slide, or None when unknown.
-        class_names: Names of the classes, in order.
-        downsample: Level-0 px per pixel of the map, a power of two; None is about half the mean spacing of
-            the samples.
-        colours: RGB of each class, 0 to 255.
-        annotations: Names and values to store in the file's OME-XML.
-        threads: Number of threads that encode.
-    """
-    if downsample is None:
-        fields, downsample = all_fields(fields, Path(path).name, size)
-    with ProbabilityMap(
-        path,
-        size=size,
-        mpp=mpp,
-        class_names=class_names,
-        downsample=downsample,
-        colours=colours,
-        annotations=annotations,
-        threads=threads,
-    ) as writer:
-        for field in fields:
-            writer.add(field)
 
 
 def _mean(blocks: NDArray[Any]) -> NDArray[Any]:

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_deform.deform.compiled import Longs, compiled
 from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Region, Size
+from wsi_deform.kernels.compiled import Longs, compiled
 
 Bytes = NDArray[np.uint8]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_deform.deform.compiled import Box, Longs, compiled
+from wsi_deform.kernels.compiled import Box, Longs, compiled
 from wsi_deform.mask.tissue_cells import Bytes, cell_of, end_of
 
 

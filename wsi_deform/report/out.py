@@ -12,13 +12,13 @@ import numpy as np
 from wsi_deform.annotation.mean_classes import MeanClasses
 from wsi_deform.cells import plain_text
 from wsi_deform.distribute.ledger import Ledger, State
+from wsi_deform.drawing.figures import sampling_points_figure
 from wsi_deform.errors import MaskError, WsiDeformError
 from wsi_deform.evaluate.tables import mean_notes
 from wsi_deform.geometry import Size
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.mask.samples import read_samples
 from wsi_deform.redact import redacted_data
-from wsi_deform.report.figures import sampling_points_figure
 from wsi_deform.report.files import duration, read_json
 from wsi_deform.report.measured import CEILING, MIOU, measures
 from wsi_deform.report.page import Fact, Picture, Section, write_report

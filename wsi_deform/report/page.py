@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from wsi_deform.provenance import write_text
+from wsi_deform.files import write_text
 from wsi_deform.report.style import STYLE
 from wsi_deform.report.tables import Table
 

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from wsi_deform.annotation.raster import LabelMask
 from wsi_deform.geometry import Size
+from wsi_deform.look.lowres import thumbnail
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.mask.overlay import label_picture
 from wsi_deform.mask.samples import read_samples
-from wsi_deform.slide.lowres import thumbnail
 from wsi_deform.slide.open import open_slide
 
 PICTURE_PX = 1600

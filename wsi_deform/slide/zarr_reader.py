@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from wsi_deform.errors import ShapeError, SlideError
 from wsi_deform.faults import pass_on_own_fault, version_of
 from wsi_deform.geometry import Region, Size, level_downsample, tile_region
-from wsi_deform.slide.ahead import ahead
+from wsi_deform.kernels.ahead import ahead
 from wsi_deform.slide.colour import composited, rgb_from_gray
 from wsi_deform.slide.ngff import images_of, multiscale_from_data
 from wsi_deform.slide.path import SlidePath, SlideUrl, slide_path

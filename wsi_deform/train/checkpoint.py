@@ -18,8 +18,9 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from wsi_deform.errors import TrainingError
-from wsi_deform.model import Model, load_tensors
-from wsi_deform.provenance import write_aside
+from wsi_deform.files import write_aside
+from wsi_deform.model import Model
+from wsi_deform.model_file import load_tensors
 
 NAME = "checkpoint.safetensors"
 

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from wsi_deform.annotation.raster import LabelMask
 from wsi_deform.cover import fields_of, view_of
 from wsi_deform.data.fields import LabelledField
+from wsi_deform.drawing.panels import Stages, field_picture
 from wsi_deform.geometry import Size
 from wsi_deform.model import Model
 from wsi_deform.segment import points_of, sample_fields
 from wsi_deform.slide.slide import Slide
-from wsi_deform.train.panels import Stages, field_picture
 
 MOST_CANDIDATES = 48
 CHOICE_PX = 32

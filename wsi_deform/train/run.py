@@ -24,11 +24,13 @@ from wsi_deform.data.batches import shuffled_batches
 from wsi_deform.data.fields import FieldViews, LabelledField
 from wsi_deform.data.study import median_mpp, open_labelled
 from wsi_deform.errors import TrainingError
+from wsi_deform.files import write_json, write_text
 from wsi_deform.manifest.rows import Manifest, Split
-from wsi_deform.model import Model, save_model
+from wsi_deform.model import Model
 from wsi_deform.model_card import write_model_card
+from wsi_deform.model_file import save_model
 from wsi_deform.networks.weights import load_pretrained
-from wsi_deform.provenance import config_sha256, provenance, write_json, write_text
+from wsi_deform.provenance import config_sha256, provenance
 from wsi_deform.slide.cache import set_cache_bytes
 from wsi_deform.slide.slide import Slide
 from wsi_deform.train.allocation import allocated_fields, allocates, is_due, sizes_of, with_sizes

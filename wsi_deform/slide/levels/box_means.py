@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_deform.geometry import Point, Region, Size, tile_grid, tile_region
-from wsi_deform.slide.ahead import ahead_in
+from wsi_deform.kernels.ahead import ahead_in
 from wsi_deform.slide.reader import Level, Reader, TilesReader, tiles_of
 
 # Levels are added until the long side is no longer than this.
