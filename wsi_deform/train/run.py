@@ -27,7 +27,7 @@ from wsi_deform.errors import TrainingError
 from wsi_deform.manifest.rows import Manifest, Split
 from wsi_deform.model import Model
 from wsi_deform.model_card import write_model_card
-from wsi_deform.model_file import save_model
+from wsi_deform.model_file import finish_saving, save_model
 from wsi_deform.networks.weights import load_pretrained
 from wsi_deform.provenance import provenance, write_json, write_text
 from wsi_deform.slide.cache import set_cache_bytes
@@ -221,6 +221,7 @@ def start_run(
             # An earlier version's, whose settings stand in config.yaml alone: from now on in the checkpoint too.
             save_checkpoint(run, model, learner.optimiser, counters, extra=extra)
         remove_leftovers(run)
+        finish_saving(run)
         _describe_run(run, config, classes, command)
         balance.write(run / "balance.json", classes)
     validation = [open_labelled(row, classes) for row in manifest.of_split("val")]
