@@ -1,11 +1,12 @@
 """How a model is stored: two files that any language can read.
 
 ``NAME.safetensors`` holds tensors only, so that loading runs no code; ``NAME.json`` says what they are: classes,
-configuration, mpp, metrics, provenance.
+configuration, mpp, metrics, provenance, and the SHA-256 of the other file: only what belongs together is loaded.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,38 +20,74 @@ from torch import Tensor
 from wsi_deform.annotation.classes import class_table_from_data
 from wsi_deform.config import parse_config
 from wsi_deform.config_format import FIRST, KEY
-from wsi_deform.errors import ModelError
+from wsi_deform.errors import ConfigError, ModelError
 from wsi_deform.files import write_aside, write_json
 from wsi_deform.model import Model
 from wsi_deform.networks.monai_alone import networks_alone
 
-FORMAT = "wsi-deform model 1"
+FORMAT = "wsi-deform model 2"
+CHECKSUM = "safetensors_sha256"
+# Format 1, of version 0.1, had no checksum.
+NEEDED = {
+    "wsi-deform model 1": {"mpp", "classes", "config"},
+    FORMAT: {"mpp", "classes", "config", CHECKSUM},
+}
 MODEL_SUFFIXES = (".safetensors", ".json")
-NEEDED = {FORMAT: {"mpp", "classes", "config"}}
+NEXT = ".next-"
+# Between the reading of its two files a model may be written again, by a training under way.
+MOST_TRIES = 3
 
 
 def save_model(model: Model, path: Path, *, facts: Mapping[str, Any]) -> None:
-    """Store a model as ``path`` (.safetensors) and the JSON beside it, each written aside and moved into place.
+    """Store a model as ``path`` (.safetensors) and the JSON beside it.
 
     Args:
         model: The model.
         path: Where to; the suffix must be ``.safetensors``.
         facts: What else the JSON says: epoch, metrics, provenance.
+
+    Convention:
+        Two files cannot be moved into place at once. The new tensors lie whole beside the old ones before the JSON with
+        their checksum takes its place, and take theirs after it. Whenever that is cut short, the JSON and one of the
+        two fit each other, and ``load_model`` finds which: the old model up to the JSON, the new one from then on.
     """
     # Clones, because some networks hold one tensor under two names and safetensors stores no sharing.
     tensors = {
         name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()
     }
-    with write_aside(path) as aside:
+    with write_aside(_next_to(path)) as aside:
         safetensors.torch.save_file(tensors, aside)
     about = {
         "format": FORMAT,
+        CHECKSUM: _sha256(_next_to(path)),
         "mpp": model.mpp,
         "classes": model.classes.to_data(),
         "config": model.config.model_dump(mode="json"),
         **facts,
     }
     write_json(path.with_suffix(".json"), about)
+    _next_to(path).replace(path)
+
+
+def finish_saving(folder: Path) -> None:
+    """Finish what a killed ``save_model`` had begun in a folder, or remove it where the old model still stands."""
+    for begun in folder.glob(f"{NEXT}*.safetensors"):
+        path = begun.with_name(begun.name.removeprefix(NEXT))
+        try:
+            fits = path.with_suffix(".json").is_file() and (
+                read_model_facts(path).get(CHECKSUM) == _sha256(begun)
+            )
+        except (ModelError, ConfigError):
+            continue  # nobody knows which of the two the JSON was written with
+        if fits:
+            begun.replace(path)
+        else:
+            begun.unlink()
+
+
+def _next_to(path: Path) -> Path:
+    """Where the tensors of a model lie until its JSON is written."""
+    return path.with_name(NEXT + path.name)
 
 
 def load_model(run: Path | str, *, device: str | torch.device = "cpu") -> Model:
@@ -64,22 +101,56 @@ def load_model(run: Path | str, *, device: str | torch.device = "cpu") -> Model:
         The model in evaluation mode.
 
     Raises:
-        ModelError: There is no model, its two files do not fit each other, or they cannot be read.
+        ModelError: There is no model, its two files do not fit each other (the tensors are damaged, or of another
+            model), or they cannot be read.
+        ConfigError: See ``read_model_facts``.
     """
     path = find_model(Path(run))
-    about = read_model_facts(path)
+    about, tensors = _read(path)
     config = parse_config(about["config"], source=str(path.with_suffix(".json")))
     classes = class_table_from_data(about["classes"], f"model {path.with_suffix('.json')}: classes")
     with networks_alone():
         model = Model(config=config, classes=classes, mpp=float(about["mpp"]))
-    try:
-        tensors = safetensors.torch.load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ModelError(
-            f"model {path}: cannot be read: {error}. Needed a .safetensors file that wsi-deform wrote."
-        ) from error
     load_tensors(model, tensors, source=str(path))
     return model.placed(device).eval()
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The facts and the tensors of a model, which belong to each other."""
+    for _ in range(MOST_TRIES):
+        about = read_model_facts(path)
+        for file in (path, _next_to(path)):
+            try:
+                tensors = _read_tensors(file, about.get(CHECKSUM))
+            except FileNotFoundError:
+                continue
+            except (OSError, SafetensorError) as error:
+                raise ModelError(
+                    f"model {file}: cannot be read: {error}. Needed a .safetensors file that wsi-deform wrote."
+                ) from error
+            if tensors is not None:
+                return about, tensors
+    raise ModelError(
+        f"model {path}: these are not the tensors that {path.stem}.json was written with, whose SHA-256 is "
+        f"{about.get(CHECKSUM)}. The file is damaged, or one of the two is of another model. Copy both again from "
+        "where it was trained."
+    )
+
+
+def _read_tensors(path: Path, sha256: str | None) -> dict[str, Tensor] | None:
+    """The tensors of a file; None if it has another checksum, or is replaced meanwhile."""
+    before = path.stat()
+    if sha256 is not None and _sha256(path) != sha256:
+        return None
+    tensors = safetensors.torch.load_file(path)
+    after = path.stat()
+    same = (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
+    return tensors if same else None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def load_tensors(model: Model, tensors: Mapping[str, Tensor], *, source: str) -> None:
@@ -158,7 +229,7 @@ def read_model_facts(path: Path) -> dict[str, Any]:
     if found not in NEEDED:
         number = found.removeprefix(FORMAT.rstrip("0123456789"))
         newer = (
-            " A newer version wrote it: update wsi-deform." if number.isdecimal() and int(number) > 1 else ""
+            " A newer version wrote it: update wsi-deform." if number.isdecimal() and int(number) > 2 else ""
         )
         raise ModelError(f'model {beside}: format "{found}". Needed "{FORMAT}".{newer}')
     missing = NEEDED[found] - about.keys()

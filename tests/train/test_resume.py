@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from wsi_deform.annotation.classes import read_class_table
 from wsi_deform.config import read_config
@@ -153,3 +155,19 @@ def test_the_same_seed_gives_the_same_curve_however_often_checkpoints_are_writte
     assert all(torch.equal(whole[name], often[name]) for name in whole)
     assert curve(tmp_path) == curve(uninterrupted)
     assert len(curve(tmp_path)) == 4
+
+
+def test_a_model_whose_saving_was_cut_short_is_whole_again_when_its_run_goes_on(
+    study, uninterrupted, tmp_path
+):
+    """Killed between the two files: the JSON is the new one, and the new tensors do not yet have their place."""
+    run = shutil.copytree(uninterrupted, tmp_path / "run")
+    best, begun = run / "best.safetensors", run / ".next-best.safetensors"
+    wanted = load_model(best).state_dict()
+    best.replace(begun)
+    tensors = load_file(begun)
+    save_file({name: tensor.flatten().roll(1).view(tensor.shape) for name, tensor in tensors.items()}, best)
+    go_on(study, run)
+    assert not begun.exists()
+    found = load_file(best)
+    assert all(torch.equal(found[name], value) for name, value in wanted.items())

@@ -21,7 +21,7 @@ from wsi_deform.export.verify import TOLERANCE, Runner, fitting, verify
 from wsi_deform.files import write_json, write_text
 from wsi_deform.model import Model
 from wsi_deform.model_card import model_card
-from wsi_deform.model_file import find_model, load_model, read_model_facts
+from wsi_deform.model_file import CHECKSUM, find_model, load_model, read_model_facts
 from wsi_deform.provenance import provenance
 
 Format = Literal["monai-bundle", "torchscript", "torch-export", "onnx"]
@@ -124,7 +124,7 @@ def _facts(
         "verified": {"tolerance": TOLERANCE, "compared": compared},
         "model": {
             "file": source.name,
-            "sha256": _sha256(source),
+            "sha256": stored.get(CHECKSUM) or _sha256(source),
             **{key: stored[key] for key in ("epoch", "metrics", "provenance") if key in stored},
         },
         "provenance": provenance(config=config, seed=model.config.seed),
