@@ -1,4 +1,4 @@
-"""``python -m pipelines.benchmarks [gather|mask|memory|start|whole_slide|training_step|limits|models|tables] [--quick]``."""
+"""Run benchmarks: ``python -m pipelines.benchmarks [NAME ...] [--quick]``; `--help` lists the names."""
 
 from __future__ import annotations
 
