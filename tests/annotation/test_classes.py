@@ -112,7 +112,18 @@ def test_default_colours_differ_and_background_is_grey():
         ({"a": True}, ["True", "whole numbers"]),
         ([{"name": "a", "color": [0, 0, 256]}], ["[0, 0, 256]", "#rrggbb"]),
         ([{"name": "a", "color": "blue"}], ["'blue'", "#rrggbb"]),
-        ([{"name": "a", "value": 1, "values": [2]}], ["both value and values"]),
+        ([{"name": "a", "value": 1, "values": [2]}], ["class 0", "both value and values"]),
+        ([{"name": "a", "color": [0, 0, 0], "colour": None}], ["class 0", "both color and colour"]),
+        ([{"name": "a", "values": None}], ["class 0 (a): values None", "whole numbers"]),
+        ([{"name": "a", "values": [3, 65536]}], ["class 0 (a): values 65536. Needed", "from 0 to 65535"]),
+        ([{"name": "a", "value": 1.0}], ["class 0 (a): value 1.0. Needed whole numbers"]),
+        (
+            [{"name": "a", 7: 1}],
+            ["class 0: unknown key '7'. Known: name, color, colour, value, values. Remove it."],
+        ),
+        ({"classes": ["a"], "unlabelled": [0.5]}, ["unlabelled: 0.5. Needed whole numbers"]),
+        ({"classes": ["a"], 255: "x"}, ["unknown key '255'. Known: classes, background, unlabelled."]),
+        ([{"name": "  "}], ["class 0: name '  '. Needed a text"]),
         ([False], ["name False", "quote yes, no, on, off"]),
         ([{"color": "#ffffff"}], ["name None"]),
         ([], ["0 classes", "1 to 255"]),
@@ -126,6 +137,24 @@ def test_bad_tables_name_value_and_remedy(data, parts):
     assert text.startswith("class table c.yaml")
     for part in parts:
         assert part in text
+
+
+def test_all_problems_are_told_at_once():
+    data = {"classes": [{"name": "a", "value": -1}, {"nam": "b", "color": "#12"}, "c"], "unlabeled": 0}
+    assert refusal(data).splitlines() == [
+        "class table c.yaml:",
+        "  - class 0 (a): value -1. Needed whole numbers from 0 to 65535. Write the values that the masks hold.",
+        "  - class 1: name None. Needed a text. Write e.g. name: tumour (quote yes, no, on, off).",
+        "  - class 1 (None): color '#12'. Needed [red, green, blue] from 0 to 255, or \"#rrggbb\".",
+        "  - class 1: unknown key 'nam'. Known: name, color, colour, value, values. Did you mean 'name'?",
+        "  - unknown key 'unlabeled'. Known: classes, background, unlabelled. Did you mean 'unlabelled'?",
+    ]
+    data = {"classes": {"a": [1, 2], "b": [2, 3]}, "unlabelled": [3], "background": "A"}
+    assert [line.split(". Needed")[0] for line in refusal(data).splitlines()[1:]] == [
+        "  - mask value 2 stands twice",
+        "  - value 3 is both unlabelled and a class",
+        "  - background 'A' is no class",
+    ]
 
 
 def test_unreadable_files_are_named(tmp_path):

@@ -26,7 +26,7 @@ from wsi_deform.report.folder import report_folder
 from wsi_deform.report.out import report_out
 from wsi_deform.report.page import Fact, Picture, Section, write_report
 from wsi_deform.report.run import read_log, report_run
-from wsi_deform.report.tables import comparison_table
+from wsi_deform.report.tables import Table, comparison_table
 from wsi_deform.reverse.samples import FieldSamples
 
 CLASSES = ClassTable.from_names(["background", "gland"])
@@ -46,10 +46,12 @@ class Balance(HTMLParser):
         self.open: list[str] = []
         self.links: list[str] = []
         self.texts: list[str] = []
+        self.alts: list[str | None] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag not in self.VOID:
             self.open.append(tag)
+        self.alts += [value for name, value in attrs if name == "alt"]
         self.links += [value or "" for name, value in attrs if name in ("src", "href")]
 
     def handle_endtag(self, tag: str) -> None:
@@ -154,6 +156,34 @@ def test_page_shows_text_as_text_and_numbers_as_numbers(tmp_path: Path) -> None:
         assert shown in page.texts
     assert "nothing" not in page.texts
     assert "http" not in text
+
+
+def test_cells_are_where_the_table_has_them_and_the_best_stand_out(tmp_path: Path) -> None:
+    numbers = comparison_table({"joint": {"mIoU": 0.64, "x": 0.5}, "uniform": {"mIoU": 0.42, "x": 0.5004}})
+    words = Table(header=("slide", "reason"), rows=(("<b>a", "one | two"),), is_text=True)
+    sections = [Section(title="numbers", table=numbers), Section(title="words", table=words)]
+    text = write_report(tmp_path / "p.html", title="t", sections=sections).read_text()
+    rows = re.findall("<tr>.*?</tr>", text, re.DOTALL)
+    assert rows == [
+        '<tr><th scope="col">method</th><th scope="col">mIoU</th><th scope="col">x</th></tr>',
+        '<tr><th scope="row">joint</th><td class="best">0.640</td><td class="best">0.500</td></tr>',
+        '<tr><th scope="row">uniform</th><td>0.420</td><td class="best">0.500</td></tr>',
+        '<tr><th scope="col">slide</th><th scope="col">reason</th></tr>',
+        '<tr><th scope="row">&lt;b&gt;a</th><td>one | two</td></tr>',
+    ]
+    assert re.findall("<table.*?>", text) == ["<table>", '<table class="text">']
+
+
+def test_quoted_text_keeps_its_lines_and_a_quote_in_a_caption_its_place(tmp_path: Path) -> None:
+    section = Section(
+        title="s",
+        quote={"log": "  one\n\n    two {{ 3 }}\n"},
+        pictures=[Picture(image=png(), caption='a "b" <c>')],
+    )
+    page = Balance()
+    page.feed(write_report(tmp_path / "p.html", title="t", sections=[section]).read_text())
+    assert "  one\n\n    two {{ 3 }}\n" in page.texts
+    assert page.alts == ['a "b" <c>']
 
 
 def test_pictures_are_inlined_and_large_ones_become_jpeg(tmp_path: Path) -> None:

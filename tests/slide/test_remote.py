@@ -130,6 +130,41 @@ def test_many_tiles_are_asked_for_together(large: Path, large_server: RangeServe
     assert len(large_server.requests) <= 3  # neighbours in one request
 
 
+@pytest.mark.parametrize(
+    ("ranges", "spans"),
+    [
+        (
+            [(0, 900), (100, 50), (200, 300), (850, 100)],
+            [(0, 950)],
+        ),  # the first holds others and reaches past them
+        ([(50_000, 10), (0, 10)], [(0, 10), (50_000, 50_010)]),
+        ([(0, 100), (4_196, 100)], [(0, 4_296)]),  # a gap of 4 KiB
+        ([(0, 100), (4_197, 100)], [(0, 100), (4_197, 4_297)]),
+        ([(0, 1 << 20), (1 << 20, 1)], [(0, 1 << 20), (1 << 20, (1 << 20) + 1)]),
+        ([(0, 2 << 20), (1 << 20, 1)], [(0, 2 << 20)]),  # larger than merged ranges become, and whole
+        ([(7, 0), (8, 2)], [(8, 10)]),
+    ],
+)
+def test_near_and_overlapping_ranges_are_asked_for_as_one(
+    ranges: list[tuple[int, int]], spans: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+):
+    held = np.random.default_rng(0).bytes(3 << 20)
+    files = fsspec.filesystem("memory")
+    files.pipe_file("/ranges.bin", held)
+    asked = []
+    cat_ranges = type(files).cat_ranges
+
+    def recorded(self, paths, starts, ends, **how):
+        asked.extend(zip(starts, ends, strict=True))
+        return cat_ranges(self, paths, starts, ends, **how)
+
+    monkeypatch.setattr(type(files), "cat_ranges", recorded)
+    found = RemoteFile(SlideUrl("memory://ranges.bin")).read_many(ranges)
+    files.rm_file("/ranges.bin")
+    assert found == [held[offset : offset + count] for offset, count in ranges]
+    assert asked == spans
+
+
 def test_a_stream_that_is_left_early_ends(large_server: RangeServer):
     slide = open_slide(large_server.url("large.tif"))
     stream = slide.read_tiles([(0, column, row) for row in range(24) for column in range(0, 24, 2)])

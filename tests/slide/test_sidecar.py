@@ -89,6 +89,23 @@ def test_progress_is_told(cache: Path):
     assert told == [("drawn", row + 1, 18) for row in range(18)]
 
 
+def test_progress_of_a_build_that_fails_ends_too(cache: Path):
+    class Torn(ArrayReader):
+        def read_tile(self, level: int, column: int, row: int) -> np.ndarray:
+            if row == 3:
+                raise SlideError("torn")
+            return super().read_tile(level, column, row)
+
+    told = []
+    set_build_progress(lambda name, done, total: told.append((done, total)))
+    try:
+        with pytest.raises(SlideError, match="torn"):
+            whole(Slide.from_reader(Torn(PIXELS), slide_id="drawn", key="torn"), 2)
+    finally:
+        set_build_progress(None)
+    assert told == [(1, 18), (2, 18), (3, 18), (18, 18)]
+
+
 def test_moved_file_keeps_its_sidecar_and_a_changed_one_does_not(cache: Path, tmp_path: Path):
     path = write_tiff(tmp_path / "a.tif", [PIXELS], tile=(128, 128))
     whole(open_slide(path), 1)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import colorsys
-import difflib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,11 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from wsi_deform.annotation.class_data import LARGEST_VALUE, colour_from_hex, nearest, parsed_table
 from wsi_deform.errors import AnnotationError
 from wsi_deform.files import write_json, write_text
 
 UNLABELLED = 255
-MOST_CLASSES = 255  # indices 0 to 254; 255 says unlabelled
-LARGEST_VALUE = 65535  # masks are uint8 or uint16
 BACKGROUND_COLOUR = (220, 220, 220)
 # Okabe and Ito 2008, then Paul Tol's muted scheme: both stay apart for colour-blind readers.
 PALETTE = [
@@ -42,8 +40,6 @@ PALETTE = [
 ]
 
 Colour = tuple[int, int, int]
-TABLE_KEYS = ("classes", "background", "unlabelled")
-CLASS_KEYS = ("name", "color", "colour", "value", "values")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +108,7 @@ class ClassTable:
         if name not in self.names:
             raise AnnotationError(
                 f"class {name!r}: not in the class table. Needed one of "
-                f"{', '.join(self.names)}.{_nearest(name, self.names)}"
+                f"{', '.join(self.names)}.{nearest(name, self.names)}"
             )
         return self.names.index(name)
 
@@ -181,48 +177,20 @@ def class_table_from_data(data: object, source: str) -> ClassTable:
         source: What errors call it, usually "class table PATH".
 
     Raises:
-        AnnotationError: The data is not a class table; the message says where and what is needed.
+        AnnotationError: The data is not a class table; the message says all that is wrong, where, and what is needed.
     """
-    options: Mapping[Any, object] = {}
-    if isinstance(data, Mapping) and "classes" in data:
-        options = data
-        _check_keys(options, TABLE_KEYS, source)
-        data = data["classes"]
-    if isinstance(data, Mapping):
-        entries: list[object] = [{"name": name, "values": value} for name, value in data.items()]
-    elif isinstance(data, Sequence) and not isinstance(data, str):
-        entries = list(data)
-    else:
-        raise AnnotationError(
-            f"{source}: found {type(data).__name__} {str(data)[:60]!r}. "
-            "Needed a list of names, a list of {name, color, value}, or name: value pairs."
-        )
-    if not 1 <= len(entries) <= MOST_CLASSES:
-        raise AnnotationError(
-            f"{source}: {len(entries)} classes. Needed 1 to {MOST_CLASSES}. Add or merge classes (255 means "
-            "unlabelled)."
-        )
-    rows = [_entry(entry, index, source) for index, entry in enumerate(entries)]
-    names = tuple(name for name, _, _ in rows)
-    _refuse_repeats(names, f"{source}: class name", "Give every class a name of its own.")
-    _refuse_repeats(
-        [value for _, _, values in rows for value in values],
-        f"{source}: mask value",
-        "Let every value mean one class.",
-    )
-    background = _background(options, names, source)
-    taken = {value for _, _, values in rows for value in values}
-    default = [] if UNLABELLED in taken else [UNLABELLED]
-    unlabelled = _values(options.get("unlabelled", default), f"{source}: unlabelled")
-    if clash := sorted(taken & set(unlabelled)):
-        raise AnnotationError(
-            f"{source}: value {clash[0]} is both unlabelled and a class. Needed one meaning per value. "
-            "Take it out of one of the two."
-        )
+    found = parsed_table(data, source)
+    background = found.background_index
+    unlabelled = found.unlabelled
+    if not found.names_unlabelled and not any(UNLABELLED in values for values in found.values):
+        unlabelled = (UNLABELLED,)
     return ClassTable(
-        names=names,
-        colours=tuple(colour or default_colour(i, background) for i, (_, colour, _) in enumerate(rows)),
-        values=tuple(values for _, _, values in rows),
+        names=found.names,
+        colours=tuple(
+            default_colour(index, background) if each.colour is None else each.colour
+            for index, each in enumerate(found.classes)
+        ),
+        values=found.values,
         background=background,
         unlabelled_values=unlabelled,
     )
@@ -234,106 +202,7 @@ def default_colour(index: int, background: int | None) -> Colour:
         return BACKGROUND_COLOUR
     place = index - 1 if background is not None and index > background else index
     if place < len(PALETTE):
-        return _colour_from_hex(PALETTE[place])
+        return colour_from_hex(PALETTE[place])
     # Past the palette: the golden angle keeps successive hues apart.
     red, green, blue = colorsys.hsv_to_rgb(place * 0.618034 % 1, 0.55 + 0.35 * (place % 2), 0.85)
     return round(255 * red), round(255 * green), round(255 * blue)
-
-
-def _entry(entry: object, index: int, source: str) -> tuple[str, Colour | None, tuple[int, ...]]:
-    """Name, colour and raw values of one class."""
-    where = f"{source}: class {index}"
-    if not isinstance(entry, Mapping):
-        entry = {"name": entry}
-    _check_keys(entry, CLASS_KEYS, where)
-    name = entry.get("name")
-    if not isinstance(name, str | int | float) or isinstance(name, bool) or not str(name).strip():
-        raise AnnotationError(
-            f"{where}: name {name!r}. Needed a text. Write e.g. name: tumour (quote yes, no, on, off)."
-        )
-    given = [key for key in ("value", "values") if key in entry]
-    if len(given) == 2:
-        raise AnnotationError(f"{where}: both value and values. Needed one of them. Remove one.")
-    values = _values(
-        entry[given[0]] if given else index, f"{where} ({name}): {given[0] if given else 'value'}"
-    )
-    colour = entry.get("color", entry.get("colour"))
-    return str(name).strip(), None if colour is None else _colour(colour, f"{where} ({name})"), values
-
-
-def _values(found: object, where: str) -> tuple[int, ...]:
-    """Raw mask values from one number or a list of numbers."""
-    several = found if isinstance(found, Sequence) and not isinstance(found, str) else [found]
-    for value in several:
-        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= LARGEST_VALUE:
-            raise AnnotationError(
-                f"{where}: {value!r}. Needed whole numbers from 0 to {LARGEST_VALUE}. Write the values that "
-                "the masks hold."
-            )
-    return tuple(several)
-
-
-def _colour(found: object, where: str) -> Colour:
-    """RGB from ``[r, g, b]`` or ``"#rrggbb"``."""
-    if isinstance(found, str):
-        digits = found.removeprefix("#")
-        if len(digits) == 6 and all(digit in "0123456789abcdefABCDEF" for digit in digits):
-            return _colour_from_hex(digits)
-    elif (
-        isinstance(found, Sequence)
-        and len(found) == 3
-        and all(isinstance(part, int) and not isinstance(part, bool) and 0 <= part <= 255 for part in found)
-    ):
-        return found[0], found[1], found[2]
-    raise AnnotationError(f'{where}: color {found!r}. Needed [red, green, blue] from 0 to 255, or "#rrggbb".')
-
-
-def _colour_from_hex(digits: str) -> Colour:
-    """RGB from six hexadecimal digits."""
-    red, green, blue = bytes.fromhex(digits)
-    return red, green, blue
-
-
-def _background(options: Mapping[Any, object], names: tuple[str, ...], source: str) -> int | None:
-    """Index of the background class: the one that is named, else the one called background."""
-    if "background" not in options:
-        return next((i for i, name in enumerate(names) if name.lower() == "background"), None)
-    named = options["background"]
-    if named is None:
-        return None
-    if (
-        isinstance(named, int)
-        and not isinstance(named, bool)
-        and str(named) not in names
-        and 0 <= named < len(names)
-    ):
-        return named
-    if str(named) not in names:
-        raise AnnotationError(
-            f"{source}: background {named!r} is no class. Needed one of {', '.join(names)}, or null."
-            f"{_nearest(str(named), names)}"
-        )
-    return names.index(str(named))
-
-
-def _check_keys(found: Mapping[Any, object], known: Sequence[str], where: str) -> None:
-    """Refuse keys that nobody reads, naming the nearest that somebody does."""
-    for key in found:
-        if key not in known:
-            raise AnnotationError(
-                f"{where}: unknown key {key!r}. Known: "
-                f"{', '.join(known)}.{_nearest(str(key), known) or ' Remove it.'}"
-            )
-
-
-def _refuse_repeats(items: Sequence[object], what: str, remedy: str) -> None:
-    """Refuse a list in which something stands twice."""
-    for place, item in enumerate(items):
-        if item in items[:place]:
-            raise AnnotationError(f"{what} {item!r} stands twice. Needed once. {remedy}")
-
-
-def _nearest(found: str, known: Iterable[str]) -> str:
-    """A sentence that names the nearest known word, or nothing when none is near."""
-    near = difflib.get_close_matches(found, list(known), 1)
-    return f" Did you mean {near[0]!r}?" if near else ""

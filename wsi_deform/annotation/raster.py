@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_deform.annotation.classes import LARGEST_VALUE, UNLABELLED, ClassTable
+from wsi_deform.annotation.class_data import LARGEST_VALUE
+from wsi_deform.annotation.classes import UNLABELLED, ClassTable
 from wsi_deform.annotation.mask_file import MaskFile
 from wsi_deform.errors import AnnotationError, ShapeError
 from wsi_deform.geometry import Region, Size, level_downsample, tile_grid, tile_region

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from wsi_deform.cli.build_bars import only_build_bars
 from wsi_deform.cli.console import plain_console
 
 
@@ -44,9 +45,10 @@ def inspect(
         stored = "yes" if index < opened.stored_levels else "made when read"
         table.add_row(str(index), str(level.size), downsample, str(level.tile), stored)
     console.print(table)
-    tissue = tissue_mask(opened)
+    with only_build_bars(console):
+        tissue = tissue_mask(opened)
     console.print(f"tissue: {100 * tissue.fraction:.1f} % of the slide")
     if thumbnail is not None:
-        with write_aside(thumbnail) as aside:
+        with only_build_bars(console), write_aside(thumbnail) as aside:
             Image.fromarray(thumbnail_of(opened, 1024)).save(aside)
         console.print(f"thumbnail: {thumbnail}", soft_wrap=True)

@@ -30,16 +30,19 @@ def check(
 ) -> None:
     """List everything that is wrong with a manifest, its slides and its masks, all at once."""
     from wsi_deform.annotation.check import check_manifest
+    from wsi_deform.cli.build_bars import only_build_bars
     from wsi_deform.cli.classes import find_class_table
+    from wsi_deform.cli.console import plain_console
     from wsi_deform.manifest.read import read_manifest
 
     read = read_manifest(manifest)
     table = find_class_table(read, classes, required=False)
     problems, remarks = [], list[str]()
     if not shallow:
-        problems = check_manifest(
-            read, table, allow_empty_classes=allow_empty_classes, on_remark=remarks.append
-        )
+        with only_build_bars(plain_console()):
+            problems = check_manifest(
+                read, table, allow_empty_classes=allow_empty_classes, on_remark=remarks.append
+            )
     for remark in remarks:
         typer.echo(f"remark: {remark}", err=True)
     for problem in problems:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
+from wsi_deform.cli.build_bars import build_bars, counting_columns
 from wsi_deform.cli.console import plain_console
 from wsi_deform.cli.interrupts import interrupted_by_signals
 from wsi_deform.cli.start import imported_at_once
@@ -125,26 +127,21 @@ class SegmentBars:
     """Progress bars of a batch; a context manager and a ``distribute.outcome.Watcher``."""
 
     def __init__(self, console: Console) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress
 
         self.console = console
-        self.progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=console,
-            refresh_per_second=2,
-        )
+        self.progress = Progress(*counting_columns(), console=console, refresh_per_second=2)
+        self._shown = ExitStack()
         self.slides: Any = None
         self.fields: Any = None
 
     def __enter__(self) -> SegmentBars:
-        self.progress.start()
+        self._shown.enter_context(self.progress)
+        self._shown.enter_context(build_bars(self.progress))
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.progress.stop()
+        self._shown.close()
 
     def start(self, *, slides: int) -> None:
         """Show the bar of the slides."""

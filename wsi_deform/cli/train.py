@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wsi_deform.cli.build_bars import build_bars, passing_bars
 from wsi_deform.cli.console import plain_console
 from wsi_deform.cli.interrupts import stop_on_signals
 from wsi_deform.cli.training_bars import TrainingBars
@@ -98,15 +99,12 @@ def refuse_problems(
     Raises:
         ManifestError: There are problems; the message lists all.
     """
-    from rich.progress import Progress
-
     from wsi_deform.annotation.check import check_manifest
     from wsi_deform.errors import ManifestError
     from wsi_deform.manifest.rows import problem_text
 
     remarks: list[str] = []
-    hidden = not console.is_interactive
-    with Progress(console=console, refresh_per_second=2, transient=True, disable=hidden) as progress:
+    with passing_bars(console) as progress, build_bars(progress):
         bar = progress.add_task("slides and labels", total=len(manifest.rows))
         problems = check_manifest(
             manifest,

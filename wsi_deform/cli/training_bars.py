@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from wsi_deform.annotation.mean_classes import MeanClasses
+from wsi_deform.cli.build_bars import build_bars
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,6 +50,7 @@ class TrainingBars:
             refresh_per_second=2,
             disable=not console.is_interactive,
         )
+        self._shown = ExitStack()
         self.task: Any = None
         self.pace = Pace(epochs=1, steps=1, samples=0, done=0)
         self.losses: deque[float] = deque(maxlen=RECENT_STEPS)
@@ -55,11 +58,12 @@ class TrainingBars:
         self.said = 0.0
 
     def __enter__(self) -> TrainingBars:
-        self.progress.start()
+        self._shown.enter_context(self.progress)
+        self._shown.enter_context(build_bars(self.progress))
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.progress.stop()
+        self._shown.close()
 
     def start(self, *, epochs: int, steps: int, fields: int, samples: int, resumed_at: int) -> None:
         """Show the bar, or a first line."""

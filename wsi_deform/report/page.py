@@ -6,16 +6,17 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from html import escape
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from PIL import Image
 
 from wsi_deform.files import write_text
-from wsi_deform.report.style import STYLE
 from wsi_deform.report.tables import Table
 
+TEMPLATES = Path(__file__).parent / "templates"
 LARGE_PNG_BYTES = 200_000
 JPEG_QUALITY = 88
 
@@ -90,42 +91,30 @@ def write_report(
     Convention:
         All text is plain text; ``<`` and ``&`` show as themselves.
     """
-    body = [f"<header><h1>{escape(title)}</h1>", *(f"<p>{escape(each)}</p>" for each in lead), "</header>"]
-    if facts:
-        tiles = "".join(f"<li><b>{escape(each.value)}</b>{escape(each.what)}</li>" for each in facts)
-        body.append(f'<ul class="facts">{tiles}</ul>')
-    body += [_section(each) for each in sections]
-    if provenance is not None:
-        rows = "".join(
-            f"<tr><th>{escape(name)}</th><td>{escape(value)}</td></tr>" for name, value in _flat(provenance)
-        )
-        body.append(f'<section><h2>How it was made</h2><table class="made">{rows}</table></section>')
-    page = (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        '<meta name="color-scheme" content="light dark">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style></head>\n<body><main>\n"
-        + "\n".join(body)
-        + "\n</main></body></html>\n"
+    page = _template().render(
+        title=title,
+        lead=lead,
+        facts=facts,
+        sections=sections,
+        made=None if provenance is None else _flat(provenance),
     )
     write_text(path, page)
     return Path(path)
 
 
-def _section(section: Section) -> str:
-    """The HTML of a section."""
-    parts = [f"<h2>{escape(section.title)}</h2>", *(f"<p>{escape(each)}</p>" for each in section.text)]
-    if section.table is not None:
-        parts.append(f'<div class="wide">{section.table.html()}</div>')
-    for picture in section.pictures:
-        caption = escape(picture.caption)
-        parts.append(
-            f'<figure><img src="{_inlined(picture.image)}" alt="{escape(picture.caption, quote=True)}">'
-            f"<figcaption>{caption}</figcaption></figure>"
-        )
-    for name, text in section.quote.items():
-        parts.append(f"<details><summary>{escape(name)}</summary><pre>{escape(text)}</pre></details>")
-    return f"<section>{''.join(parts)}</section>"
+@cache
+def _template() -> Template:
+    """The page; text is escaped, and a name that it does not get is an error."""
+    pages = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    pages.filters["inlined"] = _inlined
+    return pages.get_template("page.html")
 
 
 def _inlined(image: bytes) -> str:

@@ -1,11 +1,10 @@
-"""Tables of a report, as Markdown for files and as HTML for pages."""
+"""Tables of a report, and as Markdown."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 
 DIGITS = 3
 NOTHING = "–"
@@ -43,19 +42,6 @@ class Table:
                 )
             )
         return "\n".join(lines) + "\n"
-
-    def html(self) -> str:
-        """The table as HTML, all text escaped."""
-        head = "".join(f'<th scope="col">{escape(name)}</th>' for name in self.header)
-        body = []
-        for number, row in enumerate(self.rows):
-            cells = [f'<th scope="row">{escape(row[0])}</th>']
-            for place, cell in enumerate(row[1:], start=1):
-                best = ' class="best"' if (number, place) in self.best else ""
-                cells.append(f"<td{best}>{escape(cell)}</td>")
-            body.append(f"<tr>{''.join(cells)}</tr>")
-        kind = ' class="text"' if self.is_text else ""
-        return f"<table{kind}><thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table>"
 
 
 def comparison_table(

@@ -211,6 +211,8 @@ def _said(error: object, url: SlideUrl) -> str:
 
 
 def _merged(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Sorted [start, end) with those that are near as one; every span lies in one of the results."""
+    # fsspec.utils.merge_offset_ranges does the same, but before 2026.2 it loses the end of a range that holds others.
     merged: list[tuple[int, int]] = []
     for start, end in spans:
         near = merged and start - merged[-1][1] <= MERGE_GAP_BYTES

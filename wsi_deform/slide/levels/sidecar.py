@@ -9,7 +9,8 @@ import secrets
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -39,20 +40,29 @@ def set_build_progress(hook: BuildProgress | None) -> None:
 
     Args:
         hook: Given the slide's name, rows of tiles done and rows of tiles in all, from any thread; None for
-            no calls.
+            no calls. All are done in the last call of a build, also of one that fails.
     """
     global _progress
     _progress = hook
 
 
-def build_progress(name: str) -> Callable[[int, int], None]:
-    """What to call after each row of tiles of a slide."""
+@contextmanager
+def build_progress(name: str) -> Iterator[Callable[[int, int], None]]:
+    """Tell how a build goes; gives what to call after each row of tiles of the slide."""
+    told = (0, 0)
 
     def on_row(done: int, total: int) -> None:
+        nonlocal told
+        told = (done, total)
         if _progress is not None:
             _progress(name, done, total)
 
-    return on_row
+    try:
+        yield on_row
+    finally:
+        done, total = told
+        if done < total:
+            on_row(total, total)
 
 
 def first_level_within(levels: Sequence[Level], most_bytes: float) -> int | None:
@@ -200,14 +210,13 @@ class Sidecar:
         log.info(
             "%s: building its coarse levels once, from %s px, into %s", self._name, level.size, CACHE.folder
         )
-        on_row = build_progress(self._name)
-
-        def row_done(done: int, total: int) -> None:
-            still_working()
-            on_row(done, total)
-
         try:
-            with part.open("xb") as file:
+            with part.open("xb") as file, build_progress(self._name) as on_row:
+
+                def row_done(done: int, total: int) -> None:
+                    still_working()
+                    on_row(done, total)
+
                 writer = SidecarWriter(file, str(self._key), self.levels[self.first :])
                 try:
                     stream_box_means(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from itertools import groupby
 
 import numpy as np
@@ -146,8 +147,8 @@ class _Held:
     ) -> None:
         self.first = first
         self._tiles: dict[Address, NDArray[np.uint8]] = {}
-        on_row = None if name is None else build_progress(name)
-        stream_box_means(reader, stored, levels, self._keep, on_row=on_row)
+        with nullcontext() if name is None else build_progress(name) as on_row:
+            stream_box_means(reader, stored, levels, self._keep, on_row=on_row)
 
     def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
         return self._tiles[level, column, row]
