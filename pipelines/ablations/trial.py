@@ -55,11 +55,12 @@ def run_trial(folder: Path, *, slides: Path, changes: list[str]) -> dict[str, An
         split: measure(model, [open_labelled(row, classes) for row in manifest.of_split(split)])
         for split in ("val", "test")
     }
+    state = git_state()
     found = {
         **{f"{split}_{name}": value for split, values in measured.items() for name, value in values.items()},
         "train_cpu_seconds": round(cpu_seconds, 1),
         "epochs": result.epochs,
-        "commit": git_state()["commit"],
+        "commit": state["commit"] if state else None,
     }
     write_json(folder / RESULT, found)
     return found
