@@ -71,7 +71,8 @@ class Model(nn.Module):
             HRNetV2, .8 with MONAI's DynUNet, and 1.2 times as long with PSPNet's dilated convolutions; elsewhere
             PyTorch's own format.
         """
-        self.to(device)
+        if self.device != torch.device(device):
+            self.to(device)
         wanted, on_cpu = self.config.networks.channels_last, self.device.type == "cpu"
         dilated = self.config.networks.segmentation.name == "pspnet"
         for network, faster in ((self.segmentation, on_cpu and not dilated), (self.deformation, on_cpu)):

@@ -1,7 +1,8 @@
 """Patches: the network slides over all tissue at full resolution, as most users do today.
 
 The same slide reader, tissue mask and mask writer as the method, and no more memory than a few windows: what
-differs from the method is only where the network looks.
+differs from the method is only where the network looks. Labels are not limited to tissue within a window that touches
+it, and the benchmarks do not limit the method's either.
 """
 
 from __future__ import annotations

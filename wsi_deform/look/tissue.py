@@ -265,12 +265,20 @@ def _threshold(values: NDArray[np.float32], least: float, most: float) -> float:
 
 
 def _cleaned(tissue: NDArray[np.bool_], pixel_um2: float | None) -> NDArray[np.bool_]:
-    from skimage.morphology import remove_small_holes, remove_small_objects
-
     least_px, hole_px = LEAST_TISSUE_PX, LEAST_HOLE_PX
     if pixel_um2 is not None:
         least_px, hole_px = int(LEAST_TISSUE_UM2 / pixel_um2), int(LEAST_HOLE_UM2 / pixel_um2)
     # A tiny slide is not emptied: nothing over a hundredth of it is small.
     most = tissue.size // 100
-    without_specks = remove_small_objects(tissue, max_size=min(least_px, most))
-    return np.asarray(remove_small_holes(without_specks, max_size=min(hole_px, most)), bool)
+    without_specks = _without_small(tissue, min(least_px, most))
+    return ~_without_small(~without_specks, min(hole_px, most))
+
+
+def _without_small(mask: NDArray[np.bool_], most_px: int) -> NDArray[np.bool_]:
+    """The mask without its connected parts, by edges, of at most so many pixels."""
+    from scipy import ndimage
+
+    parts, count = ndimage.label(mask)
+    kept = np.bincount(parts.ravel(), minlength=count + 1) > most_px
+    kept[0] = False
+    return np.asarray(kept[parts])

@@ -129,7 +129,7 @@ def _evaluated(path: Path) -> tuple[Section, Fact]:
         title="Against the labels",
         text=[
             f'Split "{data["split"]}", at full resolution. {CEILING} is what the sampling alone allows: '
-            "the labels at the samples, put back by the reverse sampler.",
+            "the labels at the samples, put back like the mask.",
             *mean_notes(data),
         ],
         table=comparison_table(rows, of="slide", largest_is_best=()),
