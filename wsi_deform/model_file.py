@@ -79,7 +79,7 @@ def load_model(run: Path | str, *, device: str | torch.device = "cpu") -> Model:
             f"model {path}: cannot be read: {error}. Needed a .safetensors file that wsi-deform wrote."
         ) from error
     load_tensors(model, tensors, source=str(path))
-    return model.placed(device).eval()
+    return model.to_device(device).eval()
 
 
 def load_tensors(model: Model, tensors: Mapping[str, Tensor], *, source: str) -> None:

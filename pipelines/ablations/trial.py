@@ -80,9 +80,9 @@ def measure(model: Model, labelled: list[tuple[Slide, LabelMask]]) -> dict[str, 
     for slide, labels in labelled:
         segmented = segment_slide(slide, model, labels=labels, limit_to_tissue=False)
         true = [labels.at_points(field.points_px) for field in segmented.fields]
-        dull = (UNLABELLED, model.classes.background)
+        ignored = (UNLABELLED, model.classes.background)
         on_tissue += sum(
-            int((~np.isin(each, [label for label in dull if label is not None])).sum()) for each in true
+            int((~np.isin(each, [label for label in ignored if label is not None])).sum()) for each in true
         )
         samples += segmented.samples
         maps = [

@@ -45,7 +45,7 @@ from wsi_deform.slide.slide import Slide
 
 MAP_SIDE = 64
 EXACT_SAMPLES = 256 * 256
-MOST_WHOLE_LEVEL_PX = 21_000**2  # level 0 as float32 of a larger slide does not fit into 16 GiB
+MAX_WHOLE_LEVEL_PX = 21_000**2  # level 0 as float32 of a larger slide does not fit into 16 GiB
 
 
 def benchmark(settings: Settings) -> list[Row]:
@@ -75,7 +75,7 @@ def _real_cases(given: dict[str, Any], *, largest_rivals: int, exact: bool) -> l
     cases = [_case(method, given) for method in methods]
     if exact and given["side"] <= largest_rivals:
         slow = ["exact", "zarr exact", "openslide exact", "vindex exact"]
-        if given["side"] ** 2 <= MOST_WHOLE_LEVEL_PX:
+        if given["side"] ** 2 <= MAX_WHOLE_LEVEL_PX:
             slow.append("grid_sample exact")
         cases += [_case(method, given) for method in slow]
     elif exact:

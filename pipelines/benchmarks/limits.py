@@ -95,7 +95,7 @@ def stages(slide: Slide, budget: list[int]) -> list[Row]:
     rates = Rates()
     torch.manual_seed(0)
     config = read_config(changes=[f"sampling.budget={budget}"])
-    model = Model(config=config, classes=CLASSES, mpp=MPP).placed("cpu").eval()
+    model = Model(config=config, classes=CLASSES, mpp=MPP).to_device("cpu").eval()
     side = min(8192, slide.size.short)
     region = Region((slide.size.width - side) // 2, (slide.size.height - side) // 2, side, side)
     field = Field(region=region, kept=region)

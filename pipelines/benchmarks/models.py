@@ -30,7 +30,7 @@ from wsi_deform.model_file import load_model, save_model
 from wsi_deform.slide.open import open_slide
 from wsi_deform.train.loop import train
 from wsi_deform.train.losses import focal_loss
-from wsi_deform.train.watcher import Quiet
+from wsi_deform.train.watcher import NullWatcher
 
 FIELD_UM = 2048
 FIRST_SEED = 100  # slides to train on share no seed with slides to measure on
@@ -162,7 +162,7 @@ def with_budget(config: Config, side: float) -> Config:
     return config.model_copy(update={"sampling": sampling})
 
 
-class _Progress(Quiet):
+class _Progress(NullWatcher):
     """Says the loss now and then."""
 
     def __init__(self) -> None:
@@ -178,7 +178,7 @@ class _Progress(Quiet):
 def _train_patches(plan: Plan, path: Path, settings: Settings) -> None:
     torch.manual_seed(0)
     config = _config(plan, stem_stride=4, warped=False)
-    model = Model(config=config, classes=CLASSES, mpp=MPP).placed("cpu").train()
+    model = Model(config=config, classes=CLASSES, mpp=MPP).to_device("cpu").train()
     rate = config.optimiser.learning_rate
     optimiser = torch.optim.Adam(model.segmentation.parameters(), lr=rate)
     said = time.monotonic()

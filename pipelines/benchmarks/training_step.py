@@ -91,7 +91,7 @@ def work(
     torch.manual_seed(0)
     changes = [f"sampling.budget={list(budget)}", "device=cpu", *filter(None, [setting])]
     config = read_config(find_config("joint"), changes=changes)
-    model = Model(config=config, classes=CLASSES, mpp=MPP).placed("cpu").train()
+    model = Model(config=config, classes=CLASSES, mpp=MPP).to_device("cpu").train()
     optimiser = optimiser_of(model)
     learner = learner_of(model, optimiser)
     opened = [
@@ -140,7 +140,7 @@ def _parts(
     size = batch.items[0].size
     change = change_of_step(config, batch, epoch=0, step=number)
     with watch.part("deform"):
-        views = change.of_view(batch.views)
+        views = change.transform_view(batch.views)
         density = model.density(views)
         grid_of = partial(
             sampling_grid,
@@ -173,7 +173,7 @@ def _parts(
     with watch.part("forward"):
         scores = model.scores(torch.stack(images))
         loss = focal_loss(scores, labels, gamma=config.loss.focal_gamma)
-        edges = edge_target(change.of_fractions(batch.fractions))
+        edges = edge_target(change.transform_fractions(batch.fractions))
         edge = edge_loss(density, target_map(edges, floor=config.loss.edge_floor))
         loss = loss + config.loss.edge_weight * edge
     with watch.part("backward"):

@@ -18,7 +18,7 @@ from wsi_deform.errors import AnnotationError
 from wsi_deform.files import write_json, write_text
 
 UNLABELLED = 255
-MOST_CLASSES = 255  # indices 0 to 254; 255 says unlabelled
+MAX_CLASSES = 255  # indices 0 to 254; 255 says unlabelled
 LARGEST_VALUE = 65535  # masks are uint8 or uint16
 BACKGROUND_COLOUR = (220, 220, 220)
 # Okabe and Ito 2008, then Paul Tol's muted scheme: both stay apart for colour-blind readers.
@@ -197,9 +197,9 @@ def class_table_from_data(data: object, source: str) -> ClassTable:
             f"{source}: found {type(data).__name__} {str(data)[:60]!r}. "
             "Needed a list of names, a list of {name, color, value}, or name: value pairs."
         )
-    if not 1 <= len(entries) <= MOST_CLASSES:
+    if not 1 <= len(entries) <= MAX_CLASSES:
         raise AnnotationError(
-            f"{source}: {len(entries)} classes. Needed 1 to {MOST_CLASSES}. Add or merge classes (255 means "
+            f"{source}: {len(entries)} classes. Needed 1 to {MAX_CLASSES}. Add or merge classes (255 means "
             "unlabelled)."
         )
     rows = [_entry(entry, index, source) for index, entry in enumerate(entries)]
