@@ -89,11 +89,11 @@ def test_gradient_reaches_the_density_through_normalised_jittered_and_turned_sam
         stain_jitter=0.1,
         seed=2,
     )
-    view = change.of_view(view_of(slide, field, size, stain="macenko")[None])
+    view = change.transform_view(view_of(slide, field, size, stain="macenko")[None])
     found = sample_fields(model, [slide], [field], view, size=change.size_of(size), place=change)
     assert found.grid.min() < 0
     assert found.grid.max() > 1
-    change.of_images(found.images).square().mean().backward()
+    change.transform_images(found.images).square().mean().backward()
     gradients = [parameter.grad for parameter in model.deformation.parameters() if parameter.grad is not None]
     assert all(torch.isfinite(gradient).all() for gradient in gradients)
     assert max(gradient.abs().max() for gradient in gradients) > 1e-3

@@ -17,9 +17,9 @@ from wsi_deform.networks.registry import segmentation_network
 # Mean and standard deviation of ImageNet's channels: what published HRNetV2 weights expect.
 CHANNEL_MEAN = (0.485, 0.456, 0.406)
 CHANNEL_STD = (0.229, 0.224, 0.225)
-LEAST_SIDE_PX = 4
+MIN_SIDE_PX = 4
 # A fold of the grid has a cell of no area.
-LEAST_RELATIVE_AREA = 1e-4
+MIN_RELATIVE_AREA = 1e-4
 
 
 class Model(nn.Module):
@@ -62,7 +62,7 @@ class Model(nn.Module):
         """Where the weights are."""
         return next(self.parameters()).device
 
-    def placed(self, device: str | torch.device) -> Model:
+    def to_device(self, device: str | torch.device) -> Model:
         """Itself on a device, both networks in the memory format of ``networks.channels_last``.
 
         Convention:
@@ -86,8 +86,8 @@ class Model(nn.Module):
         """Size of the sampled image of a level-0 region, px, from ``sampling.budget`` and ``sampling.size``."""
         short, long = self.config.sampling.budget
         if self.config.sampling.size == "sides":
-            return sampled_size(region, Size(long, short), least_px=LEAST_SIDE_PX)
-        return size_of_area(region, short * long, least_px=LEAST_SIDE_PX)
+            return sampled_size(region, Size(long, short), min_px=MIN_SIDE_PX)
+        return size_of_area(region, short * long, min_px=MIN_SIDE_PX)
 
     def map_size(self, sampled: Size) -> Size:
         """Size of the low-res view and the deformation map for a sampled image of this size, px."""
@@ -235,7 +235,7 @@ def network_input(rgb: Tensor) -> Tensor:
 
 def area_input(relative: Tensor) -> Tensor:
     """Cell areas / their mean, (B, 1, h, w), as a channel: 0 for a cell of mean size, 1 for one e^2 = 7.4 times it."""
-    return relative.float().clamp_min(LEAST_RELATIVE_AREA).log() / 2
+    return relative.float().clamp_min(MIN_RELATIVE_AREA).log() / 2
 
 
 def device_name(name: str) -> str:

@@ -35,7 +35,7 @@ NEEDED = {
 MODEL_SUFFIXES = (".safetensors", ".json")
 NEXT = ".next-"
 # Between the reading of its two files a model may be written again, by a training under way.
-MOST_TRIES = 3
+MAX_TRIES = 3
 
 
 def save_model(model: Model, path: Path, *, facts: Mapping[str, Any]) -> None:
@@ -112,12 +112,12 @@ def load_model(run: Path | str, *, device: str | torch.device = "cpu") -> Model:
     with networks_alone():
         model = Model(config=config, classes=classes, mpp=float(about["mpp"]))
     load_tensors(model, tensors, source=str(path))
-    return model.placed(device).eval()
+    return model.to_device(device).eval()
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The facts and the tensors of a model, which belong to each other."""
-    for _ in range(MOST_TRIES):
+    for _ in range(MAX_TRIES):
         about = read_model_facts(path)
         for file in (path, _next_to(path)):
             try:

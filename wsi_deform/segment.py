@@ -174,7 +174,7 @@ def segment_fields(
     groups = _neighbours(budgets, batch)
     # One batch is read ahead of the one that the network works on; more would only take memory.
     read = ahead(
-        lambda group: _read_batch(slide, model, group, labels, scheduler), groups, threads=1, most_waiting=2
+        lambda group: _read_batch(slide, model, group, labels, scheduler), groups, threads=1, max_waiting=2
     )
     for group, sampled in zip(groups, read, strict=True):
         yield from _labelled(model, group, sampled)

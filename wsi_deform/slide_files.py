@@ -39,7 +39,7 @@ JPEG_QUALITY = 88
 FROM_MASK = frozenset(["overlay", "geojson"])
 NO_FOOTPRINT = "no mpp, so no footprint map: set the mpp column, or --mpp"
 # Remarked upon: a slide with less tissue, and a class that lost more of its pixels to the limit (and of the slide).
-LEAST_TISSUE_SHARE, MOST_REMOVED_SHARE, LEAST_REMOVED_SHARE = 0.001, 0.5, 0.001
+MIN_TISSUE_SHARE, MAX_REMOVED_SHARE, MIN_REMOVED_SHARE = 0.001, 0.5, 0.001
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -242,7 +242,7 @@ def _write_fields(
     downsample = _shown_downsample(slide, budgets)
     tiles = 0
     with ExitStack() as opened:
-        takers: list[SamplesWriter | ProbabilityMap | FootprintMap] = [
+        sinks: list[SamplesWriter | ProbabilityMap | FootprintMap] = [
             opened.enter_context(
                 SamplesWriter(
                     folder.samples(slide_id),
@@ -266,7 +266,7 @@ def _write_fields(
                 annotations=annotations,
                 threads=threads,
             )
-            takers.append(opened.enter_context(probabilities))
+            sinks.append(opened.enter_context(probabilities))
         if wanted.footprint and mpp is not None:
             folder.footprint(slide_id).parent.mkdir(parents=True, exist_ok=True)
             footprint = FootprintMap(
@@ -277,15 +277,15 @@ def _write_fields(
                 annotations=annotations,
                 threads=threads,
             )
-            takers.append(opened.enter_context(footprint))
+            sinks.append(opened.enter_context(footprint))
 
         def labelled() -> Iterator[FieldSamples]:
             """Every field passes through here once, on its way from the network to the mask."""
             nonlocal tiles
             for done, segmented in enumerate(segment_fields(slide, model, budgets, batch=batch), start=1):
                 tiles += segmented.tiles
-                for taker in takers:
-                    taker.add(segmented.samples)
+                for sink in sinks:
+                    sink.add(segmented.samples)
                 yield segmented.samples
                 if on_field is not None:
                     on_field(done, len(budgets))
@@ -309,10 +309,10 @@ def tissue_remark(counts: TissueCounts, size: Size, classes: ClassTable) -> str:
         return "no class is the background: labels are not limited to tissue, glass has some class"
     remedy = "if that is wrong, give a tissue_mask in the manifest, or use --no-limit-to-tissue"
     share = counts.tissue_pixels / size.area
-    if share < LEAST_TISSUE_SHARE:
+    if share < MIN_TISSUE_SHARE:
         return f"tissue was found on {share:.2%} of the slide, all else is background: {remedy}"
     lost = []
     for name, removed, kept in zip(classes.names, counts.removed, counts.pixels, strict=False):
-        if removed > max(MOST_REMOVED_SHARE * (removed + kept), LEAST_REMOVED_SHARE * size.area):
+        if removed > max(MAX_REMOVED_SHARE * (removed + kept), MIN_REMOVED_SHARE * size.area):
             lost.append(f"{removed / (removed + kept):.0%} of {name}")
     return f"{', '.join(lost)} lay outside the tissue and became background: {remedy}" if lost else ""

@@ -55,11 +55,12 @@ def run_trial(folder: Path, *, slides: Path, changes: list[str]) -> dict[str, An
         split: measure(model, [open_labelled(row, classes) for row in manifest.of_split(split)])
         for split in ("val", "test")
     }
+    state = git_state()
     found = {
         **{f"{split}_{name}": value for split, values in measured.items() for name, value in values.items()},
         "train_cpu_seconds": round(cpu_seconds, 1),
         "epochs": result.epochs,
-        "commit": git_state()["commit"],
+        "commit": state["commit"] if state else None,
     }
     write_json(folder / RESULT, found)
     return found
@@ -79,9 +80,9 @@ def measure(model: Model, labelled: list[tuple[Slide, LabelMask]]) -> dict[str, 
     for slide, labels in labelled:
         segmented = segment_slide(slide, model, labels=labels, limit_to_tissue=False)
         true = [labels.at_points(field.points_px) for field in segmented.fields]
-        dull = (UNLABELLED, model.classes.background)
+        ignored = (UNLABELLED, model.classes.background)
         on_tissue += sum(
-            int((~np.isin(each, [label for label in dull if label is not None])).sum()) for each in true
+            int((~np.isin(each, [label for label in ignored if label is not None])).sum()) for each in true
         )
         samples += segmented.samples
         maps = [

@@ -147,7 +147,7 @@ def _write_array(path: Path, side: int) -> None:
     sampler = _sampler(side)
     with path.open("wb") as file:
         for top in range(0, side, ARRAY_ROWS):
-            file.write(sampler.region(Region(0, top, side, min(ARRAY_ROWS, side - top))))
+            sampler.region(Region(0, top, side, min(ARRAY_ROWS, side - top))).tofile(file)
 
 
 def _stored(folder: str, kind: str) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:

@@ -49,7 +49,7 @@ def benchmark(settings: Settings) -> list[Row]:
 def work(*, side: int, threads: int) -> Work:
     """One slide."""
     torch.manual_seed(0)
-    model = Model(config=read_config(changes=SETTINGS), classes=CLASSES, mpp=MPP).placed("cpu").eval()
+    model = Model(config=read_config(changes=SETTINGS), classes=CLASSES, mpp=MPP).to_device("cpu").eval()
 
     def once(side_px: int) -> Facts:
         TILE_CACHE.forget()

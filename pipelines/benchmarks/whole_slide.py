@@ -29,7 +29,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipelines.benchmarks.drawn_slides import CLASSES, DrawnFile, DrawnReader, Mosaic, drawn_file
+from pipelines.benchmarks.drawn_slides import (
+    CLASSES,
+    QUICK_BLOCKS,
+    Blocks,
+    DrawnFile,
+    DrawnReader,
+    Mosaic,
+    drawn_file,
+)
 from pipelines.benchmarks.measure import Case, Facts, Pool, Row, Work
 from pipelines.benchmarks.models import trained_models, with_budget
 from pipelines.benchmarks.parts import Stopwatch, accuracy, extrapolated_work, part_of, sampled_confusion
@@ -62,10 +70,10 @@ def benchmark(settings: Settings) -> list[Row]:
     models = trained_models(settings)
     ours = [str(path) for path in settings.models] or [str(models.ours)]
     quick = settings.quick
-    block = {"block_px": 1024, "scale": 1.0, "kinds": 2} if quick else {}
+    blocks: Blocks = QUICK_BLOCKS if quick else {}
     rows: list[Row] = []
     for side in (2048,) if quick else (20_480, 61_440):
-        file = drawn_file(Mosaic(side_px=side, **block), settings.cache)
+        file = drawn_file(Mosaic(side_px=side, **blocks), settings.cache)
         with tempfile.TemporaryDirectory(prefix="wsi-deform-whole-slide-") as folder:
             given = {
                 "side": side,
@@ -150,10 +158,15 @@ def _loaded(path: str, *, zero: bool) -> Model:
     if zero:
         model.segmentation = ZeroCost()
         if model.deformation is not None:
-            model.deformation = NoDeformation()
+            model.register_module("deformation", NoDeformation())
         # A parameter, so that the model still knows where it is.
         model.register_parameter("nothing", nn.Parameter(torch.zeros(1)))
-        model.scores = lambda image: model.segmentation(image)  # type: ignore[method-assign]
+
+        def scores(sampled: Tensor) -> Tensor:
+            found: Tensor = model.segmentation(sampled)
+            return found
+
+        model.scores = scores  # type: ignore[method-assign]
     return model
 
 
@@ -168,7 +181,8 @@ def _flops(model: Model, function: Callable[[Model, Tensor], Tensor], size: Size
     empty = copy.deepcopy(model).to("meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         function(empty, torch.zeros(1, 3, size.height, size.width, device="meta"))
-    return counter.get_total_flops()
+    flops: int = counter.get_total_flops()
+    return flops
 
 
 def ours(

@@ -38,7 +38,7 @@ def main() -> None:
     classes = read_class_table(given.demo / "classes.yaml")
     rows = {row.slide_id: row for row in manifest.of_split("test")}
     row = rows[given.slide or next(iter(rows))]
-    picture, size = slide_picture(row.slide, most_px=WIDTH_PX)
+    picture, size = slide_picture(row.slide, max_px=WIDTH_PX)
     of_picture = Size(picture.shape[1], picture.shape[0])
     palette = np.full((256, 3), 255, np.uint8)
     palette[: classes.count] = classes.colours

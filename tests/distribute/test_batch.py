@@ -23,7 +23,7 @@ from wsi_deform.annotation.classes import ClassTable, read_class_table
 from wsi_deform.distribute.batch import segment_slides
 from wsi_deform.distribute.job import SlideJob, model_sha256
 from wsi_deform.distribute.ledger import Ledger
-from wsi_deform.distribute.outcome import Batch, Quiet
+from wsi_deform.distribute.outcome import Batch, NullWatcher
 from wsi_deform.distribute.sources import SlideSource, slide_sources
 from wsi_deform.distribute.staging import staging
 from wsi_deform.distribute.workers import segmented_by_workers
@@ -55,7 +55,7 @@ def slides(study: Path, tmp_path: Path) -> Path:
     return folder
 
 
-class Log(Quiet):
+class Log(NullWatcher):
     """Notes which slides were worked on."""
 
     def __init__(self) -> None:

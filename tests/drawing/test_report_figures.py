@@ -48,8 +48,8 @@ def test_convention_points_lie_where_they_were_taken() -> None:
 
 def test_many_points_are_thinned_and_drawn_alike_each_time() -> None:
     points = np.random.default_rng(1).random((3000, 2)) * [3000, 600]
-    few = sampling_points_figure(WIDE, points, size=Size(3000, 600), most_points=100)
-    again = sampling_points_figure(WIDE, points, size=Size(3000, 600), most_points=100)
+    few = sampling_points_figure(WIDE, points, size=Size(3000, 600), max_points=100)
+    again = sampling_points_figure(WIDE, points, size=Size(3000, 600), max_points=100)
     many = sampling_points_figure(WIDE, points, size=Size(3000, 600))
     assert few == again
     assert (pixels(few) < 120).sum() < (pixels(many) < 120).sum()

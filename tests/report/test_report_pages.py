@@ -290,7 +290,7 @@ def test_report_of_a_run_says_which_classes_the_mean_is_over(run: Path) -> None:
 
 
 def test_only_some_of_many_slides_are_shown(out: Path) -> None:
-    page = parsed(report_out(out, most_slides=1))
+    page = parsed(report_out(out, max_slides=1))
     assert len(page.links) == 2
     assert any("1 of the 2 segmented slides are shown" in text for text in page.texts)
 

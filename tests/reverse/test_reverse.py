@@ -81,11 +81,11 @@ def cut(rng: np.random.Generator, region: Region, parts: int) -> list[Region]:
     return regions
 
 
-def drawn_case(seed: int, most_fields: int) -> tuple[list[FieldSamples], Size, int]:
+def drawn_case(seed: int, max_fields: int) -> tuple[list[FieldSamples], Size, int]:
     """Fields with random samples, the slide's size and a tile side."""
     rng = np.random.default_rng(seed)
     size = Size(int(rng.integers(1, 150)), int(rng.integers(1, 150)))
-    regions = cut(rng, Region.whole(size), int(rng.integers(1, most_fields + 1)))
+    regions = cut(rng, Region.whole(size), int(rng.integers(1, max_fields + 1)))
     if len(regions) > 1 and rng.random() < 0.4:
         regions = regions[1:]  # leaves a part of the slide to no field
     fields = []
@@ -151,10 +151,10 @@ def test_levels_halve_rounding_up_until_one_tile_holds_them():
     assert pyramid_sizes(Size(512, 512)) == (Size(512, 512),)
 
 
-@pytest.mark.parametrize("most_fields", [1, 6])
-def test_every_level_equals_brute_force(most_fields: int):
+@pytest.mark.parametrize("max_fields", [1, 6])
+def test_every_level_equals_brute_force(max_fields: int):
     for seed in range(120):
-        fields, size, tile_px = drawn_case(seed, most_fields)
+        fields, size, tile_px = drawn_case(seed, max_fields)
         sampler = ReverseSampler(fields, size=size, outside_label=OUTSIDE, tile_px=tile_px)
         levels = painted(sampler.tiles(), sampler.level_sizes, tile_px)
         for level, level_size in enumerate(sampler.level_sizes):

@@ -86,7 +86,7 @@ def test_many_points_are_thinned_evenly():
 
 def test_fields_are_drawn_as_the_model_sees_and_labels_them(study):
     model, validation = study
-    items = chosen_fields(model, validation, most=2)
+    items = chosen_fields(model, validation, max_fields=2)
     assert [item.slide.slide_id for item in items] == [slide.slide_id for slide, _ in validation[:2]]
     model.train()
     pictures = draw_fields(model, items)
@@ -103,7 +103,7 @@ def test_fields_are_drawn_as_the_model_sees_and_labels_them(study):
 
 def test_drawing_changes_neither_chance_nor_weights(study):
     model, validation = study
-    items = chosen_fields(model, validation, most=1)
+    items = chosen_fields(model, validation, max_fields=1)
     torch.manual_seed(3)
     expected = torch.rand(2)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -114,7 +114,7 @@ def test_drawing_changes_neither_chance_nor_weights(study):
 
 
 def test_no_pictures_are_chosen_where_none_are_wanted(study):
-    assert chosen_fields(*study, most=0) == []
+    assert chosen_fields(*study, max_fields=0) == []
 
 
 @pytest.mark.parametrize("density", ["learned", "uniform", "tissue", "edges"])
@@ -129,7 +129,7 @@ def test_slides_of_many_fields_give_those_with_most_to_see_and_every_density_is_
         source="test",
     )
     model = Model(config=config, classes=model.classes, mpp=0.5)
-    items = chosen_fields(model, validation, most=5)
+    items = chosen_fields(model, validation, max_fields=5)
     assert len(items) == 5
     assert len({(item.slide.slide_id, item.field) for item in items}) == 5
     assert {item.slide.slide_id for item in items} == {slide.slide_id for slide, _ in validation}

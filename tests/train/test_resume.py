@@ -40,7 +40,7 @@ from wsi_deform.annotation.classes import read_class_table
 from wsi_deform.config import read_config
 from wsi_deform.manifest.read import read_manifest
 from wsi_deform.train import checkpoint, loop
-from wsi_deform.train.watcher import Quiet
+from wsi_deform.train.watcher import NullWatcher
 
 folder, run, settings = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]
 replace = Path.replace
@@ -63,7 +63,7 @@ def child(moment, number):
         if checkpoints:
             pause("after the move")
 
-    class Slow(Quiet):
+    class Slow(NullWatcher):
         def step(self, **facts):
             pause("between steps")
 

@@ -22,11 +22,11 @@ from wsi_deform.geometry import Size
 
 WIDTH_IN = 12.0
 DPI = 130
-MOST_PANEL_IN = 9.0  # height of one panel; a tall slide gets narrow panels instead of a figure without end
+MAX_PANEL_IN = 9.0  # height of one panel; a tall slide gets narrow panels instead of a figure without end
 TITLE_IN, LEGEND_IN, GAP_IN = 0.27, 0.34, 0.12
 INK, FAINT = "#1b1f24", "#6b7280"
 POINT_COLOUR = "#00344f"  # against pink tissue and against glass
-MOST_POINTS = 20_000
+MAX_POINTS = 20_000
 LINE_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 
 LogRow = Mapping[str, float]
@@ -38,7 +38,7 @@ def sampling_points_figure(
     *,
     size: Size,
     title: str = "",
-    most_points: int = MOST_POINTS,
+    max_points: int = MAX_POINTS,
 ) -> bytes:
     """Draw where a slide was sampled.
 
@@ -47,7 +47,7 @@ def sampling_points_figure(
         points_px: (N, 2) float64 (x, y), slide edge frame, level-0 px.
         size: Level-0 size of the slide, px.
         title: Written above.
-        most_points: Of more points, so many are drawn, chosen at random but always the same.
+        max_points: Of more points, so many are drawn, chosen at random but always the same.
 
     Returns:
         PNG bytes.
@@ -62,8 +62,8 @@ def sampling_points_figure(
     if points_px.ndim != 2 or points_px.shape[1] != 2:
         raise ShapeError(f"points_px: shape {points_px.shape}. Needed (N, 2), last axis (x, y).")
     shown = points_px
-    if len(points_px) > most_points:
-        shown = points_px[np.random.default_rng(0).choice(len(points_px), most_points, replace=False)]
+    if len(points_px) > max_points:
+        shown = points_px[np.random.default_rng(0).choice(len(points_px), max_points, replace=False)]
     figure, (axes,) = _panels(picture.shape[1] / picture.shape[0], [title], legend=False)
     _show(axes, _lightened(picture), size)
     # As large as leaves half of the evenly covered picture free, within what can be seen and told apart.
@@ -192,7 +192,7 @@ def _panels(aspect: float, titles: Sequence[str], *, legend: bool) -> tuple[Figu
     """A figure with one panel of the given width / height per title, in reading order."""
     columns = max(1, min(len(titles), int(4 / aspect)))
     rows = -(-len(titles) // columns)
-    width = min((WIDTH_IN - GAP_IN * (columns - 1)) / columns, MOST_PANEL_IN * aspect)
+    width = min((WIDTH_IN - GAP_IN * (columns - 1)) / columns, MAX_PANEL_IN * aspect)
     height = width / aspect
     title_in = TITLE_IN if any(titles) else 0.0
     # Narrow panels still leave room for the legend's words.

@@ -19,7 +19,7 @@ from wsi_deform.geometry import Size
 WIDTH_PX = 1500
 MARGIN_PX, GAP_PX, TITLE_PX, HEADING_PX, LEGEND_PX = 18, 16, 26, 34, 26
 TALLEST_PX = 620
-LEAST_FOR_SCALE_PX = 340
+MIN_FOR_SCALE_PX = 340
 INK, FAINT, LINE = (27, 31, 36), (107, 114, 128), (203, 208, 214)
 POINT = (0, 52, 79)  # against pink tissue and against glass
 RIGHT, WRONG = (222, 228, 232), (213, 60, 40)
@@ -91,7 +91,7 @@ def field_picture(stages: Stages, classes: ClassTable) -> NDArray[np.uint8]:
         draw.text((left, top - 5), title, FAINT, font=_font(14), anchor="ls")
         page.paste(panel, (left, top))
         draw.rectangle((left - 1, top - 1, left + size.width, top + size.height), outline=LINE)
-        if number == 1 and size.width >= LEAST_FOR_SCALE_PX:
+        if number == 1 and size.width >= MIN_FOR_SCALE_PX:
             _draw_scale(draw, page, left + size.width, top - 9, _most(stages.density))
     top = height - MARGIN_PX - len(lines) * LEGEND_PX
     for line in lines:
@@ -136,7 +136,7 @@ def _panels(stages: Stages, classes: ClassTable, size: Size) -> list[tuple[str, 
     wrong = labelled & (stages.labels != stages.predicted)
     verdict = np.full((*labelled.shape, 3), 255, np.uint8)
     verdict[labelled], verdict[wrong] = RIGHT, WRONG
-    narrow = "" if size.width >= LEAST_FOR_SCALE_PX else f", 0 to {_most(stages.density):.1f} x"
+    narrow = "" if size.width >= MIN_FOR_SCALE_PX else f", 0 to {_most(stages.density):.1f} x"
     heat = mpl.colormaps["magma"](np.clip(_relative(stages.density) / _most(stages.density), 0, 1))
     share = f"{wrong.sum() / labelled.sum():.0%} of labelled" if labelled.any() else "no labels"
     return [

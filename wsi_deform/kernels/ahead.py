@@ -12,7 +12,7 @@ _Result = TypeVar("_Result")
 
 
 def ahead(
-    function: Callable[[_Item], _Result], items: Iterable[_Item], *, threads: int, most_waiting: int
+    function: Callable[[_Item], _Result], items: Iterable[_Item], *, threads: int, max_waiting: int
 ) -> Iterator[_Result]:
     """Apply a function to items in threads while the caller works on earlier results.
 
@@ -20,24 +20,24 @@ def ahead(
         function: Called once per item.
         items: Taken as they are needed, by the calling thread.
         threads: Number of threads.
-        most_waiting: Results that may be on the way or done and not yet taken.
+        max_waiting: Results that may be on the way or done and not yet taken.
 
     Yields:
         The results in the order of the items.
     """
     with ThreadPoolExecutor(threads, thread_name_prefix="ahead") as pool:
-        yield from ahead_in(pool, function, items, most_waiting=most_waiting)
+        yield from ahead_in(pool, function, items, max_waiting=max_waiting)
 
 
 def ahead_in(
-    pool: Executor, function: Callable[[_Item], _Result], items: Iterable[_Item], *, most_waiting: int
+    pool: Executor, function: Callable[[_Item], _Result], items: Iterable[_Item], *, max_waiting: int
 ) -> Iterator[_Result]:
     """``ahead`` in a pool that exists; what is still waiting is cancelled where the caller stops early."""
     waiting: deque[Future[_Result]] = deque()
     try:
         for item in items:
             waiting.append(pool.submit(function, item))
-            if len(waiting) >= most_waiting:
+            if len(waiting) >= max_waiting:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

@@ -27,20 +27,20 @@ VIEW_MPP = 2.0
 # Of a slide without one: what most scanners make at 20x.
 USUAL_MPP = 0.5
 WINDOW_UM = 512.0
-MOST_WINDOWS = 16
+MAX_WINDOWS = 16
 # Natural optical density below which a pixel is glass, in any channel; Macenko's beta.
-LEAST_DENSITY = 0.15
+MIN_DENSITY = 0.15
 # Share of the pixels that may lie beyond the estimate; Macenko's alpha.
 OUTSIDE_PERCENT = 1.0
-LEAST_PIXELS = 200
+MIN_PIXELS = 200
 # Glass is looked for in a view of the whole slide of this many px; darker than this it was not scanned.
 GLASS_VIEW_PX = 512
-LEAST_GLASS = 150.0
+MIN_GLASS = 150.0
 WHITE = (255.0, 255.0, 255.0)
 # Haematoxylin and eosin are about 25 degrees apart; below this there is one stain, or none.
-LEAST_ANGLE_DEGREES = 8.0
+MIN_ANGLE_DEGREES = 8.0
 # Stained tissue under transmitted light lets through more than e^-6 of each colour at the 99th percentile.
-MOST_STRENGTH = 6.0
+MAX_STRENGTH = 6.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -119,7 +119,7 @@ def stain_of(slide: Slide, tissue: TissueMask) -> Stain | None:
     """
     mpp = slide.mpp_or_none or USUAL_MPP
     found = cover_with_fields(slide.size, tissue, field_px=max(1, round(WINDOW_UM / mpp)))
-    chosen = np.unique(np.linspace(0, len(found) - 1, min(len(found), MOST_WINDOWS)).round().astype(int))
+    chosen = np.unique(np.linspace(0, len(found) - 1, min(len(found), MAX_WINDOWS)).round().astype(int))
     scale = min(1.0, mpp / VIEW_MPP)
     pixels = [np.empty((0, 3))]
     for number in chosen:
@@ -154,8 +154,8 @@ def stain_of_pixels(rgb: NDArray[np.float64], white: tuple[float, float, float] 
     if rgb.ndim != 2 or rgb.shape[1] != 3:
         raise ShapeError(f"pixels of shape {rgb.shape}: needed (N, 3) RGB.")
     density = -np.log(np.maximum(rgb, 1.0) / white)
-    density = density[(density >= LEAST_DENSITY).all(axis=1)]
-    if len(density) < LEAST_PIXELS:
+    density = density[(density >= MIN_DENSITY).all(axis=1)]
+    if len(density) < MIN_PIXELS:
         return None
     # The singular vectors of N x 3 numbers, from 3 x 3 of them. Not centred: no stain is no density.
     _, axes = np.linalg.eigh(density.T @ density)
@@ -163,14 +163,14 @@ def stain_of_pixels(rgb: NDArray[np.float64], white: tuple[float, float, float] 
     plane *= np.where(plane.sum(axis=0) < 0, -1.0, 1.0)
     angle = np.arctan2(density @ plane[:, 1], density @ plane[:, 0])
     low, high = np.percentile(angle, (OUTSIDE_PERCENT, 100 - OUTSIDE_PERCENT))
-    if math.degrees(high - low) < LEAST_ANGLE_DEGREES:
+    if math.degrees(high - low) < MIN_ANGLE_DEGREES:
         return None
     vectors = np.array([[math.cos(each), math.sin(each)] for each in (low, high)]) @ plane.T
     # Haematoxylin takes more of red beside green than eosin, whatever else the scanner makes of both.
     vectors = vectors[np.argsort(-vectors[:, 0] / vectors[:, 1].clip(1e-6))]
     amounts = density @ np.linalg.pinv(vectors)
     strength = np.percentile(amounts, 100 - OUTSIDE_PERCENT, axis=0)
-    if strength.min() <= 0 or strength.max() > MOST_STRENGTH:
+    if strength.min() <= 0 or strength.max() > MAX_STRENGTH:
         return None
     return Stain(vectors=vectors, strength=strength, white=white)
 
@@ -200,8 +200,8 @@ def _white_of(slide: Slide, tissue: TissueMask) -> tuple[float, float, float]:
     size = Size(max(1, round(slide.size.width * scale)), max(1, round(slide.size.height * scale)))
     whole = Region.whole(slide.size)
     view = low_res_view(slide, whole, size)
-    glass = view[(tissue.fractions(whole, size) == 0) & (view.min(axis=2) > LEAST_GLASS)]
-    if len(glass) < LEAST_PIXELS:
+    glass = view[(tissue.fractions(whole, size) == 0) & (view.min(axis=2) > MIN_GLASS)]
+    if len(glass) < MIN_PIXELS:
         return WHITE
     red, green, blue = np.median(glass, axis=0).tolist()
     return red, green, blue

@@ -24,8 +24,8 @@ GLASS_CHROMA, STAINED_CHROMA = 0.03, 0.08
 GLASS_DENSITY, STAINED_DENSITY = 0.06, 0.12
 # Fluorescence, and the area that scanners do not scan: everything darker than this is background.
 BLACK = 0.06
-LEAST_TISSUE_UM2, LEAST_HOLE_UM2 = 10_000.0, 10_000.0
-LEAST_TISSUE_PX, LEAST_HOLE_PX = 16, 16
+MIN_TISSUE_UM2, MIN_HOLE_UM2 = 10_000.0, 10_000.0
+MIN_TISSUE_PX, MIN_HOLE_PX = 16, 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,20 +265,20 @@ def _threshold(values: NDArray[np.float32], least: float, most: float) -> float:
 
 
 def _cleaned(tissue: NDArray[np.bool_], pixel_um2: float | None) -> NDArray[np.bool_]:
-    least_px, hole_px = LEAST_TISSUE_PX, LEAST_HOLE_PX
+    min_px, hole_px = MIN_TISSUE_PX, MIN_HOLE_PX
     if pixel_um2 is not None:
-        least_px, hole_px = int(LEAST_TISSUE_UM2 / pixel_um2), int(LEAST_HOLE_UM2 / pixel_um2)
+        min_px, hole_px = int(MIN_TISSUE_UM2 / pixel_um2), int(MIN_HOLE_UM2 / pixel_um2)
     # A tiny slide is not emptied: nothing over a hundredth of it is small.
     most = tissue.size // 100
-    without_specks = _without_small(tissue, min(least_px, most))
+    without_specks = _without_small(tissue, min(min_px, most))
     return ~_without_small(~without_specks, min(hole_px, most))
 
 
-def _without_small(mask: NDArray[np.bool_], most_px: int) -> NDArray[np.bool_]:
+def _without_small(mask: NDArray[np.bool_], max_px: int) -> NDArray[np.bool_]:
     """The mask without its connected parts, by edges, of at most so many pixels."""
     from scipy import ndimage
 
     parts, count = ndimage.label(mask)
-    kept = np.bincount(parts.ravel(), minlength=count + 1) > most_px
+    kept = np.bincount(parts.ravel(), minlength=count + 1) > max_px
     kept[0] = False
     return np.asarray(kept[parts])

@@ -48,7 +48,7 @@ def map_downsample(samples: int, area_px: float, size: Size) -> int:
     """
     spacing_px = math.sqrt(area_px / max(1, samples))
     wanted = 1 << max(0, math.floor(math.log2(max(1.0, spacing_px / 2))))
-    return min(wanted, _most_downsample(size))
+    return min(wanted, _max_downsample(size))
 
 
 class CoarseMap:
@@ -88,7 +88,7 @@ class CoarseMap:
         threads: int = 1,
     ) -> None:
         self.path = Path(path)
-        most = _most_downsample(size)
+        most = _max_downsample(size)
         if not 1 <= downsample <= most or downsample & (downsample - 1):
             raise ShapeError(
                 f"map {self.path.name}: downsample {downsample}. Needed a power of two, 1 to {most} for a slide "
@@ -191,7 +191,7 @@ class CoarseMap:
         return zeros
 
 
-def _most_downsample(size: Size) -> int:
+def _max_downsample(size: Size) -> int:
     """The largest downsample for which the reverse sampler has a level."""
     return 1 << (len(pyramid_sizes(size, SMALLEST_MAP_PX)) - 1)
 

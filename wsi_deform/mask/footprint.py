@@ -25,7 +25,7 @@ from wsi_deform.reverse.samples import FieldSamples
 STEPS_PER_UM = 10
 """Whole numbers of the map per um."""
 
-_MOST = 65535
+_MAX = 65535
 
 
 class FootprintMap:
@@ -94,7 +94,7 @@ class FootprintMap:
                 "Needed the area of each sample's warped cell."
             )
         side_um = np.sqrt(field.areas_px.astype(np.float64)) * self._um_per_px
-        values = np.clip(np.rint(side_um * STEPS_PER_UM), 1, _MOST).astype(np.uint16)
+        values = np.clip(np.rint(side_um * STEPS_PER_UM), 1, _MAX).astype(np.uint16)
         sampler = ReverseSampler([field], size=self._map.slide_size, tile_px=SMALLEST_MAP_PX, values=[values])
         region = self._map.region_of(field)
         if not region.is_empty:

@@ -33,7 +33,7 @@ class SampledPicture:
 
 
 def slide_picture(
-    path: Path, *, mpp: float | None = None, most_px: int = PICTURE_PX
+    path: Path, *, mpp: float | None = None, max_px: int = PICTURE_PX
 ) -> tuple[NDArray[np.uint8], Size]:
     """A thumbnail of a slide, (H, W, 3) uint8 RGB, and the slide's level-0 size.
 
@@ -41,7 +41,7 @@ def slide_picture(
         SlideError: The slide cannot be read.
     """
     slide = open_slide(path, mpp=mpp)
-    return thumbnail(slide, most_px), slide.size
+    return thumbnail(slide, max_px), slide.size
 
 
 def sampled_picture(folder: MaskFolder, slide_id: str, size: Size) -> SampledPicture:

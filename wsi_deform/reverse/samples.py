@@ -13,7 +13,7 @@ from wsi_deform.geometry import Region, Size
 LONGEST_SIDE_PX = 1 << 20
 """The longest side of a slide, such that 64-bit integers hold every squared distance."""
 
-MOST_CLASSES = 256
+MAX_CLASSES = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -86,10 +86,10 @@ class FieldSamples:
             return
         if self.lattice is None:
             raise ShapeError("lattice: None beside probabilities. Needed the size of the sampled image.")
-        if scores.ndim != 2 or len(scores) != count or not 1 <= scores.shape[1] <= MOST_CLASSES:
+        if scores.ndim != 2 or len(scores) != count or not 1 <= scores.shape[1] <= MAX_CLASSES:
             raise ShapeError(
                 f"probabilities: shape {scores.shape}. Needed ({count}, C), one row a point, "
-                f"1 to {MOST_CLASSES} classes."
+                f"1 to {MAX_CLASSES} classes."
             )
         if scores.dtype not in (np.uint8, np.float16, np.float32):
             raise ShapeError(f"probabilities: {scores.dtype}. Needed uint8 (255 for 1), float16 or float32.")

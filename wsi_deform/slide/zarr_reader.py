@@ -34,7 +34,7 @@ ZARR_ERRORS = (
 )  # fmt: skip
 # Tiles of a far slide that are read at the same time.
 FAR_THREADS = 16
-LEAST_TILE_PX = 256
+MIN_TILE_PX = 256
 
 
 class ZarrReader:
@@ -150,7 +150,7 @@ class ZarrReader:
     def read_tiles(self, tiles: Sequence[Address]) -> Iterator[NDArray[np.uint8]]:
         """Read several tiles, each (H, W, 3) uint8, many at the same time; see ``TilesReader``."""
         return ahead(
-            lambda tile: self.read_tile(*tile), tiles, threads=FAR_THREADS, most_waiting=2 * FAR_THREADS
+            lambda tile: self.read_tile(*tile), tiles, threads=FAR_THREADS, max_waiting=2 * FAR_THREADS
         )
 
     def close(self) -> None:
@@ -171,7 +171,7 @@ class ZarrReader:
         sides = []
         for axis in "xy":
             chunk = array.chunks[self._axes.index(axis)]
-            sides.append(chunk * max(1, -(-LEAST_TILE_PX // chunk)))
+            sides.append(chunk * max(1, -(-MIN_TILE_PX // chunk)))
         return Size(*sides)
 
     def _check_pixels(self, arrays: Sequence[Any]) -> None:

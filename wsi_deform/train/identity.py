@@ -19,7 +19,7 @@ from wsi_deform.train.ranks import Ranks
 FREE = {"batch", "workers", "threads", "cache_gib", "keep", "pictures", "patience"}
 # What the hash of version 0.1 left out of ``training``, first and last.
 FREE_IN_VERSION_0_1 = ({"workers", "threads", "cache_gib"}, FREE)
-MOST_SHOWN = 8
+MAX_SHOWN = 8
 
 
 def identity_of(
@@ -99,8 +99,8 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
         for key in {**one, **two}
         if key not in one or key not in two or one[key] != two[key]
     ]
-    return ", ".join(said[:MOST_SHOWN]) + (
-        f" and {len(said) - MOST_SHOWN} more" if len(said) > MOST_SHOWN else ""
+    return ", ".join(said[:MAX_SHOWN]) + (
+        f" and {len(said) - MAX_SHOWN} more" if len(said) > MAX_SHOWN else ""
     )
 
 

@@ -205,7 +205,7 @@ def start_run(
     if config.networks.pretrained is not None:
         report = load_pretrained(model.segmentation, config.networks.pretrained)
         logger.info("pretrained weights: %s", report.text())
-    model.placed(ranks.device)
+    model.to_device(ranks.device)
     balance = balance_of(config, items)
     learner = learner_of(model, optimiser_of(model), ranks=ranks, class_weights=balance.class_weights)
     average = None if config.optimiser.ema is None else WeightAverage(model, config.optimiser.ema)

@@ -117,7 +117,7 @@ class TiffTiles:
                 yield self.read_tile(*tile)
             return
         batches = self._batches(tiles)
-        fetched = ahead(self._fetch, batches, threads=BATCHES_AHEAD, most_waiting=BATCHES_AHEAD + 1)
+        fetched = ahead(self._fetch, batches, threads=BATCHES_AHEAD, max_waiting=BATCHES_AHEAD + 1)
         for batch, stored in zip(batches, fetched, strict=True):
             for tile, parts in zip(batch, stored, strict=True):
                 yield self._tile(tile, parts)
