@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,7 +76,7 @@ class Slide:
         mpp: float | None = None,
         virtual_levels: bool = True,
         key: str | None = None,
-    ) -> Slide:
+    ) -> Self:
         """Make a slide from a reader object; it pickles only if the reader does.
 
         Args:
