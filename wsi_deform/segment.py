@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.annotation.raster import LabelMask
 from wsi_deform.cover import FieldBudget, budgets_of, normalised, tissue_limit_of, view_of
 from wsi_deform.deform.grid import cell_areas, sampling_grid
@@ -66,7 +67,7 @@ class SegmentedField:
     tiles: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class SegmentedSlide:
     """Labels of the samples of a slide, field by field.
 
@@ -100,11 +101,21 @@ class SegmentedSlide:
             limit=self.limit,
         )
 
+    def __repr__(self) -> str:
+        """What it is of, in a line."""
+        limited = "not limited to tissue" if self.limit is None else "limited to tissue"
+        count = len(self.fields)
+        return (
+            f"{type(self).__name__}({self.slide_id!r}, {self.size} px, {count} field{'s' if count != 1 else ''}, "
+            f"{self.samples:,} samples, {self.interpolation}, {limited})"
+        )
+
 
 def segment_slide(
     slide: Slide,
     model: Model,
     *,
+    budgets: Sequence[FieldBudget] | None = None,
     labels: LabelMask | None = None,
     limit_to_tissue: bool = True,
     batch: int = 1,
@@ -116,6 +127,7 @@ def segment_slide(
     Args:
         slide: An open slide.
         model: What ``load_model`` returned.
+        budgets: The fields, from ``budgets_of``; None asks it.
         labels: The slide's labels, for an oracle (``model.needs_labels``); others never look at them.
         limit_to_tissue: Whether the mask is background outside the slide's tissue; the samples stay as they are.
         batch: Most fields per forward pass.
@@ -131,7 +143,7 @@ def segment_slide(
     Source:
         Jin et al., ICLR 2022, section 2.1 and figure 2.
     """
-    budgets = budgets_of(slide, model)
+    budgets = budgets_of(slide, model) if budgets is None else budgets
     done: list[SegmentedField] = []
     for segmented in segment_fields(slide, model, budgets, labels=labels, batch=batch, scheduler=scheduler):
         done.append(segmented)
@@ -141,7 +153,7 @@ def segment_slide(
         slide_id=slide.slide_id,
         size=slide.size,
         fields=tuple(each.samples for each in done),
-        outside_label=outside_label(model),
+        outside_label=outside_label(model.classes),
         interpolation=model.config.sampling.interpolation,
         samples=sum(len(each.samples.labels) for each in done),
         tiles=sum(each.tiles for each in done),
@@ -239,9 +251,9 @@ def _neighbours(budgets: Sequence[FieldBudget], batch: int) -> list[list[FieldBu
     return groups
 
 
-def outside_label(model: Model) -> int:
+def outside_label(classes: ClassTable) -> int:
     """The class of everything that no field covers: the background, or class 0 where none is named."""
-    return model.classes.background or 0
+    return classes.background or 0
 
 
 def sample_fields(

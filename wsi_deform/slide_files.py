@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from wsi_deform.memory import fields_per_batch, limit_caches
 from wsi_deform.model import Model
 from wsi_deform.reverse.sampler import Interpolation
 from wsi_deform.reverse.samples import FieldSamples
-from wsi_deform.segment import outside_label, segment_fields
+from wsi_deform.segment import SegmentedField, outside_label, segment_fields
 from wsi_deform.slide.slide import Slide
 
 OnField = Callable[[int, int], None]
@@ -139,14 +139,62 @@ def segment_to_files(
     limit_caches(memory_gib)
     budgets = budgets_of(slide, model)
     batch = fields_per_batch(model, budgets, wanted=batch, memory_gib=memory_gib)
-    tiles, counts = _write_fields(
-        slide, model, budgets, folder, wanted=wanted, batch=batch, threads=threads, on_field=on_field
+    if wanted.interpolation is None:
+        wanted = replace(wanted, interpolation=model.config.sampling.interpolation)
+    return fields_to_files(
+        slide,
+        model.classes,
+        budgets,
+        segment_fields(slide, model, budgets, batch=batch),
+        folder,
+        wanted=wanted,
+        remark=mpp_remark(slide, model),
+        threads=threads,
+        on_field=on_field,
     )
-    complete_files(slide, model, folder, [kind for kind in wanted.kinds(has_mpp=True) if kind in FROM_MASK])
-    remarks = [mpp_remark(slide, model)]
-    remarks += [tissue_remark(counts, slide.size, model.classes)] if wanted.limit_to_tissue else []
+
+
+def fields_to_files(
+    slide: Slide,
+    classes: ClassTable,
+    budgets: Sequence[FieldBudget],
+    segmented: Iterable[SegmentedField],
+    folder: MaskFolder,
+    *,
+    wanted: WantedOutputs,
+    remark: str = "",
+    threads: int = 1,
+    on_field: OnField | None = None,
+) -> SlideFiles:
+    """Write a slide's files from its segmented fields as they come; each file is whole or absent.
+
+    Args:
+        slide: An open slide.
+        classes: The classes of the labels.
+        budgets: Its fields, as ``budgets_of`` gave them.
+        segmented: The labelled samples of each of them, once each.
+        folder: Where to; made if missing.
+        wanted: See ``segment_to_files``; None as interpolation is nearest.
+        remark: What is already known that people should know before they trust the mask.
+        threads: See ``segment_to_files``.
+        on_field: See ``segment_to_files``.
+
+    Returns:
+        See ``segment_to_files``.
+
+    Raises:
+        SlideError: The slide cannot be read.
+        MaskError: A file cannot be written.
+    """
+    tiles, counts = _write_fields(
+        slide, classes, budgets, segmented, folder, wanted=wanted, threads=threads, on_field=on_field
+    )
+    made = [kind for kind in wanted.kinds(has_mpp=True) if kind in FROM_MASK]
+    _write_from_mask(slide, classes, budgets, folder, made, folder)
+    remarks = [remark]
+    remarks += [tissue_remark(counts, slide.size, classes)] if wanted.limit_to_tissue else []
     remarks += [NO_FOOTPRINT] if wanted.footprint and slide.mpp_or_none is None else []
-    classes = model.classes.count
+    count = classes.count
     return SlideFiles(
         width_px=slide.size.width,
         height_px=slide.size.height,
@@ -154,11 +202,11 @@ def segment_to_files(
         fields=len(budgets),
         samples=sum(budget.size.area for budget in budgets),
         tiles=tiles,
-        class_pixels=tuple(counts.pixels[:classes].tolist()),
-        class_pixels_in_tissue=tuple(counts.pixels_in_tissue[:classes].tolist()),
-        removed_pixels=tuple(counts.removed[:classes].tolist()),
+        class_pixels=tuple(counts.pixels[:count].tolist()),
+        class_pixels_in_tissue=tuple(counts.pixels_in_tissue[:count].tolist()),
+        removed_pixels=tuple(counts.removed[:count].tolist()),
         tissue_pixels=counts.tissue_pixels,
-        remark="; ".join(remark for remark in remarks if remark),
+        remark="; ".join(one for one in remarks if one),
     )
 
 
@@ -183,15 +231,28 @@ def complete_files(
         SlideError: The slide cannot be read.
         MaskError: The mask cannot be read, or a file cannot be written.
     """
-    mask, made = folder.mask(slide.slide_id), made or folder
+    budgets = budgets_of(slide, model) if "geojson" in kinds else ()
+    _write_from_mask(slide, model.classes, budgets, folder, kinds, made or folder)
+
+
+def _write_from_mask(
+    slide: Slide,
+    classes: ClassTable,
+    budgets: Sequence[FieldBudget],
+    folder: MaskFolder,
+    kinds: Sequence[str],
+    made: MaskFolder,
+) -> None:
+    """Write overlay and outlines of the mask in ``folder`` to ``made``; only outlines need the fields."""
+    mask = folder.mask(slide.slide_id)
     if "overlay" in kinds:
-        write_overlay(made.overlay(slide.slide_id), slide, mask, model.classes)
+        write_overlay(made.overlay(slide.slide_id), slide, mask, classes)
     if "geojson" in kinds:
         write_geojson(
             made.geojson(slide.slide_id),
             mask,
-            classes=model.classes,
-            downsample=_shown_downsample(slide, budgets_of(slide, model)),
+            classes=classes,
+            downsample=_shown_downsample(slide, budgets),
             shown=slide.bounds,
         )
 
@@ -214,21 +275,21 @@ def _shown_downsample(slide: Slide, budgets: Sequence[FieldBudget]) -> int:
 
 def _write_fields(
     slide: Slide,
-    model: Model,
+    classes: ClassTable,
     budgets: Sequence[FieldBudget],
+    segmented: Iterable[SegmentedField],
     folder: MaskFolder,
     *,
     wanted: WantedOutputs,
-    batch: int,
     threads: int,
     on_field: OnField | None,
 ) -> tuple[int, TissueCounts]:
-    """Segment the fields of a slide and write mask, samples and maps as they come; tiles read, and pixels."""
+    """Write mask, samples and maps of a slide's fields as they come; tiles read, and pixels."""
     slide_id, size, mpp = slide.slide_id, slide.size, slide.mpp_or_none
-    outside = outside_label(model)
-    interpolation = wanted.interpolation or model.config.sampling.interpolation
-    names = {f"class {index}": name for index, name in enumerate(model.classes.names)}
-    limit = tissue_limit_of(slide, model.classes.background) if wanted.limit_to_tissue else None
+    outside = outside_label(classes)
+    interpolation: Interpolation = wanted.interpolation or "nearest"
+    names = {f"class {index}": name for index, name in enumerate(classes.names)}
+    limit = tissue_limit_of(slide, classes.background) if wanted.limit_to_tissue else None
     limited = "no" if limit is None else "yes"
     annotations = {"slide": slide.path.name, "limited to tissue": limited, **names}
     mosaic = MaskMosaic(
@@ -260,8 +321,8 @@ def _write_fields(
                 folder.probabilities(slide_id),
                 size=size,
                 mpp=mpp,
-                class_names=model.classes.names,
-                colours=model.classes.colours,
+                class_names=classes.names,
+                colours=classes.colours,
                 downsample=downsample,
                 annotations=annotations,
                 threads=threads,
@@ -282,11 +343,11 @@ def _write_fields(
         def labelled() -> Iterator[FieldSamples]:
             """Every field passes through here once, on its way from the network to the mask."""
             nonlocal tiles
-            for done, segmented in enumerate(segment_fields(slide, model, budgets, batch=batch), start=1):
-                tiles += segmented.tiles
+            for done, field in enumerate(segmented, start=1):
+                tiles += field.tiles
                 for sink in sinks:
-                    sink.add(segmented.samples)
-                yield segmented.samples
+                    sink.add(field.samples)
+                yield field.samples
                 if on_field is not None:
                     on_field(done, len(budgets))
 

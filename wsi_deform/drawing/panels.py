@@ -78,7 +78,7 @@ def field_picture(stages: Stages, classes: ClassTable) -> NDArray[np.uint8]:
         else (classes.names[index], classes.colours[index])
         for index in shown
     ]
-    lines = _legend_lines([*entries, ("right", RIGHT), ("wrong", WRONG)])
+    lines = _legend_lines([*entries, ("right", RIGHT), ("wrong", WRONG)], WIDTH_PX)
     height = HEADING_PX + rows * (TITLE_PX + size.height + GAP_PX) + len(lines) * LEGEND_PX + MARGIN_PX
     page = Image.new("RGB", (WIDTH_PX, height), "white")
     draw = ImageDraw.Draw(page)
@@ -93,12 +93,28 @@ def field_picture(stages: Stages, classes: ClassTable) -> NDArray[np.uint8]:
         draw.rectangle((left - 1, top - 1, left + size.width, top + size.height), outline=LINE)
         if number == 1 and size.width >= MIN_FOR_SCALE_PX:
             _draw_scale(draw, page, left + size.width, top - 9, _most(stages.density))
-    top = height - MARGIN_PX - len(lines) * LEGEND_PX
-    for line in lines:
-        for left, name, colour in line:
-            draw.rectangle((left, top + 7, left + 15, top + 20), fill=colour, outline=LINE)
-            draw.text((left + 22, top + 14), name, INK, font=_font(14), anchor="lm")
-        top += LEGEND_PX
+    _draw_legend(draw, height - MARGIN_PX - len(lines) * LEGEND_PX, lines)
+    return np.asarray(page)
+
+
+def with_legend(
+    picture: NDArray[np.uint8], entries: Sequence[tuple[str, tuple[int, int, int]]]
+) -> NDArray[np.uint8]:
+    """A picture above a legend.
+
+    Args:
+        picture: (H, W, 3) uint8 RGB.
+        entries: Names and RGB of 0 to 255.
+
+    Returns:
+        (H', W', 3) uint8 RGB: the picture at the left top; wider than it only where a name is.
+    """
+    widest = max((_entry_width(name) for name, _ in entries), default=0) + MARGIN_PX
+    height, width = picture.shape[0], max(picture.shape[1], widest)
+    lines = _legend_lines(entries, width)
+    page = Image.new("RGB", (width, height + len(lines) * LEGEND_PX), "white")
+    page.paste(Image.fromarray(picture), (0, 0))
+    _draw_legend(ImageDraw.Draw(page), height, lines)
     return np.asarray(page)
 
 
@@ -196,19 +212,35 @@ def _draw_scale(draw: ImageDraw.ImageDraw, page: Image.Image, right: int, middle
 
 
 def _legend_lines(
-    entries: Sequence[tuple[str, tuple[int, int, int]]],
+    entries: Sequence[tuple[str, tuple[int, int, int]]], width_px: int
 ) -> list[list[tuple[int, str, tuple[int, int, int]]]]:
     """Left edge, name and colour of each entry, broken into lines."""
     lines: list[list[tuple[int, str, tuple[int, int, int]]]] = [[]]
     left = MARGIN_PX
     for name, colour in entries:
-        width = round(_font(14).getlength(name)) + 46
-        if left + width > WIDTH_PX and lines[-1]:
+        width = _entry_width(name)
+        if left + width > width_px and lines[-1]:
             lines.append([])
             left = MARGIN_PX
         lines[-1].append((left, name, colour))
         left += width
     return lines
+
+
+def _entry_width(name: str) -> int:
+    """Width of a legend's entry with the gap after it, px."""
+    return int(round(_font(14).getlength(name))) + 46
+
+
+def _draw_legend(
+    draw: ImageDraw.ImageDraw, top: int, lines: Sequence[Sequence[tuple[int, str, tuple[int, int, int]]]]
+) -> None:
+    """Lines of ``_legend_lines`` from a height on."""
+    for line in lines:
+        for left, name, colour in line:
+            draw.rectangle((left, top + 7, left + 15, top + 20), fill=colour, outline=LINE)
+            draw.text((left + 22, top + 14), name, INK, font=_font(14), anchor="lm")
+        top += LEGEND_PX
 
 
 @cache

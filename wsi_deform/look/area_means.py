@@ -48,7 +48,7 @@ class AxisWeights:
 
 
 def axis_weights(
-    *, start: int, length: int, cells: int, downsample: float, level_px: int, slide_px: int
+    *, start: float, length: float, cells: int, downsample: float, level_px: int, slide_px: int
 ) -> AxisWeights:
     """Overlaps of level pixels and view cells along one axis.
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_deform.errors import ShapeError
-from wsi_deform.geometry import Region, Size, tile_region
+from wsi_deform.geometry import Point, Region, Size, tile_region
 from wsi_deform.look.area_means import AxisWeights, add_tile, axis_weights
 from wsi_deform.slide.slide import Slide
 
@@ -40,7 +40,7 @@ def low_res_view(slide: Slide, region: Region, size: Size) -> NDArray[np.float32
         pixel of a level reaches to the slide's edge. A constant slide gives exactly that constant.
     """
     view = np.empty((*size.shape, 3), np.float32)
-    for top, rows in _rows_of_view(slide, region, size):
+    for top, rows in _rows_of_view(slide, *_corner_and_extent(slide, region), size):
         view[top : top + len(rows)] = rows
     return view
 
@@ -55,10 +55,30 @@ def low_res_picture(slide: Slide, region: Region, size: Size) -> NDArray[np.uint
         ShapeError: The region is empty.
         SlideError: A tile cannot be read.
     """
-    picture = np.empty((*size.shape, 3), np.uint8)
-    for top, rows in _rows_of_view(slide, region, size):
-        picture[top : top + len(rows)] = np.rint(rows, out=rows)
-    return picture
+    return _picture(slide, *_corner_and_extent(slide, region), size)
+
+
+def picture_of_scale(slide: Slide, region: Region, scale: float) -> NDArray[np.uint8]:
+    """Read a region of the slide as it is at another scale, area-averaged as ``low_res_view``.
+
+    Args:
+        slide: An open slide.
+        region: In pixels of that scale; the part outside the slide counts as background.
+        scale: Level-0 pixels per pixel, any positive number.
+
+    Returns:
+        (region.height, region.width, 3) uint8 RGB, rounded to the nearest.
+
+    Raises:
+        ShapeError: The region is empty.
+        SlideError: A tile cannot be read.
+
+    Convention:
+        Pixel i along x stands for level-0 ``[i * scale, (i + 1) * scale)``, whatever region it is read with; along y
+        alike. A scale below 1 repeats level-0 pixels by area.
+    """
+    corner = Point(region.x * scale, region.y * scale)
+    return _picture(slide, corner, Point(region.width * scale, region.height * scale), region.size)
 
 
 def thumbnail(slide: Slide, max_side_px: int) -> NDArray[np.uint8]:
@@ -80,23 +100,38 @@ def thumbnail(slide: Slide, max_side_px: int) -> NDArray[np.uint8]:
     return low_res_picture(slide, Region.whole(whole), size)
 
 
-def _rows_of_view(slide: Slide, region: Region, size: Size) -> Iterator[tuple[int, NDArray[np.float64]]]:
-    """The rows of a view as they are complete: number of the first, and (rows, size.width, 3) float64."""
+def _corner_and_extent(slide: Slide, region: Region) -> tuple[Point, Point]:
+    """Left top corner and lengths of a region, level-0 px."""
     if region.is_empty:
         raise ShapeError(f"slide {slide.path}: {region} has no pixel. Needed a region of at least 1 x 1.")
-    number = slide.level_for_downsample(min(region.width / size.width, region.height / size.height))
+    return Point(region.x, region.y), Point(region.width, region.height)
+
+
+def _picture(slide: Slide, corner: Point, extent: Point, size: Size) -> NDArray[np.uint8]:
+    """A view in whole numbers."""
+    picture = np.empty((*size.shape, 3), np.uint8)
+    for top, rows in _rows_of_view(slide, corner, extent, size):
+        picture[top : top + len(rows)] = np.rint(rows, out=rows)
+    return picture
+
+
+def _rows_of_view(
+    slide: Slide, corner: Point, extent: Point, size: Size
+) -> Iterator[tuple[int, NDArray[np.float64]]]:
+    """The rows of a view as they are complete: number of the first, and (rows, size.width, 3) float64."""
+    number = slide.level_for_downsample(min(extent.x / size.width, extent.y / size.height))
     level = slide.levels[number]
     x = axis_weights(
-        start=region.x,
-        length=region.width,
+        start=corner.x,
+        length=extent.x,
         cells=size.width,
         downsample=level.downsample.x,
         level_px=level.size.width,
         slide_px=slide.size.width,
     )
     y = axis_weights(
-        start=region.y,
-        length=region.height,
+        start=corner.y,
+        length=extent.y,
         cells=size.height,
         downsample=level.downsample.y,
         level_px=level.size.height,
