@@ -3,10 +3,9 @@ import torch
 
 from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.config import read_config
-from wsi_deform.errors import ModelError
 from wsi_deform.geometry import Size
 from wsi_deform.model import Model, area_input, network_input
-from wsi_deform.model_file import find_model, load_model, save_model
+from wsi_deform.model_file import load_model, save_model
 
 CLASSES = ClassTable.from_names(["background", "benign", "tumour"])
 SMALL = "networks.segmentation={name: hrnetv2, width: 2, stem_stride: 4}"
@@ -43,38 +42,6 @@ def test_a_loaded_model_has_the_memory_format_that_is_faster_on_a_cpu(
     with torch.no_grad():
         plain = model.eval().scores(image)
         assert float((loaded.scores(image) - plain).abs().max()) < 1e-4 * float(plain.abs().max())
-
-
-def test_a_model_is_named_by_its_folder_or_by_either_of_its_files(tmp_path):
-    run = tmp_path / "run.1"
-    for name in ("best", "last"):
-        save_model(make(), run / f"{name}.safetensors", facts={})
-    assert find_model(run) == run / "best.safetensors"
-    assert find_model(run / "best.json") == run / "best.safetensors"
-    assert find_model(run / "last.json") == run / "last.safetensors"
-    assert find_model(run / "last.safetensors") == run / "last.safetensors"
-    assert load_model(str(run / "last.json")).mpp == 0.5
-
-
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [
-        ("best.md", r"best\.md: not a model but a \.md file\. Needed .*, such as .*best\.safetensors"),
-        (
-            "config.yaml",
-            r"config\.yaml: not a model but a \.yaml file\. Needed a run folder[^,]*, or a model's[^,]*$",
-        ),
-        ("demo.json", r"demo\.json: no demo\.safetensors beside it"),
-        ("gone.json", r"gone\.json: does not exist"),
-        ("empty", r"empty: has no best\.safetensors or last\.safetensors"),
-    ],
-)
-def test_what_is_no_model_is_told_what_is_one(tmp_path, name, said):
-    for other in ("best.md", "best.safetensors", "best.json", "config.yaml", "demo.json"):
-        (tmp_path / other).write_text("{}")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(ModelError, match=said):
-        find_model(tmp_path / name)
 
 
 def test_density_sums_to_one_and_is_flat_before_training():

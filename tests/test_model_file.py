@@ -12,7 +12,7 @@ from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.config import read_config
 from wsi_deform.errors import ConfigError, ModelError
 from wsi_deform.model import Model
-from wsi_deform.model_file import finish_saving, load_model, read_model_facts, save_model
+from wsi_deform.model_file import find_model, finish_saving, load_model, read_model_facts, save_model
 
 CLASSES = ClassTable.from_names(["background", "benign", "tumour"])
 SMALL = "networks.segmentation={name: hrnetv2, width: 2, stem_stride: 4}"
@@ -91,6 +91,38 @@ def test_broken_run_folder_is_a_clear_error(tmp_path, break_it, message):
     break_it(tmp_path)
     with pytest.raises(ModelError, match=message):
         load_model(tmp_path)
+
+
+def test_a_model_is_named_by_its_folder_or_by_either_of_its_files(tmp_path):
+    run = tmp_path / "run.1"
+    for name in ("best", "last"):
+        save_model(make(), run / f"{name}.safetensors", facts={})
+    assert find_model(run) == run / "best.safetensors"
+    assert find_model(run / "best.json") == run / "best.safetensors"
+    assert find_model(run / "last.json") == run / "last.safetensors"
+    assert find_model(run / "last.safetensors") == run / "last.safetensors"
+    assert load_model(str(run / "last.json")).mpp == 0.5
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("best.md", r"best\.md: not a model but a \.md file\. Needed .*, such as .*best\.safetensors"),
+        (
+            "config.yaml",
+            r"config\.yaml: not a model but a \.yaml file\. Needed a run folder[^,]*, or a model's[^,]*$",
+        ),
+        ("demo.json", r"demo\.json: no demo\.safetensors beside it"),
+        ("gone.json", r"gone\.json: does not exist"),
+        ("empty", r"empty: has no best\.safetensors or last\.safetensors"),
+    ],
+)
+def test_what_is_no_model_is_told_what_is_one(tmp_path, name, said):
+    for other in ("best.md", "best.safetensors", "best.json", "config.yaml", "demo.json"):
+        (tmp_path / other).write_text("{}")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ModelError, match=said):
+        find_model(tmp_path / name)
 
 
 def test_missing_run_folder_is_named(tmp_path):
