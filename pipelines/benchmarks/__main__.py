@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+from platformdirs import user_cache_path
+
 from pipelines.benchmarks.results import Settings, write_results
 
 FOLDER = Path(__file__).parent
@@ -36,10 +38,9 @@ def main(arguments: list[str] | None = None) -> int:
     if strange:
         parser.error(f"{', '.join(strange)}: needed names among {', '.join(ORDER)}.")
     out = given.out or (FOLDER.parents[1] / "build" / "benchmarks" if given.quick else FOLDER / "results")
-    home = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
     settings = Settings(
         out=out,
-        cache=(given.cache or home / "wsi-deform" / "benchmarks").absolute(),
+        cache=(given.cache or user_cache_path("wsi-deform", appauthor=False) / "benchmarks").absolute(),
         quick=given.quick,
         threads=given.threads,
         runs=given.runs or (1 if given.quick else 5),

@@ -323,16 +323,26 @@ def test_large_file_on_disk_gets_its_levels_through_the_registry(cache: Path, tm
     assert names(cache) == [".sidecar"]
 
 
-def test_convention_folder_is_the_variable_else_the_users_cache(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-):
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems keep caches elsewhere")
+def test_convention_folder_is_the_users_cache_as_xdg_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.delenv("WSI_DEFORM_CACHE", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.delenv("WSI_DEFORM_CACHE_GIB", raising=False)
     assert CACHE.folder == tmp_path / "wsi-deform"
+    for unusable in ("not/absolute", "~/caches", ""):
+        monkeypatch.setenv("XDG_CACHE_HOME", unusable)
+        assert CACHE.folder == tmp_path / "home" / ".cache" / "wsi-deform"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert CACHE.folder == tmp_path / "home" / ".cache" / "wsi-deform"
+    assert list(tmp_path.iterdir()) == []  # asking makes nothing
+
+
+def test_convention_the_variables_come_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.delenv("WSI_DEFORM_CACHE_GIB", raising=False)
     assert CACHE.limit_bytes == 10 << 30
-    monkeypatch.setenv("XDG_CACHE_HOME", "not/absolute")
-    assert CACHE.folder == Path("~/.cache/wsi-deform").expanduser()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("WSI_DEFORM_CACHE", "~/caches")
+    assert CACHE.folder == Path.home() / "caches"
     monkeypatch.setenv("WSI_DEFORM_CACHE", str(tmp_path / "here"))
     monkeypatch.setenv("WSI_DEFORM_CACHE_GIB", "0.5")
     assert (CACHE.folder, CACHE.limit_bytes) == (tmp_path / "here", 1 << 29)

@@ -10,6 +10,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
+from platformdirs import user_cache_path
+
 log = logging.getLogger(__name__)
 
 FOLDER_VARIABLE = "WSI_DEFORM_CACHE"
@@ -39,14 +41,13 @@ class CacheFolder:
 
     @property
     def folder(self) -> Path:
-        """``$WSI_DEFORM_CACHE``, else ``$XDG_CACHE_HOME/wsi-deform``, else ``~/.cache/wsi-deform``."""
+        """``$WSI_DEFORM_CACHE``, else where the system keeps caches of users.
+
+        Linux: ``$XDG_CACHE_HOME/wsi-deform``, else ``~/.cache/wsi-deform``; a relative variable is ignored, as XDG
+        says. macOS: ``~/Library/Caches/wsi-deform``. Windows: ``wsi-deform/Cache`` in ``%LOCALAPPDATA%``.
+        """
         named = os.environ.get(FOLDER_VARIABLE)
-        if named:
-            return Path(named).expanduser()
-        home = os.environ.get("XDG_CACHE_HOME", "")
-        # The XDG specification: a relative path is to be ignored.
-        base = Path(home) if Path(home).is_absolute() else Path("~/.cache").expanduser()
-        return base / "wsi-deform"
+        return Path(named).expanduser() if named else user_cache_path("wsi-deform", appauthor=False)
 
     @property
     def limit_bytes(self) -> int:
