@@ -21,9 +21,11 @@ def server = getCurrentImageData().getServer()
 
 // As `wsi-deform segment` names slides: by their file, with its suffix only where two would share a name.
 def suffix = ~/(?i)(?<=.)(\.ome\.(tiff?|btf|tf8|zarr)|\.(svs|tiff?|btf|tf8|ndpi|vms|vmu|scn|mrxs|bif|svslide|dcm|png|jpe?g|bmp|zarr))$/
+// What stands in file names but in no slide_id: what Windows forbids, and a leading dot.
+def forbidden = ~/[\\\/:*?"<>|]|^\./
 def names = slideId != null ? [slideId] : server.getURIs().collectMany { uri ->
     def name = uri.getPath().replaceAll('/+$', '').tokenize('/').last()
-    [name, name.replaceFirst(suffix, '')]
+    [name, name.replaceFirst(suffix, '')].collect { it.replaceAll(forbidden, '_') }
 }
 def file = names.collect { new File(folder, it + '.geojson.gz') }.find { it.isFile() }
 if (file == null) {

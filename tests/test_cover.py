@@ -12,8 +12,8 @@ from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.config import read_config
 from wsi_deform.cover import budgets_of, field_masses
 from wsi_deform.geometry import Region, Size
+from wsi_deform.look.fields import Field
 from wsi_deform.model import Model
-from wsi_deform.slide.fields import Field
 from wsi_deform.slide.slide import Slide
 
 SIZE = Size(512, 128)

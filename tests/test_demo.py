@@ -4,10 +4,10 @@ import re
 import pytest
 
 from wsi_deform.demo import METHODS, demo_config, run_demo
-from wsi_deform.distribute.outcome import Quiet as QuietBatch
+from wsi_deform.distribute.outcome import NullWatcher as NullBatchWatcher
 from wsi_deform.errors import WsiDeformError
 from wsi_deform.geometry import Size
-from wsi_deform.train.watcher import Quiet as QuietTraining
+from wsi_deform.train.watcher import NullWatcher as NullTrainingWatcher
 
 SMALL = {"slides": {"train": 3, "val": 1, "test": 2}, "size": Size(512, 256)}
 FAST = [
@@ -31,12 +31,12 @@ class Silent:
     @contextlib.contextmanager
     def training(self, method):
         self.parts.append(f"training {method}")
-        yield QuietTraining()
+        yield NullTrainingWatcher()
 
     @contextlib.contextmanager
     def segmenting(self, method):
         self.parts.append(f"segmenting {method}")
-        yield QuietBatch()
+        yield NullBatchWatcher()
 
 
 def test_demo_leaves_everything_in_place_and_a_second_call_redoes_nothing(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 from wsi_deform.annotation.classes import ClassTable, write_class_table
 from wsi_deform.geometry import Size
+from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.mask.tiff import write_nearest_mask
 from wsi_deform.slide.find import DOUBLE_SUFFIXES, SLIDE_SUFFIXES, ZARR_SUFFIX, slide_id_of
 
@@ -20,6 +22,38 @@ def test_every_link_to_a_file_leads_somewhere() -> None:
     for page in DOCS.glob("*.md"):
         for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
             assert (DOCS / link).exists(), (page.name, link)
+
+
+def test_the_floors_on_the_architecture_page_are_those_that_lint_checks() -> None:
+    (contract,) = (
+        each
+        for each in tomllib.loads((DOCS.parent / "pyproject.toml").read_text(encoding="utf-8"))["tool"][
+            "importlinter"
+        ]["contracts"]
+        if each["type"] == "layers"
+    )
+    page = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    rows = page.partition("| floor |")[2].partition("\n\n")[0].splitlines()[2:]
+    assert [re.findall(r"`(\w+)`", row.split("|")[1]) for row in rows] == [
+        re.findall(r"\w+", floor) for floor in contract["layers"]
+    ]
+
+
+def test_every_module_that_the_architecture_page_names_exists() -> None:
+    page = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(?:wsi_deform/)?((?:[a-z_]+/)*[a-z_]+\.py)`", page))
+    assert {"slide/reader.py", "segment.py", "mask/tiff.py", "distribute/turn.py"} <= named
+    package = DOCS.parent / "wsi_deform"
+    assert [each for each in sorted(named) if not [*package.rglob(each)]] == []
+
+
+def test_every_folder_and_file_of_out_is_on_the_architecture_page() -> None:
+    page = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    folder = MaskFolder(Path())
+    places = [*folder.outputs("s").values(), folder.state("s"), folder.run("t"), folder.claim("s")]
+    places += [folder.identity, folder.aside, folder.classes, folder.measurements, folder.summary]
+    for name in {place.parts[0] for place in places}:
+        assert f"`{name}" in page, name
 
 
 def test_the_python_on_the_qupath_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,8 +75,10 @@ def test_the_python_on_the_qupath_page_runs(tmp_path: Path, monkeypatch: pytest.
 def test_the_qupath_script_names_slides_as_segment_does() -> None:
     script = (DOCS / "import_geojson.groovy").read_text(encoding="ascii")
     (pattern,) = re.findall(r"^def suffix = ~/(.*)/$", script, re.MULTILINE)
+    (forbidden,) = re.findall(r"^def forbidden = ~/(.*)/$", script, re.MULTILINE)
     suffixes = [*SLIDE_SUFFIXES, *DOUBLE_SUFFIXES, ZARR_SUFFIX, ".SVS", ".OME.TIFF", ".txt", ""]
     for name in [
-        f"{stem}{suffix}" for stem in ("a", "a.b", "TCGA-1.2-x", "a.ome", "") for suffix in suffixes
+        f"{stem}{suffix}" for stem in ("a", "a.b", "TCGA-1.2-x", "a.ome", "a: b", "") for suffix in suffixes
     ]:
-        assert re.sub(pattern, "", name, count=1) == slide_id_of(Path(name)) or not name, name
+        found = re.sub(forbidden, "_", re.sub(pattern, "", name, count=1))
+        assert found == slide_id_of(Path(name)) or not name, name

@@ -34,7 +34,7 @@ def test_sampled_size_never_loses_a_pixel_to_rounding():
 
 @pytest.mark.parametrize("region", [Size(512, 512), Size(9400, 2000), Size(10, 3000), Size(1, 50_000)])
 def test_size_of_area_has_about_as_many_samples_as_asked_for(region):
-    size = size_of_area(region, 6400, least_px=4)
+    size = size_of_area(region, 6400, min_px=4)
     assert size.area == pytest.approx(6400, rel=0.03)
     assert size.short >= 4
 

@@ -76,8 +76,7 @@ import torch
 from drawn_reader import AddressReader
 from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.config import read_config
-from wsi_deform.cover import budgets_of
-from wsi_deform.distribute.outputs import WantedOutputs, write_outputs
+from wsi_deform.slide_files import segment_to_files
 from wsi_deform.geometry import Size
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.model import Model
@@ -90,9 +89,8 @@ slide = Slide.from_reader(AddressReader(Size({side}, {side}), pattern="smooth"),
 config = read_config(changes=["sampling.budget=[48, 48]", "fields={{side_um: 2048}}",
                               "networks.segmentation={{name: hrnetv2, width: 4, stem_stride: 4}}"])
 model = Model(config=config, classes=ClassTable.from_names(["background", "tumour"]), mpp=0.25).eval()
-budgets = budgets_of(slide, model)
-written = write_outputs(slide, model, budgets, MaskFolder(Path({out!r})), wanted=WantedOutputs())
-print(json.dumps(dict(fields=len(budgets), samples=written.samples, tiles=written.tiles, peak_mib=peak_mib())))
+written = segment_to_files(slide, model, {out!r})
+print(json.dumps(dict(fields=written.fields, samples=written.samples, tiles=written.tiles, peak_mib=peak_mib())))
 """
 
 

@@ -14,11 +14,11 @@ from wsi_deform.config import read_config
 from wsi_deform.cover import FieldBudget
 from wsi_deform.errors import ModelError, SlideError
 from wsi_deform.geometry import Region, Size
+from wsi_deform.look.fields import Field
 from wsi_deform.memory import fields_per_batch
 from wsi_deform.model import Model
 from wsi_deform.networks.memory import forward_bytes
 from wsi_deform.slide.cache import TILE_CACHE
-from wsi_deform.slide.fields import Field
 from wsi_deform.slide.tiff.strips import STRIP_CACHE, strips_to_come_bytes
 from wsi_deform.slide.tiff.tiles import TiffTiles
 
@@ -97,7 +97,7 @@ from types import SimpleNamespace
 from wsi_deform.memory import limit_caches
 from wsi_deform.slide.cache import set_cache_bytes
 from wsi_deform.geometry import Region, Size
-from wsi_deform.slide.lowres import low_res_view
+from wsi_deform.look.lowres import low_res_view
 from wsi_deform.slide.open import open_slide
 from wsi_deform.slide.tiff.strips import STRIP_CACHE
 

@@ -1,14 +1,11 @@
-import json
-
 import pytest
 import torch
-from safetensors.torch import save_file
 
 from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.config import read_config
-from wsi_deform.errors import ConfigError, ModelError
 from wsi_deform.geometry import Size
-from wsi_deform.model import Model, area_input, find_model, load_model, network_input, save_model
+from wsi_deform.model import Model, area_input, network_input
+from wsi_deform.model_file import load_model, save_model
 
 CLASSES = ClassTable.from_names(["background", "benign", "tumour"])
 SMALL = "networks.segmentation={name: hrnetv2, width: 2, stem_stride: 4}"
@@ -16,71 +13,6 @@ SMALL = "networks.segmentation={name: hrnetv2, width: 2, stem_stride: 4}"
 
 def make(*changes, classes=CLASSES):
     return Model(config=read_config(changes=[SMALL, *changes]), classes=classes, mpp=0.5)
-
-
-def test_stored_model_loads_equal_and_ready_to_segment(tmp_path):
-    model = make()
-    save_model(model, tmp_path / "best.safetensors", facts={"epoch": 3})
-    loaded = load_model(tmp_path)
-    assert not loaded.training
-    assert loaded.config == model.config
-    assert loaded.classes == CLASSES
-    assert loaded.mpp == 0.5
-    found = loaded.state_dict()
-    assert all(torch.equal(value, found[name]) for name, value in model.state_dict().items())
-    assert json.loads((tmp_path / "best.json").read_text())["epoch"] == 3
-
-
-def test_model_with_another_class_count_is_refused(tmp_path):
-    save_model(make(), tmp_path / "best.safetensors", facts={})
-    about = json.loads((tmp_path / "best.json").read_text())
-    about["classes"] = ClassTable.from_names(["background", "tumour"]).to_data()
-    (tmp_path / "best.json").write_text(json.dumps(about))
-    with pytest.raises(ModelError, match=r"best\.safetensors(.|\n)*2 classes(.|\n)*found \[3, ") as error:
-        load_model(tmp_path)
-    assert "Keep the .safetensors and .json" in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("break_it", "message"),
-    [
-        (lambda run: (run / "best.json").unlink(), r"best\.json beside it"),
-        (lambda run: (run / "best.json").write_text("{}"), 'format None. Needed "wsi-deform model 1"'),
-        (lambda run: (run / "best.safetensors").write_bytes(b"x" * 30), "cannot be read"),
-        (lambda run: save_file({"a": torch.zeros(1)}, run / "best.safetensors"), "do not fit"),
-        (lambda run: (run / "best.safetensors").unlink(), r"has no best\.safetensors"),
-    ],
-)
-def test_broken_run_folder_is_a_clear_error(tmp_path, break_it, message):
-    save_model(make(), tmp_path / "best.safetensors", facts={})
-    break_it(tmp_path)
-    with pytest.raises(ModelError, match=message):
-        load_model(tmp_path)
-
-
-def test_a_model_from_before_pixels_had_a_limit_reads_what_it_was_trained_on(tmp_path):
-    save_model(make(), tmp_path / "best.safetensors", facts={})
-    about = json.loads((tmp_path / "best.json").read_text())
-    assert load_model(tmp_path).config.sampling.coarsest_um == 16
-    del about["config"]["sampling"]["coarsest_um"], about["config"]["sampling"]["level_bias"]
-    (tmp_path / "best.json").write_text(json.dumps(about))
-    loaded = load_model(tmp_path).config.sampling
-    assert (loaded.coarsest_um, loaded.level_bias) == (None, 0)
-
-
-def test_a_model_from_before_cell_areas_were_seen_still_loads(tmp_path):
-    model = make("networks.area_channel=false")
-    save_model(model, tmp_path / "best.safetensors", facts={})
-    about = json.loads((tmp_path / "best.json").read_text())
-    del about["config"]["networks"]["area_channel"]
-    del about["config"]["networks"]["channels_last"]
-    about["config"]["training"]["channels_last"] = False
-    (tmp_path / "best.json").write_text(json.dumps(about))
-    loaded = load_model(tmp_path)
-    assert not loaded.sees_areas
-    assert torch.equal(
-        loaded.state_dict()["segmentation.head.0.bias"], model.state_dict()["segmentation.head.0.bias"]
-    )
 
 
 @pytest.mark.parametrize(
@@ -110,52 +42,6 @@ def test_a_loaded_model_has_the_memory_format_that_is_faster_on_a_cpu(
     with torch.no_grad():
         plain = model.eval().scores(image)
         assert float((loaded.scores(image) - plain).abs().max()) < 1e-4 * float(plain.abs().max())
-
-
-def test_a_model_is_named_by_its_folder_or_by_either_of_its_files(tmp_path):
-    run = tmp_path / "run.1"
-    for name in ("best", "last"):
-        save_model(make(), run / f"{name}.safetensors", facts={})
-    assert find_model(run) == run / "best.safetensors"
-    assert find_model(run / "best.json") == run / "best.safetensors"
-    assert find_model(run / "last.json") == run / "last.safetensors"
-    assert find_model(run / "last.safetensors") == run / "last.safetensors"
-    assert load_model(str(run / "last.json")).mpp == 0.5
-
-
-@pytest.mark.parametrize(
-    ("name", "said"),
-    [
-        ("best.md", r"best\.md: not a model but a \.md file\. Needed .*, such as .*best\.safetensors"),
-        (
-            "config.yaml",
-            r"config\.yaml: not a model but a \.yaml file\. Needed a run folder[^,]*, or a model's[^,]*$",
-        ),
-        ("demo.json", r"demo\.json: no demo\.safetensors beside it"),
-        ("gone.json", r"gone\.json: does not exist"),
-        ("empty", r"empty: has no best\.safetensors or last\.safetensors"),
-    ],
-)
-def test_what_is_no_model_is_told_what_is_one(tmp_path, name, said):
-    for other in ("best.md", "best.safetensors", "best.json", "config.yaml", "demo.json"):
-        (tmp_path / other).write_text("{}")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(ModelError, match=said):
-        find_model(tmp_path / name)
-
-
-def test_missing_run_folder_is_named(tmp_path):
-    with pytest.raises(ModelError, match="nowhere: does not exist"):
-        load_model(tmp_path / "nowhere")
-
-
-def test_configuration_of_the_future_is_refused_by_key(tmp_path):
-    save_model(make(), tmp_path / "best.safetensors", facts={})
-    about = json.loads((tmp_path / "best.json").read_text())
-    about["config"]["sampling"]["entropy"] = 1
-    (tmp_path / "best.json").write_text(json.dumps(about))
-    with pytest.raises(ConfigError, match='unknown key "entropy"'):
-        load_model(tmp_path)
 
 
 def test_density_sums_to_one_and_is_flat_before_training():

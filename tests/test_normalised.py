@@ -7,9 +7,9 @@ from wsi_deform.config import read_config
 from wsi_deform.cover import normalised, view_of
 from wsi_deform.data.augment import random_change
 from wsi_deform.geometry import Region, Size
+from wsi_deform.look.fields import Field
 from wsi_deform.model import Model
 from wsi_deform.segment import sample_fields, segment_slide
-from wsi_deform.slide.fields import Field
 from wsi_deform.slide.slide import Slide
 
 REGION = Region(0, 0, 256, 128)
@@ -89,11 +89,11 @@ def test_gradient_reaches_the_density_through_normalised_jittered_and_turned_sam
         stain_jitter=0.1,
         seed=2,
     )
-    view = change.of_view(view_of(slide, field, size, stain="macenko")[None])
+    view = change.transform_view(view_of(slide, field, size, stain="macenko")[None])
     found = sample_fields(model, [slide], [field], view, size=change.size_of(size), place=change)
     assert found.grid.min() < 0
     assert found.grid.max() > 1
-    change.of_images(found.images).square().mean().backward()
+    change.transform_images(found.images).square().mean().backward()
     gradients = [parameter.grad for parameter in model.deformation.parameters() if parameter.grad is not None]
     assert all(torch.isfinite(gradient).all() for gradient in gradients)
     assert max(gradient.abs().max() for gradient in gradients) > 1e-3

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from wsi_deform.files import write_json
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.paths import (
     LONGEST_ID_BYTES,
@@ -18,7 +19,6 @@ from wsi_deform.paths import (
     printable,
     trouble_at,
 )
-from wsi_deform.provenance import write_json
 
 NOT_UTF8 = os.fsdecode(b"caf\xe9.svs")
 

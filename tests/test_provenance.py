@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-from wsi_deform.provenance import config_sha256, git_state, provenance, write_aside, write_json, write_text
+from wsi_deform.files import write_aside, write_json, write_text
+from wsi_deform.provenance import config_sha256, git_state, provenance
 
 
 def test_provenance_is_plain_data():

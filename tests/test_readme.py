@@ -2,6 +2,9 @@
 
 import re
 from pathlib import Path
+from typing import Any
+
+from tiny_study import tiny_model, tiny_study
 
 ROOT = Path(__file__).parents[1]
 
@@ -30,3 +33,19 @@ def test_every_command_in_readme_exists():
 def test_every_link_to_a_file_in_readme_leads_somewhere():
     for link in re.findall(r"\]\(([^)#:]+)\)", (ROOT / "README.md").read_text()):
         assert (ROOT / link).exists(), link
+
+
+def test_python_in_readme_runs(tmp_path, monkeypatch):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert len(blocks) == 1
+    study = tiny_study(tmp_path)
+    tiny_model(tmp_path / "run", study.classes)
+    (tmp_path / "slides" / "P002-A.tif").rename(tmp_path / "slide.svs")
+    monkeypatch.chdir(tmp_path)
+    said: dict[str, Any] = {}
+    exec(blocks[0], said)
+    assert said["picture"].shape == (160, 640, 3)
+    assert said["patch"].shape == (64, 64, 3)
+    assert said["labels"].shape == (80, 320)
+    assert [one.shape for one in said["lazy"]] == [(160, 640, 3), (160, 640)]
+    assert (tmp_path / "out" / "masks" / "slide.ome.tif").is_file()

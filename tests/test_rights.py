@@ -14,15 +14,15 @@ from tiny_study import SIZE, tiny_model
 from wsi_deform.annotation.classes import ClassTable, read_class_table
 from wsi_deform.config import read_config
 from wsi_deform.distribute.batch import segment_slides
-from wsi_deform.distribute.outputs import WantedOutputs
 from wsi_deform.distribute.sources import slide_sources
 from wsi_deform.drawn.study import draw_study
 from wsi_deform.evaluate.masks import evaluate_masks
 from wsi_deform.evaluate.tables import write_evaluation
 from wsi_deform.export.folder import export_model
+from wsi_deform.files import write_aside
 from wsi_deform.manifest.read import read_manifest
-from wsi_deform.provenance import write_aside
 from wsi_deform.report.folder import report_folder
+from wsi_deform.slide_files import WantedOutputs
 from wsi_deform.train.loop import train
 
 TINY = (

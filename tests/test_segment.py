@@ -235,10 +235,10 @@ def test_slide_without_mpp_is_segmented_as_if_it_had_the_models():
 
 def test_progress_is_told_field_by_field():
     slide, _ = drawn()
-    told = []
+    calls = []
     model = make_model("fields={side_um: 64, whole_below_mm2: 0}")
-    segment_slide(slide, model, on_field=lambda done, total: told.append((done, total)))
-    assert told == [(index + 1, len(told)) for index in range(len(told))]
+    segment_slide(slide, model, on_field=lambda done, total: calls.append((done, total)))
+    assert calls == [(index + 1, len(calls)) for index in range(len(calls))]
 
 
 def test_sampled_sizes_of_tiny_slides_are_never_below_what_networks_accept():

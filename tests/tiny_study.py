@@ -11,7 +11,8 @@ from wsi_deform.annotation.classes import ClassTable, read_class_table
 from wsi_deform.config import parse_config
 from wsi_deform.drawn.study import Study, draw_study
 from wsi_deform.geometry import Size
-from wsi_deform.model import Model, save_model
+from wsi_deform.model import Model
+from wsi_deform.model_file import save_model
 
 MPP = 0.5
 SIZE = Size(640, 160)

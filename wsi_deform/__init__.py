@@ -5,16 +5,33 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from wsi_deform.model import load_model
-    from wsi_deform.segment import segment_slide
-    from wsi_deform.slide.open import open_slide
+    from wsi_deform.errors import WsiDeformError
+    from wsi_deform.geometry import Region, Size
+    from wsi_deform.model_file import load_model
+    from wsi_deform.notebook.mask import segment_slide
+    from wsi_deform.notebook.slide import open_slide
+    from wsi_deform.slide_files import WantedOutputs, segment_to_files
 
-__all__ = ["load_model", "open_slide", "segment_slide"]
+__all__ = [
+    "Region",
+    "Size",
+    "WantedOutputs",
+    "WsiDeformError",
+    "load_model",
+    "open_slide",
+    "segment_slide",
+    "segment_to_files",
+]
 
 _HOMES = {
-    "load_model": "wsi_deform.model",
-    "open_slide": "wsi_deform.slide.open",
-    "segment_slide": "wsi_deform.segment",
+    "Region": "wsi_deform.geometry",
+    "Size": "wsi_deform.geometry",
+    "WantedOutputs": "wsi_deform.slide_files",
+    "WsiDeformError": "wsi_deform.errors",
+    "load_model": "wsi_deform.model_file",
+    "open_slide": "wsi_deform.notebook.slide",
+    "segment_slide": "wsi_deform.notebook.mask",
+    "segment_to_files": "wsi_deform.slide_files",
 }
 
 
@@ -25,3 +42,8 @@ def __getattr__(name: str) -> Any:
     from importlib import import_module
 
     return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """What completion offers: the public names, and what the module has besides."""
+    return sorted({*globals(), *__all__})

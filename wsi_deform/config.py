@@ -1,21 +1,26 @@
 """What a YAML file in ``configs/`` may say, with its defaults.
 
 A configuration is complete and readable alone: no inheritance, no interpolation. An unknown key is an
-error that names the nearest key.
+error that names the nearest key. What an earlier version wrote means what it meant then (``config_format``).
 """
 
 from __future__ import annotations
 
 import difflib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from wsi_deform.config_format import FORMAT, KEY, todays
+from wsi_deform.deform.grid import Border, Placement
 from wsi_deform.errors import ConfigError
+from wsi_deform.look.stain import StainChoice
+from wsi_deform.reverse.sampler import Interpolation
+from wsi_deform.sample.plan import LevelMode
 
 # In a wheel they lie in the package, in a checkout (and so in an editable install) beside it.
 CONFIG_FOLDERS = (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs")
@@ -49,13 +54,13 @@ class Sampling(_Section):
     radius_sigmas: float = Field(3.0, gt=0, description="Where the pull ends, in standard deviations.")
     warp_steps: int = Field(2, ge=1, le=8, description="How often the map is applied; 1 is the paper.")
     floor: float = Field(0.0, ge=0, le=1, description="Share of the density that is spread evenly.")
-    border: Literal["mirror", "replicate"] = Field("mirror", description="replicate is the paper.")
-    placement: Literal["cell", "corner"] = Field("cell", description="corner is the paper's footnote 2.")
-    interpolation: Literal["nearest", "linear"] = Field(
+    border: Border = Field("mirror", description="replicate is the paper.")
+    placement: Placement = Field("cell", description="corner is the paper's footnote 2.")
+    interpolation: Interpolation = Field(
         "linear",
         description="How the mask is put back: probabilities in the warped mesh, or the nearest sample (the paper).",
     )
-    level: Literal["exact", "mip", "trilinear", "auto"] = Field(
+    level: LevelMode = Field(
         "mip", description="Pyramid level that a sample reads; exact (level 0) is the paper."
     )
     level_bias: float = Field(
@@ -144,9 +149,7 @@ class Networks(_Section):
         description="Memory format of both networks; null is what is faster: true on CPUs but for pspnet.",
     )
     pretrained: str | None = Field(None, description="Local checkpoint of the segmentation network.")
-    stain: Literal["none", "macenko"] = Field(
-        "none", description="Colours are brought to one reference stain per slide."
-    )
+    stain: StainChoice = Field("none", description="Colours are brought to one reference stain per slide.")
 
 
 class Loss(_Section):
@@ -251,6 +254,9 @@ class Training(_Section):
 class Config(_Section):
     """Everything that a run depends on besides its slides and its seed."""
 
+    format: Literal[2] = Field(
+        FORMAT, description="Of this file; without it, a whole one is read as of version 0.1."
+    )
     name: str = Field("joint", description="For people.")
     seed: int = 0
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
@@ -322,21 +328,33 @@ def read_config(path: Path | str | None = None, *, changes: Iterable[str] = ()) 
         The validated configuration.
 
     Raises:
-        ConfigError: The file cannot be read, a key is unknown or a value is out of range; all at once.
+        ConfigError: The file cannot be read, is of a newer format, a key is unknown or a value is out of range; all at
+            once.
+
+    Convention:
+        A file that an earlier version wrote gets what was so then for the keys that it lacks, and a warning names those
+        that today's defaults would set otherwise; see ``config_format.todays``. Changes come after that.
     """
-    raw: Any = {}
-    source = "defaults"
-    if path is not None:
-        source = str(path)
-        try:
-            raw = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise ConfigError(f"config {source}: cannot be read: {error}. Needed a YAML file.") from error
-        if not isinstance(raw, dict):
-            raise ConfigError(f"config {source}: found {type(raw).__name__}. Needed keys and values.")
+    source = "defaults" if path is None else str(path)
+    settings = _todays({} if path is None else read_yaml(path), source)
     for change in changes:
-        _apply(raw, change)
-    return parse_config(raw, source=source)
+        _apply(settings, change)
+    return _validated(settings, source)
+
+
+def read_yaml(path: Path | str) -> dict[str, Any]:
+    """What a YAML file says, unchecked.
+
+    Raises:
+        ConfigError: It cannot be read, or holds no keys and values.
+    """
+    try:
+        raw = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"config {path}: cannot be read: {error}. Needed a YAML file.") from error
+    if not isinstance(raw, dict):
+        raise ConfigError(f"config {path}: found {type(raw).__name__}. Needed keys and values.")
+    return raw
 
 
 def parse_config(raw: dict[str, Any], *, source: str) -> Config:
@@ -351,11 +369,41 @@ def parse_config(raw: dict[str, Any], *, source: str) -> Config:
 
     Raises:
         ConfigError: Lists every problem.
+
+    Convention:
+        As ``read_config``.
     """
+    return _validated(_todays(raw, source), source)
+
+
+def _todays(raw: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Settings in today's format, with a warning of what that changed by guess."""
+    settings, added = todays(raw, source=source)
+    # A format that is written down is no guess.
+    if KEY not in raw and (unlike := {key: value for key, value in added.items() if value != _default(key)}):
+        log.warning(
+            "config %s: no format is given and it is complete as of version 0.1, so that it is read as of then: %s. "
+            "For today's defaults instead, write format: %d at its top.",
+            source,
+            ", ".join(f"{key} {_yaml_value(value)}" for key, value in unlike.items()),
+            FORMAT,
+        )
+    return settings
+
+
+def _default(key: str) -> Any:
+    """Today's value of a dotted key where nothing is said."""
+    found: Any = Config()
+    for name in key.split("."):
+        found = getattr(found, name)
+    return found
+
+
+def _validated(settings: dict[str, Any], source: str) -> Config:
     try:
-        return Config.model_validate(raw)
+        return Config.model_validate(settings)
     except ValidationError as error:
-        problems = [_problem(each, raw) for each in error.errors()]
+        problems = [_problem(each) for each in error.errors()]
         raise ConfigError(f"config {source}:\n" + "\n".join(f"  - {each}" for each in problems)) from error
 
 
@@ -399,7 +447,7 @@ def _apply(raw: dict[str, Any], change: str) -> None:
         raise ConfigError(f"--set {change}: the value is not YAML: {error}.") from error
 
 
-def _problem(error: Any, raw: Any) -> str:
+def _problem(error: Any) -> str:
     """One line: where, what was found, what was needed."""
     where = ".".join(str(part) for part in error["loc"]) or "file"
     if error["type"] != "extra_forbidden":

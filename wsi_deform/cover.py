@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 from weakref import WeakKeyDictionary
 
 import torch
@@ -13,16 +12,15 @@ from torch import Tensor
 from wsi_deform.deform.budget import allocate_samples
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Size, size_of_area
+from wsi_deform.look.fields import Field, cover_with_fields, cut_to_tissue
+from wsi_deform.look.lowres import low_res_view
+from wsi_deform.look.stain import Normalisation, StainChoice, normalisation, stain_of
+from wsi_deform.look.tissue import TissueMask, tissue_mask, tissue_mask_from_file
 from wsi_deform.mask.tissue_limit import TissueLimit, with_border
-from wsi_deform.model import LEAST_SIDE_PX, Model
-from wsi_deform.slide.fields import Field, cover_with_fields, cut_to_tissue
-from wsi_deform.slide.lowres import low_res_view
+from wsi_deform.model import MIN_SIDE_PX, Model
 from wsi_deform.slide.slide import Slide
-from wsi_deform.slide.stain import Normalisation, normalisation, stain_of
-from wsi_deform.slide.tissue import TissueMask, tissue_mask, tissue_mask_from_file
 
-StainChoice = Literal["none", "macenko"]
-MOST_MPP_RATIO = 4.0
+MAX_MPP_RATIO = 4.0
 UM2_PER_MM2 = 1e6
 # Fine enough to choose fields of 2 mm by; finer only costs memory.
 TISSUE_PX = 768
@@ -71,10 +69,10 @@ def allocated_sizes(slide: Slide, fields: Sequence[Field], model: Model) -> list
         given = allocate_samples(
             field_masses(slide, fields, model),
             [size.area for size in sizes],
-            most_ratio=settings.allocation_ratio,
+            max_ratio=settings.allocation_ratio,
         )
         sizes = [
-            size_of_area(field.region.size, int(samples), least_px=LEAST_SIDE_PX)
+            size_of_area(field.region.size, int(samples), min_px=MIN_SIDE_PX)
             for field, samples in zip(fields, given, strict=True)
         ]
     return sizes
@@ -186,7 +184,7 @@ def normalised(slide: Slide, images: Tensor, stain: StainChoice) -> Tensor:
     Args:
         slide: The slide that they were read from; its stains are measured once and kept as long as it is.
         images: (..., 3, H, W) RGB in [0, 255].
-        stain: "none" leaves them, "macenko" brings the slide's stains to ``slide.stain.REFERENCE``.
+        stain: "none" leaves them, "macenko" brings the slide's stains to ``look.stain.REFERENCE``.
 
     Returns:
         (..., 3, H, W) as given, in [0, 255]; differentiable. A slide with too little stained tissue keeps its colours.
@@ -246,7 +244,7 @@ def mpp_remark(slide: Slide, model: Model) -> str:
     mpp = slide.mpp_or_none
     if mpp is None:
         return "no mpp in file or manifest: the model's was taken, and no area is given; set mpp if that is wrong"
-    if 1 / MOST_MPP_RATIO <= mpp / model.mpp <= MOST_MPP_RATIO:
+    if 1 / MAX_MPP_RATIO <= mpp / model.mpp <= MAX_MPP_RATIO:
         return ""
     return (
         f"{mpp:g} um per pixel, but the model was trained at {model.mpp:g}: do not trust the mask; "

@@ -18,10 +18,10 @@ from wsi_deform.distribute.sources import slide_sources
 from wsi_deform.drawn.study import draw_study
 from wsi_deform.errors import WsiDeformError
 from wsi_deform.evaluate.masks import Evaluation, evaluate_masks
+from wsi_deform.files import write_json
 from wsi_deform.geometry import Size
 from wsi_deform.manifest.read import read_manifest
 from wsi_deform.manifest.rows import Manifest
-from wsi_deform.provenance import write_json
 from wsi_deform.report.comparison import compare_methods
 from wsi_deform.train.loop import TrainingResult, train
 from wsi_deform.train.watcher import Watcher as TrainingWatcher

@@ -147,16 +147,16 @@ def level_downsample(level_0: Size, level: Size) -> Point:
     return Point(nominal, nominal) if fits_x and fits_y else Point(ratio_x, ratio_y)
 
 
-def sampled_size(region: Size, budget: Size, *, least_px: int = 1) -> Size:
+def sampled_size(region: Size, budget: Size, *, min_px: int = 1) -> Size:
     """Size of the sampled image of a region: the aspect ratio is kept, the budget is not exceeded.
 
     Args:
         region: Size of what is to be sampled, level-0 px.
         budget: The largest sampled image wanted; its short side applies to the region's short side.
-        least_px: The smallest side that the network accepts.
+        min_px: The smallest side that the network accepts.
 
     Returns:
-        Size with sides ``floor(side * r)``, ``r = min(S / short, L / long)``, at least ``least_px``.
+        Size with sides ``floor(side * r)``, ``r = min(S / short, L / long)``, at least ``min_px``.
 
     Source:
         Jin et al., ICLR 2022, appendix A.6 (368 x 7986 with 80 x 800 gives 36 x 800).
@@ -165,22 +165,22 @@ def sampled_size(region: Size, budget: Size, *, least_px: int = 1) -> Size:
     use_short = budget.short * region.long <= budget.long * region.short
     numerator, denominator = (budget.short, region.short) if use_short else (budget.long, region.long)
     return Size(
-        max(least_px, region.width * numerator // denominator),
-        max(least_px, region.height * numerator // denominator),
+        max(min_px, region.width * numerator // denominator),
+        max(min_px, region.height * numerator // denominator),
     )
 
 
-def size_of_area(region: Size, samples: int, *, least_px: int = 1) -> Size:
+def size_of_area(region: Size, samples: int, *, min_px: int = 1) -> Size:
     """Size of a sampled image with about so many samples, in the aspect ratio of a region.
 
     Args:
         region: Size of what is to be sampled, level-0 px.
         samples: Number of samples; rounding the sides may change it by half a row or column.
-        least_px: The smallest side that the network accepts; the long side shrinks to make up for it.
+        min_px: The smallest side that the network accepts; the long side shrinks to make up for it.
 
     Returns:
         The size.
     """
-    short = max(least_px, round(math.sqrt(samples * region.short / region.long)))
-    long = max(least_px, round(samples / short))
+    short = max(min_px, round(math.sqrt(samples * region.short / region.long)))
+    long = max(min_px, round(samples / short))
     return Size(long, short) if region.width >= region.height else Size(short, long)

@@ -1,40 +1,25 @@
-"""A model: both networks, the configuration and class table they were trained with, and how it is stored.
-
-A stored model is two files that any language can read: ``NAME.safetensors`` (tensors only; loading runs no code) and
-``NAME.json`` (classes, configuration, mpp, metrics, provenance).
-"""
+"""A model: both networks, the configuration and class table they were trained with."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
-
-import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from wsi_deform.annotation.classes import ClassTable, class_table_from_data
-from wsi_deform.config import Config, parse_config
+from wsi_deform.annotation.classes import ClassTable
+from wsi_deform.config import Config
 from wsi_deform.deform.density import deformation_map, density_of, uniform_map
 from wsi_deform.deform.targets import edge_target, region_target, target_map
 from wsi_deform.errors import ModelError
 from wsi_deform.geometry import Size, sampled_size, size_of_area
 from wsi_deform.networks.deformation import DeformationNetwork
-from wsi_deform.networks.monai_alone import networks_alone
 from wsi_deform.networks.registry import segmentation_network
-from wsi_deform.provenance import write_aside, write_json
 
-FORMAT = "wsi-deform model 1"
-MODEL_SUFFIXES = (".safetensors", ".json")
 # Mean and standard deviation of ImageNet's channels: what published HRNetV2 weights expect.
 CHANNEL_MEAN = (0.485, 0.456, 0.406)
 CHANNEL_STD = (0.229, 0.224, 0.225)
-LEAST_SIDE_PX = 4
+MIN_SIDE_PX = 4
 # A fold of the grid has a cell of no area.
-LEAST_RELATIVE_AREA = 1e-4
+MIN_RELATIVE_AREA = 1e-4
 
 
 class Model(nn.Module):
@@ -77,7 +62,7 @@ class Model(nn.Module):
         """Where the weights are."""
         return next(self.parameters()).device
 
-    def placed(self, device: str | torch.device) -> Model:
+    def to_device(self, device: str | torch.device) -> Model:
         """Itself on a device, both networks in the memory format of ``networks.channels_last``.
 
         Convention:
@@ -86,7 +71,8 @@ class Model(nn.Module):
             HRNetV2, .8 with MONAI's DynUNet, and 1.2 times as long with PSPNet's dilated convolutions; elsewhere
             PyTorch's own format.
         """
-        self.to(device)
+        if self.device != torch.device(device):
+            self.to(device)
         wanted, on_cpu = self.config.networks.channels_last, self.device.type == "cpu"
         dilated = self.config.networks.segmentation.name == "pspnet"
         for network, faster in ((self.segmentation, on_cpu and not dilated), (self.deformation, on_cpu)):
@@ -100,8 +86,8 @@ class Model(nn.Module):
         """Size of the sampled image of a level-0 region, px, from ``sampling.budget`` and ``sampling.size``."""
         short, long = self.config.sampling.budget
         if self.config.sampling.size == "sides":
-            return sampled_size(region, Size(long, short), least_px=LEAST_SIDE_PX)
-        return size_of_area(region, short * long, least_px=LEAST_SIDE_PX)
+            return sampled_size(region, Size(long, short), min_px=MIN_SIDE_PX)
+        return size_of_area(region, short * long, min_px=MIN_SIDE_PX)
 
     def map_size(self, sampled: Size) -> Size:
         """Size of the low-res view and the deformation map for a sampled image of this size, px."""
@@ -249,143 +235,7 @@ def network_input(rgb: Tensor) -> Tensor:
 
 def area_input(relative: Tensor) -> Tensor:
     """Cell areas / their mean, (B, 1, h, w), as a channel: 0 for a cell of mean size, 1 for one e^2 = 7.4 times it."""
-    return relative.float().clamp_min(LEAST_RELATIVE_AREA).log() / 2
-
-
-def save_model(model: Model, path: Path, *, facts: Mapping[str, Any]) -> None:
-    """Store a model as ``path`` (.safetensors) and the JSON beside it, each written aside and moved into place.
-
-    Args:
-        model: The model.
-        path: Where to; the suffix must be ``.safetensors``.
-        facts: What else the JSON says: epoch, metrics, provenance.
-    """
-    # Clones, because some networks hold one tensor under two names and safetensors stores no sharing.
-    tensors = {
-        name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.state_dict().items()
-    }
-    with write_aside(path) as aside:
-        safetensors.torch.save_file(tensors, aside)
-    about = {
-        "format": FORMAT,
-        "mpp": model.mpp,
-        "classes": model.classes.to_data(),
-        "config": model.config.model_dump(mode="json"),
-        **facts,
-    }
-    write_json(path.with_suffix(".json"), about)
-
-
-def load_model(run: Path | str, *, device: str | torch.device = "cpu") -> Model:
-    """Load a trained model, ready to segment.
-
-    Args:
-        run: A run folder or a file of a model, see ``find_model``.
-        device: Where to put the weights.
-
-    Returns:
-        The model in evaluation mode.
-
-    Raises:
-        ModelError: There is no model, its two files do not fit each other, or they cannot be read.
-    """
-    path = find_model(Path(run))
-    about = read_model_facts(path)
-    config = parse_config(_complete(about["config"]), source=str(path.with_suffix(".json")))
-    classes = class_table_from_data(about["classes"], f"model {path.with_suffix('.json')}: classes")
-    with networks_alone():
-        model = Model(config=config, classes=classes, mpp=float(about["mpp"]))
-    try:
-        tensors = safetensors.torch.load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise ModelError(
-            f"model {path}: cannot be read: {error}. Needed a .safetensors file that wsi-deform wrote."
-        ) from error
-    load_tensors(model, tensors, source=str(path))
-    return model.placed(device).eval()
-
-
-def _complete(config: dict[str, Any]) -> dict[str, Any]:
-    """A stored configuration with what was so when it was written: today's defaults may be others."""
-    networks = {"area_channel": False} | config.get("networks", {})
-    sampling = {"level_bias": 0.0, "coarsest_um": None} | config.get("sampling", {})
-    # Once a matter of training; it never changed what a model says.
-    training = {key: value for key, value in config.get("training", {}).items() if key != "channels_last"}
-    return config | {"networks": networks, "sampling": sampling, "training": training}
-
-
-def load_tensors(model: Model, tensors: Mapping[str, Tensor], *, source: str) -> None:
-    """Put stored tensors into a model.
-
-    Args:
-        model: The model that its JSON describes.
-        tensors: Name -> tensor in the shape of the model's parameter or buffer of that name.
-        source: The file, for the error.
-
-    Raises:
-        ModelError: Names or shapes differ; the message names the first few and the class count.
-    """
-    own = model.state_dict()
-    wrong = [
-        f"{name}: found {list(tensors[name].shape) if name in tensors else 'nothing'}, "
-        f"needed {list(own[name].shape) if name in own else 'nothing'}"
-        for name in sorted(own.keys() | tensors.keys())
-        if name not in own or name not in tensors or own[name].shape != tensors[name].shape
-    ]
-    if wrong:
-        shown = "; ".join(wrong[:4]) + (f"; and {len(wrong) - 4} more" if len(wrong) > 4 else "")
-        raise ModelError(
-            f"model {source}: {len(wrong)} tensors do not fit a "
-            f"{model.config.networks.segmentation.name} with {model.classes.count} classes: {shown}. "
-            "Keep the .safetensors and .json of one checkpoint together, with the class table they were trained with."
-        )
-    model.load_state_dict(dict(tensors))
-
-
-def find_model(run: Path) -> Path:
-    """The ``.safetensors`` file that a run folder or a path stands for.
-
-    Args:
-        run: A run folder (its best model, or the last where there is no best yet), or either file of a model: the
-            ``.safetensors`` or the ``.json`` beside it.
-
-    Raises:
-        ModelError: There is none, or the file is of another kind.
-    """
-    needed = "Needed a run folder of `wsi-deform train`, or a model's .safetensors or .json"
-    if run.is_dir():
-        for name in ("best.safetensors", "last.safetensors"):
-            if (run / name).is_file():
-                return run / name
-        raise ModelError(f"model {run}: has no best.safetensors or last.safetensors. {needed}.")
-    tensors = run.with_suffix(".safetensors")
-    if run.suffix.lower() in MODEL_SUFFIXES and tensors.is_file():
-        return tensors
-    if not run.exists():
-        raise ModelError(f"model {run}: does not exist. {needed}.")
-    if run.suffix.lower() in MODEL_SUFFIXES:
-        raise ModelError(f"model {run}: no {tensors.name} beside it. Keep the two files of a model together.")
-    hint = f", such as {tensors}" if tensors.is_file() else ""
-    raise ModelError(f"model {run}: not a model but a {run.suffix or 'plain'} file. {needed}{hint}.")
-
-
-def read_model_facts(path: Path) -> dict[str, Any]:
-    """What the JSON beside a ``.safetensors`` file says.
-
-    Raises:
-        ModelError: It is missing, not JSON, or not a model's.
-    """
-    beside = path.with_suffix(".json")
-    try:
-        about = json.loads(beside.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ModelError(
-            f"model {path}: {beside.name} beside it cannot be read: {error}. Needed the JSON that was written with it."
-        ) from error
-    found = about.get("format") if isinstance(about, dict) else type(about).__name__
-    if found != FORMAT or not {"mpp", "classes", "config"} <= about.keys():
-        raise ModelError(f'model {beside}: format {found!r}. Needed "{FORMAT}" with mpp, classes and config.')
-    return dict(about)
+    return relative.float().clamp_min(MIN_RELATIVE_AREA).log() / 2
 
 
 def device_name(name: str) -> str:

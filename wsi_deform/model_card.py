@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from wsi_deform.annotation.mean_classes import MeanClasses
-from wsi_deform.model import read_model_facts
-from wsi_deform.provenance import write_text
+from wsi_deform.files import write_text
+from wsi_deform.model_file import read_model_facts
 
 LIMITS = (
     "For research use only. Not a medical device: not for diagnosis, and no substitute for a pathologist.",
@@ -45,13 +45,13 @@ def model_card(about: Mapping[str, Any], *, name: str | None = None) -> str:
     """The card, in Markdown.
 
     Args:
-        about: What the JSON beside the model says. Beyond what ``save_model`` writes, ``data`` is shown where it
+        about: What ``read_model_facts`` gives. Beyond what ``save_model`` writes, ``data`` is shown where it
             is there: ``{"train": {"slides": 12, "patients": 9, "fields": 40}, "val": {...}, "manifest": "a.csv",
             "manifest_sha256": "..."}``, each part optional.
         name: What to call the model; default: the name of its configuration.
     """
     config = about["config"]
-    title = config.get("name", "model") if name is None else f"{config.get('name', 'model')} ({name})"
+    title = config["name"] if name is None else f"{config['name']} ({name})"
     sections = {
         "What it does": _purpose(about),
         "Classes": _classes(about["classes"]),
@@ -77,7 +77,7 @@ def _purpose(about: Mapping[str, Any]) -> str:
     short, long = sampling["budget"]
     samples = (
         f"{short * long:,} samples ({short} x {long}, or as many in another shape)"
-        if sampling.get("size", "area") == "area"
+        if sampling["size"] == "area"
         else f"at most {short} x {long} samples"
     )
     where = {
@@ -85,7 +85,7 @@ def _purpose(about: Mapping[str, Any]) -> str:
         "uniform": "everywhere equally dense",
         "tissue": "denser on tissue, by a mask and nothing learned",
         "edges": "denser at the borders of labels, which must be known: an oracle for comparison, not for use",
-    }.get(sampling.get("density", "learned"), "by a deformation map")
+    }[sampling["density"]]
     return (
         f"Segments histology slides into {len(names)} classes: {_joined(wanted)}"
         + (f", and {background}" if background in names and wanted != names else "")
@@ -123,7 +123,7 @@ def _data(about: Mapping[str, Any]) -> str:
     if "manifest" in data or "manifest_sha256" in data:
         digest = f", SHA-256 `{data['manifest_sha256']}`" if "manifest_sha256" in data else ""
         lines.append(f"Manifest: `{data.get('manifest', 'not named')}`{digest}.")
-    pretrained = about["config"].get("networks", {}).get("pretrained")
+    pretrained = about["config"]["networks"]["pretrained"]
     if pretrained:
         # The folder says more of a machine than of the model.
         lines.append(f"The segmentation network started from `{Path(pretrained).name}`.")
@@ -153,8 +153,7 @@ def _metrics(about: Mapping[str, Any]) -> str:
     means = f"\n\nThe validation mIoU {over.text()}." if over is not None and over.text() else ""
     means = means.replace("mIoU over", "mIoU is over")
     when = f"After epoch {about['epoch']}" if "epoch" in about else "At the time of saving"
-    epochs = about["config"].get("training", {}).get("epochs")
-    of = f" of {epochs}" if epochs and "epoch" in about else ""
+    of = f" of {about['config']['training']['epochs']}" if "epoch" in about else ""
     if not rows:
         return f"{when}{of}: none recorded with this model."
     unseen = (
@@ -172,13 +171,11 @@ def _metrics(about: Mapping[str, Any]) -> str:
 
 
 def _settings(config: Mapping[str, Any]) -> str:
-    sampling, networks = config["sampling"], config.get("networks", {})
-    segmentation = dict(networks.get("segmentation", {}))
+    sampling, networks, fields = config["sampling"], config["networks"], config["fields"]
+    segmentation = dict(networks["segmentation"])
     name = segmentation.pop("name", "unknown")
     options = ", ".join(f"{key} {value}" for key, value in segmentation.items())
-    fields = config.get("fields", {})
-    side = fields.get("side_um")
-    below = fields.get("whole_below_mm2")
+    side, below = fields["side_um"], fields["whole_below_mm2"]
     cover = (
         f"fields of up to {side:g} um cover the tissue; slides up to {below:g} mm2 are one field"
         if side
@@ -187,24 +184,18 @@ def _settings(config: Mapping[str, Any]) -> str:
     lines = [
         f"segmentation network: {name}"
         + (f" ({options})" if options else "")
-        + (
-            ", sees the areas of the samples' cells beside the colours"
-            if networks.get("area_channel")
-            else ""
-        ),
-        f"density: {sampling.get('density', 'learned')}, sigma {sampling['sigma']:g} of the map's short side, "
+        + (", sees the areas of the samples' cells beside the colours" if networks["area_channel"] else ""),
+        f"density: {sampling['density']}, sigma {sampling['sigma']:g} of the map's short side, "
         f"{sampling['warp_steps']} warp step{'s' if sampling['warp_steps'] != 1 else ''}, floor {sampling['floor']:g}",
-        f"pyramid level: {reading_text(sampling)}; mask from samples: {sampling.get('interpolation', 'nearest')}",
+        f"pyramid level: {reading_text(sampling)}; mask from samples: {sampling['interpolation']}",
         cover,
     ]
-    if (stain := networks.get("stain", "none")) != "none":
+    if (stain := networks["stain"]) != "none":
         lines.append(f"stain: colours are brought to one reference per slide first ({stain})")
-    if sampling.get("density", "learned") == "learned":
-        deformation = networks.get("deformation", {})
-        widths = " - ".join(map(str, deformation.get("widths", ())))
-        seen = {"rgb": "the colours", "rgb+tissue": "the colours and the tissue mask"}.get(
-            deformation.get("inputs", "rgb"), "the view"
-        )
+    if sampling["density"] == "learned":
+        deformation = networks["deformation"]
+        widths = " - ".join(map(str, deformation["widths"]))
+        seen = "the colours and the tissue mask" if deformation["inputs"] == "rgb+tissue" else "the colours"
         lines.insert(
             1, f"deformation network: convolutions of {widths} channels on {seen} of the low-res view"
         )
@@ -215,10 +206,9 @@ def reading_text(sampling: Mapping[str, Any]) -> str:
     """The pyramid level that a sample reads, in words.
 
     Args:
-        sampling: That section of a configuration; models of before ``level_bias`` and ``coarsest_um`` have neither.
+        sampling: That section of a configuration.
     """
-    level = str(sampling["level"])
-    bias, coarsest_um = sampling.get("level_bias", 0.0), sampling.get("coarsest_um")
+    level, bias, coarsest_um = str(sampling["level"]), sampling["level_bias"], sampling["coarsest_um"]
     if level == "exact":
         return level
     if bias:

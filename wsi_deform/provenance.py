@@ -1,22 +1,14 @@
-"""Where an output came from, and files that are whole or absent.
-
-``provenance`` says which program, versions, configuration, seed and command made an output; it is written
-beside every output. The helpers that write a file aside and move it into place live here too: every module
-that leaves a file behind needs them, and this is the floor below all of those.
-"""
+"""Where an output came from: which program, versions, configuration, seed and command made it."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib.metadata
 import json
 import platform
-import stat
 import subprocess
 import sys
-import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -90,61 +82,6 @@ def git_state(folder: Path | str | None = None) -> dict[str, Any] | None:
         return None
     changed = _git(source, "status", "--porcelain", "--untracked-files=no")
     return {"commit": commit, "changed": bool(changed)}
-
-
-@contextlib.contextmanager
-def write_aside(path: Path | str) -> Iterator[Path]:
-    """Write a file beside its place and move it there when it is whole.
-
-    Args:
-        path: Where the file shall be; missing folders are made.
-
-    Yields:
-        A path in the same folder with the same suffixes, to be written. It takes the place of ``path``
-        when the block ends, and vanishes when the block raises: nothing half-written stays behind. Its rights
-        are those of any new file in that folder.
-
-    Raises:
-        FileNotFoundError: The block wrote no file.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays last, because writers choose a format by it; the rest is nobody else's name.
-    aside = path.with_name(f".aside-{uuid.uuid4().hex[:12]}-{path.name}")
-    try:
-        yield aside
-        _share(aside)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def _share(path: Path) -> None:
-    """Give a file that its writer made for its owner alone the rights that new files have here.
-
-    safetensors writes through a temporary file of mode 0600: a colleague could not read a model.
-    """
-    if stat.S_IMODE(path.stat().st_mode) & 0o077:
-        return
-    # A new file knows what umask and folder say; asking for the umask changes it for all threads.
-    usual = path.with_name(f"{path.name}.rights")
-    try:
-        usual.touch(exist_ok=False)
-        path.chmod(stat.S_IMODE(usual.stat().st_mode))
-    finally:
-        usual.unlink(missing_ok=True)
-
-
-def write_text(path: Path | str, text: str) -> None:
-    """Write a UTF-8 text file; it is whole or absent."""
-    with write_aside(path) as aside:
-        # A path may hold bytes that are not UTF-8; as escapes they are what JSON wants, and are read back.
-        aside.write_text(text, encoding="utf-8", errors="backslashreplace")
-
-
-def write_json(path: Path | str, data: Mapping[str, Any] | Sequence[Any]) -> None:
-    """Write JSON with two spaces and a final newline; the file is whole or absent."""
-    write_text(path, json.dumps(data, indent=2, ensure_ascii=False) + "\n")
 
 
 def _version(name: str) -> str | None:

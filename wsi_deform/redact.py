@@ -18,7 +18,7 @@ _PARAMETER = re.compile(
     re.IGNORECASE,
 )
 _CLOSING = ").,;:]}"
-_LEAST_SECRET = 3
+_MIN_SECRET = 3
 
 
 def redacted(text: str, *urls: str) -> str:
@@ -92,4 +92,4 @@ def _secrets(url: str) -> set[str]:
         query, _, fragment = rest.partition("?")[2].partition("#")
         parts |= {query, fragment, rest.partition("#")[2], *(value for _, value in parse_qsl(query))}
     parts |= {unquote(part) for part in parts}
-    return {part for part in parts if len(part) >= _LEAST_SECRET}
+    return {part for part in parts if len(part) >= _MIN_SECRET}

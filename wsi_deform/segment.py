@@ -7,9 +7,7 @@ and the first half of segmenting a field.
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,16 +16,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.annotation.raster import LabelMask
 from wsi_deform.cover import FieldBudget, budgets_of, normalised, tissue_limit_of, view_of
 from wsi_deform.deform.grid import cell_areas, sampling_grid
-from wsi_deform.deform.reverse import FieldSamples, Interpolation, ReverseSampler
 from wsi_deform.geometry import Size
+from wsi_deform.kernels.ahead import ahead
+from wsi_deform.look.fields import Field
 from wsi_deform.mask.tissue_limit import TissueLimit, reverse_sampler
 from wsi_deform.model import Model
+from wsi_deform.reverse.sampler import Interpolation, ReverseSampler
+from wsi_deform.reverse.samples import FieldSamples
 from wsi_deform.sample.gather import gather
 from wsi_deform.sample.plan import TilePlan, plan_tiles
-from wsi_deform.slide.fields import Field
 from wsi_deform.slide.slide import Slide
 
 
@@ -66,7 +67,7 @@ class SegmentedField:
     tiles: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class SegmentedSlide:
     """Labels of the samples of a slide, field by field.
 
@@ -100,11 +101,21 @@ class SegmentedSlide:
             limit=self.limit,
         )
 
+    def __repr__(self) -> str:
+        """What it is of, in a line."""
+        limited = "not limited to tissue" if self.limit is None else "limited to tissue"
+        count = len(self.fields)
+        return (
+            f"{type(self).__name__}({self.slide_id!r}, {self.size} px, {count} field{'s' if count != 1 else ''}, "
+            f"{self.samples:,} samples, {self.interpolation}, {limited})"
+        )
+
 
 def segment_slide(
     slide: Slide,
     model: Model,
     *,
+    budgets: Sequence[FieldBudget] | None = None,
     labels: LabelMask | None = None,
     limit_to_tissue: bool = True,
     batch: int = 1,
@@ -116,6 +127,7 @@ def segment_slide(
     Args:
         slide: An open slide.
         model: What ``load_model`` returned.
+        budgets: The fields, from ``budgets_of``; None asks it.
         labels: The slide's labels, for an oracle (``model.needs_labels``); others never look at them.
         limit_to_tissue: Whether the mask is background outside the slide's tissue; the samples stay as they are.
         batch: Most fields per forward pass.
@@ -131,7 +143,7 @@ def segment_slide(
     Source:
         Jin et al., ICLR 2022, section 2.1 and figure 2.
     """
-    budgets = budgets_of(slide, model)
+    budgets = budgets_of(slide, model) if budgets is None else budgets
     done: list[SegmentedField] = []
     for segmented in segment_fields(slide, model, budgets, labels=labels, batch=batch, scheduler=scheduler):
         done.append(segmented)
@@ -141,7 +153,7 @@ def segment_slide(
         slide_id=slide.slide_id,
         size=slide.size,
         fields=tuple(each.samples for each in done),
-        outside_label=outside_label(model),
+        outside_label=outside_label(model.classes),
         interpolation=model.config.sampling.interpolation,
         samples=sum(len(each.samples.labels) for each in done),
         tiles=sum(each.tiles for each in done),
@@ -172,16 +184,12 @@ def segment_fields(
         The labelled samples of each field, in order. Memory follows the batch, not the number of fields.
     """
     groups = _neighbours(budgets, batch)
-    with ThreadPoolExecutor(1, thread_name_prefix="sample") as reader:
-        waiting = deque(groups)
-        ahead: deque[tuple[list[FieldBudget], Future[Sampled]]] = deque()
-        while waiting or ahead:
-            # One batch is read ahead of the one that the network works on; more would only take memory.
-            while waiting and len(ahead) < 2:
-                group = waiting.popleft()
-                ahead.append((group, reader.submit(_read_batch, slide, model, group, labels, scheduler)))
-            group, sampled = ahead.popleft()
-            yield from _labelled(model, group, sampled.result())
+    # One batch is read ahead of the one that the network works on; more would only take memory.
+    read = ahead(
+        lambda group: _read_batch(slide, model, group, labels, scheduler), groups, threads=1, max_waiting=2
+    )
+    for group, sampled in zip(groups, read, strict=True):
+        yield from _labelled(model, group, sampled)
 
 
 @torch.no_grad()
@@ -243,9 +251,9 @@ def _neighbours(budgets: Sequence[FieldBudget], batch: int) -> list[list[FieldBu
     return groups
 
 
-def outside_label(model: Model) -> int:
+def outside_label(classes: ClassTable) -> int:
     """The class of everything that no field covers: the background, or class 0 where none is named."""
-    return model.classes.background or 0
+    return classes.background or 0
 
 
 def sample_fields(

@@ -28,11 +28,11 @@ from typing import Any
 from pipelines.ablations.trial import RESULT
 from pipelines.ablations.variants import VARIANTS, Variant
 from wsi_deform.drawn.study import draw_study
+from wsi_deform.files import write_aside
 from wsi_deform.geometry import Size
-from wsi_deform.provenance import write_aside
 
 SLIDE = Size(2048, 512)
-SLIDES = {"train": 64, "val": 16, "test": 24}
+TRAIN, VAL, TEST = 64, 16, 24
 SETTINGS = (
     "networks.segmentation={name: 'monai:DynUNet'}",
     "augmentation.flip_y=true",
@@ -118,7 +118,7 @@ def drawn_slides(out: Path, seed: int) -> Path:
     """The manifest of the slides of a seed, drawn unless they are there."""
     folder = out / "slides" / f"seed{seed}"
     if not (folder / "manifest.csv").is_file():
-        draw_study(folder, **SLIDES, seed=seed, size=SLIDE)
+        draw_study(folder, train=TRAIN, val=VAL, test=TEST, seed=seed, size=SLIDE)
     return folder / "manifest.csv"
 
 

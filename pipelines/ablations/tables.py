@@ -2,7 +2,7 @@
 
     python -m pipelines.ablations.tables
 
-A block of a page begins with ``<!-- table: STUDY KIND -->`` and ends with ``<!-- end -->``; STUDY is the name of a CSV
+Blocks are those of ``page_tables``, marked ``<!-- table: STUDY KIND -->``; STUDY is the name of a CSV
 in ``results``, KIND is ``methods``, ``differences``, ``ceilings``, ``saved``, ``time``, ``augmentation``, ``levels`` or
 a group of variants. ``time`` reads ``STUDY_time.csv`` too, ``levels`` ``STUDY_averages.csv`` where there is one: trials
 with ``sampling.coarsest_um=null``. Differences are paired by slides and seed.
@@ -12,20 +12,19 @@ from __future__ import annotations
 
 import csv
 import math
-import re
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pipelines.ablations.variants import DEFAULT, READINGS
-from wsi_deform.provenance import write_aside, write_text
+from pipelines.page_tables import filled
+from wsi_deform.files import write_aside, write_text
 from wsi_deform.report.tables import NOTHING, Table, mean_and_spread
 
 HERE = Path(__file__).parent
 PAGES = tuple(HERE / name for name in ("README.md", "RECIPE.md", "SHORTER.md"))
 RESULTS = HERE / "results"
-BLOCK = re.compile(r"(<!-- table: (\S+) (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 MEASURE = "test_miou_linear"
 CEILING = "test_miou_sampled"
 WITHOUT_AUGMENTATION = "no augmentation by sampling"
@@ -44,7 +43,7 @@ Row = dict[str, str]
 def main() -> int:
     """Rewrite the tables of the pages and draw the curves."""
     for page in PAGES:
-        write_text(page, BLOCK.sub(_filled, page.read_text(encoding="utf-8")))
+        write_text(page, filled(page.read_text(encoding="utf-8"), _table))
     for study in ("methods", "glas"):
         draw_curves(read_rows(RESULTS / f"{study}.csv"), RESULTS / f"{study}.png")
     return 0
@@ -56,19 +55,19 @@ def read_rows(path: Path) -> list[Row]:
         return list(csv.DictReader(file))
 
 
-def _filled(found: re.Match[str]) -> str:
-    rows = read_rows(RESULTS / f"{found[2]}.csv")
-    makers = {
+def _table(study: str, kind: str) -> str:
+    rows = read_rows(RESULTS / f"{study}.csv")
+    makers: dict[str, Callable[[Sequence[Row]], Table]] = {
         "methods": methods_table,
         "differences": differences_table,
         "ceilings": lambda rows: methods_table(rows, CEILING),
         "saved": saved_table,
-        "time": lambda rows: time_table(rows, read_rows(RESULTS / f"{found[2]}_time.csv")),
+        "time": lambda rows: time_table(rows, read_rows(RESULTS / f"{study}_time.csv")),
         "augmentation": augmentation_table,
-        "levels": lambda rows: levels_table(with_averages(rows, RESULTS / f"{found[2]}_averages.csv")),
+        "levels": lambda rows: levels_table(with_averages(rows, RESULTS / f"{study}_averages.csv")),
     }
-    table = makers[found[3]](rows) if found[3] in makers else group_table(rows, found[3])
-    return f"{found[1]}{table.markdown()}{found[4]}"
+    table = makers[kind](rows) if kind in makers else group_table(rows, kind)
+    return table.markdown()
 
 
 def methods_table(rows: Sequence[Row], column: str = MEASURE) -> Table:
@@ -238,7 +237,7 @@ def samples_for(wanted: float, curve: Sequence[tuple[int, float]]) -> float:
     for (few, low), (many, high) in zip(ordered[:-1], ordered[1:], strict=True):
         if low < wanted <= high:
             part = (wanted - low) / (high - low)
-            return few * (many / few) ** part
+            return float(few * (many / few) ** part)
     return math.inf
 
 

@@ -18,12 +18,15 @@ from wsi_deform.annotation.classes import UNLABELLED, read_class_table
 from wsi_deform.annotation.raster import LabelMask
 from wsi_deform.config import read_config
 from wsi_deform.data.study import open_labelled
-from wsi_deform.deform.reverse import FieldSamples, ReverseSampler
 from wsi_deform.evaluate.measures import Confusion
 from wsi_deform.evaluate.slides import confusions_of
+from wsi_deform.files import write_json
 from wsi_deform.manifest.read import read_manifest
-from wsi_deform.model import Model, load_model
-from wsi_deform.provenance import git_state, write_json
+from wsi_deform.model import Model
+from wsi_deform.model_file import load_model
+from wsi_deform.provenance import git_state
+from wsi_deform.reverse.sampler import ReverseSampler
+from wsi_deform.reverse.samples import FieldSamples
 from wsi_deform.segment import SegmentedSlide, segment_slide
 from wsi_deform.slide.slide import Slide
 from wsi_deform.train.loop import train
@@ -52,11 +55,12 @@ def run_trial(folder: Path, *, slides: Path, changes: list[str]) -> dict[str, An
         split: measure(model, [open_labelled(row, classes) for row in manifest.of_split(split)])
         for split in ("val", "test")
     }
+    state = git_state()
     found = {
         **{f"{split}_{name}": value for split, values in measured.items() for name, value in values.items()},
         "train_cpu_seconds": round(cpu_seconds, 1),
         "epochs": result.epochs,
-        "commit": git_state()["commit"],
+        "commit": state["commit"] if state else None,
     }
     write_json(folder / RESULT, found)
     return found
@@ -76,9 +80,9 @@ def measure(model: Model, labelled: list[tuple[Slide, LabelMask]]) -> dict[str, 
     for slide, labels in labelled:
         segmented = segment_slide(slide, model, labels=labels, limit_to_tissue=False)
         true = [labels.at_points(field.points_px) for field in segmented.fields]
-        dull = (UNLABELLED, model.classes.background)
+        ignored = (UNLABELLED, model.classes.background)
         on_tissue += sum(
-            int((~np.isin(each, [label for label in dull if label is not None])).sum()) for each in true
+            int((~np.isin(each, [label for label in ignored if label is not None])).sum()) for each in true
         )
         samples += segmented.samples
         maps = [

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,11 +23,12 @@ from wsi_deform.drawn.slide import draw_slide
 from wsi_deform.drawn.study import write_labels, write_slide
 from wsi_deform.evaluate.measures import Confusion
 from wsi_deform.evaluate.slides import confusion_of
+from wsi_deform.files import write_aside, write_text
 from wsi_deform.geometry import Size
 from wsi_deform.manifest.read import read_manifest
 from wsi_deform.manifest.rows import Manifest, ManifestRow, Split, write_manifest
-from wsi_deform.model import Model, load_model
-from wsi_deform.provenance import write_aside, write_text
+from wsi_deform.model import Model
+from wsi_deform.model_file import load_model
 from wsi_deform.report.tables import Table, mean_and_spread
 from wsi_deform.segment import segment_slide
 from wsi_deform.train.loop import train
@@ -155,4 +155,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TypedDict
 
 import imagecodecs
 import numpy as np
@@ -23,8 +24,8 @@ from wsi_deform.annotation.raster import LabelMask, open_label_mask
 from wsi_deform.drawn.gland import CLASS_NAMES
 from wsi_deform.drawn.noise import smooth_noise
 from wsi_deform.drawn.slide import draw_slide
+from wsi_deform.files import write_aside
 from wsi_deform.geometry import Point, Region, Size, tile_region
-from wsi_deform.provenance import write_aside
 from wsi_deform.slide.reader import Level, SlideInfo
 
 TILE_PX = 256
@@ -34,6 +35,22 @@ BLOCKS_WITH_TISSUE = 0.7
 TEXTURES = 64
 VERSION = 1  # counts changes of what is drawn, so that old files in the cache are not taken for new ones
 CLASSES = ClassTable.from_names(CLASS_NAMES)
+
+
+class Block(TypedDict, total=False):
+    """What ``Mosaic`` may be told about a block."""
+
+    block_px: int
+    scale: float
+
+
+class Blocks(Block, total=False):
+    """What ``Mosaic`` may be told about all its blocks."""
+
+    kinds: int
+
+
+QUICK_BLOCKS: Blocks = {"block_px": 1024, "scale": 1.0, "kinds": 2}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,7 +237,9 @@ def texture_tiles() -> tuple[bytes, ...]:
     """Encoded tiles of drawn tissue."""
     image = draw_slide(0, Size(8 * TILE_PX, 8 * TILE_PX), cores=4).image
     tiles = image.reshape(8, TILE_PX, 8, TILE_PX, 3).transpose(0, 2, 1, 3, 4).reshape(-1, TILE_PX, TILE_PX, 3)
-    return tuple(imagecodecs.jpeg8_encode(np.ascontiguousarray(tile), level=85) for tile in tiles[:TEXTURES])
+    return tuple(
+        bytes(imagecodecs.jpeg8_encode(np.ascontiguousarray(tile), level=85)) for tile in tiles[:TEXTURES]
+    )
 
 
 class DrawnReader:

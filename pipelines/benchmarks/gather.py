@@ -29,7 +29,7 @@ import zarr
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipelines.benchmarks.drawn_slides import DrawnReader, Mosaic, drawn_file
+from pipelines.benchmarks.drawn_slides import QUICK_BLOCKS, Blocks, DrawnReader, Mosaic, drawn_file
 from pipelines.benchmarks.measure import Case, Facts, Pool, Row, Work
 from pipelines.benchmarks.results import Settings
 from wsi_deform.deform.density import deformation_map
@@ -45,13 +45,13 @@ from wsi_deform.slide.slide import Slide
 
 MAP_SIDE = 64
 EXACT_SAMPLES = 256 * 256
-MOST_WHOLE_LEVEL_PX = 21_000**2  # level 0 as float32 of a larger slide does not fit into 16 GiB
+MAX_WHOLE_LEVEL_PX = 21_000**2  # level 0 as float32 of a larger slide does not fit into 16 GiB
 
 
 def benchmark(settings: Settings) -> list[Row]:
     """Run it."""
     quick = settings.quick
-    block = {"block_px": 1024, "scale": 1.0, "kinds": 2} if quick else {}
+    blocks: Blocks = QUICK_BLOCKS if quick else {}
     real = (2048, 4096) if quick else (12_288, 20_480, 61_440)
     drawn = (2048, 8192) if quick else (20_480, 51_200, 102_400, 204_800)
     samples = (64 * 64,) if quick else (EXACT_SAMPLES, 512 * 512)
@@ -59,7 +59,7 @@ def benchmark(settings: Settings) -> list[Row]:
     with Pool(settings.threads) as pool:
         for count in samples:
             for side in real:
-                file = drawn_file(Mosaic(side_px=side, **block), settings.cache)
+                file = drawn_file(Mosaic(side_px=side, **blocks), settings.cache)
                 given = {"side": side, "samples": count, "path": str(file.slide)}
                 cases = _real_cases(given, largest_rivals=real[1], exact=count == samples[0])
                 rows += _rows(cases, given, pool, settings)
@@ -75,7 +75,7 @@ def _real_cases(given: dict[str, Any], *, largest_rivals: int, exact: bool) -> l
     cases = [_case(method, given) for method in methods]
     if exact and given["side"] <= largest_rivals:
         slow = ["exact", "zarr exact", "openslide exact", "vindex exact"]
-        if given["side"] ** 2 <= MOST_WHOLE_LEVEL_PX:
+        if given["side"] ** 2 <= MAX_WHOLE_LEVEL_PX:
             slow.append("grid_sample exact")
         cases += [_case(method, given) for method in slow]
     elif exact:

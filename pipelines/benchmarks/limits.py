@@ -13,6 +13,7 @@ import copy
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -22,23 +23,33 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipelines.benchmarks.drawn_slides import CLASSES, MPP, TILE_PX, Mosaic, drawn_file, texture_tiles
+from pipelines.benchmarks.drawn_slides import (
+    CLASSES,
+    MPP,
+    QUICK_BLOCKS,
+    TILE_PX,
+    Blocks,
+    Mosaic,
+    drawn_file,
+    texture_tiles,
+)
 from pipelines.benchmarks.measure import Case, Facts, Pool, Row, Work
 from pipelines.benchmarks.results import Settings
 from wsi_deform.config import read_config
 from wsi_deform.cover import view_of
 from wsi_deform.deform.grid import cell_areas, sampling_grid
-from wsi_deform.deform.reverse import FieldSamples, ReverseSampler
 from wsi_deform.drawn.noise import smooth_noise
 from wsi_deform.geometry import Region, Size
+from wsi_deform.look.fields import Field
 from wsi_deform.mask.pyramid import deflated
 from wsi_deform.mask.tiff import write_mask
 from wsi_deform.model import Model
+from wsi_deform.reverse.sampler import ReverseSampler
+from wsi_deform.reverse.samples import FieldSamples
 from wsi_deform.sample.gather import gather
 from wsi_deform.sample.plan import plan_tiles
 from wsi_deform.segment import points_of
 from wsi_deform.slide.cache import TILE_CACHE
-from wsi_deform.slide.fields import Field
 from wsi_deform.slide.open import open_slide
 from wsi_deform.slide.slide import Slide
 
@@ -52,8 +63,8 @@ BLEND_BYTES = 4 * 3 + 2 * 8 + 3 * 4
 
 def benchmark(settings: Settings) -> list[Row]:
     """Run it; the one process that measures tells all stages."""
-    block = {"block_px": 1024, "scale": 1.0, "kinds": 2} if settings.quick else {}
-    file = drawn_file(Mosaic(side_px=2048 if settings.quick else 12_288, **block), settings.cache)
+    blocks: Blocks = QUICK_BLOCKS if settings.quick else {}
+    file = drawn_file(Mosaic(side_px=2048 if settings.quick else 12_288, **blocks), settings.cache)
     budget = [32, 128] if settings.quick else [80, 800]
     case = Case(name="stages", factory="limits:work", params={"slide": str(file.slide), "budget": budget})
     with Pool(1) as pool:
@@ -84,7 +95,7 @@ def stages(slide: Slide, budget: list[int]) -> list[Row]:
     rates = Rates()
     torch.manual_seed(0)
     config = read_config(changes=[f"sampling.budget={budget}"])
-    model = Model(config=config, classes=CLASSES, mpp=MPP).placed("cpu").eval()
+    model = Model(config=config, classes=CLASSES, mpp=MPP).to_device("cpu").eval()
     side = min(8192, slide.size.short)
     region = Region((slide.size.width - side) // 2, (slide.size.height - side) // 2, side, side)
     field = Field(region=region, kept=region)
@@ -123,13 +134,13 @@ def stages(slide: Slide, budget: list[int]) -> list[Row]:
     noise = smooth_noise(np.random.default_rng(0), map_size.shape, 24, 24)
     density = torch.softmax(torch.from_numpy(noise).float().flatten(), 0).view(1, 1, *map_size.shape)
     sigma = config.sampling.sigma * min(map_size.shape)
-    options = {"sigma_px": sigma, "radius_px": 3 * sigma, "warp_steps": config.sampling.warp_steps}
+    grid_of = partial(
+        sampling_grid, density, sigma_px=sigma, radius_px=3 * sigma, warp_steps=config.sampling.warp_steps
+    )
 
     def grids() -> tuple[Tensor, Tensor]:
-        grid = sampling_grid(density, size=size, **options)
-        corners = sampling_grid(
-            density, size=Size(size.width + 1, size.height + 1), placement="corner", **options
-        )
+        grid = grid_of(size=size)
+        corners = grid_of(size=Size(size.width + 1, size.height + 1), placement="corner")
         return grid, cell_areas(corners)
 
     h, w, height, width = *size.shape, *map_size.shape
@@ -257,4 +268,5 @@ def _flops(model: Model, image: Tensor, function: Callable[[Model, Tensor], Tens
     empty = copy.deepcopy(model).to("meta")
     with FlopCounterMode(display=False) as counter:
         function(empty, torch.zeros(image.shape, device="meta"))
-    return counter.get_total_flops()
+    flops: int = counter.get_total_flops()
+    return flops

@@ -26,9 +26,11 @@ from numpy.typing import NDArray
 
 from pipelines.benchmarks.measure import Case, Facts, Pool, Row, Work
 from pipelines.benchmarks.results import Settings
-from wsi_deform.deform.reverse import FieldSamples, ReverseSampler, pyramid_sizes
 from wsi_deform.geometry import Region, Size, tile_region
 from wsi_deform.mask.tiff import write_mask, write_nearest_mask
+from wsi_deform.reverse.levels import pyramid_sizes
+from wsi_deform.reverse.sampler import ReverseSampler
+from wsi_deform.reverse.samples import FieldSamples
 
 MPP = 0.25
 TILE_PX = 512
@@ -145,7 +147,7 @@ def _write_array(path: Path, side: int) -> None:
     sampler = _sampler(side)
     with path.open("wb") as file:
         for top in range(0, side, ARRAY_ROWS):
-            file.write(sampler.region(Region(0, top, side, min(ARRAY_ROWS, side - top))))
+            sampler.region(Region(0, top, side, min(ARRAY_ROWS, side - top))).tofile(file)
 
 
 def _stored(folder: str, kind: str) -> tuple[NDArray[np.float64], NDArray[np.uint8]]:

@@ -31,7 +31,7 @@ import psutil
 ROOT = Path(__file__).parents[2]
 POLL_S = 0.02
 MIB = 2**20
-LEAST_RUN_S = 0.3  # of the clock: shorter work is repeated within a run
+MIN_RUN_S = 0.3  # of the clock: shorter work is repeated within a run
 
 Facts = dict[str, Any]
 Row = dict[str, Any]
@@ -267,7 +267,7 @@ def _timed(work: Work, number: int) -> tuple[float, float, Facts]:
         facts = work.run(number)
         repeats += 1
         seconds = time.perf_counter() - start
-        if seconds >= LEAST_RUN_S:
+        if seconds >= MIN_RUN_S:
             return seconds / repeats, (_cpu_seconds() - cpu) / repeats, facts
 
 

@@ -7,7 +7,6 @@ beside what a network needs. Slides are drawn as they are read; fields in which 
 from __future__ import annotations
 
 import tempfile
-from pathlib import Path
 
 import torch
 
@@ -15,13 +14,10 @@ from pipelines.benchmarks.drawn_slides import CLASSES, MPP, DrawnReader
 from pipelines.benchmarks.measure import Case, Facts, Pool, Row, Work
 from pipelines.benchmarks.results import Settings
 from wsi_deform.config import read_config
-from wsi_deform.cover import budgets_of
-from wsi_deform.distribute.outputs import WantedOutputs, write_outputs
-from wsi_deform.distribute.slide_files import write_overlay
-from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.model import Model
 from wsi_deform.slide.cache import TILE_CACHE
 from wsi_deform.slide.slide import Slide
+from wsi_deform.slide_files import segment_to_files
 
 SETTINGS = (
     "sampling.budget=[40, 400]",
@@ -53,17 +49,14 @@ def benchmark(settings: Settings) -> list[Row]:
 def work(*, side: int, threads: int) -> Work:
     """One slide."""
     torch.manual_seed(0)
-    model = Model(config=read_config(changes=SETTINGS), classes=CLASSES, mpp=MPP).placed("cpu").eval()
+    model = Model(config=read_config(changes=SETTINGS), classes=CLASSES, mpp=MPP).to_device("cpu").eval()
 
     def once(side_px: int) -> Facts:
         TILE_CACHE.forget()
         slide = Slide.from_reader(DrawnReader(side_px), slide_id="drawn")
-        budgets = budgets_of(slide, model)
         with tempfile.TemporaryDirectory(prefix="wsi-deform-memory-") as path:
-            folder = MaskFolder(Path(path))
-            written = write_outputs(slide, model, budgets, folder, wanted=WantedOutputs(), threads=threads)
-            write_overlay(folder.overlay(slide.slide_id), slide, folder.mask(slide.slide_id), model.classes)
-        return {"fields": len(budgets), "samples": written.samples, "tiles": written.tiles}
+            files = segment_to_files(slide, model, path, threads=threads)
+        return {"fields": files.fields, "samples": files.samples, "tiles": files.tiles}
 
     once(WARM_UP_PX)
     return Work(run=lambda _: once(side))

@@ -19,18 +19,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipelines.benchmarks.drawn_slides import CLASSES, MPP, DrawnFile, Mosaic, drawn_file
+from pipelines.benchmarks.drawn_slides import CLASSES, MPP, Block, DrawnFile, Mosaic, drawn_file
 from pipelines.benchmarks.measure import Row
 from pipelines.benchmarks.results import Settings
 from wsi_deform.config import Config, read_config
 from wsi_deform.geometry import Region
 from wsi_deform.manifest.rows import Manifest, ManifestRow
-from wsi_deform.model import Model, load_model, save_model
+from wsi_deform.model import Model
+from wsi_deform.model_file import load_model, save_model
 from wsi_deform.slide.open import open_slide
 from wsi_deform.train.loop import train
 from wsi_deform.train.losses import focal_loss
-from wsi_deform.train.watcher import Quiet
+from wsi_deform.train.watcher import NullWatcher
 
+FIELD_UM = 2048
 FIRST_SEED = 100  # slides to train on share no seed with slides to measure on
 SAY_EVERY_S = 20.0
 LEVELS = 3
@@ -51,7 +53,7 @@ class Plan:
     """
 
     slides: int
-    block: dict[str, float]
+    block: Block
     budget: int
     steps: int
     patch_px: int
@@ -110,7 +112,7 @@ def trained_models(settings: Settings) -> Trained:
 
 
 def _files(plan: Plan, settings: Settings) -> list[DrawnFile]:
-    side = int(plan.block["block_px"])
+    side = plan.block["block_px"]
     return [
         drawn_file(
             Mosaic(side_px=side, kinds=1, tissue=1.0, seed=FIRST_SEED + number, **plan.block), settings.cache
@@ -130,6 +132,7 @@ def _config(plan: Plan, *, stem_stride: int, warped: bool) -> Config:
             "augmentation.flip_y=true",
             "loss.focal_gamma=2",
             "sampling.coarsest_um=null",
+            f"fields.side_um={FIELD_UM}",
             "device=cpu",
         ]
     )
@@ -146,7 +149,7 @@ def _train_ours(plan: Plan, path: Path, settings: Settings) -> None:
     train(config, Manifest(rows=rows, folder=run), CLASSES, run, watcher=_Progress())
     model = load_model(run / "last.safetensors")
     # A slide to train on is smaller than a field; the same distance between samples is another budget.
-    field_px = config.fields.side_um / MPP * (1 + 2 * config.fields.margin)
+    field_px = FIELD_UM / MPP * (1 + 2 * config.fields.margin)
     budget = round(plan.budget * (field_px if not settings.quick else 2048) / plan.block["block_px"])
     model.config = with_budget(config, budget)
     save_model(model, path, facts={"steps": plan.steps})
@@ -159,7 +162,7 @@ def with_budget(config: Config, side: float) -> Config:
     return config.model_copy(update={"sampling": sampling})
 
 
-class _Progress(Quiet):
+class _Progress(NullWatcher):
     """Says the loss now and then."""
 
     def __init__(self) -> None:
@@ -175,7 +178,7 @@ class _Progress(Quiet):
 def _train_patches(plan: Plan, path: Path, settings: Settings) -> None:
     torch.manual_seed(0)
     config = _config(plan, stem_stride=4, warped=False)
-    model = Model(config=config, classes=CLASSES, mpp=MPP).placed("cpu").train()
+    model = Model(config=config, classes=CLASSES, mpp=MPP).to_device("cpu").train()
     rate = config.optimiser.learning_rate
     optimiser = torch.optim.Adam(model.segmentation.parameters(), lr=rate)
     said = time.monotonic()
@@ -185,13 +188,19 @@ def _train_patches(plan: Plan, path: Path, settings: Settings) -> None:
             group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * step / plan.patch_steps))
         loss = focal_loss(model.scores(images), labels, gamma=config.loss.focal_gamma)
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), config.optimiser.clip_norm)
+        torch.autograd.backward(loss)
+        clip_gradient(model)
         optimiser.step()
         if time.monotonic() - said > SAY_EVERY_S:
             said = time.monotonic()
             print(f"  patches: step {step + 1}, loss {float(loss.detach()):.3f}")
     save_model(model.eval(), path, facts={"steps": plan.patch_steps})
+
+
+def clip_gradient(model: Model) -> None:
+    """Shorten the gradient as ``training_step`` does."""
+    longest = model.config.optimiser.clip_norm
+    torch.nn.utils.clip_grad_norm_(model.parameters(), math.inf if longest is None else longest)
 
 
 def _patches(plan: Plan, files: list[DrawnFile]) -> Iterator[tuple[Tensor, Tensor]]:
@@ -226,4 +235,4 @@ def _gland_points(labels: NDArray[np.uint8], rng: np.random.Generator) -> NDArra
     """(N, 2) some positions (x, y) in glands, px."""
     rows, columns = np.nonzero(labels[::8, ::8])
     chosen = rng.permutation(len(rows))[:2000]
-    return np.stack((columns[chosen], rows[chosen]), axis=1) * 8.0
+    return np.stack((columns[chosen], rows[chosen]), axis=1).astype(np.float64) * 8

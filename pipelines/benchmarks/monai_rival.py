@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 
-class PartReader(OpenSlideWSIReader):
+class PartReader(OpenSlideWSIReader):  # type: ignore[misc] # MONAI's types are not read
     """MONAI's reader, which reads only some windows: for timing a random part of a slide."""
 
     def __init__(self, read: set[tuple[int, int]], timed: Callable[..., Any], **options: Any) -> None:

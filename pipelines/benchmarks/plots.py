@@ -9,7 +9,7 @@ import matplotlib
 
 from pipelines.benchmarks.results import Settings, read_results
 from pipelines.benchmarks.tables import number
-from wsi_deform.provenance import write_aside
+from wsi_deform.files import write_aside
 
 Row = dict[str, str]
 

@@ -15,7 +15,8 @@ from typing import Any
 
 import psutil
 
-from wsi_deform.provenance import git_state, write_aside, write_json
+from wsi_deform.files import write_aside, write_json
+from wsi_deform.provenance import git_state
 
 PACKAGES = (
     "torch", "numpy", "numba", "imagecodecs", "tifffile", "zarr", "dask", "openslide-python", "openslide-bin", "pyvips",

@@ -36,7 +36,11 @@ import sys
 from pathlib import Path
 from wsi_deform.annotation.classes import read_class_table
 from wsi_deform.config import read_config
-from wsi_deform.model import Model, save_model
+from wsi_deform.model import Model
+try:
+    from wsi_deform.model_file import save_model
+except ImportError:
+    from wsi_deform.model import save_model  # the earlier commit's place
 
 network, classes, model = sys.argv[1:]
 config = read_config(changes=["sampling.budget=[16, 64]", f"networks.segmentation={network}"])

@@ -1,23 +1,22 @@
 """Tables from the CSVs: ``python -m pipelines.benchmarks tables`` rewrites the marked blocks of README.md.
 
-A block begins with ``<!-- table: NAME -->`` and ends with ``<!-- end -->``. A benchmark that was not run says so.
+Blocks are those of ``page_tables``, marked ``<!-- table: NAME -->``. A benchmark that was not run says so.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipelines.benchmarks.results import Settings, read_results
-from wsi_deform.provenance import write_text
+from pipelines.page_tables import filled
+from wsi_deform.files import write_text
 from wsi_deform.report.tables import Table
 
 README = Path(__file__).with_name("README.md")
-BLOCK = re.compile(r"(<!-- table: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 COST_AT_200K, FEWER_TILES, MASK_CPU_S, MASK_MIB, AHEAD_OF_LIBVIPS, PATCHES_COST = 1.3, 100, 2, 400, 10, 10
 MEMORY_AT_200K = 1.1
 START_COST = 0.6
@@ -38,15 +37,13 @@ def benchmark(settings: Settings) -> list[dict[str, Any]]:
 def with_tables(text: str, out: Path) -> str:
     """A README with its marked blocks filled from the CSVs of a folder."""
 
-    def filled(found: re.Match[str]) -> str:
-        name = found[2]
+    def table(name: str) -> str:
         rows = read_results(name, out)
-        body = (
-            _TABLES[name](rows) if rows else f"*Not measured yet: `python -m pipelines.benchmarks {name}`.*\n"
-        )
-        return f"{found[1]}{_machine(name, out) if rows else ''}{body}{found[3]}"
+        if not rows:
+            return f"*Not measured yet: `python -m pipelines.benchmarks {name}`.*\n"
+        return _machine(name, out) + _TABLES[name](rows)
 
-    return BLOCK.sub(filled, text)
+    return filled(text, table)
 
 
 def _machine(name: str, out: Path) -> str:
@@ -159,16 +156,15 @@ def mask_table(rows: Sequence[Row]) -> str:
         columns = (
             ("case", "case"), ("seconds", "seconds"), ("CPU s", "cpu_seconds"), ("peak MiB", "peak_mib"),
             ("before MiB", "base_mib"), ("file MB", "file_mb"), ("mixed Mpx", "mixed_mpx"),
-            ("vertices", "vertices"), ("part", "part"),
-            ("runs", "runs"),
+            *((("vertices", "vertices"),) if "vertices" in rows[0] else ()), ("part", "part"), ("runs", "runs"),
         )  # fmt: skip
         parts.append(
             f"{int(side):,} x {int(side):,} px, {int(own[0]['samples']):,} samples\n\n{_plain(own, columns)}\n"
         )
     largest = max(rows, key=lambda row: int(row["side"]))["side"]
     ours, vips = _find(rows, side=largest, case="ours, 1 thread"), _find(rows, side=largest, case="libvips")
-    own, rival = ours or {}, vips or {}
-    cpu, peak = number(own, "cpu_seconds"), number(own, "peak_mib")
+    best, rival = ours or {}, vips or {}
+    cpu, peak = number(best, "cpu_seconds"), number(best, "peak_mib")
     ahead = number(rival, "cpu_seconds") / cpu
     parts += [
         "Bars:\n\n",
@@ -270,12 +266,12 @@ def training_step_table(rows: Sequence[Row]) -> str:
     changed = [row for row in rows if not row["parts_seconds"]]
     if changed:
         plain = number(whole[0], "seconds")
-        cells = tuple(
+        settings = tuple(
             (row["case"], f"{1e3 * number(row, 'seconds'):,.0f}", f"{number(row, 'seconds') / plain:.2f}")
             for row in changed
         )
         header = ("setting", "step, ms", f"/ that of {whole[0]['case']}")
-        text += f"\n{Table(header=header, rows=cells).markdown()}"
+        text += f"\n{Table(header=header, rows=settings).markdown()}"
     return text
 
 

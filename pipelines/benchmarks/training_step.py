@@ -13,17 +13,18 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from pipelines.benchmarks.drawn_slides import CLASSES, MPP, DrawnFile, Mosaic, drawn_file
 from pipelines.benchmarks.measure import Case, Facts, Pool, Row, Work
-from pipelines.benchmarks.models import FIRST_SEED, FULL, QUICK
+from pipelines.benchmarks.models import FIRST_SEED, FULL, QUICK, clip_gradient
 from pipelines.benchmarks.results import Settings
 from wsi_deform.annotation.raster import LABEL_CACHE
 from wsi_deform.config import find_config, read_config
-from wsi_deform.data.fields import FieldViews, LabelledField
+from wsi_deform.data.fields import FieldBatch, FieldViews, LabelledField
 from wsi_deform.deform.grid import cell_areas, sampling_grid
 from wsi_deform.deform.targets import edge_target, target_map
 from wsi_deform.geometry import Size
@@ -48,7 +49,7 @@ PARTS = ("read", "deform", "plan", "tiles", "blend", "labels", "forward", "backw
 def benchmark(settings: Settings) -> list[Row]:
     """Run it."""
     block = QUICK.block if settings.quick else FULL.block
-    side = int(block["block_px"])
+    side = block["block_px"]
     files = [
         drawn_file(Mosaic(side_px=side, kinds=1, tissue=1.0, seed=FIRST_SEED + n, **block), settings.cache)
         for n in range(2)
@@ -90,7 +91,7 @@ def work(
     torch.manual_seed(0)
     changes = [f"sampling.budget={list(budget)}", "device=cpu", *filter(None, [setting])]
     config = read_config(find_config("joint"), changes=changes)
-    model = Model(config=config, classes=CLASSES, mpp=MPP).placed("cpu").train()
+    model = Model(config=config, classes=CLASSES, mpp=MPP).to_device("cpu").train()
     optimiser = optimiser_of(model)
     learner = learner_of(model, optimiser)
     opened = [
@@ -123,7 +124,7 @@ def work(
     return Work(run=run)
 
 
-def _batch(items: list[LabelledField]):  # noqa: ANN202 - of the data package
+def _batch(items: list[LabelledField]) -> FieldBatch:
     views = FieldViews(items)
     return views.batch(views.collate([views[index] for index in range(len(items))]))
 
@@ -139,19 +140,19 @@ def _parts(
     size = batch.items[0].size
     change = change_of_step(config, batch, epoch=0, step=number)
     with watch.part("deform"):
-        views = change.of_view(batch.views)
+        views = change.transform_view(batch.views)
         density = model.density(views)
-        options = {
-            "sigma_px": settings.sigma * min(density.shape[-2:]),
-            "radius_px": settings.radius_sigmas * settings.sigma * min(density.shape[-2:]),
-            "warp_steps": settings.warp_steps,
-            "border": settings.border,
-        }
-        grid = sampling_grid(density, size=size, placement=settings.placement, **options)
+        grid_of = partial(
+            sampling_grid,
+            density,
+            sigma_px=settings.sigma * min(density.shape[-2:]),
+            radius_px=settings.radius_sigmas * settings.sigma * min(density.shape[-2:]),
+            warp_steps=settings.warp_steps,
+            border=settings.border,
+        )
+        grid = grid_of(size=size, placement=settings.placement)
         with torch.no_grad():
-            corners = sampling_grid(
-                density, size=Size(size.width + 1, size.height + 1), placement="corner", **options
-            )
+            corners = grid_of(size=Size(size.width + 1, size.height + 1), placement="corner")
             areas = cell_areas(corners)
         grid = change(grid)
     images, tile_count = [], 0
@@ -172,14 +173,14 @@ def _parts(
     with watch.part("forward"):
         scores = model.scores(torch.stack(images))
         loss = focal_loss(scores, labels, gamma=config.loss.focal_gamma)
-        edges = edge_target(change.of_fractions(batch.fractions))
+        edges = edge_target(change.transform_fractions(batch.fractions))
         edge = edge_loss(density, target_map(edges, floor=config.loss.edge_floor))
         loss = loss + config.loss.edge_weight * edge
     with watch.part("backward"):
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
     with watch.part("update"):
-        torch.nn.utils.clip_grad_norm_(model.parameters(), config.optimiser.clip_norm)
+        clip_gradient(model)
         optimiser.step()
     return {**watch.seconds, "tile_count": tile_count, "samples": size.area * len(items)}
 

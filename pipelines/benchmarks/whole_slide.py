@@ -20,7 +20,7 @@ import copy
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,27 +29,35 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipelines.benchmarks.drawn_slides import CLASSES, DrawnFile, DrawnReader, Mosaic, drawn_file
+from pipelines.benchmarks.drawn_slides import (
+    CLASSES,
+    QUICK_BLOCKS,
+    Blocks,
+    DrawnFile,
+    DrawnReader,
+    Mosaic,
+    drawn_file,
+)
 from pipelines.benchmarks.measure import Case, Facts, Pool, Row, Work
 from pipelines.benchmarks.models import trained_models, with_budget
 from pipelines.benchmarks.parts import Stopwatch, accuracy, extrapolated_work, part_of, sampled_confusion
 from pipelines.benchmarks.results import Settings
 from wsi_deform.baselines.patches import Windows, patch_tiles, tissue_windows
 from wsi_deform.config import read_config
-from wsi_deform.cover import budgets_of
-from wsi_deform.deform.reverse import FieldSamples
+from wsi_deform.cover import budgets_of, tissue_of
 from wsi_deform.evaluate.slides import confusion_of
 from wsi_deform.geometry import Region, Size
-from wsi_deform.mask.mosaic import MaskMosaic
+from wsi_deform.look.tissue import tissue_mask
+from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.mask.tiff import write_mask
-from wsi_deform.model import Model, load_model
-from wsi_deform.segment import outside_label, segment_fields
+from wsi_deform.model import Model
+from wsi_deform.model_file import load_model
 from wsi_deform.slide.cache import TILE_CACHE
 from wsi_deform.slide.counting import CountingReader
 from wsi_deform.slide.detect import open_reader
 from wsi_deform.slide.slide import Slide
 from wsi_deform.slide.tiff.tiles import TiffTiles
-from wsi_deform.slide.tissue import tissue_mask
+from wsi_deform.slide_files import segment_to_files
 
 WINDOW_PX = 512
 MONAI_BATCH = 4
@@ -62,10 +70,10 @@ def benchmark(settings: Settings) -> list[Row]:
     models = trained_models(settings)
     ours = [str(path) for path in settings.models] or [str(models.ours)]
     quick = settings.quick
-    block = {"block_px": 1024, "scale": 1.0, "kinds": 2} if quick else {}
+    blocks: Blocks = QUICK_BLOCKS if quick else {}
     rows: list[Row] = []
     for side in (2048,) if quick else (20_480, 61_440):
-        file = drawn_file(Mosaic(side_px=side, **block), settings.cache)
+        file = drawn_file(Mosaic(side_px=side, **blocks), settings.cache)
         with tempfile.TemporaryDirectory(prefix="wsi-deform-whole-slide-") as folder:
             given = {
                 "side": side,
@@ -150,10 +158,15 @@ def _loaded(path: str, *, zero: bool) -> Model:
     if zero:
         model.segmentation = ZeroCost()
         if model.deformation is not None:
-            model.deformation = NoDeformation()
+            model.register_module("deformation", NoDeformation())
         # A parameter, so that the model still knows where it is.
         model.register_parameter("nothing", nn.Parameter(torch.zeros(1)))
-        model.scores = lambda image: model.segmentation(image)  # type: ignore[method-assign]
+
+        def scores(sampled: Tensor) -> Tensor:
+            found: Tensor = model.segmentation(sampled)
+            return found
+
+        model.scores = scores  # type: ignore[method-assign]
     return model
 
 
@@ -168,7 +181,8 @@ def _flops(model: Model, function: Callable[[Model, Tensor], Tensor], size: Size
     empty = copy.deepcopy(model).to("meta")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         function(empty, torch.zeros(1, 3, size.height, size.width, device="meta"))
-    return counter.get_total_flops()
+    flops: int = counter.get_total_flops()
+    return flops
 
 
 def ours(
@@ -177,27 +191,20 @@ def ours(
     """The method."""
     loaded = _loaded(model, zero=zero)
     loaded.config = with_budget(loaded.config, loaded.config.sampling.budget[0] * factor**0.5)
-    mask = Path(folder) / f"ours-{factor}-{zero}.ome.tif"
+    out = MaskFolder(Path(folder) / f"ours-{factor}-{zero}")
 
     def run(_: int) -> Facts:
         opened, counting = _opened(slide)
-        found = {"samples": 0, "fields": 0}
         start = time.perf_counter()
-        budgets = budgets_of(opened, loaded)
+        tissue_of(opened)  # found once, and used below
         tissue_seconds = time.perf_counter() - start
-
-        def labelled() -> Iterator[FieldSamples]:
-            for segmented in segment_fields(opened, loaded, budgets):
-                found["samples"] += len(segmented.samples.labels)
-                found["fields"] += 1
-                yield segmented.samples
-
-        mosaic = MaskMosaic(
-            [budget.field.kept for budget in budgets], size=opened.size, outside_label=outside_label(loaded)
-        )
-        tiles = mosaic.mosaic(labelled(), threads=threads)
-        write_mask(mask, tiles, size=opened.size, mpp=opened.mpp, threads=threads)
-        return {"decoded_mpx": counting.total_bytes / 3e6, "tissue_seconds": tissue_seconds, **found}
+        files = segment_to_files(opened, loaded, out, threads=threads)
+        return {
+            "decoded_mpx": counting.total_bytes / 3e6,
+            "tissue_seconds": tissue_seconds,
+            "samples": files.samples,
+            "fields": files.fields,
+        }
 
     def finish() -> Facts:
         if zero:
@@ -208,7 +215,7 @@ def ours(
             flops += fields * _flops(loaded, lambda held, image: held.scores(image), size)
             flops += fields * _flops(loaded, lambda held, view: held.density(view), loaded.map_size(size))
         truth = DrawnFile(slide=Path(slide), labels=Path(labels)).truth()
-        written = TiffTiles(mask)
+        written = TiffTiles(out.mask(opened.slide_id))
         counts = confusion_of(
             truth,
             lambda region: np.ascontiguousarray(written.read_region(0, region)[..., 0]),
@@ -217,7 +224,7 @@ def ours(
         )
         return {"tflop": flops / 1e12, **accuracy(counts)}
 
-    _warm_up(loaded, mask, threads)
+    _warm_up(loaded, Path(folder) / "warm-up", threads)
     return Work(run=run, finish=finish, facts={"part": 1.0})
 
 
@@ -342,15 +349,10 @@ def monai(
     return extrapolated_work(run, finish, part)
 
 
-def _warm_up(model: Model | None, mask: Path, threads: int) -> None:
+def _warm_up(model: Model | None, folder: Path, threads: int) -> None:
     """Compile and import everything on a picture of 1,024 px."""
     small = Slide.from_reader(DrawnReader(1024), slide_id="small")
-    tissue_mask(small)
-    held = load_untrained() if model is None else model
-    budgets = budgets_of(small, held)
-    mosaic = MaskMosaic([budget.field.kept for budget in budgets], size=small.size)
-    fields = (each.samples for each in segment_fields(small, held, budgets))
-    write_mask(mask, mosaic.mosaic(fields, threads=threads), size=small.size, mpp=None, threads=threads)
+    segment_to_files(small, load_untrained() if model is None else model, folder, threads=threads)
 
 
 def load_untrained() -> Model:

@@ -31,7 +31,7 @@ SETTINGS = (
     "training={epochs: 3, validate_every: 1, batch: 2, threads: 1}",
     "device=cpu",
 )
-SLIDES = {"train": 4, "val": 1, "test": 0}
+TRAIN, VAL, TEST = 4, 1, 0
 SIZE = Size(512, 256)
 EQUAL, DIFFERENT, FAILED = 0, 1, 2
 
@@ -75,7 +75,7 @@ def curves(repository: Path, commits: Sequence[str], changes: Sequence[str]) -> 
     """
     with tempfile.TemporaryDirectory(prefix="compare-") as name:
         folder = Path(name)
-        draw_study(folder / "study", **SLIDES, size=SIZE)
+        draw_study(folder / "study", train=TRAIN, val=VAL, test=TEST, size=SIZE)
         found = []
         hashes = [_git(repository, "rev-parse", "--verify", f"{each}^{{commit}}") for each in commits]
         # One worktree for both: what numba compiled of files that did not change is used again.

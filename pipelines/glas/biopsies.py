@@ -1,6 +1,6 @@
 """Turn a folder of GlaS images into biopsy-like slides with labels and a patient-disjoint manifest.
 
-    python pipelines/glas/biopsies.py --images FOLDER --out DIR [--seed 0]
+    python -m pipelines.glas.biopsies --images FOLDER --out DIR [--seed 0]
 
 FOLDER holds ``<name>.png``, ``<name>_anno.png`` (gland instances, 0 = background) and ``grade.csv`` with
 image, patient, grade. DIR gets ``slides/ labels/ classes.yaml manifest.csv biopsies.json``. Every slide
@@ -17,17 +17,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from folder import GRADES, GlasImage, read_glas, read_image
 from numpy.typing import NDArray
-from scatter import scattered
-from splits import split_patients
 
+from pipelines.glas.folder import GRADES, GlasImage, read_glas, read_image
+from pipelines.glas.scatter import scattered
+from pipelines.glas.splits import split_patients
 from wsi_deform.annotation.classes import ClassTable, write_class_table
 from wsi_deform.drawn.study import write_labels, write_slide
 from wsi_deform.errors import WsiDeformError
+from wsi_deform.files import write_json
 from wsi_deform.geometry import Size
 from wsi_deform.manifest.rows import SPLITS, Manifest, ManifestRow, Split, write_manifest
-from wsi_deform.provenance import provenance, write_json
+from wsi_deform.provenance import provenance
 
 CLASSES = ("background", "benign gland", "malignant gland")
 MPP = 0.62  # 20x of the Zeiss MIRAX MIDI that the GlaS slides were scanned with
@@ -185,7 +186,7 @@ def make_biopsies(
 
 def count_splits(biopsies: Sequence[Biopsy]) -> dict[str, dict[str, int]]:
     """Patients, distinct images of each grade, and slides of every split."""
-    counted = {}
+    counted: dict[str, dict[str, int]] = {}
     for split in SPLITS:
         own = [each for each in biopsies if each.split == split]
         shown = {image for each in own for image in each.images}
@@ -249,10 +250,10 @@ def main() -> int:
     except WsiDeformError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    for split, counted in count_splits(biopsies).items():
-        patients = sorted({each.patient for each in biopsies if each.split == split})
+    for name, counted in count_splits(biopsies).items():
+        patients = sorted({each.patient for each in biopsies if each.split == name})
         numbers = ", ".join(f"{count} {what}" for what, count in counted.items())
-        print(f"{split}: {numbers} (patients {', '.join(patients)})")
+        print(f"{name}: {numbers} (patients {', '.join(patients)})")
     print(f"wrote {given.out / 'manifest.csv'}. {LICENCE}")
     return 0
 

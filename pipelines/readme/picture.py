@@ -17,10 +17,10 @@ from PIL import Image
 
 from wsi_deform.annotation.classes import read_class_table
 from wsi_deform.data.study import open_labelled
+from wsi_deform.files import write_aside
 from wsi_deform.geometry import Size
 from wsi_deform.manifest.read import read_manifest
 from wsi_deform.mask.folder import MaskFolder
-from wsi_deform.provenance import write_aside
 from wsi_deform.report.pictures import sampled_picture, slide_picture, truth_picture
 
 METHODS = ("uniform", "joint")
@@ -38,7 +38,7 @@ def main() -> None:
     classes = read_class_table(given.demo / "classes.yaml")
     rows = {row.slide_id: row for row in manifest.of_split("test")}
     row = rows[given.slide or next(iter(rows))]
-    picture, size = slide_picture(row.slide, most_px=WIDTH_PX)
+    picture, size = slide_picture(row.slide, max_px=WIDTH_PX)
     of_picture = Size(picture.shape[1], picture.shape[0])
     palette = np.full((256, 3), 255, np.uint8)
     palette[: classes.count] = classes.colours

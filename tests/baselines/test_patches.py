@@ -7,10 +7,10 @@ from drawn_reader import AddressReader, ArrayReader
 from wsi_deform.baselines.patches import Windows, patch_labels, patch_tiles, tissue_windows
 from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Point, Region, Size
+from wsi_deform.look.tissue import TissueMask
 from wsi_deform.mask.tiff import write_mask
 from wsi_deform.slide.counting import CountingReader
 from wsi_deform.slide.slide import Slide
-from wsi_deform.slide.tissue import TissueMask
 
 
 def dark(image):
@@ -87,7 +87,7 @@ def test_some_windows_may_be_chosen_and_are_counted():
     slide, truth, _ = pictured(256, 256)
     windows = Windows(window_px=64)
     chosen = tissue_windows(slide, None, windows)[3::5]
-    told = []
+    calls = []
     tiles = patch_tiles(
         slide,
         dark,
@@ -95,10 +95,10 @@ def test_some_windows_may_be_chosen_and_are_counted():
         windows=windows,
         regions=chosen,
         tile_px=64,
-        on_window=lambda done, total: told.append((done, total)),
+        on_window=lambda done, total: calls.append((done, total)),
     )
     drawn = level_0(list(tiles), slide.size, 64)
-    assert told == [(number + 1, len(chosen)) for number in range(len(chosen))]
+    assert calls == [(number + 1, len(chosen)) for number in range(len(chosen))]
     for region in chosen:
         place = np.s_[region.y : region.bottom, region.x : region.right]
         assert (drawn[place] == truth[place]).all()

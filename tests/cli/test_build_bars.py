@@ -28,8 +28,8 @@ from wsi_deform.slide.open import open_slide
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache folder of its own; every slide counts as a large one."""
-    monkeypatch.setattr("wsi_deform.slide.levels.virtual.MOST_DECODED_BYTES", 0)
-    monkeypatch.setattr("wsi_deform.slide.levels.cache_folder.LEAST_FREE_BYTES", 0)
+    monkeypatch.setattr("wsi_deform.slide.levels.virtual.MAX_DECODED_BYTES", 0)
+    monkeypatch.setattr("wsi_deform.slide.levels.cache_folder.MIN_FREE_BYTES", 0)
     monkeypatch.setenv("WSI_DEFORM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("TERM", "xterm-256color")
     return tmp_path / "cache"

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ import pytest
 from tiny_study import MPP, tiny_study
 
 from wsi_deform.annotation.classes import read_class_table
-from wsi_deform.cli.start import imported_at_once
+from wsi_deform.cli.start import imported_at_once, let_idle_threads_sleep
 from wsi_deform.config import parse_config
-from wsi_deform.model import Model, save_model
+from wsi_deform.model import Model
+from wsi_deform.model_file import save_model
 
 NOT_NEEDED = (
     "aiohttp",
@@ -71,6 +73,32 @@ def test_segmenting_a_small_slide_loads_no_package_that_it_does_not_use(
     assert [path.name for path in (out / "masks").iterdir()] == ["P001-A.ome.tif"]
 
 
+def test_threads_of_numpy_sleep_soon_unless_the_user_says_when(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENBLAS_THREAD_TIMEOUT", "26")
+    let_idle_threads_sleep()
+    assert os.environ["OPENBLAS_THREAD_TIMEOUT"] == "26"
+    monkeypatch.delenv("OPENBLAS_THREAD_TIMEOUT")
+    let_idle_threads_sleep()
+    assert os.environ["OPENBLAS_THREAD_TIMEOUT"] == "14"
+
+
+def test_the_command_line_is_loaded_without_numpy_whose_threads_are_set_when_it_starts() -> None:
+    asked = "import sys, wsi_deform.cli.main; print('numpy' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    said = subprocess.run(
+        [sys.executable, "-c", asked], capture_output=True, text=True, check=True, env=environment
+    ).stdout
+    assert said == "False\n"
+
+
+@pytest.fixture
+def usual_threshold() -> Iterator[None]:
+    before = gc.get_threshold()
+    yield
+    gc.set_threshold(*before)
+
+
+@pytest.mark.usefixtures("usual_threshold")
 def test_garbage_is_collected_again_after_the_imports() -> None:
     assert gc.isenabled()
     try:
@@ -82,6 +110,7 @@ def test_garbage_is_collected_again_after_the_imports() -> None:
         gc.unfreeze()
 
 
+@pytest.mark.usefixtures("usual_threshold")
 def test_garbage_is_collected_again_after_an_import_that_fails() -> None:
     try:
         with pytest.raises(ImportError), imported_at_once():

@@ -48,9 +48,9 @@ def read_at(image, at):
 def test_no_augmentation_changes_nothing():
     view = torch.rand(6, 3, 8, 12)
     none = change()
-    assert torch.equal(none.of_view(view), view)
-    assert torch.equal(none.of_fractions(view), view)
-    assert torch.equal(none.of_images(view), view)
+    assert torch.equal(none.transform_view(view), view)
+    assert torch.equal(none.transform_fractions(view), view)
+    assert torch.equal(none.transform_images(view), view)
     assert torch.equal(none(identity()), identity())
     assert none.size_of(SIZE) == SIZE
 
@@ -61,7 +61,7 @@ def test_convention_sampling_a_flipped_view_reads_the_mirrored_place_of_the_slid
     assert flips.flip_x.any()
     assert not flips.flip_x.all()
     # Position of each cell centre of the flipped view on the slide, read back with nearest neighbour.
-    assert torch.equal(read_at(slide_image, flips(identity())), flips.of_view(slide_image))
+    assert torch.equal(read_at(slide_image, flips(identity())), flips.transform_view(slide_image))
 
 
 def test_convention_a_transposed_batch_swaps_its_sizes_and_with_flips_makes_all_eight_orientations():
@@ -69,11 +69,13 @@ def test_convention_a_transposed_batch_swaps_its_sizes_and_with_flips_makes_all_
     turns = change(batch=40, flip_x=True, flip_y=True, transpose=True, seed=seed_where_transposed())
     seen = turns.size_of(SIZE)
     assert (seen.width, seen.height) == (8, 12)
-    assert torch.equal(read_at(slide_image, turns(identity(seen, 40))), turns.of_view(slide_image))
+    assert torch.equal(read_at(slide_image, turns(identity(seen, 40))), turns.transform_view(slide_image))
     kinds = {(bool(x), bool(y)) for x, y in zip(turns.flip_x, turns.flip_y, strict=True)}
     assert len(kinds) == 4
     quarter = next(i for i in range(40) if turns.flip_x[i] and not turns.flip_y[i])
-    assert torch.equal(turns.of_view(slide_image)[quarter], slide_image[quarter].flip(2).transpose(1, 2))
+    assert torch.equal(
+        turns.transform_view(slide_image)[quarter], slide_image[quarter].flip(2).transpose(1, 2)
+    )
     seeds = [change(transpose=True, seed=seed).transposed for seed in range(40)]
     assert 10 < sum(seeds) < 30
 
@@ -98,7 +100,7 @@ def test_warp_is_smooth_and_stays_inside():
 def test_convention_a_turned_field_keeps_distances_in_pixels_and_its_centre():
     turned = change(rotate_degrees=90.0)
     at = turned(identity())
-    assert turned.turn.abs().max() <= math.pi / 2
+    assert turned.rotation.abs().max() <= math.pi / 2
     px = at * torch.tensor([REGION.width, REGION.height])
     # Cells are 100 x 100 px: so are turned cells, and their axes are still square to each other.
     right, down = px.diff(dim=2)[:, :-1], px.diff(dim=1)[:, :, :-1]
@@ -107,7 +109,7 @@ def test_convention_a_turned_field_keeps_distances_in_pixels_and_its_centre():
     assert (right * down).sum(-1).abs().max() < 1e-1
     # A positive angle reads clockwise on the slide, whose y points down.
     angle = torch.atan2(right[:, 0, 0, 1], right[:, 0, 0, 0])
-    torch.testing.assert_close(angle, turned.turn.float(), atol=1e-4, rtol=0)
+    torch.testing.assert_close(angle, turned.rotation.float(), atol=1e-4, rtol=0)
     torch.testing.assert_close(at.mean(dim=(1, 2)), torch.full((6, 2), 0.5))
 
 
@@ -129,7 +131,7 @@ def test_view_fractions_and_grid_of_a_turned_field_agree(transpose):
     inside = ((at > 0.01) & (at < 0.99)).all(-1)
     assert 0.5 < inside.float().mean() < 0.98
     read = F.grid_sample(picture, at * 2 - 1, padding_mode="border", align_corners=False)
-    view, fractions = turned.of_view(picture), turned.of_fractions(picture)
+    view, fractions = turned.transform_view(picture), turned.transform_fractions(picture)
     torch.testing.assert_close(view, read, atol=1e-4, rtol=0)
     here = inside[:, None].expand_as(view)
     torch.testing.assert_close(fractions[here], view[here])
@@ -145,8 +147,8 @@ def test_a_field_has_the_same_change_however_its_batch_is_split():
         for split in (part, whole.part(places)):
             assert split.transposed == whole.transposed
             assert torch.equal(split(grid[places]), whole(grid)[places])
-            assert torch.equal(split.of_view(view[places]), whole.of_view(view)[places])
-            assert torch.equal(split.of_images(view[places]), whole.of_images(view)[places])
+            assert torch.equal(split.transform_view(view[places]), whole.transform_view(view)[places])
+            assert torch.equal(split.transform_images(view[places]), whole.transform_images(view)[places])
 
 
 def test_a_batch_of_several_sizes_is_changed_part_by_part():
@@ -170,6 +172,6 @@ def test_view_and_sampled_image_get_the_same_stains_and_tissue_none():
     colours = 255 * torch.rand(2, 3, 8, 12)
     jitter = change(batch=2, stain_jitter=0.2)
     view = torch.cat((colours, torch.rand(2, 1, 8, 12)), dim=1)
-    assert torch.equal(jitter.of_view(view)[:, :3], jitter.of_images(colours))
-    assert torch.equal(jitter.of_view(view)[:, 3], view[:, 3])
-    assert (jitter.of_images(colours) - colours).abs().mean() > 2
+    assert torch.equal(jitter.transform_view(view)[:, :3], jitter.transform_images(colours))
+    assert torch.equal(jitter.transform_view(view)[:, 3], view[:, 3])
+    assert (jitter.transform_images(colours) - colours).abs().mean() > 2

@@ -9,8 +9,8 @@ from wsi_deform.data.study import open_labelled
 from wsi_deform.drawn.study import draw_study
 from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Region, Size
+from wsi_deform.look.fields import Field
 from wsi_deform.manifest.read import read_manifest
-from wsi_deform.slide.fields import Field
 
 
 @pytest.fixture(scope="module")

@@ -17,8 +17,8 @@ from wsi_deform.data.study import median_mpp, open_labelled
 from wsi_deform.drawn.study import draw_study
 from wsi_deform.errors import ManifestError, SlideError, TrainingError
 from wsi_deform.geometry import Region, Size
+from wsi_deform.look.fields import Field
 from wsi_deform.manifest.read import read_manifest
-from wsi_deform.slide.fields import Field
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from wsi_deform.errors import ShapeError
 
 
 def test_equal_masses_give_equal_shares():
-    assert allocate_samples([2.0, 2.0, 2.0], [100, 100, 100], most_ratio=4).tolist() == [100, 100, 100]
+    assert allocate_samples([2.0, 2.0, 2.0], [100, 100, 100], max_ratio=4).tolist() == [100, 100, 100]
 
 
 @pytest.mark.parametrize("ratio", [1, 1.2, 3, 4, 5])
@@ -15,7 +15,7 @@ def test_the_total_is_kept_and_nearly_used_and_the_ratio_holds(ratio):
     for _ in range(200):
         fields = int(rng.integers(2, 60))
         masses, equal = rng.exponential(size=fields) ** 3, rng.integers(500, 4000, fields)
-        given = allocate_samples(masses, equal, most_ratio=ratio)
+        given = allocate_samples(masses, equal, max_ratio=ratio)
         assert given.sum() <= equal.sum() * (1 + 1e-9)
         assert given.sum() > 0.8 * equal.sum()
         assert (given >= equal / ratio * (1 - 1e-9)).all()
@@ -23,7 +23,7 @@ def test_the_total_is_kept_and_nearly_used_and_the_ratio_holds(ratio):
 
 
 def test_denser_fields_get_more_in_few_sizes():
-    given = allocate_samples([1, 2, 4, 9], [1000] * 4, most_ratio=4)
+    given = allocate_samples([1, 2, 4, 9], [1000] * 4, max_ratio=4)
     assert (np.diff(given) >= 0).all()
     assert given[-1] > 2 * given[0]
     steps = STEPS_PER_OCTAVE * np.log2(given / 1000)
@@ -32,7 +32,7 @@ def test_denser_fields_get_more_in_few_sizes():
 
 @pytest.mark.parametrize("masses", [[0, 0, 0], [5.0]])
 def test_nothing_to_choose_by_means_equal_shares(masses):
-    assert allocate_samples(masses, [64] * len(masses), most_ratio=4).tolist() == [64] * len(masses)
+    assert allocate_samples(masses, [64] * len(masses), max_ratio=4).tolist() == [64] * len(masses)
 
 
 @pytest.mark.parametrize(
@@ -40,4 +40,4 @@ def test_nothing_to_choose_by_means_equal_shares(masses):
 )
 def test_nonsense_is_refused(masses, ratio):
     with pytest.raises(ShapeError, match="needed"):
-        allocate_samples(masses, [10, 10, 10], most_ratio=ratio)
+        allocate_samples(masses, [10, 10, 10], max_ratio=ratio)

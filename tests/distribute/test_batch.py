@@ -18,13 +18,12 @@ from distributed import LocalCluster
 from PIL import Image
 from tiny_study import MPP, SIZE, tiny_model, tiny_study
 
+import wsi_deform.slide_files as outputs_module
 from wsi_deform.annotation.classes import ClassTable, read_class_table
-from wsi_deform.distribute import outputs as outputs_module
 from wsi_deform.distribute.batch import segment_slides
 from wsi_deform.distribute.job import SlideJob, model_sha256
 from wsi_deform.distribute.ledger import Ledger
-from wsi_deform.distribute.outcome import Batch, Quiet
-from wsi_deform.distribute.outputs import WantedOutputs
+from wsi_deform.distribute.outcome import Batch, NullWatcher
 from wsi_deform.distribute.sources import SlideSource, slide_sources
 from wsi_deform.distribute.staging import staging
 from wsi_deform.distribute.workers import segmented_by_workers
@@ -32,9 +31,10 @@ from wsi_deform.errors import ModelError, SlideError
 from wsi_deform.geometry import Region
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.mask.samples import read_samples
-from wsi_deform.model import find_model, load_model
+from wsi_deform.model_file import find_model, load_model
 from wsi_deform.segment import segment_slide
 from wsi_deform.slide.open import open_slide
+from wsi_deform.slide_files import WantedOutputs
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def slides(study: Path, tmp_path: Path) -> Path:
     return folder
 
 
-class Log(Quiet):
+class Log(NullWatcher):
     """Notes which slides were worked on."""
 
     def __init__(self) -> None:
@@ -379,7 +379,7 @@ def test_a_worker_process_does_the_same_as_the_loop(slides: Path, study: Path, t
 def test_a_scheduler_s_workers_do_the_slides(slides: Path, study: Path, tmp_path: Path) -> None:
     (slides / "c.svs").write_text("not a slide")
     cluster = LocalCluster(
-        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None, protocol="tcp"
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0", protocol="tcp"
     )
     with cluster:
         batch, log = run(slides, study, tmp_path / "out", scheduler=cluster.scheduler_address)

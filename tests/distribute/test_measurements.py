@@ -17,7 +17,6 @@ from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.distribute.batch import segment_slides
 from wsi_deform.distribute.ledger import Ledger, State
 from wsi_deform.distribute.measurements import write_measurements
-from wsi_deform.distribute.outputs import WantedOutputs, tissue_remark
 from wsi_deform.distribute.sources import SlideSource
 from wsi_deform.evaluate.masks import evaluate_masks
 from wsi_deform.geometry import Region, Size
@@ -25,6 +24,7 @@ from wsi_deform.manifest.rows import ManifestRow
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.mask.samples import read_samples
 from wsi_deform.mask.tissue_limit import TissueCounts, TissueLimit
+from wsi_deform.slide_files import WantedOutputs, tissue_remark
 
 CLASSES = ClassTable.from_names(["background", "gland"])
 
@@ -152,7 +152,8 @@ def test_states_of_older_versions_have_empty_cells(tmp_path: Path) -> None:
 
 def counted(tissue: list[bool], labels: list[int]) -> TissueCounts:
     """Counts of a slide of 4 x 1 cells with one sample in each."""
-    from wsi_deform.deform.reverse import FieldSamples, ReverseSampler
+    from wsi_deform.reverse.sampler import ReverseSampler
+    from wsi_deform.reverse.samples import FieldSamples
 
     size = Size(400, 100)
     cells = np.array([tissue])

@@ -19,17 +19,17 @@ import tifffile
 from PIL import Image
 from tiny_study import tiny_model, tiny_study
 
-from wsi_deform.distribute import outputs as outputs_module
+import wsi_deform.slide_files as outputs_module
 from wsi_deform.distribute import turn as turn_module
 from wsi_deform.distribute.batch import segment_slides
 from wsi_deform.distribute.claim import claimed
 from wsi_deform.distribute.ledger import Ledger
 from wsi_deform.distribute.out_folder import OutFolderGoneError
 from wsi_deform.distribute.outcome import Batch
-from wsi_deform.distribute.outputs import WantedOutputs
 from wsi_deform.distribute.sources import SlideSource, slide_sources
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.slide.registry import READERS
+from wsi_deform.slide_files import WantedOutputs
 
 # Started by Python in every process that finds it on its path: pictures of certain names do harm when they are opened.
 HARM = """
@@ -88,7 +88,7 @@ def command(*arguments: object, path: Path | None = None) -> list[str]:
 
 
 def environment(harm: Path | None = None) -> dict[str, str]:
-    package = Path(outputs_module.__file__).parents[2]
+    package = Path(outputs_module.__file__).parents[1]
     places = [str(package), os.environ.get("PYTHONPATH", "")]
     if harm is not None:
         harm.mkdir(exist_ok=True)
@@ -124,7 +124,7 @@ def test_an_error_after_the_new_mask_was_made_leaves_the_old_files(
     def broken(*_: object, **__: object) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr("wsi_deform.distribute.slide_files.write_overlay", broken)
+    monkeypatch.setattr("wsi_deform.slide_files.write_overlay", broken)
     assert outcomes(run(slides, study, out, overwrite=True)) == {"a": "failed", "b": "failed"}
     assert contents(out / "masks") | contents(out / "samples") == before
     assert not (out / ".aside").exists()
@@ -188,7 +188,7 @@ def test_a_map_that_is_wanted_later_is_made_and_a_lost_overlay_comes_from_the_ma
     (out / "overlays" / "a.jpg").unlink()
     (out / "geojson" / "a.geojson.gz").write_bytes(b"cut off")
     with monkeypatch.context() as patched:
-        patched.setattr(turn_module, "slide_files", None)  # the networks are not needed
+        patched.setattr(turn_module, "segment_to_files", None)  # the networks are not needed
         batch = run(slides, study, out)
     assert [(o.status, o.reason) for o in batch.outcomes] == [
         ("done", "made geojson and overlay of a mask that was done"),

@@ -11,7 +11,6 @@ import pytest
 from numpy.typing import NDArray
 
 from wsi_deform.annotation.classes import ClassTable, write_class_table
-from wsi_deform.deform.reverse import FieldSamples, ReverseSampler
 from wsi_deform.drawn.study import write_labels, write_slide
 from wsi_deform.errors import AnnotationError, ManifestError, MaskError
 from wsi_deform.evaluate.masks import evaluate_masks, rows_of_split
@@ -21,6 +20,8 @@ from wsi_deform.manifest.rows import Manifest, ManifestRow
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.mask.samples import write_samples
 from wsi_deform.mask.tiff import write_mask
+from wsi_deform.reverse.sampler import ReverseSampler
+from wsi_deform.reverse.samples import FieldSamples
 
 CLASSES = ClassTable.from_names(["background", "gland", "tumour", "never"])
 SIZE = Size(1100, 613)

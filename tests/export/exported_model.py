@@ -9,7 +9,8 @@ import torch
 
 from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.config import parse_config
-from wsi_deform.model import Model, save_model
+from wsi_deform.model import Model
+from wsi_deform.model_file import save_model
 
 SMALL_UNET = {"name": "monai:UNet", "channels": [4, 8], "strides": [2], "norm": "batch"}
 

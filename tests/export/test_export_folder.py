@@ -25,7 +25,8 @@ from wsi_deform.export.torch_export import run_torch_export, write_torch_export
 from wsi_deform.export.torchscript import run_torchscript, tracing
 from wsi_deform.export.verify import Runner, example_input, verify
 from wsi_deform.geometry import Size
-from wsi_deform.model import Model, load_model
+from wsi_deform.model import Model
+from wsi_deform.model_file import load_model
 
 MISSING = [name for name in NEEDED if importlib.util.find_spec(name) is None]
 SIZES = (Size(64, 16), Size(90, 37), Size(9, 7))

@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 import tifffile
 
-from wsi_deform.deform.reverse import FieldSamples, ReverseSampler
 from wsi_deform.geometry import Region, Size
 from wsi_deform.mask.footprint import FootprintMap
 from wsi_deform.mask.probability import ProbabilityMap
 from wsi_deform.mask.tiff import write_mask
+from wsi_deform.reverse.sampler import ReverseSampler
+from wsi_deform.reverse.samples import FieldSamples
 
 SIZE = Size(3001, 1803)
 LATTICE = Size(30, 20)

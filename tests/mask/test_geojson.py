@@ -16,12 +16,14 @@ from matplotlib.path import Path as Outline
 from numpy.typing import NDArray
 
 from wsi_deform.annotation.classes import ClassTable, class_table_from_data
-from wsi_deform.deform.reverse import FieldSamples, MaskTile, ReverseSampler, pyramid_sizes
 from wsi_deform.errors import MaskError, ShapeError
 from wsi_deform.geometry import Region, Size
 from wsi_deform.mask.bands import mask_bands, open_mask
 from wsi_deform.mask.geojson import write_geojson
 from wsi_deform.mask.tiff import write_mask
+from wsi_deform.reverse.levels import MaskTile, pyramid_sizes
+from wsi_deform.reverse.sampler import ReverseSampler
+from wsi_deform.reverse.samples import FieldSamples
 from wsi_deform.slide.tiff.tiles import TiffTiles
 
 TABLE = class_table_from_data(
@@ -142,7 +144,7 @@ def test_without_a_background_class_every_class_is_outlined(tmp_path: Path) -> N
 
 def test_outlines_of_level_0_filled_by_pixel_centres_are_the_mask(mask: Path, tmp_path: Path) -> None:
     for most in (10_000, 3):
-        write_geojson(tmp_path / "s.geojson.gz", mask, classes=TABLE, most_features=most)
+        write_geojson(tmp_path / "s.geojson.gz", mask, classes=TABLE, max_features=most)
         drawn = filled(read(tmp_path / "s.geojson.gz"), SIZE, TABLE)
         np.testing.assert_array_equal(drawn, tifffile.imread(mask))
 
@@ -183,7 +185,7 @@ def test_what_viewers_crop_is_cut_off_and_coordinates_count_from_its_corner(
 def test_with_too_many_components_each_class_is_one_valid_feature(mask: Path, tmp_path: Path) -> None:
     single = write_geojson(tmp_path / "one.geojson.gz", mask, classes=TABLE)
     assert single.features > 4
-    classes = write_geojson(tmp_path / "few.geojson.gz", mask, classes=TABLE, most_features=4)
+    classes = write_geojson(tmp_path / "few.geojson.gz", mask, classes=TABLE, max_features=4)
     assert (classes.features, classes.polygons, classes.vertices) == (2, single.polygons, single.vertices)
     found = read(tmp_path / "few.geojson.gz")
     assert [feature["geometry"]["type"] for feature in found["features"]] == ["MultiPolygon"] * 2
@@ -198,8 +200,8 @@ def test_with_too_many_components_each_class_is_one_valid_feature(mask: Path, tm
 def test_exactly_as_many_components_as_features_are_wanted_stay_apart(mask: Path, tmp_path: Path) -> None:
     path = tmp_path / "s.geojson.gz"
     count = write_geojson(path, mask, classes=TABLE).features
-    assert write_geojson(path, mask, classes=TABLE, most_features=count).features == count
-    assert write_geojson(path, mask, classes=TABLE, most_features=count - 1).features == 2
+    assert write_geojson(path, mask, classes=TABLE, max_features=count).features == count
+    assert write_geojson(path, mask, classes=TABLE, max_features=count - 1).features == 2
 
 
 def test_the_file_is_the_same_bytes_whenever_and_under_whatever_name_it_is_written(
@@ -284,7 +286,7 @@ def test_a_label_without_a_class_is_told_among_too_many_components_too(tmp_path:
     labels[2, 2], labels[4, 4], labels[6, 6], labels[18, 18] = 1, 1, 2, 9
     mask = written_mask(tmp_path / "s.ome.tif", labels)
     with pytest.raises(MaskError, match="label 9"):
-        write_geojson(tmp_path / "s.geojson.gz", mask, classes=TABLE, most_features=1)
+        write_geojson(tmp_path / "s.geojson.gz", mask, classes=TABLE, max_features=1)
 
 
 def test_what_is_no_mask_of_wsi_deform_is_refused_by_name(tmp_path: Path) -> None:

@@ -13,12 +13,13 @@ import pyvips
 import tifffile
 from scipy.interpolate import RegularGridInterpolator
 
-from wsi_deform.deform.reverse import FieldSamples, ReverseSampler
 from wsi_deform.errors import MaskError, ShapeError
 from wsi_deform.geometry import Region, Size
 from wsi_deform.mask.coarse import map_downsample
 from wsi_deform.mask.footprint import FootprintMap
 from wsi_deform.mask.probability import ProbabilityMap
+from wsi_deform.reverse.sampler import ReverseSampler
+from wsi_deform.reverse.samples import FieldSamples
 
 SIZE = Size(6000, 4100)
 NAMES = ("background", "tumour & more", "\N{GREEK SMALL LETTER BETA}")

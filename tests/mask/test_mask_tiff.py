@@ -17,13 +17,15 @@ import pytest
 import pyvips
 import tifffile
 
-from wsi_deform.deform.reverse import FieldSamples, MaskTile, ReverseSampler
 from wsi_deform.errors import MaskError, ShapeError
 from wsi_deform.geometry import Region, Size
 from wsi_deform.mask.directories import TileTable, header_and_directories
 from wsi_deform.mask.ome import Channel, image_xml
 from wsi_deform.mask.pyramid import deflated
 from wsi_deform.mask.tiff import write_mask, write_nearest_mask
+from wsi_deform.reverse.levels import MaskTile
+from wsi_deform.reverse.sampler import ReverseSampler
+from wsi_deform.reverse.samples import FieldSamples
 
 SIZE = Size(1300, 1101)  # 3 levels of 512 px tiles; partial tiles and partial pixels on both sides
 

@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 import tifffile
 
-from wsi_deform.deform.reverse import FieldSamples, ReverseSampler
 from wsi_deform.errors import MaskError
 from wsi_deform.geometry import Region, Size
 from wsi_deform.mask.mosaic import MaskMosaic
 from wsi_deform.mask.tiff import write_mask
+from wsi_deform.reverse.sampler import ReverseSampler
+from wsi_deform.reverse.samples import FieldSamples
 
 
 def fields_of(size, side, rng, *, drop=0.3, classes=4, smooth=False):

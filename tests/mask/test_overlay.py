@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from wsi_deform.deform.reverse import FieldSamples, ReverseSampler
 from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Region, Size
 from wsi_deform.mask.overlay import label_picture, overlay
+from wsi_deform.reverse.sampler import ReverseSampler
+from wsi_deform.reverse.samples import FieldSamples
 
 
 @pytest.mark.parametrize("picture", [Size(640, 400), Size(333, 208), Size(64, 40), Size(7, 5), Size(1, 1)])

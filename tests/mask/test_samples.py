@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wsi_deform.deform.reverse import FieldSamples, ReverseSampler
 from wsi_deform.errors import MaskError
 from wsi_deform.geometry import Region, Size
 from wsi_deform.mask.samples import read_samples, write_samples
+from wsi_deform.reverse.sampler import ReverseSampler
+from wsi_deform.reverse.samples import FieldSamples
 
 SIZE = Size(400, 300)
 

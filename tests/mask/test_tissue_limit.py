@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from wsi_deform.deform.reverse import FieldSamples, MaskTile, ReverseSampler
 from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Region, Size
 from wsi_deform.mask.tissue_cells import Cells
 from wsi_deform.mask.tissue_limit import LimitedSampler, TissueCounts, TissueLimit, with_border
+from wsi_deform.reverse.levels import MaskTile
+from wsi_deform.reverse.sampler import ReverseSampler
+from wsi_deform.reverse.samples import FieldSamples
 
 
 def cells_of_pixels(cells: int, pixels: int, level: int, length_px: int) -> list[int]:

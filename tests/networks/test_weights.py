@@ -126,7 +126,7 @@ def test_report_names_what_was_not_loaded_with_shapes(tmp_path: Path):
         "  of another shape, keeps its start values: "
         "head.3.weight 3 x 30 x 1 x 1 (file: 4 x 30 x 1 x 1), head.3.bias 3 (file: 4)",
     ]
-    assert "and 1 more" in report.text(most=1)
+    assert "and 1 more" in report.text(max_names=1)
 
 
 def test_safetensors_file_loads(tmp_path: Path, published: dict[str, Tensor]):

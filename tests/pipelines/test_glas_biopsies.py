@@ -18,7 +18,7 @@ from wsi_deform.errors import ManifestError, ShapeError, SlideError
 from wsi_deform.geometry import Size
 from wsi_deform.manifest.read import read_manifest
 
-PIPELINE = Path(__file__).parents[2] / "pipelines" / "glas"
+ROOT = Path(__file__).parents[2]
 CANVAS = Size(900, 300)
 COUNTS = {"train": 6, "val": 3, "test": 4}
 WIDTH, HEIGHT = 64, 40
@@ -28,11 +28,11 @@ GLAND_COLOUR = {"benign": (200, 60, 60), "malignant": (60, 60, 200)}
 
 @pytest.fixture(scope="module")
 def biopsies() -> ModuleType:
-    sys.path.insert(0, str(PIPELINE))
+    sys.path.insert(0, str(ROOT))
     try:
-        return importlib.import_module("biopsies")
+        return importlib.import_module("pipelines.glas.biopsies")
     finally:
-        sys.path.remove(str(PIPELINE))
+        sys.path.remove(str(ROOT))
 
 
 @pytest.fixture(scope="module")
@@ -174,9 +174,16 @@ def test_images_that_do_not_fit_are_refused_with_their_slide(biopsies: ModuleTyp
 
 
 def test_missing_folder_names_path_and_need(tmp_path: Path) -> None:
-    script, images = str(PIPELINE / "biopsies.py"), str(tmp_path / "none")
-    command = [sys.executable, script, "--images", images, "--out", str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=PIPELINE.parents[1])
+    command = [
+        sys.executable,
+        "-m",
+        "pipelines.glas.biopsies",
+        "--images",
+        str(tmp_path / "none"),
+        "--out",
+        str(tmp_path),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 1
     assert str(tmp_path / "none") in done.stderr
     assert "no such folder" in done.stderr

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from wsi_deform.config import Config, dump_config, parse_config
-from wsi_deform.provenance import provenance, write_json
+from wsi_deform.files import write_json
+from wsi_deform.provenance import provenance
 from wsi_deform.report.pace import pace_figure, pace_text, timed_rows
 from wsi_deform.report.run import report_run
 from wsi_deform.train.log import RunLog

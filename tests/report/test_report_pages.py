@@ -13,20 +13,21 @@ from PIL import Image
 
 from wsi_deform.annotation.classes import ClassTable, write_class_table
 from wsi_deform.config import Config, dump_config
-from wsi_deform.deform.reverse import FieldSamples
 from wsi_deform.distribute.ledger import Ledger, State
 from wsi_deform.distribute.measurements import write_measurements
 from wsi_deform.drawn.study import write_slide
 from wsi_deform.errors import MaskError, ModelError
+from wsi_deform.files import write_json
 from wsi_deform.geometry import Region, Size
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.mask.samples import write_samples
-from wsi_deform.provenance import provenance, write_json
+from wsi_deform.provenance import provenance
 from wsi_deform.report.folder import report_folder
 from wsi_deform.report.out import report_out
 from wsi_deform.report.page import Fact, Picture, Section, write_report
 from wsi_deform.report.run import read_log, report_run
 from wsi_deform.report.tables import Table, comparison_table
+from wsi_deform.reverse.samples import FieldSamples
 
 CLASSES = ClassTable.from_names(["background", "gland"])
 LOG = (
@@ -289,7 +290,7 @@ def test_report_of_a_run_says_which_classes_the_mean_is_over(run: Path) -> None:
 
 
 def test_only_some_of_many_slides_are_shown(out: Path) -> None:
-    page = parsed(report_out(out, most_slides=1))
+    page = parsed(report_out(out, max_slides=1))
     assert len(page.links) == 2
     assert any("1 of the 2 segmented slides are shown" in text for text in page.texts)
 

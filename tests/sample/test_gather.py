@@ -171,7 +171,9 @@ def test_loop_threads_processes_and_cluster_agree_bit_for_bit():
     assert torch.equal(gather(slide, grid, plan=plan), loop)
     assert torch.equal(gather(slide, grid, plan=plan, scheduler="threads"), loop)
     assert torch.equal(gather(slide, grid, plan=plan, scheduler="processes"), loop)
-    with Client(processes=False, n_workers=1, threads_per_worker=2, dashboard_address=None) as client:
+    with Client(
+        processes=False, n_workers=1, threads_per_worker=2, dashboard_address="127.0.0.1:0"
+    ) as client:
         assert torch.equal(gather(slide, grid, plan=plan, scheduler=client), loop)
 
 

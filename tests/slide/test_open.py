@@ -147,7 +147,7 @@ def test_zarr_units_are_converted_and_missing_units_give_no_mpp(tmp_path: Path):
 def test_images_that_decode_to_more_than_the_limit_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("wsi_deform.slide.image_reader.MOST_DECODED_BYTES", 10_000)
+    monkeypatch.setattr("wsi_deform.slide.image_reader.MAX_DECODED_BYTES", 10_000)
     Image.fromarray(picture(100, 80)).save(tmp_path / "a.png")
     with pytest.raises(SlideError, match=r"a\.png: .*24000 bytes.*tiled pyramidal TIFF"):
         open_slide(tmp_path / "a.png")

@@ -167,7 +167,7 @@ class TestVirtualReaderWithSidecar(ReaderContract):
             path = write_tiff(folder / "a.tif", [level], compression="deflate", tile=(112, 208))
             return path, [level, *(block_means(level, 2**k) for k in (1, 2))]
 
-        monkeypatch.setattr("wsi_deform.slide.levels.virtual.MOST_DECODED_BYTES", 0)
+        monkeypatch.setattr("wsi_deform.slide.levels.virtual.MAX_DECODED_BYTES", 0)
         monkeypatch.setenv("WSI_DEFORM_CACHE", str(tmp_path / "cache"))
         path, levels = drawn_once("sidecar", tmp_path_factory, draw)
         return Case(VirtualReader(TiffReader(path), key=lambda: "k" * 40), levels)

@@ -300,7 +300,7 @@ def test_cut_off_file_is_refused(tmp_path: Path, server: RangeServer):
 def test_sidecar_of_a_remote_slide_is_kept_under_its_url(
     tmp_path: Path, server: RangeServer, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("wsi_deform.slide.levels.virtual.MOST_DECODED_BYTES", 0)
+    monkeypatch.setattr("wsi_deform.slide.levels.virtual.MAX_DECODED_BYTES", 0)
     monkeypatch.setenv("WSI_DEFORM_CACHE", str(tmp_path / "cache"))
     pixels = picture(1500, 600)
     write_tiff(tmp_path / "a.tif", [pixels], tile=(256, 256), compression="deflate")

@@ -30,8 +30,8 @@ PIXELS = picture(1500, 1100)
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache folder of its own; every slide counts as a large one."""
-    monkeypatch.setattr("wsi_deform.slide.levels.virtual.MOST_DECODED_BYTES", 0)
-    monkeypatch.setattr("wsi_deform.slide.levels.cache_folder.LEAST_FREE_BYTES", 0)
+    monkeypatch.setattr("wsi_deform.slide.levels.virtual.MAX_DECODED_BYTES", 0)
+    monkeypatch.setattr("wsi_deform.slide.levels.cache_folder.MIN_FREE_BYTES", 0)
     monkeypatch.setenv("WSI_DEFORM_CACHE_GIB", "1")
     monkeypatch.setenv("WSI_DEFORM_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
@@ -80,13 +80,13 @@ def test_slide_without_a_key_leaves_nothing_behind(cache: Path):
 
 
 def test_progress_is_told(cache: Path):
-    told = []
-    set_build_progress(lambda name, done, total: told.append((name, done, total)))
+    calls = []
+    set_build_progress(lambda name, done, total: calls.append((name, done, total)))
     try:
         whole(drawn()[0], 2)
     finally:
         set_build_progress(None)
-    assert told == [("drawn", row + 1, 18) for row in range(18)]
+    assert calls == [("drawn", row + 1, 18) for row in range(18)]
 
 
 def test_progress_of_a_build_that_fails_ends_too(cache: Path):
@@ -129,7 +129,7 @@ from slide_files import picture
 from wsi_deform.slide.levels import cache_folder, virtual
 from wsi_deform.slide.counting import CountingReader
 from wsi_deform.slide.slide import Slide
-virtual.MOST_DECODED_BYTES = cache_folder.LEAST_FREE_BYTES = 0
+virtual.MAX_DECODED_BYTES = cache_folder.MIN_FREE_BYTES = 0
 
 class Slow(ArrayReader):
     def read_tile(self, level, column, row):
@@ -246,7 +246,7 @@ def test_longest_unused_sidecars_go_first_and_those_in_use_stay(cache: Path, mon
         os.utime(path, (1000 + number, 1000 + number))
     size = by_age[0].stat().st_size
     del slide, slides[1], slides[1]  # only the oldest is in use
-    monkeypatch.setattr("wsi_deform.slide.levels.sidecar.MOST_SHARE_OF_CACHE", 10.0)
+    monkeypatch.setattr("wsi_deform.slide.levels.sidecar.MAX_SHARE_OF_CACHE", 10.0)
     set_cache_folder(cache, limit_bytes=int(size * 3.5))
     newest = drawn("new")[0]
     whole(newest, 1)
@@ -265,7 +265,7 @@ def test_longest_unused_sidecars_go_first_and_those_in_use_stay(cache: Path, mon
 def test_sidecar_larger_than_the_limit_is_used_but_not_kept(
     cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    monkeypatch.setattr("wsi_deform.slide.levels.sidecar.MOST_SHARE_OF_CACHE", 100.0)
+    monkeypatch.setattr("wsi_deform.slide.levels.sidecar.MAX_SHARE_OF_CACHE", 100.0)
     set_cache_folder(cache, limit_bytes=100_000)
     np.testing.assert_array_equal(whole(drawn()[0], 1), halved(PIXELS, round_up=True))
     assert names(cache) == []
@@ -292,13 +292,13 @@ def test_folder_that_cannot_be_used_gives_a_warning_and_the_same_pixels(
     elif why == "zero":
         set_cache_folder(cache, limit_bytes=0)
     else:
-        monkeypatch.setattr("wsi_deform.slide.levels.cache_folder.LEAST_FREE_BYTES", 1 << 60)
+        monkeypatch.setattr("wsi_deform.slide.levels.cache_folder.MIN_FREE_BYTES", 1 << 60)
     slide, _ = drawn()
     np.testing.assert_array_equal(whole(slide, 1), halved(PIXELS, round_up=True))
     level_2 = whole(slide, 2)
     assert "no sidecar can be kept" in caplog.text
     assert caplog.text.count("WSI_DEFORM_CACHE") == 1
-    monkeypatch.setattr("wsi_deform.slide.levels.virtual.MOST_DECODED_BYTES", 1 << 30)
+    monkeypatch.setattr("wsi_deform.slide.levels.virtual.MAX_DECODED_BYTES", 1 << 30)
     np.testing.assert_array_equal(level_2, whole(drawn()[0], 2))
 
 

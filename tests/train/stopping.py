@@ -1,9 +1,9 @@
 """A watcher that stops a training."""
 
-from wsi_deform.train.watcher import Quiet
+from wsi_deform.train.watcher import NullWatcher
 
 
-class StopAfter(Quiet):
+class StopAfter(NullWatcher):
     """Asks to stop after so many steps."""
 
     def __init__(self, steps):

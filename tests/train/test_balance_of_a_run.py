@@ -10,7 +10,7 @@ from wsi_deform.config import read_config
 from wsi_deform.drawn.study import draw_study
 from wsi_deform.geometry import Size
 from wsi_deform.manifest.read import read_manifest
-from wsi_deform.model import load_model
+from wsi_deform.model_file import load_model
 from wsi_deform.train.loop import train
 
 # 48 of 512 px: slides are turned, transposed, jittered, normalised, weighted and drawn by their classes.

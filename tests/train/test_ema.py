@@ -3,7 +3,7 @@ import torch
 from tiny_study import tiny_model
 
 from wsi_deform.annotation.classes import ClassTable
-from wsi_deform.model import load_model
+from wsi_deform.model_file import load_model
 from wsi_deform.train.ema import WeightAverage
 
 

@@ -1,8 +1,8 @@
 from tiny_study import tiny_model
 
 from wsi_deform.annotation.classes import ClassTable
-from wsi_deform.model import load_model, save_model
 from wsi_deform.model_card import write_model_card
+from wsi_deform.model_file import load_model, save_model
 from wsi_deform.train.keep import keep_model, kept_epochs
 
 

@@ -12,7 +12,7 @@ from wsi_deform.errors import TrainingError
 from wsi_deform.geometry import Size
 from wsi_deform.manifest.read import read_manifest
 from wsi_deform.manifest.rows import Manifest
-from wsi_deform.model import load_model
+from wsi_deform.model_file import load_model
 from wsi_deform.train import step
 from wsi_deform.train.loop import train
 

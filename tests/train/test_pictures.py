@@ -6,11 +6,12 @@ from tiny_study import tiny_model
 from wsi_deform.annotation.classes import ClassTable, read_class_table
 from wsi_deform.config import parse_config
 from wsi_deform.data.study import open_labelled
+from wsi_deform.drawing.panels import WIDTH_PX, Stages, field_picture, stacked
 from wsi_deform.drawn.study import draw_study
 from wsi_deform.geometry import Size
 from wsi_deform.manifest.read import read_manifest
-from wsi_deform.model import Model, load_model
-from wsi_deform.train.panels import WIDTH_PX, Stages, field_picture, stacked
+from wsi_deform.model import Model
+from wsi_deform.model_file import load_model
 from wsi_deform.train.pictures import chosen_fields, draw_fields, stages_of
 
 CLASSES = ClassTable.from_names(["background", "gland"])
@@ -85,7 +86,7 @@ def test_many_points_are_thinned_evenly():
 
 def test_fields_are_drawn_as_the_model_sees_and_labels_them(study):
     model, validation = study
-    items = chosen_fields(model, validation, most=2)
+    items = chosen_fields(model, validation, max_fields=2)
     assert [item.slide.slide_id for item in items] == [slide.slide_id for slide, _ in validation[:2]]
     model.train()
     pictures = draw_fields(model, items)
@@ -102,7 +103,7 @@ def test_fields_are_drawn_as_the_model_sees_and_labels_them(study):
 
 def test_drawing_changes_neither_chance_nor_weights(study):
     model, validation = study
-    items = chosen_fields(model, validation, most=1)
+    items = chosen_fields(model, validation, max_fields=1)
     torch.manual_seed(3)
     expected = torch.rand(2)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -113,7 +114,7 @@ def test_drawing_changes_neither_chance_nor_weights(study):
 
 
 def test_no_pictures_are_chosen_where_none_are_wanted(study):
-    assert chosen_fields(*study, most=0) == []
+    assert chosen_fields(*study, max_fields=0) == []
 
 
 @pytest.mark.parametrize("density", ["learned", "uniform", "tissue", "edges"])
@@ -128,7 +129,7 @@ def test_slides_of_many_fields_give_those_with_most_to_see_and_every_density_is_
         source="test",
     )
     model = Model(config=config, classes=model.classes, mpp=0.5)
-    items = chosen_fields(model, validation, most=5)
+    items = chosen_fields(model, validation, max_fields=5)
     assert len(items) == 5
     assert len({(item.slide.slide_id, item.field) for item in items}) == 5
     assert {item.slide.slide_id for item in items} == {slide.slide_id for slide, _ in validation}

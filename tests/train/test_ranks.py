@@ -23,7 +23,7 @@ from wsi_deform.geometry import Size
 from wsi_deform.manifest.read import read_manifest
 from wsi_deform.train.loop import train
 from wsi_deform.train.ranks import Ranks, joined_ranks, without_idle_parameters
-from wsi_deform.train.watcher import Quiet
+from wsi_deform.train.watcher import NullWatcher
 
 SETTINGS = {
     "sampling": {"budget": [12, 24]},
@@ -115,7 +115,7 @@ def test_processes_hear_each_other(of_two):
         assert found["any"] == [True, False]
 
 
-class StopAfter(Quiet):
+class StopAfter(NullWatcher):
     """Asks to stop after so many epochs."""
 
     def __init__(self, epochs):

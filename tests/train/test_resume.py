@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,13 +12,14 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
 from wsi_deform.annotation.classes import read_class_table
 from wsi_deform.config import read_config
 from wsi_deform.drawn.study import draw_study
 from wsi_deform.geometry import Size
 from wsi_deform.manifest.read import read_manifest
-from wsi_deform.model import load_model
+from wsi_deform.model_file import load_model
 from wsi_deform.train.loop import train
 
 SETTINGS = [
@@ -38,7 +40,7 @@ from wsi_deform.annotation.classes import read_class_table
 from wsi_deform.config import read_config
 from wsi_deform.manifest.read import read_manifest
 from wsi_deform.train import checkpoint, loop
-from wsi_deform.train.watcher import Quiet
+from wsi_deform.train.watcher import NullWatcher
 
 folder, run, settings = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:]
 replace = Path.replace
@@ -61,7 +63,7 @@ def child(moment, number):
         if checkpoints:
             pause("after the move")
 
-    class Slow(Quiet):
+    class Slow(NullWatcher):
         def step(self, **facts):
             pause("between steps")
 
@@ -153,3 +155,19 @@ def test_the_same_seed_gives_the_same_curve_however_often_checkpoints_are_writte
     assert all(torch.equal(whole[name], often[name]) for name in whole)
     assert curve(tmp_path) == curve(uninterrupted)
     assert len(curve(tmp_path)) == 4
+
+
+def test_a_model_whose_saving_was_cut_short_is_whole_again_when_its_run_goes_on(
+    study, uninterrupted, tmp_path
+):
+    """Killed between the two files: the JSON is the new one, and the new tensors do not yet have their place."""
+    run = shutil.copytree(uninterrupted, tmp_path / "run")
+    best, begun = run / "best.safetensors", run / ".next-best.safetensors"
+    wanted = load_model(best).state_dict()
+    best.replace(begun)
+    tensors = load_file(begun)
+    save_file({name: tensor.flatten().roll(1).view(tensor.shape) for name, tensor in tensors.items()}, best)
+    go_on(study, run)
+    assert not begun.exists()
+    found = load_file(best)
+    assert all(torch.equal(found[name], value) for name, value in wanted.items())

@@ -60,7 +60,7 @@ def learner_and_views(study):
             replace(item, size=size, map_size=size)
             for item, size in zip(training_fields(opened, model), SIZES, strict=True)
         ]
-        model = model.placed(device).train()
+        model = model.to_device(device).train()
         return learner_of(model, optimiser_of(model)), FieldViews(items)
 
     return build

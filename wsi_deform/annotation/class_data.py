@@ -18,7 +18,7 @@ from pydantic import (
 
 from wsi_deform.errors import AnnotationError
 
-MOST_CLASSES = 255  # indices 0 to 254; 255 says unlabelled
+MAX_CLASSES = 255  # indices 0 to 254; 255 says unlabelled
 LARGEST_VALUE = 65535  # masks are uint8 or uint16
 _HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
 
@@ -168,9 +168,9 @@ def _entries(classes: object, source: str) -> list[Mapping[Any, object]]:
             f"{source}: found {type(classes).__name__} {str(classes)[:60]!r}. "
             "Needed a list of names, a list of {name, color, value}, or name: value pairs."
         )
-    if not 1 <= len(classes) <= MOST_CLASSES:
+    if not 1 <= len(classes) <= MAX_CLASSES:
         raise AnnotationError(
-            f"{source}: {len(classes)} classes. Needed 1 to {MOST_CLASSES}. Add or merge classes (255 means "
+            f"{source}: {len(classes)} classes. Needed 1 to {MAX_CLASSES}. Add or merge classes (255 means "
             "unlabelled)."
         )
     return [each if isinstance(each, Mapping) else {"name": each} for each in classes]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from wsi_deform.annotation.class_data import LARGEST_VALUE, colour_from_hex, nearest, parsed_table
 from wsi_deform.errors import AnnotationError
-from wsi_deform.provenance import write_json, write_text
+from wsi_deform.files import write_json, write_text
 
 UNLABELLED = 255
 BACKGROUND_COLOUR = (220, 220, 220)

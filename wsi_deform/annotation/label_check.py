@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from wsi_deform.annotation.classes import UNLABELLED, ClassTable
-from wsi_deform.annotation.suggested_classes import MOST_VALUES, suggested_classes
+from wsi_deform.annotation.suggested_classes import MAX_VALUES, suggested_classes
 from wsi_deform.annotation.value_counts import counted_values
 from wsi_deform.errors import AnnotationError
 from wsi_deform.manifest.rows import ManifestRow, Problem
@@ -190,7 +190,7 @@ def _unknown(total: Mapping[int, int], unknown: Sequence[int], table: ClassTable
     """Values without a meaning, over all masks."""
     suggested = suggested_classes(total, table)
     remedy = "Say in the class table what each value means; numbers of objects go to one class (values: [1, 2, ...])"
-    if len(unknown) > MOST_VALUES:
+    if len(unknown) > MAX_VALUES:
         remedy = (
             "This looks like a picture, like numbered objects, or like labels that were blended when they were "
             "resized: set mask_channel, give the numbers of all objects to one class (values: [1, 2, ...]), or export "

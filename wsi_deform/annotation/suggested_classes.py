@@ -11,7 +11,7 @@ import yaml
 from wsi_deform.annotation.classes import ClassTable, class_table_from_data, default_colour
 
 # Labels have a few values; a picture, or labels that were blended when they were resized, have many.
-MOST_VALUES = 16
+MAX_VALUES = 16
 LINE_WIDTH = 10_000  # an entry stays on one line
 
 
@@ -54,7 +54,7 @@ def suggested_classes(values: Collection[int], table: ClassTable) -> SuggestedCl
     free = occurring - table.mapping.keys()
     if without or len(held) < 2:
         free |= occurring & set(table.unlabelled_values)
-    if not free or len(free) > MOST_VALUES:
+    if not free or len(free) > MAX_VALUES:
         return None
     if table.count == 1 and held == {0: [0]} and table.background is None:
         # "[gland]" in masks of 0 and 255: 0 is what lies around the glands.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from wsi_deform.annotation.mask_file import MaskFile, raw_value_counts
 from wsi_deform.errors import AnnotationError, SlideError
-from wsi_deform.provenance import write_json
+from wsi_deform.files import write_json
 from wsi_deform.slide.identity import file_version
 from wsi_deform.slide.levels.cache_folder import CACHE
 

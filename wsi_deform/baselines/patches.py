@@ -1,7 +1,8 @@
 """Patches: the network slides over all tissue at full resolution, as most users do today.
 
 The same slide reader, tissue mask and mask writer as the method, and no more memory than a few windows: what
-differs from the method is only where the network looks.
+differs from the method is only where the network looks. Labels are not limited to tissue within a window that touches
+it, and the benchmarks do not limit the method's either.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wsi_deform.deform.reverse import MaskTile, pyramid_sizes
 from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Region, Size, tile_grid
+from wsi_deform.look.tissue import TissueMask
+from wsi_deform.reverse.levels import MaskTile, pyramid_sizes
 from wsi_deform.slide.slide import Slide
-from wsi_deform.slide.tissue import TissueMask
 
 Network = Callable[[Tensor], Tensor]
 _NodeTiles = Generator[MaskTile, None, NDArray[np.uint8] | None]

@@ -21,10 +21,10 @@ def inspect(
     from rich.table import Table
     from rich.text import Text
 
-    from wsi_deform.provenance import write_aside
-    from wsi_deform.slide.lowres import thumbnail as thumbnail_of
+    from wsi_deform.files import write_aside
+    from wsi_deform.look.lowres import thumbnail as thumbnail_of
+    from wsi_deform.look.tissue import tissue_mask
     from wsi_deform.slide.open import open_slide
-    from wsi_deform.slide.tissue import tissue_mask
 
     opened = open_slide(slide, mpp=mpp)
     console = plain_console()

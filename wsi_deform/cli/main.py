@@ -20,6 +20,7 @@ from wsi_deform.cli.inspect import inspect
 from wsi_deform.cli.manifest import app as manifest_app
 from wsi_deform.cli.report import report
 from wsi_deform.cli.segment import segment
+from wsi_deform.cli.start import let_idle_threads_sleep
 from wsi_deform.cli.train import train
 from wsi_deform.errors import WsiDeformError
 from wsi_deform.redact import redacted
@@ -98,6 +99,7 @@ def app() -> None:
         if isinstance(stream, io.TextIOWrapper):
             # A name that the terminal cannot show never ends the work.
             stream.reconfigure(errors="backslashreplace")
+    let_idle_threads_sleep()
     try:
         typer_app()
     except WsiDeformError as error:

@@ -16,9 +16,9 @@ from wsi_deform.cli.start import imported_at_once
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from wsi_deform.deform.reverse import Interpolation
     from wsi_deform.distribute.outcome import Outcome
     from wsi_deform.manifest.rows import Split
+    from wsi_deform.reverse.sampler import Interpolation
 
 FAILED = 1
 
@@ -71,9 +71,9 @@ def segment(
     """Segment slides: skips what is done; a bad slide never stops the rest; exit code 1 if any failed."""
     with imported_at_once():
         from wsi_deform.distribute.batch import segment_slides
-        from wsi_deform.distribute.outputs import WantedOutputs
         from wsi_deform.distribute.sources import slide_sources
         from wsi_deform.slide.path import slide_path
+        from wsi_deform.slide_files import WantedOutputs
 
     console = plain_console()
     chosen = None if split is None else checked_split(split)

@@ -3,8 +3,23 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+# Python's own 700 are over in a moment where modules load.
+OBJECTS_PER_COLLECTION = 10_000
+
+
+def let_idle_threads_sleep() -> None:
+    """Let OpenBLAS's threads sleep soon after they have nothing to do; call it before NumPy is imported.
+
+    Convention:
+        NumPy and SciPy each start a thread per core, which spins for 2^26 cycles before it sleeps: .2 s for nothing
+        on two cores. Two to the 14th is still longer than from one call to the next in a loop of them. Who set
+        ``OPENBLAS_THREAD_TIMEOUT`` keeps it.
+    """
+    os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "14")
 
 
 @contextmanager
@@ -21,5 +36,7 @@ def imported_at_once() -> Iterator[None]:
         yield
     finally:
         gc.freeze()
+        # numba loads more of itself with the first kernel.
+        gc.set_threshold(OBJECTS_PER_COLLECTION, *gc.get_threshold()[1:])
         if enabled:
             gc.enable()

@@ -19,27 +19,27 @@ CELLS_PER_KNOT = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class GridChange:
-    """One random change of a batch: use ``of_view`` on what lies in map order, call it on sampling grids.
+    """One random change of a batch: use ``transform_view`` on what lies in map order, call it on sampling grids.
 
     Attributes:
         transposed: Whether rows and columns of all fields change places.
         flip_x: (B,) bool, left-right.
         flip_y: (B,) bool, top-bottom.
-        turn: (B,) angles in radians, or None when no field is turned.
+        rotation: (B,) angles in radians, or None when no field is turned.
         aspect: (B,) width / height of each field's region.
         displacement: For each field (h, w, 2), added to its grid, unit frame; (h, w) as the network sees it.
         stain: What happens to the colours, or None.
 
     Convention:
-        From the network's view to the slide: displaced, transposed, flipped, turned. A turn by a positive angle moves
-        the places that are read clockwise on the slide (x right, y down), so the network sees the tissue turned
+        From the network's view to the slide: displaced, transposed, flipped, turned. A rotation by a positive angle
+        moves the places that are read clockwise on the slide (x right, y down), so the network sees the tissue turned
         counter-clockwise. Angles are angles on the slide, whatever the aspect of its field.
     """
 
     transposed: bool
     flip_x: Tensor
     flip_y: Tensor
-    turn: Tensor | None
+    rotation: Tensor | None
     aspect: Tensor
     displacement: tuple[Tensor, ...]
     stain: StainChange | None
@@ -55,39 +55,39 @@ class GridChange:
             transposed=self.transposed,
             flip_x=self.flip_x[chosen],
             flip_y=self.flip_y[chosen],
-            turn=None if self.turn is None else self.turn[chosen],
+            rotation=None if self.rotation is None else self.rotation[chosen],
             aspect=self.aspect[chosen],
             displacement=tuple(self.displacement[place] for place in chosen),
             stain=None if self.stain is None else self.stain.part(chosen),
         )
 
-    def of_view(self, view: Tensor) -> Tensor:
+    def transform_view(self, view: Tensor) -> Tensor:
         """Low-res views as the networks see them.
 
         Args:
             view: (B, C, H, W), C at least 3: RGB in [0, 255] first.
 
         Returns:
-            (B, C, H, W), or (B, C, W, H) when transposed. What a turn brings in from outside repeats the border.
+            (B, C, H, W), or (B, C, W, H) when transposed. What a rotation brings in from outside repeats the border.
         """
         turned = self._in_order(view, outside="border")
         if self.stain is None:
             return turned
         return torch.cat((self.stain(turned[:, :3]), turned[:, 3:]), dim=1)
 
-    def of_fractions(self, fractions: Tensor) -> Tensor:
+    def transform_fractions(self, fractions: Tensor) -> Tensor:
         """Class fractions of the cells of the views that the networks see.
 
         Args:
             fractions: (B, C, H, W).
 
         Returns:
-            (B, C, H, W), or (B, C, W, H) when transposed. What a turn brings in from outside is unlabelled: 0.
+            (B, C, H, W), or (B, C, W, H) when transposed. What a rotation brings in from outside is unlabelled: 0.
         """
         return self._in_order(fractions, outside="zeros")
 
-    def of_images(self, images: Tensor) -> Tensor:
-        """Sampled images, (B, 3, h, w) RGB in [0, 255], with the stains that ``of_view`` gave their views."""
+    def transform_images(self, images: Tensor) -> Tensor:
+        """Sampled images, (B, 3, h, w) RGB in [0, 255], with the stains that ``transform_view`` gave their views."""
         return images if self.stain is None else self.stain(images)
 
     def __call__(self, grid: Tensor) -> Tensor:
@@ -97,7 +97,7 @@ class GridChange:
             grid: (B, h, w, 2), unit frame of the views that the networks see.
 
         Returns:
-            (B, h, w, 2), unit frame of the regions. Only a turn leads outside [0, 1]: there ``sample_fields`` reads
+            (B, h, w, 2), unit frame of the regions. Only a rotation leads outside [0, 1]: there ``sample_fields`` reads
             the nearest place of the region, and nothing is labelled.
         """
         displaced = (grid + torch.stack(self.displacement).to(grid)).clamp(0, 1)
@@ -108,7 +108,7 @@ class GridChange:
 
     def _in_order(self, view: Tensor, *, outside: str) -> Tensor:
         """(B, C, H, W) turned, flipped and transposed: the calls of ``__call__`` backwards."""
-        if self.turn is not None:
+        if self.rotation is not None:
             height, width = view.shape[-2:]
             y, x = torch.meshgrid(_centres(height), _centres(width), indexing="ij")
             at = self._turned(torch.stack((x, y), dim=-1).to(view).expand(len(view), -1, -1, -1))
@@ -119,13 +119,13 @@ class GridChange:
 
     def _turned(self, at: Tensor) -> Tensor:
         """(B, h, w, 2) positions in the unit frame, turned about the centre of the region in pixels."""
-        if self.turn is None:
+        if self.rotation is None:
             return at
-        turn, aspect = (each.to(at).view(-1, 1, 1) for each in (self.turn, self.aspect))
+        rotation, aspect = (each.to(at).view(-1, 1, 1) for each in (self.rotation, self.aspect))
         x, y = (at - 0.5).unbind(-1)
         # x spans width and y height pixels: one over the other is the aspect.
-        turned_x = turn.cos() * x - turn.sin() * y / aspect
-        turned_y = turn.sin() * x * aspect + turn.cos() * y
+        turned_x = rotation.cos() * x - rotation.sin() * y / aspect
+        turned_y = rotation.sin() * x * aspect + rotation.cos() * y
         return torch.stack((turned_x, turned_y), dim=-1) + 0.5
 
 
@@ -172,12 +172,12 @@ def random_change(
         seen = Size(size.height, size.width) if transposed else size
         shift = (chances[-1][2:4] * 2 - 1).float() * shift_cells
         displacements.append(_displacement(seen, shift, warp_cells, generator))
-    chance = torch.stack(chances)
+    draws = torch.stack(chances)
     return GridChange(
         transposed=transposed,
-        flip_x=(chance[:, 0] < 0.5) & flip_x,
-        flip_y=(chance[:, 1] < 0.5) & flip_y,
-        turn=(chance[:, 4] * 2 - 1) * math.radians(rotate_degrees) if rotate_degrees > 0 else None,
+        flip_x=(draws[:, 0] < 0.5) & flip_x,
+        flip_y=(draws[:, 1] < 0.5) & flip_y,
+        rotation=(draws[:, 4] * 2 - 1) * math.radians(rotate_degrees) if rotate_degrees > 0 else None,
         aspect=torch.tensor([region.width / region.height for region in regions], dtype=torch.float64),
         displacement=tuple(displacements),
         stain=random_stain_change(torch.stack(normals), stain_jitter) if stain_jitter > 0 else None,

@@ -62,13 +62,13 @@ def shuffled_batches(
     Raises:
         TrainingError: Weights that are not one positive sum of non-negative numbers for the fields.
     """
-    chance = np.random.default_rng((seed, epoch))
+    rng = np.random.default_rng((seed, epoch))
     if weights is None:
-        order = chance.permutation(len(items))
+        order = rng.permutation(len(items))
     else:
-        order = chance.choice(len(items), size=len(items), p=_shares(weights, len(items)))
+        order = rng.choice(len(items), size=len(items), p=_shares(weights, len(items)))
     shapes = [(items[index].size, items[index].map_size) for index in order]
-    groups = _mixed(shapes, batch, chance) if mixed else _of_one_shape(shapes, batch)
+    groups = _mixed(shapes, batch, rng) if mixed else _of_one_shape(shapes, batch)
     batches = [[int(order[place]) for place in group] for group in groups]
     # Left-overs of rare sizes would otherwise always come last.
     shuffled = np.random.default_rng((seed, epoch, 1)).permutation(len(batches))
@@ -144,18 +144,16 @@ def _of_one_shape(shapes: Sequence[tuple[Size, Size]], batch: int) -> Iterator[l
     yield from waiting.values()
 
 
-def _mixed(
-    shapes: Sequence[tuple[Size, Size]], batch: int, chance: np.random.Generator
-) -> Iterator[list[int]]:
+def _mixed(shapes: Sequence[tuple[Size, Size]], batch: int, rng: np.random.Generator) -> Iterator[list[int]]:
     """Places in batches that are full but for the last, with like shapes side by side."""
     pool = batch * BATCHES_SORTED_TOGETHER
     for start in range(0, len(shapes), pool):
-        # The sort is stable: places of one shape stay shuffled. The turn lets other neighbours meet.
+        # The sort is stable: places of one shape stay shuffled. The shift lets other neighbours meet.
         places = sorted(
             range(start, min(start + pool, len(shapes))), key=lambda place: _aspect(shapes[place])
         )
-        turn = int(chance.integers(batch))
-        places = places[turn:] + places[:turn]
+        shift = int(rng.integers(batch))
+        places = places[shift:] + places[:shift]
         yield from (places[first : first + batch] for first in range(0, len(places), batch))
 
 

@@ -15,10 +15,11 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from wsi_deform.annotation.raster import LabelMask
-from wsi_deform.cover import StainChoice, view_of
+from wsi_deform.cover import view_of
 from wsi_deform.data.workers import Workers
 from wsi_deform.geometry import Size
-from wsi_deform.slide.fields import Field
+from wsi_deform.look.fields import Field
+from wsi_deform.look.stain import StainChoice
 from wsi_deform.slide.slide import Slide
 
 VIEW_CACHE_BYTES = 512 << 20

@@ -10,9 +10,9 @@ from skimage.color import hed_from_rgb, rgb_from_hed
 from torch import Tensor
 
 # Intensities below this are taken for it: the logarithm of black is not finite.
-LEAST_INTENSITY = 1e-6
-# A stain of 1 darkens to LEAST_INTENSITY: this many units of (natural) optical density.
-DENSITY_PER_STAIN = -math.log(LEAST_INTENSITY)
+MIN_INTENSITY = 1e-6
+# A stain of 1 darkens to MIN_INTENSITY: this many units of (natural) optical density.
+DENSITY_PER_STAIN = -math.log(MIN_INTENSITY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -82,7 +82,7 @@ def stains_of_rgb(rgb: Tensor) -> Tensor:
         Ruifrok & Johnston, "Quantification of histochemical staining by color deconvolution", Anal. Quant. Cytol.
         Histol. 2001; matrix and units of ``skimage.color.rgb2hed``.
     """
-    density = rgb.clamp(min=LEAST_INTENSITY).log() / -DENSITY_PER_STAIN
+    density = rgb.clamp(min=MIN_INTENSITY).log() / -DENSITY_PER_STAIN
     return _mixed(density, torch.from_numpy(hed_from_rgb))
 
 

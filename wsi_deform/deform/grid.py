@@ -38,7 +38,7 @@ from wsi_deform.geometry import Size
 Placement = Literal["cell", "corner"]
 Border = Literal["mirror", "replicate"]
 
-LEAST_DENSITY = 1e-16
+MIN_DENSITY = 1e-16
 """What a cell counts at least / the mean of its map: less underflows, and a mean over nothing is not a number."""
 
 
@@ -129,7 +129,7 @@ class _Pull:
     """Equation 3 of one batch of maps, ready to be evaluated on any lattice of queries."""
 
     def __init__(self, density: Tensor, sigma_px: float, radius_px: float, border: Border) -> None:
-        least = LEAST_DENSITY * density[:, 0].detach().mean(dim=(1, 2), keepdim=True)
+        least = MIN_DENSITY * density[:, 0].detach().mean(dim=(1, 2), keepdim=True)
         self.density = torch.maximum(density[:, 0], least)
         self.sigma_px = sigma_px
         self.radius_px = radius_px

@@ -15,15 +15,16 @@ from wsi_deform.distribute.job import SlideJob, loaded_model, model_sha256
 from wsi_deform.distribute.ledger import Ledger, State
 from wsi_deform.distribute.measurements import write_measurements
 from wsi_deform.distribute.out_folder import OutFolderGoneError, check_folder, prepare_folder
-from wsi_deform.distribute.outcome import Batch, Outcome, Quiet, Watcher
-from wsi_deform.distribute.outputs import WantedOutputs
+from wsi_deform.distribute.outcome import Batch, NullWatcher, Outcome, Watcher
 from wsi_deform.distribute.sources import SlideSource
-from wsi_deform.distribute.summary import Ended, write_record, write_summary
+from wsi_deform.distribute.summary import BatchReport, write_record, write_summary
 from wsi_deform.distribute.turn import outcome_if_done, segment_to_folder
 from wsi_deform.errors import SlideError
 from wsi_deform.mask.folder import MaskFolder
-from wsi_deform.model import device_name, find_model
+from wsi_deform.model import device_name
+from wsi_deform.model_file import find_model
 from wsi_deform.provenance import provenance
+from wsi_deform.slide_files import WantedOutputs
 
 
 def segment_slides(
@@ -74,7 +75,7 @@ def segment_slides(
     """
     if not sources:
         raise SlideError("no slides were given. Needed one or more.")
-    watcher = watcher or Quiet()
+    watcher = watcher or NullWatcher()
     folder = MaskFolder(out.absolute())
     ledger = Ledger(folder)
     path = find_model(model).absolute()
@@ -208,14 +209,14 @@ def _recorded(
         with suppress(OutFolderGoneError):
             check_folder(folder, jobs[0].folder_identity)
             write_measurements(folder, ledger.results(), classes)
-            ended = Ended(
+            report = BatchReport(
                 job=jobs[0],
                 outcomes=_in_order(jobs, outcomes),
                 left=tuple(job.slide_id for job in jobs if job.slide_id not in outcomes),
                 complete=complete,
             )
-            write_record(record, ended, about)
-            write_summary(folder, ended, ledger.all(), record)
+            write_record(record, report, about)
+            write_summary(folder, report, ledger.all(), record)
 
 
 def _in_order(jobs: Sequence[SlideJob], outcomes: Mapping[str, Outcome]) -> tuple[Outcome, ...]:

@@ -10,11 +10,12 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from wsi_deform.distribute.outputs import WantedOutputs
 from wsi_deform.distribute.sources import SlideSource
 from wsi_deform.errors import ModelError
-from wsi_deform.model import Model, find_model, load_model, read_model_facts
+from wsi_deform.model import Model
+from wsi_deform.model_file import CHECKSUM, find_model, load_model, read_model_facts
 from wsi_deform.slide.identity import slide_identity
+from wsi_deform.slide_files import WantedOutputs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +89,7 @@ class SlideJob:
 
 
 def model_sha256(model: Path) -> str:
-    """Hash of a model: its tensors, and of the JSON beside it what segmentation depends on.
+    """Hash of a model: its tensors (or the checksum of them, which loading checks), and what else its masks depend on.
 
     Args:
         model: A ``.safetensors`` file.
@@ -101,9 +102,12 @@ def model_sha256(model: Path) -> str:
     used = [
         facts["mpp"],
         facts["classes"],
-        {key: config.get(key) for key in ("sampling", "fields", "networks")},
+        {key: config[key] for key in ("sampling", "fields", "networks")},
     ]
     digest = hashlib.sha256(json.dumps(used, sort_keys=True).encode())
+    if CHECKSUM in facts:
+        digest.update(facts[CHECKSUM].encode())
+        return digest.hexdigest()
     try:
         with model.open("rb") as file:
             while block := file.read(1 << 20):

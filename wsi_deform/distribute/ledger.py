@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 from wsi_deform.errors import MaskError
+from wsi_deform.files import write_json
 from wsi_deform.mask.folder import MaskFolder
-from wsi_deform.provenance import write_json
 from wsi_deform.redact import redacted_data
 
 Status = Literal["not_started", "running", "done", "failed"]

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.cells import safe_row
 from wsi_deform.distribute.ledger import State
+from wsi_deform.files import write_aside
 from wsi_deform.mask.folder import MaskFolder
-from wsi_deform.provenance import write_aside
 
 COLUMNS = (
     "slide_id",

@@ -73,7 +73,7 @@ class Watcher(Protocol):
         ...
 
 
-class Quiet:
+class NullWatcher:
     """Watches nothing."""
 
     def start(self, *, slides: int) -> None:

@@ -10,14 +10,14 @@ from typing import Any
 from wsi_deform.distribute.job import SlideJob
 from wsi_deform.distribute.ledger import State
 from wsi_deform.distribute.outcome import Outcome
+from wsi_deform.files import write_json, write_text
 from wsi_deform.mask.folder import MaskFolder
-from wsi_deform.provenance import write_json, write_text
 
 HEADER = "| slide | state | seconds | size, px | um/px | fields | samples | tiles read | remark |"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ended:
+class BatchReport:
     """How a call ended.
 
     Attributes:
@@ -33,20 +33,20 @@ class Ended:
     complete: bool
 
 
-def write_record(path: Path, ended: Ended, about: Mapping[str, Any]) -> None:
+def write_record(path: Path, report: BatchReport, about: Mapping[str, Any]) -> None:
     """Write the record of a call.
 
     Args:
         path: The file in ``runs/``.
-        ended: How it ended.
+        report: How it ended.
         about: Its provenance.
     """
     record = {
         "provenance": dict(about),
-        "complete": ended.complete,
-        "model": str(ended.job.model),
-        "model_sha256": ended.job.model_sha256,
-        "device": ended.job.device,
+        "complete": report.complete,
+        "model": str(report.job.model),
+        "model_sha256": report.job.model_sha256,
+        "device": report.job.device,
         "slides": [
             {
                 "slide_id": outcome.slide_id,
@@ -58,40 +58,40 @@ def write_record(path: Path, ended: Ended, about: Mapping[str, Any]) -> None:
                 "samples": outcome.state.samples,
                 "tiles": outcome.state.tiles,
             }
-            for outcome in ended.outcomes
+            for outcome in report.outcomes
         ],
-        "left": list(ended.left),
+        "left": list(report.left),
     }
     write_json(path, record)
 
 
-def write_summary(folder: MaskFolder, ended: Ended, states: Sequence[State], record: Path) -> None:
+def write_summary(folder: MaskFolder, report: BatchReport, states: Sequence[State], record: Path) -> None:
     """Write the summary of a folder: how far all of its slides are, and what the last call did.
 
     Args:
         folder: The mask folder.
-        ended: How the call ended.
+        report: How the call ended.
         states: Of all slides of the folder.
         record: The file in ``runs/`` with all details.
     """
     kinds = ("done", "skipped", "failed")
-    counts = [f"{sum(o.status == kind for o in ended.outcomes)} {kind}" for kind in kinds]
-    if ended.left:
-        counts.append(f"{len(ended.left)} not reached")
-    own = {outcome.slide_id: outcome for outcome in ended.outcomes}
+    counts = [f"{sum(o.status == kind for o in report.outcomes)} {kind}" for kind in kinds]
+    if report.left:
+        counts.append(f"{len(report.left)} not reached")
+    own = {outcome.slide_id: outcome for outcome in report.outcomes}
     # What could not be given a state of its own stands only among the outcomes.
-    stateless = [o.state for o in ended.outcomes if o.slide_id not in {state.slide_id for state in states}]
+    stateless = [o.state for o in report.outcomes if o.slide_id not in {state.slide_id for state in states}]
     everything = [*states, *stateless]
     lines = ["# Segmented slides", "", f"In this folder: {_totals(everything)}.", ""]
     lines += [f"Last call: {', '.join(counts)}.", ""]
-    lines += [f"Model: `{ended.job.model}`. Details: `runs/{record.name}`.", ""]
-    if ended.left:
-        lines += [f"Stopped before: {', '.join(ended.left)}. The same command goes on.", ""]
+    lines += [f"Model: `{report.job.model}`. Details: `runs/{record.name}`.", ""]
+    if report.left:
+        lines += [f"Stopped before: {', '.join(report.left)}. The same command goes on.", ""]
     others = [
         state.slide_id
         for state in states
         if state.result is not None
-        and state.result.model != ended.job.model_sha256
+        and state.result.model != report.job.model_sha256
         and folder.mask(state.slide_id).is_file()
     ]
     if others:

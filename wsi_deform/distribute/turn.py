@@ -11,24 +11,23 @@ import traceback
 import uuid
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 
 from wsi_deform.distribute.claim import claimed
-from wsi_deform.distribute.job import SlideJob
+from wsi_deform.distribute.job import SlideJob, loaded_model
 from wsi_deform.distribute.ledger import Ledger, State, this_process
 from wsi_deform.distribute.out_folder import OutFolderGoneError, check_folder
 from wsi_deform.distribute.outcome import Outcome, OutcomeStatus
-from wsi_deform.distribute.outputs import OnField
-from wsi_deform.distribute.slide_files import complete_files, slide_files
 from wsi_deform.distribute.staging import broken, publish, staging
 from wsi_deform.errors import SlideError, WsiDeformError
 from wsi_deform.faults import with_notes
 from wsi_deform.mask.folder import MaskFolder
+from wsi_deform.slide.open import open_slide
+from wsi_deform.slide.slide import Slide
+from wsi_deform.slide_files import FROM_MASK, OnField, complete_files, segment_to_files
 
 MAX_DEATHS = 2
-# What is made from the mask and the slide alone.
-FROM_MASK = frozenset(["overlay", "geojson"])
 
 logger = logging.getLogger(__name__)
 
@@ -197,7 +196,16 @@ def _worked_on(job: SlideJob, folder: MaskFolder, running: State, on_field: OnFi
     started = time.monotonic()
     try:
         with staging(folder, job.slide_id) as made:
-            facts = slide_files(job, made, on_field)
+            files = segment_to_files(
+                _opened(job),
+                loaded_model(job.model, job.model_sha256, job.device),
+                made,
+                wanted=job.wanted,
+                batch=job.batch,
+                threads=job.threads,
+                memory_gib=job.memory_gib,
+                on_field=on_field,
+            )
             if job.identity() != running.identity:
                 raise SlideError(
                     f"slide {job.source.path}: changed while it was read. Needed one that stays as it is. Segment it "
@@ -206,7 +214,7 @@ def _worked_on(job: SlideJob, folder: MaskFolder, running: State, on_field: OnFi
             _check(job, folder)
             signatures = publish(made, folder, job.slide_id)
             _check(job, folder)
-        state = replace(running, status="done", deaths=0, kept=None, **facts)
+        state = replace(running, status="done", deaths=0, kept=None, **asdict(files))
         return replace(_with_outputs(state, running.kept, signatures), seconds=_since(started))
     except OutFolderGoneError:
         raise
@@ -233,7 +241,8 @@ def _completed(
     """Make files of a finished slide that can be made from its mask."""
     try:
         with staging(ledger.folder, job.slide_id) as made:
-            complete_files(job, ledger.folder, made, missing)
+            model = loaded_model(job.model, job.model_sha256, job.device)
+            complete_files(_opened(job), model, ledger.folder, missing, made=made)
             _check(job, ledger.folder)
             signatures = publish(made, ledger.folder, job.slide_id)
     except OutFolderGoneError:
@@ -283,6 +292,11 @@ def _deaths(before: State, fingerprint: str) -> int:
     if before.fingerprint != fingerprint:
         return 0
     return before.deaths + (before.status == "running")
+
+
+def _opened(job: SlideJob) -> Slide:
+    source = job.source
+    return open_slide(source.path, mpp=source.mpp, slide_id=source.slide_id, tissue_path=source.tissue_path)
 
 
 def _check(job: SlideJob, folder: MaskFolder) -> None:

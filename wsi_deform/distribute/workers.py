@@ -53,7 +53,7 @@ def segmented_by_workers(
             with _interrupts_ignored():
                 # Spawned, one thread each: torch and numba use threads of their own.
                 cluster = LocalCluster(
-                    n_workers=count, threads_per_worker=1, processes=True, dashboard_address=None
+                    n_workers=count, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0"
                 )
             stack.enter_context(cluster)
             client = stack.enter_context(Client(cluster))

@@ -142,6 +142,6 @@ def _texture(
     octaves = np.log2(np.maximum(np.hypot(fy, fx), 1e-9) * period_px)
     keep = np.exp(-((octaves / 0.22) ** 2))
     if directed:
-        turn = np.angle(np.exp(2j * (np.arctan2(fy, fx) - rng.uniform(0, math.pi)))) / 2
-        keep *= np.exp(-((turn / 0.22) ** 2))
+        angle = np.angle(np.exp(2j * (np.arctan2(fy, fx) - rng.uniform(0, math.pi)))) / 2
+        keep *= np.exp(-((angle / 0.22) ** 2))
     return np.fft.irfft2(spectrum * keep, shape).astype(np.float32)

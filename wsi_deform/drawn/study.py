@@ -15,9 +15,9 @@ from wsi_deform.annotation.classes import ClassTable, write_class_table
 from wsi_deform.drawn.gland import CLASS_NAMES
 from wsi_deform.drawn.slide import draw_slide
 from wsi_deform.errors import ShapeError
+from wsi_deform.files import write_aside
 from wsi_deform.geometry import Size
 from wsi_deform.manifest.rows import SPLITS, Manifest, ManifestRow, write_manifest
-from wsi_deform.provenance import write_aside
 
 TILE_PX = 256
 COARSEST_PX = 16  # the pyramid ends when the short side would fall below this

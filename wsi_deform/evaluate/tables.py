@@ -14,7 +14,7 @@ from wsi_deform.cells import safe_row
 from wsi_deform.evaluate.masks import Evaluation
 from wsi_deform.evaluate.means import mean_classes, measured_miou
 from wsi_deform.evaluate.measures import Confusion
-from wsi_deform.provenance import write_aside, write_json
+from wsi_deform.files import write_aside, write_json
 
 POOLED = "all slides"
 

@@ -17,8 +17,8 @@ from torch import nn
 
 from wsi_deform.export.networks import input_channels, network_arguments
 from wsi_deform.export.verify import Runner
+from wsi_deform.files import write_json
 from wsi_deform.model import Model
-from wsi_deform.provenance import write_json
 
 SCHEMA = (
     "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"

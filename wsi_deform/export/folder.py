@@ -18,9 +18,11 @@ from wsi_deform.export.readme import readme_text
 from wsi_deform.export.torch_export import run_torch_export, write_torch_export
 from wsi_deform.export.torchscript import TRACED_SIZE, require_torchscript, run_torchscript, write_torchscript
 from wsi_deform.export.verify import TOLERANCE, Runner, fitting, verify
-from wsi_deform.model import Model, find_model, load_model, read_model_facts
+from wsi_deform.files import write_json, write_text
+from wsi_deform.model import Model
 from wsi_deform.model_card import model_card
-from wsi_deform.provenance import provenance, write_json, write_text
+from wsi_deform.model_file import CHECKSUM, find_model, load_model, read_model_facts
+from wsi_deform.provenance import provenance
 
 Format = Literal["monai-bundle", "torchscript", "torch-export", "onnx"]
 SUFFIXES: dict[Format, str] = {"torchscript": ".ts", "torch-export": ".pt2", "onnx": ".onnx"}
@@ -118,11 +120,11 @@ def _facts(
         "mpp": model.mpp,
         "sampling": config["sampling"],
         "fields": config["fields"],
-        "stain": config["networks"].get("stain", "none"),
+        "stain": config["networks"]["stain"],
         "verified": {"tolerance": TOLERANCE, "compared": compared},
         "model": {
             "file": source.name,
-            "sha256": _sha256(source),
+            "sha256": stored.get(CHECKSUM) or _sha256(source),
             **{key: stored[key] for key in ("epoch", "metrics", "provenance") if key in stored},
         },
         "provenance": provenance(config=config, seed=model.config.seed),

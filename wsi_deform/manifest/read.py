@@ -20,8 +20,8 @@ from typing import Any
 from wsi_deform.errors import ManifestError
 from wsi_deform.manifest.rows import (
     COLUMNS,
-    LARGEST_MPP,
-    LEAST_MPP,
+    MAX_MPP,
+    MIN_MPP,
     SPLITS,
     Manifest,
     ManifestRow,
@@ -179,13 +179,13 @@ class _RowReader:
             value = float(cell)
         except ValueError:
             value = math.nan
-        if LEAST_MPP <= value <= LARGEST_MPP:
+        if MIN_MPP <= value <= MAX_MPP:
             return value
         comma = " with a point, not a comma" if "," in cell else ""
         self.refuse(
             "mpp",
             repr(cell),
-            f"a number from {LEAST_MPP} to {LARGEST_MPP:g} um per level-0 pixel",
+            f"a number from {MIN_MPP} to {MAX_MPP:g} um per level-0 pixel",
             f"Write it{comma} (0.25 is usual for 40x, 0.5 for 20x), or empty the cell to use what the slide "
             "says",
         )

@@ -11,15 +11,15 @@ from typing import Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field
 
 from wsi_deform.cells import safe_row
+from wsi_deform.files import write_aside
 from wsi_deform.paths import clean_id
-from wsi_deform.provenance import write_aside
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 COLUMNS = (
     "slide_id", "slide", "patient", "split", "mask", "annotation", "mask_channel", "tissue_mask", "mpp",
 )  # fmt: skip
-LEAST_MPP, LARGEST_MPP = 0.05, 20.0
+MIN_MPP, MAX_MPP = 0.05, 20.0
 DOUBLE_SUFFIXES = (".ome.tiff", ".ome.tif", ".ome.btf", ".ome.tf8", ".ome.zarr")
 # What slide/find.py takes for the suffix of a slide (a test compares the two): other dots belong to the name.
 SUFFIXES = (
@@ -79,7 +79,7 @@ class ManifestRow(BaseModel):
     annotation: Path | None = None
     mask_channel: int | None = Field(default=None, ge=0)
     tissue_mask: Path | None = None
-    mpp: float | None = Field(default=None, ge=LEAST_MPP, le=LARGEST_MPP)
+    mpp: float | None = Field(default=None, ge=MIN_MPP, le=MAX_MPP)
     line: int = 0
     extra: Mapping[str, str] = Field(default_factory=dict)
 

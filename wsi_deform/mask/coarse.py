@@ -7,7 +7,6 @@ a scratch file beside its place, so memory does not grow with the slide.
 from __future__ import annotations
 
 import math
-import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -17,11 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from wsi_deform.deform.reverse import FieldSamples, MaskTile, kept_at_level, pyramid_sizes
 from wsi_deform.errors import MaskError, ShapeError
+from wsi_deform.files import name_aside
 from wsi_deform.geometry import Region, Size, tile_grid, tile_region
 from wsi_deform.mask.ome import Channel, image_xml
 from wsi_deform.mask.pyramid import write_pyramid
+from wsi_deform.reverse.levels import MaskTile, kept_at_level, pyramid_sizes
+from wsi_deform.reverse.samples import FieldSamples
 
 TILE_PX = 256
 
@@ -47,7 +48,7 @@ def map_downsample(samples: int, area_px: float, size: Size) -> int:
     """
     spacing_px = math.sqrt(area_px / max(1, samples))
     wanted = 1 << max(0, math.floor(math.log2(max(1.0, spacing_px / 2))))
-    return min(wanted, _most_downsample(size))
+    return min(wanted, _max_downsample(size))
 
 
 class CoarseMap:
@@ -87,7 +88,7 @@ class CoarseMap:
         threads: int = 1,
     ) -> None:
         self.path = Path(path)
-        most = _most_downsample(size)
+        most = _max_downsample(size)
         if not 1 <= downsample <= most or downsample & (downsample - 1):
             raise ShapeError(
                 f"map {self.path.name}: downsample {downsample}. Needed a power of two, 1 to {most} for a slide "
@@ -176,7 +177,7 @@ class CoarseMap:
 
     def _on_disk(self, size: Size) -> NDArray[Any]:
         """(C, H, W) zeros in a scratch file, which takes no room where nothing is written."""
-        path = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.part")
+        path = name_aside(self.path)
         self._scratch.append(path)
         shape = (len(self.channels), *size.shape)
         try:
@@ -190,7 +191,7 @@ class CoarseMap:
         return zeros
 
 
-def _most_downsample(size: Size) -> int:
+def _max_downsample(size: Size) -> int:
     """The largest downsample for which the reverse sampler has a level."""
     return 1 << (len(pyramid_sizes(size, SMALLEST_MAP_PX)) - 1)
 

@@ -15,16 +15,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_deform.deform.reverse import FieldSamples, ReverseSampler
 from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Size
 from wsi_deform.mask.coarse import SMALLEST_MAP_PX, CoarseMap
 from wsi_deform.mask.ome import Channel
+from wsi_deform.reverse.sampler import ReverseSampler
+from wsi_deform.reverse.samples import FieldSamples
 
 STEPS_PER_UM = 10
 """Whole numbers of the map per um."""
 
-_MOST = 65535
+_MAX = 65535
 
 
 class FootprintMap:
@@ -93,7 +94,7 @@ class FootprintMap:
                 "Needed the area of each sample's warped cell."
             )
         side_um = np.sqrt(field.areas_px.astype(np.float64)) * self._um_per_px
-        values = np.clip(np.rint(side_um * STEPS_PER_UM), 1, _MOST).astype(np.uint16)
+        values = np.clip(np.rint(side_um * STEPS_PER_UM), 1, _MAX).astype(np.uint16)
         sampler = ReverseSampler([field], size=self._map.slide_size, tile_px=SMALLEST_MAP_PX, values=[values])
         region = self._map.region_of(field)
         if not region.is_empty:

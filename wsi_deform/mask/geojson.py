@@ -19,18 +19,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_deform.annotation.classes import UNLABELLED, ClassTable
-from wsi_deform.deform.compiled import Longs, compiled
 from wsi_deform.errors import MaskError, ShapeError
+from wsi_deform.files import write_aside
 from wsi_deform.geometry import Region
+from wsi_deform.kernels.compiled import Longs, compiled
 from wsi_deform.mask.bands import mask_bands, open_mask
 from wsi_deform.mask.polygons import Polygon, polygons
-from wsi_deform.provenance import write_aside
 from wsi_deform.slide.tiff.tiles import TiffTiles
 
 FORMAT = 1
 """Version of the member "wsi_deform" of the file."""
 
-MOST_FEATURES = 10_000
+MAX_FEATURES = 10_000
 """With more components than this, each class is one feature: a list of more annotations is of no use to people, and
 QuPath is slow with it."""
 
@@ -66,7 +66,7 @@ def write_geojson(
     classes: ClassTable,
     downsample: int = 1,
     shown: Region | None = None,
-    most_features: int = MOST_FEATURES,
+    max_features: int = MAX_FEATURES,
 ) -> GeojsonSummary:
     """Write the outlines of a mask, the exact edges of the pixels of one of its levels.
 
@@ -78,7 +78,7 @@ def write_geojson(
             the edges of the mask itself, ``coarse.map_downsample`` what the samples can tell.
         shown: What viewers show of the slide, level-0 px (``Slide.bounds``); default all of it. Outlines are cut off
             at its edges, and counted from its corner.
-        most_features: With more components than this each class is one feature.
+        max_features: With more components than this each class is one feature.
 
     Returns:
         What was written.
@@ -101,7 +101,7 @@ def write_geojson(
         outlined = _Outlined(mask, tiles, classes, downsample, shown)
         with write_aside(path) as aside:
             try:
-                return _write(aside, outlined, _features(outlined, most_features))
+                return _write(aside, outlined, _features(outlined, max_features))
             except _TooManyError:
                 return _write(aside, outlined, _class_features(outlined))
     except OSError as error:

@@ -15,16 +15,11 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_deform.deform.reverse import (
-    FieldSamples,
-    Interpolation,
-    MaskTile,
-    ReverseSampler,
-    kept_at_level,
-    pyramid_sizes,
-)
 from wsi_deform.errors import MaskError
 from wsi_deform.geometry import Region, Size, tile_grid, tile_region
+from wsi_deform.reverse.levels import MaskTile, kept_at_level, pyramid_sizes
+from wsi_deform.reverse.sampler import Interpolation, ReverseSampler
+from wsi_deform.reverse.samples import FieldSamples
 
 TileKey = tuple[int, int, int]
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_deform.deform.compiled import Ints, Longs, compiled
+from wsi_deform.kernels.compiled import Ints, Longs, compiled
 
 VOID = 255
 """What gets no outline; also everything outside."""

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_deform.deform.reverse import ReverseSampler
 from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Region, Size
+from wsi_deform.reverse.sampler import ReverseSampler
 from wsi_deform.slide.tiff.tiles import TiffTiles
 
 FILL_ALPHA = 0.35

@@ -7,8 +7,6 @@ directories come last; the header is written when it is known whether 32-bit off
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -19,10 +17,10 @@ import numpy as np
 from isal import isal_zlib
 from numpy.typing import DTypeLike, NDArray
 
-from wsi_deform.deform.ordered import map_in_order
-from wsi_deform.deform.reverse import MaskTile
 from wsi_deform.errors import MaskError, ShapeError
+from wsi_deform.files import write_aside
 from wsi_deform.geometry import Size
+from wsi_deform.kernels.ordered import map_in_order
 from wsi_deform.mask.directories import (
     CLASSIC_LIMIT_BYTES,
     HEADER_BYTES,
@@ -30,6 +28,7 @@ from wsi_deform.mask.directories import (
     header_and_directories,
 )
 from wsi_deform.mask.ome import SOFTWARE
+from wsi_deform.reverse.levels import MaskTile
 
 DEFLATE_LEVEL = 1
 """Of ISA-L, 0 to 3. On label tiles 2 gives the same bytes, 0 twice as many, and 3 more in three times the time."""
@@ -71,7 +70,7 @@ def write_pyramid(
     if mpp is not None and not 1e-4 <= mpp <= 1e5:
         raise ShapeError(f"mask {path.name}: mpp {mpp}. Needed um per pixel, 0.0001 to 100,000, or None.")
     layout = _Layout(path.name, sizes, tile_px, channels, np.dtype(dtype).newbyteorder("<"))
-    with written_aside(path) as file:
+    with _written(path) as file:
         end = _write_tiles(file, layout, tiles, threads)
         start = end + end % 2
         header, directories = header_and_directories(
@@ -197,18 +196,14 @@ def _where(tile: MaskTile) -> str:
 
 
 @contextmanager
-def written_aside(path: Path) -> Iterator[BinaryIO]:
-    """Open a hidden file next to ``path`` that takes its place on success and vanishes on any failure."""
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+def _written(path: Path) -> Iterator[BinaryIO]:
+    """Open a file beside ``path`` that takes its place on success and vanishes on any failure."""
     try:
-        with aside.open("xb") as file:
+        # Which would be made: a mask never makes the folder that it was meant for.
+        path.parent.stat()
+        with write_aside(path) as aside, aside.open("xb") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
     except OSError as error:
         raise MaskError(
             f"mask {path}: cannot be written ({error}). Check folder, rights and free space."
         ) from error
-    finally:
-        aside.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_deform.deform.compiled import Longs, compiled
+from wsi_deform.kernels.compiled import Longs, compiled
 from wsi_deform.mask.open_outlines import FINISHED, FREE, NEXT, NODE_X, NODE_Y, OTHER, Pool
 
 Rings = tuple[NDArray[np.int32], Longs, Longs, NDArray[np.int32]]

@@ -23,13 +23,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_deform.deform.compiled import UNITS_PER_PX
-from wsi_deform.deform.reverse import FieldSamples, Interpolation, ReverseSampler
 from wsi_deform.errors import MaskError
 from wsi_deform.faults import pass_on_own_fault
+from wsi_deform.files import write_aside
 from wsi_deform.geometry import Region, Size
+from wsi_deform.kernels.compiled import UNITS_PER_PX
 from wsi_deform.mask.tissue_limit import TissueLimit, reverse_sampler
-from wsi_deform.provenance import write_aside
+from wsi_deform.reverse.sampler import Interpolation, ReverseSampler
+from wsi_deform.reverse.samples import FieldSamples
 
 # What NumPy and its archive raise on files that are missing, cut off or scrambled.
 _READ_ERRORS = (

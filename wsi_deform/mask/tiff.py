@@ -16,12 +16,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_deform.deform.reverse import FieldSamples, MaskTile, ReverseSampler, pyramid_sizes
 from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Region, Size
 from wsi_deform.mask.directories import CLASSIC_LIMIT_BYTES
 from wsi_deform.mask.ome import image_xml
 from wsi_deform.mask.pyramid import write_pyramid
+from wsi_deform.reverse.levels import MaskTile, pyramid_sizes
+from wsi_deform.reverse.sampler import ReverseSampler
+from wsi_deform.reverse.samples import FieldSamples
 
 
 def write_nearest_mask(

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_deform.deform.compiled import Longs, compiled
 from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Region, Size
+from wsi_deform.kernels.compiled import Longs, compiled
 
 Bytes = NDArray[np.uint8]
 
@@ -79,24 +79,24 @@ class Cells:
 
     def pixels_of_tiles(self, tile_px: int) -> Longs:
         """Level-0 pixels in chosen cells of each tile of level 0, (rows, columns) int64."""
-        # Sums over whole columns fit into 32 bits, those over the slide do not.
-        by_row = self._summed(self.chosen, tile_px, 0, np.int32)
-        return np.asarray(self._summed(by_row.T, tile_px, 1, np.int64).T)
+        # Sums over rows of cells fit into 32 bits, those over the slide do not.
+        by_column = self._summed(self.chosen, tile_px, 1, np.int32)
+        return self._summed(np.ascontiguousarray(by_column.T), tile_px, 0, np.int64).T
 
     def _summed(
         self, values: NDArray[Any], tile_px: int, axis: int, dtype: type[np.signedinteger[Any]]
     ) -> NDArray[Any]:
-        """Sums over the level-0 pixels of each row (axis 0) or column (1) of tiles; (cells, W) -> (tiles, W)."""
+        """Sums over the level-0 pixels of each row (axis 0) or column (1) of tiles; (H, cells) -> (H, tiles)."""
         cells, length = self.chosen.shape[axis], self.size.shape[axis]
         # The first pixel of each cell, see ``end_of``.
         firsts = -(-2 * length * np.arange(cells + 1) // cells) // 2
-        above = np.zeros((cells + 1, values.shape[1]), dtype)
-        np.multiply(values, np.diff(firsts)[:, None].astype(dtype), out=above[1:])
-        np.cumsum(above[1:], axis=0, out=above[1:])
+        before = np.zeros((len(values), cells + 1), dtype)
+        np.multiply(values, np.diff(firsts).astype(dtype), out=before[:, 1:])
+        np.cumsum(before[:, 1:], axis=1, out=before[:, 1:])
         edges = np.append(np.arange(0, length, tile_px), length)
         inside = self._cells(edges, 0, axis)
-        behind = (edges - firsts[inside]).astype(dtype)[:, None] * values[inside]
-        return np.diff(above[inside] + behind, axis=0)
+        part = (edges - firsts[inside]).astype(dtype) * values[:, inside]
+        return np.diff(before[:, inside] + part, axis=1)
 
     def _of_tiles(self, level: int, tile_px: int, axis: int) -> tuple[Longs, Longs]:
         """First and last + 1 of the rows (axis 0) or columns (1) of cells in which each tile of a level has pixels."""

@@ -14,13 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from wsi_deform.deform.compiled import Longs
-from wsi_deform.deform.histogram import add_label_counts
-from wsi_deform.deform.reverse import FieldSamples, Interpolation, MaskTile, ReverseSampler, pyramid_sizes
 from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Region, Size
+from wsi_deform.kernels.compiled import Longs
 from wsi_deform.mask.tissue_cells import Cells
 from wsi_deform.mask.tissue_pixels import add_zone_counts, cut
+from wsi_deform.reverse.histogram import add_label_counts
+from wsi_deform.reverse.levels import MaskTile, pyramid_sizes
+from wsi_deform.reverse.sampler import Interpolation, ReverseSampler
+from wsi_deform.reverse.samples import FieldSamples
 
 OUTSIDE, BORDER, TISSUE = 0, 1, 2
 """Zones: outside the limit; inside it and yet no tissue; tissue."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_deform.deform.compiled import Box, Longs, compiled
+from wsi_deform.kernels.compiled import Box, Longs, compiled
 from wsi_deform.mask.tissue_cells import Bytes, cell_of, end_of
 
 
@@ -73,15 +73,17 @@ def _add_box(words: NDArray[np.uint64], box: Box, counts: Longs) -> None:
 @compiled
 def _add_words(words: NDArray[np.uint64], box: Box, begin: int, end: int, counts: Longs) -> None:
     """Count bytes ``begin`` to ``end`` of the words of a box: nearly every word is the one before again."""
-    if box[0] == box[2]:
+    # A view of its own: indices from 0 on are known to be no negative ones, which halves the time.
+    part = words[box[1] : box[3], box[0] : box[2]]
+    if part.size == 0:
         return
-    word, repeats = words[box[1], box[0]], 0
-    for y in range(box[1], box[3]):
-        for x in range(box[0], box[2]):
-            if words[y, x] != word:
+    word, repeats = part[0, 0], 0
+    for y in range(part.shape[0]):
+        for x in range(part.shape[1]):
+            if part[y, x] != word:
                 for byte in range(begin, end):
                     counts[(word >> np.uint64(8 * byte)) & np.uint64(255)] += repeats
-                word, repeats = words[y, x], 0
+                word, repeats = part[y, x], 0
             repeats += 1
     for byte in range(begin, end):
         counts[(word >> np.uint64(8 * byte)) & np.uint64(255)] += repeats

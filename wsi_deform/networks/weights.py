@@ -63,11 +63,11 @@ class LoadReport:
             f"{len(self.unexpected)} unexpected, {len(self.shape_mismatched)} of another shape"
         )
 
-    def text(self, *, most: int = 8) -> str:
+    def text(self, *, max_names: int = 8) -> str:
         """Several lines for people: what was not loaded, by name and shape.
 
         Args:
-            most: Names shown of each kind; further ones are counted.
+            max_names: Names shown of each kind; further ones are counted.
 
         Returns:
             The line of ``str``, then one line for each kind that is not empty.
@@ -82,7 +82,7 @@ class LoadReport:
             "unexpected, ignored": [f"{n} {_sides(self.shapes[n])}" for n in self.unexpected],
             "of another shape, keeps its start values": different,
         }
-        lines = [_line(kind, names, most) for kind, names in kinds.items() if names]
+        lines = [_line(kind, names, max_names) for kind, names in kinds.items() if names]
         return "\n".join([str(self), *lines])
 
 
@@ -145,9 +145,9 @@ def _sides(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape)) if shape else "scalar"
 
 
-def _line(kind: str, names: list[str], most: int) -> str:
-    more = f", and {len(names) - most} more" if len(names) > most else ""
-    return f"  {kind}: {', '.join(names[:most])}{more}"
+def _line(kind: str, names: list[str], max_names: int) -> str:
+    more = f", and {len(names) - max_names} more" if len(names) > max_names else ""
+    return f"  {kind}: {', '.join(names[:max_names])}{more}"
 
 
 def _read(path: Path) -> object:

@@ -9,13 +9,13 @@ from typing import Any
 from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.config import Config, read_config
 from wsi_deform.data.study import open_labelled
+from wsi_deform.drawing.figures import comparison_figure, curves_figure, sampling_points_figure
 from wsi_deform.evaluate.masks import Evaluation
 from wsi_deform.evaluate.tables import mean_notes
 from wsi_deform.geometry import Size
 from wsi_deform.manifest.rows import Manifest
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.provenance import provenance
-from wsi_deform.report.figures import comparison_figure, curves_figure, sampling_points_figure
 from wsi_deform.report.measured import MIOU, measures
 from wsi_deform.report.page import Fact, Picture, Section, write_report
 from wsi_deform.report.pictures import sampled_picture, slide_picture, truth_picture

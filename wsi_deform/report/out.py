@@ -12,13 +12,13 @@ import numpy as np
 from wsi_deform.annotation.mean_classes import MeanClasses
 from wsi_deform.cells import plain_text
 from wsi_deform.distribute.ledger import Ledger, State
+from wsi_deform.drawing.figures import sampling_points_figure
 from wsi_deform.errors import MaskError, WsiDeformError
 from wsi_deform.evaluate.tables import mean_notes
 from wsi_deform.geometry import Size
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.mask.samples import read_samples
 from wsi_deform.redact import redacted_data
-from wsi_deform.report.figures import sampling_points_figure
 from wsi_deform.report.files import duration, read_json
 from wsi_deform.report.measured import CEILING, MIOU, measures
 from wsi_deform.report.page import Fact, Picture, Section, write_report
@@ -27,15 +27,15 @@ from wsi_deform.report.tables import Table, comparison_table, number
 
 REPORT = "report.html"
 EVALUATION = "evaluation.json"
-MOST_SLIDES = 12
+MAX_SLIDES = 12
 
 
-def report_out(out: Path | str, *, most_slides: int = MOST_SLIDES) -> Path:
+def report_out(out: Path | str, *, max_slides: int = MAX_SLIDES) -> Path:
     """Write ``report.html`` into a mask folder.
 
     Args:
         out: What ``wsi-deform segment`` filled.
-        most_slides: Of more finished slides, so many are shown, evenly spread; all are in the tables.
+        max_slides: Of more finished slides, so many are shown, evenly spread; all are in the tables.
 
     Returns:
         The path of the report.
@@ -77,11 +77,11 @@ def report_out(out: Path | str, *, most_slides: int = MOST_SLIDES) -> Path:
         facts.insert(0, fact)
     if folder.measurements.is_file():
         sections.append(Section(title="Measurements", table=_measurements(folder.measurements)))
-    sections += [_slide_section(folder, state) for state in evenly(done, most_slides)]
+    sections += [_slide_section(folder, state) for state in evenly(done, max_slides)]
     lead = [f"Masks of {len(states)} slides, made by wsi-deform from a few samples per slide."]
-    if len(done) > most_slides:
+    if len(done) > max_slides:
         lead.append(
-            f"{most_slides} of the {len(done)} segmented slides are shown below, all are in the tables."
+            f"{max_slides} of the {len(done)} segmented slides are shown below, all are in the tables."
         )
     return write_report(
         out / REPORT,
@@ -129,7 +129,7 @@ def _evaluated(path: Path) -> tuple[Section, Fact]:
         title="Against the labels",
         text=[
             f'Split "{data["split"]}", at full resolution. {CEILING} is what the sampling alone allows: '
-            "the labels at the samples, put back by the reverse sampler.",
+            "the labels at the samples, put back like the mask.",
             *mean_notes(data),
         ],
         table=comparison_table(rows, of="slide", largest_is_best=()),
@@ -181,9 +181,9 @@ def _slide_section(folder: MaskFolder, state: State) -> Section:
     return Section(title=state.slide_id, text=text, pictures=pictures)
 
 
-def _blank(size: Size, most_px: int = 1200) -> Any:
+def _blank(size: Size, max_px: int = 1200) -> Any:
     """White paper in the shape of a slide."""
-    scale = most_px / size.long
+    scale = max_px / size.long
     shape = (max(1, round(size.height * scale)), max(1, round(size.width * scale)), 3)
     return np.full(shape, 255, np.uint8)
 

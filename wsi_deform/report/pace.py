@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from wsi_deform.report.figures import LINE_COLOURS, WIDTH_IN, LogRow, png_bytes
+from wsi_deform.drawing.figures import LINE_COLOURS, WIDTH_IN, LogRow, png_bytes
 from wsi_deform.report.files import duration
 
 PARTS = {"read_seconds": "reading", "forward_seconds": "forward", "backward_seconds": "backward"}

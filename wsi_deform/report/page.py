@@ -13,7 +13,7 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from PIL import Image
 
-from wsi_deform.provenance import write_text
+from wsi_deform.files import write_text
 from wsi_deform.report.tables import Table
 
 TEMPLATES = Path(__file__).parent / "templates"

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from wsi_deform.annotation.raster import LabelMask
 from wsi_deform.geometry import Size
+from wsi_deform.look.lowres import thumbnail
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.mask.overlay import label_picture
 from wsi_deform.mask.samples import read_samples
-from wsi_deform.slide.lowres import thumbnail
 from wsi_deform.slide.open import open_slide
 
 PICTURE_PX = 1600
@@ -33,7 +33,7 @@ class SampledPicture:
 
 
 def slide_picture(
-    path: Path, *, mpp: float | None = None, most_px: int = PICTURE_PX
+    path: Path, *, mpp: float | None = None, max_px: int = PICTURE_PX
 ) -> tuple[NDArray[np.uint8], Size]:
     """A thumbnail of a slide, (H, W, 3) uint8 RGB, and the slide's level-0 size.
 
@@ -41,7 +41,7 @@ def slide_picture(
         SlideError: The slide cannot be read.
     """
     slide = open_slide(path, mpp=mpp)
-    return thumbnail(slide, most_px), slide.size
+    return thumbnail(slide, max_px), slide.size
 
 
 def sampled_picture(folder: MaskFolder, slide_id: str, size: Size) -> SampledPicture:

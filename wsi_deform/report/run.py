@@ -9,9 +9,9 @@ from typing import Any
 
 from wsi_deform.annotation.mean_classes import MeanClasses
 from wsi_deform.config import Config, read_config
+from wsi_deform.drawing.figures import LogRow, curves_figure, over_text
 from wsi_deform.errors import ModelError
-from wsi_deform.model import find_model, read_model_facts
-from wsi_deform.report.figures import LogRow, curves_figure, over_text
+from wsi_deform.model_file import find_model, read_model_facts
 from wsi_deform.report.files import duration, read_json
 from wsi_deform.report.pace import pace_figure, pace_text, timed_rows
 from wsi_deform.report.page import Fact, Picture, Section, write_report

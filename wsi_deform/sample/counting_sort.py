@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_deform.deform.compiled import compiled
+from wsi_deform.kernels.compiled import compiled
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float64]
@@ -14,13 +14,13 @@ Longs = NDArray[np.int64]
 
 
 @compiled
-def levels_of_areas(areas: NDArray[np.floating], scale: float, least_px: Floats) -> Bytes:
+def levels_of_areas(areas: NDArray[np.floating], scale: float, min_px: Floats) -> Bytes:
     """The level of each sample from the area of its warped cell.
 
     Args:
         areas: (S,) areas, as fractions of the region.
         scale: Area of the region, level-0 px.
-        least_px: (L - 1,) least area of a cell that reads level 1, 2, ..., level-0 px; rising.
+        min_px: (L - 1,) least area of a cell that reads level 1, 2, ..., level-0 px; rising.
 
     Returns:
         (S,) levels.
@@ -30,7 +30,7 @@ def levels_of_areas(areas: NDArray[np.floating], scale: float, least_px: Floats)
         # A cell folded to nothing reads level 0.
         area_px = max(np.float64(areas[sample]) * scale, 1.0)
         found = 0
-        while found < len(least_px) and area_px >= least_px[found]:
+        while found < len(min_px) and area_px >= min_px[found]:
             found += 1
         level[sample] = found
     return level

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_deform.deform.compiled import compiled
+from wsi_deform.kernels.compiled import compiled
 
 Bytes = NDArray[np.uint8]
 Floats = NDArray[np.float64]

@@ -237,8 +237,8 @@ def _readings(
         middles = np.maximum((octave[1:] + octave[:-1]) / 2, octave[1:] - 0.5)
         flat = areas.reshape(-1).cpu()
         flat = (flat if flat.dtype in (torch.float32, torch.float64) else flat.double()).contiguous()
-        least_px = np.where(middles > most, np.inf, 4.0 ** (middles - bias))
-        level = levels_of_areas(flat.numpy(), float(region.size.area), least_px)
+        min_px = np.where(middles > most, np.inf, 4.0 ** (middles - bias))
+        level = levels_of_areas(flat.numpy(), float(region.size.area), min_px)
         return level, every, whole
     area_px = areas.reshape(-1).cpu().double().numpy() * region.size.area
     # Octave: log2 of level-0 pixels per pixel. A cell folded to nothing reads level 0.

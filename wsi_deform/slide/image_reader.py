@@ -14,11 +14,11 @@ from wsi_deform.slide.colour import composited
 from wsi_deform.slide.reader import WHITE, Level, SlideInfo
 
 TILE = Size(256, 256)
-MOST_DECODED_BYTES = 1 << 30
+MAX_DECODED_BYTES = 1 << 30
 EIGHT_BIT_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "YCbCr", "CMYK"}
 
 # Pillow takes 89 megapixels for an attack; the check below is ours and says what to do.
-Image.MAX_IMAGE_PIXELS = MOST_DECODED_BYTES // 3
+Image.MAX_IMAGE_PIXELS = MAX_DECODED_BYTES // 3
 
 
 class ImageReader:
@@ -42,7 +42,7 @@ class ImageReader:
         try:
             with Image.open(self.path) as image:
                 size = Size(*image.size)
-                if size.area * 3 > MOST_DECODED_BYTES:
+                if size.area * 3 > MAX_DECODED_BYTES:
                     raise _too_large(self.path, f"{size} px decode to {size.area * 3} bytes")
                 if image.mode not in EIGHT_BIT_MODES:
                     raise SlideError(
@@ -90,7 +90,7 @@ def _rgb(image: Image.Image) -> NDArray[np.uint8]:
 
 def _too_large(path: Path, found: str) -> SlideError:
     return SlideError(
-        f"{path}: {found}; a plain image is decoded as a whole, at most {MOST_DECODED_BYTES} bytes. "
+        f"{path}: {found}; a plain image is decoded as a whole, at most {MAX_DECODED_BYTES} bytes. "
         "Convert it to a tiled pyramidal TIFF, "
         "for example with: vips tiffsave IMAGE SLIDE.tif --tile --pyramid --compression jpeg"
     )

@@ -15,7 +15,7 @@ from wsi_deform.slide.path import SlidePath, SlideUrl
 
 # Readers that stay open although no slide is using them: a worker that unpickles the same slide for each
 # task opens it once.
-MOST_IDLE_READERS = 32
+MAX_IDLE_READERS = 32
 
 # A server is not asked for the version of an open file more often than this.
 RECHECK_S = 60.0
@@ -67,7 +67,7 @@ class ReaderRegistry:
                 stored = open_reader(path)
                 reader = VirtualReader(stored, key=lambda: slide_key(path, stored), name=str(path))
                 self._readers[key] = new_token(), reader
-                while len(self._readers) > MOST_IDLE_READERS:
+                while len(self._readers) > MAX_IDLE_READERS:
                     self._readers.popitem(last=False)
             self._readers.move_to_end(key)
             return self._readers[key]

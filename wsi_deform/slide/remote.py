@@ -15,7 +15,7 @@ from wsi_deform.slide.path import SlideUrl
 
 # Ranges this near are asked for as one, which costs less than a request of its own, up to this size.
 MERGE_GAP_BYTES = 4 << 10
-MERGE_MOST_BYTES = 1 << 20
+MERGE_MAX_BYTES = 1 << 20
 ATTEMPTS = 3
 FIRST_PAUSE_S = 0.2
 # No limit on a whole answer, which may be long on a thin line: only on silence.
@@ -216,7 +216,7 @@ def _merged(spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     merged: list[tuple[int, int]] = []
     for start, end in spans:
         near = merged and start - merged[-1][1] <= MERGE_GAP_BYTES
-        if near and (end <= merged[-1][1] or end - merged[-1][0] <= MERGE_MOST_BYTES):
+        if near and (end <= merged[-1][1] or end - merged[-1][0] <= MERGE_MAX_BYTES):
             merged[-1] = merged[-1][0], max(end, merged[-1][1])
         else:
             merged.append((start, end))

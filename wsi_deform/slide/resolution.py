@@ -14,7 +14,7 @@ UM_PER_UNIT = {
 }  # fmt: skip
 
 # Resolution tags are often a printer's dpi or rubbish: only what a microscope can have is believed.
-LEAST_MPP, MOST_MPP = 0.02, 20.0
+MIN_MPP, MAX_MPP = 0.02, 20.0
 
 
 def mpp_from_resolution(per_unit_x: float, per_unit_y: float, unit: int) -> float | None:
@@ -37,7 +37,7 @@ def mpp_from_resolution(per_unit_x: float, per_unit_y: float, unit: int) -> floa
 
 def plausible_mpp(mpp: float) -> float | None:
     """The value when a microscope can have it (0.02 to 20 um/px), else None."""
-    return mpp if math.isfinite(mpp) and LEAST_MPP <= mpp <= MOST_MPP else None
+    return mpp if math.isfinite(mpp) and MIN_MPP <= mpp <= MAX_MPP else None
 
 
 def mpp_from_aperio(description: str) -> float | None:

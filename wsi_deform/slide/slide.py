@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,7 +76,7 @@ class Slide:
         mpp: float | None = None,
         virtual_levels: bool = True,
         key: str | None = None,
-    ) -> Slide:
+    ) -> Self:
         """Make a slide from a reader object; it pickles only if the reader does.
 
         Args:
@@ -108,6 +108,11 @@ class Slide:
     def stored_levels(self) -> int:
         """Number of levels in the file; those from here on are built."""
         return self._reader()[1].stored_levels
+
+    @property
+    def has_file(self) -> bool:
+        """Whether ``path`` is where its pixels lie; a slide made from a reader has a name only."""
+        return self._own_reader is None
 
     @property
     def size(self) -> Size:
@@ -262,4 +267,14 @@ class Slide:
             self._own(state["reader"], virtual_levels=state["virtual_levels"], key=state["key"])
 
     def __repr__(self) -> str:
-        return f"Slide({str(self.path)!r}, slide_id={self.slide_id!r})"
+        """Name, and what is known without opening the file: size, um per px, downsamples of the levels."""
+        said = [repr(self.path.name)]
+        if self.slide_id != slide_id_of(self.path):
+            said.append(f"slide_id={self.slide_id!r}")
+        if self._open is not None:
+            mpp = self.mpp_or_none
+            said += [f"{self.size} px", "no mpp" if mpp is None else f"{mpp:.4g} um/px"]
+            coarsest, count = self.levels[-1].downsample, len(self.levels)
+            levels = f"{count} levels to 1/{max(coarsest.x, coarsest.y):.4g}"
+            said.append(levels if count > 1 else "1 level")
+        return f"{type(self).__name__}({', '.join(said)})"

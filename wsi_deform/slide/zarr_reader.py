@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from wsi_deform.errors import ShapeError, SlideError
 from wsi_deform.faults import pass_on_own_fault, version_of
 from wsi_deform.geometry import Region, Size, level_downsample, tile_region
-from wsi_deform.slide.ahead import ahead
+from wsi_deform.kernels.ahead import ahead
 from wsi_deform.slide.colour import composited, rgb_from_gray
 from wsi_deform.slide.ngff import images_of, multiscale_from_data
 from wsi_deform.slide.path import SlidePath, SlideUrl, slide_path
@@ -34,7 +34,7 @@ ZARR_ERRORS = (
 )  # fmt: skip
 # Tiles of a far slide that are read at the same time.
 FAR_THREADS = 16
-LEAST_TILE_PX = 256
+MIN_TILE_PX = 256
 
 
 class ZarrReader:
@@ -150,7 +150,7 @@ class ZarrReader:
     def read_tiles(self, tiles: Sequence[Address]) -> Iterator[NDArray[np.uint8]]:
         """Read several tiles, each (H, W, 3) uint8, many at the same time; see ``TilesReader``."""
         return ahead(
-            lambda tile: self.read_tile(*tile), tiles, threads=FAR_THREADS, most_waiting=2 * FAR_THREADS
+            lambda tile: self.read_tile(*tile), tiles, threads=FAR_THREADS, max_waiting=2 * FAR_THREADS
         )
 
     def close(self) -> None:
@@ -171,7 +171,7 @@ class ZarrReader:
         sides = []
         for axis in "xy":
             chunk = array.chunks[self._axes.index(axis)]
-            sides.append(chunk * max(1, -(-LEAST_TILE_PX // chunk)))
+            sides.append(chunk * max(1, -(-MIN_TILE_PX // chunk)))
         return Size(*sides)
 
     def _check_pixels(self, arrays: Sequence[Any]) -> None:

@@ -16,7 +16,7 @@ from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.config import Config
 from wsi_deform.data.balance import class_pixels, rare_field_weights
 from wsi_deform.data.fields import LabelledField
-from wsi_deform.provenance import write_json
+from wsi_deform.files import write_json
 from wsi_deform.train.losses import class_weights_of
 
 logger = logging.getLogger(__name__)

@@ -7,7 +7,8 @@ moved into place at once, so weights, optimiser and counters always belong toget
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,13 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from wsi_deform.errors import TrainingError
-from wsi_deform.model import Model, load_tensors
-from wsi_deform.provenance import write_aside
+from wsi_deform.files import write_aside
+from wsi_deform.model import Model
+from wsi_deform.model_file import load_tensors
 
 NAME = "checkpoint.safetensors"
+# State that the first version had not, and whose start is as good.
+LATER = ("scale",)
 
 
 @dataclass(kw_only=True)
@@ -84,6 +88,36 @@ def remove_leftovers(folder: Path) -> None:
         aside.unlink(missing_ok=True)
 
 
+def stored_counters(folder: Path) -> Counters:
+    """How far the run in a folder is; a fresh ``Counters`` if nothing was stored.
+
+    Raises:
+        TrainingError: The checkpoint cannot be read.
+    """
+    path = folder / NAME
+    if not path.is_file():
+        return Counters()
+    with _opened(path) as (about, _):
+        return Counters(**about["counters"])
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[tuple[dict[str, Any], Any]]:
+    """What a checkpoint's header says, and the open file.
+
+    Raises:
+        TrainingError: It cannot be read.
+    """
+    try:
+        with safe_open(path, framework="pt") as opened:
+            yield _about((opened.metadata() or {}).get("state")), opened
+    except (OSError, SafetensorError, ValueError) as error:
+        raise TrainingError(
+            f"checkpoint {path}: cannot be read: {error}. Needed a file that `wsi-deform train` wrote. "
+            "Delete it to start the run again."
+        ) from error
+
+
 def load_checkpoint(
     folder: Path, model: Model, optimiser: torch.optim.Optimizer, *, extra: Mapping[str, Tensor]
 ) -> Counters:
@@ -99,28 +133,26 @@ def load_checkpoint(
         How far the run was; a fresh ``Counters`` if nothing was stored.
 
     Raises:
-        TrainingError: The file cannot be read.
+        TrainingError: The file cannot be read, or lacks state that a run with these settings has.
         ModelError: Its weights do not fit the model.
     """
     path = folder / NAME
     if not path.is_file():
         return Counters()
-    try:
-        with safe_open(path, framework="pt") as opened:
-            about = _about((opened.metadata() or {}).get("state"))
-            tensors: dict[str, Tensor] = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError, ValueError) as error:
-        raise TrainingError(
-            f"checkpoint {path}: cannot be read: {error}. Needed a file that `wsi-deform train` wrote. "
-            "Delete it to start the run again."
-        ) from error
+    with _opened(path) as (about, opened):
+        tensors: dict[str, Tensor] = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     weights = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
     load_tensors(model, weights, source=str(path))
     with torch.no_grad():
         for name, tensor in extra.items():
             stored = tensors.get(f"extra.{name}")
             if stored is None:
-                continue
+                if name in LATER:
+                    continue
+                raise TrainingError(
+                    f"checkpoint {path}: holds no {name}. Needed them to go on: the version that wrote it trained "
+                    "without. Choose another --out, or delete the folder to start again."
+                )
             if stored.shape != tensor.shape:
                 raise TrainingError(
                     f"checkpoint {path}: {name} of shape {tuple(stored.shape)}. Needed {tuple(tensor.shape)}: slides, "

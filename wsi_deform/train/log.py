@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_deform.annotation.mean_classes import MeanClasses
-from wsi_deform.provenance import write_aside, write_text
-from wsi_deform.train.panels import stacked, write_picture
+from wsi_deform.drawing.panels import stacked, write_picture
+from wsi_deform.files import write_aside, write_text
 
 COLUMNS = (
     "epoch",

@@ -24,7 +24,7 @@ from wsi_deform.train.run import Run, start_run
 from wsi_deform.train.schedule import edge_weight, set_learning_rates
 from wsi_deform.train.step import training_step
 from wsi_deform.train.validation import validate
-from wsi_deform.train.watcher import Quiet, Watcher
+from wsi_deform.train.watcher import NullWatcher, Watcher
 
 SECONDS_BETWEEN_CHECKPOINTS = 30.0
 logger = logging.getLogger(__name__)
@@ -89,7 +89,7 @@ def train(
         Started by ``torchrun``, every process calls this with the same arguments; process 0 writes and watches.
     """
     with joined_ranks(device_name(config.device)) as ranks:
-        going = start_run(
+        training_run = start_run(
             config,
             manifest,
             classes,
@@ -98,52 +98,52 @@ def train(
             ranks=ranks,
             checkpoint_every_s=seconds_between_checkpoints,
         )
-        if not going.finished:
-            _train(going, watcher if watcher is not None and ranks.writes else Quiet(), stop)
-        return _result(going)
+        if not training_run.finished:
+            _train(training_run, watcher if watcher is not None and ranks.writes else NullWatcher(), stop)
+        return _result(training_run)
 
 
-def _train(going: Run, watcher: Watcher, stop: Callable[[], bool]) -> None:
+def _train(run: Run, watcher: Watcher, stop: Callable[[], bool]) -> None:
     """The epochs that are left, or as many steps as nobody asks to stop."""
     watcher.start(
-        epochs=going.config.training.epochs,
-        steps=len(going.batches(epoch=0)),
-        fields=len(going.views),
-        samples=sum(item.size.area for item in going.views.items),
-        resumed_at=going.counters.epoch,
+        epochs=run.config.training.epochs,
+        steps=len(run.batches(epoch=0)),
+        fields=len(run.views),
+        samples=sum(item.size.area for item in run.views.items),
+        resumed_at=run.counters.epoch,
     )
-    with RunLog(going.folder, going.counters.rows) if going.ranks.writes else nullcontext() as log:
-        while not going.finished:
-            row = _train_epoch(going, watcher, stop)
+    with RunLog(run.folder, run.counters.rows) if run.ranks.writes else nullcontext() as log:
+        while not run.finished:
+            row = _train_epoch(run, watcher, stop)
             if row is None:
-                if going.ranks.writes:
-                    going.save(None)
+                if run.ranks.writes:
+                    run.save(None)
                 return
-            _validate_epoch(going, row, log)
-            _close_epoch(going, row, log)
+            _validate_epoch(run, row, log)
+            _close_epoch(run, row, log)
             watcher.epoch(row)
 
 
-def _train_epoch(going: Run, watcher: Watcher, stop: Callable[[], bool]) -> dict[str, Any] | None:
+def _train_epoch(run: Run, watcher: Watcher, stop: Callable[[], bool]) -> dict[str, Any] | None:
     """The steps of an epoch that are left; its line of the log, or None when it was asked to stop."""
-    config, counters = going.config, going.counters
+    config, counters = run.config, run.counters
     epoch, since = counters.epoch, time.monotonic()
-    going.allocate()
-    going.model.train()
-    batches = going.batches(epoch=epoch)
+    run.allocate()
+    run.model.train()
+    batches = run.batches(epoch=epoch)
     # A run that stopped after the last step of an epoch has none left, and its rates all the same.
     last = min(counters.step, len(batches) - 1)
-    rates = set_learning_rates(going.optimiser, config, epoch, last, len(batches))
-    ranks, left = going.ranks, batches[counters.step :]
-    for shapes in load(going.views, left, config.training.workers, rank=ranks.rank, world=ranks.world):
+    rates = set_learning_rates(run.optimiser, config, epoch, last, len(batches))
+    ranks, left = run.ranks, batches[counters.step :]
+    for shapes in load(run.views, left, config.training.workers, rank=ranks.rank, world=ranks.world):
         waited = time.monotonic() - since
         place = (epoch, counters.step, len(batches))
-        rates = set_learning_rates(going.optimiser, config, *place)
+        rates = set_learning_rates(run.optimiser, config, *place)
         done = training_step(
-            going.learner, shapes, epoch=epoch, step=counters.step, edge_weight=edge_weight(config, *place)
+            run.learner, shapes, epoch=epoch, step=counters.step, edge_weight=edge_weight(config, *place)
         )
-        if going.average is not None:
-            going.average.update()
+        if run.average is not None:
+            run.average.update()
         done["read_seconds"] += waited
         done["seconds"] = time.monotonic() - since
         for name, value in done.items():
@@ -152,20 +152,20 @@ def _train_epoch(going: Run, watcher: Watcher, stop: Callable[[], bool]) -> dict
         watcher.step(epoch=epoch, step=counters.step, loss=done["loss"])
         if ranks.any(stop()):
             return None
-        if ranks.writes and going.checkpoint_is_due:
-            going.save_checkpoint()
+        if ranks.writes and run.checkpoint_is_due:
+            run.save_checkpoint()
         since = time.monotonic()
     return {"epoch": epoch + 1, **epoch_row(counters.sums, counters.step), **rates}
 
 
-def _validate_epoch(going: Run, row: dict[str, Any], log: RunLog | None) -> None:
+def _validate_epoch(run: Run, row: dict[str, Any], log: RunLog | None) -> None:
     """Measure and draw the validation slides when it is time, and keep the model if it is the best so far."""
-    settings, counters = going.config.training, going.counters
+    settings, counters = run.config.training, run.counters
     due = row["epoch"] == settings.epochs or row["epoch"] % settings.validate_every == 0
-    if not (going.validation and due):
+    if not (run.validation and due):
         return
-    with going.kept_weights():
-        row |= validate(going.model, going.validation, ranks=going.ranks)
+    with run.kept_weights():
+        row |= validate(run.model, run.validation, ranks=run.ranks)
         miou = row.get("val_miou")  # labels of one class measure nothing, and no epoch is better than another
         better = miou is not None and (counters.best is None or miou > counters.best)
         if better:
@@ -174,48 +174,46 @@ def _validate_epoch(going: Run, row: dict[str, Any], log: RunLog | None) -> None
             counters.waited = 0 if better else counters.waited + 1
         if log is None:
             return
-        if going.shown is None:
-            going.shown = chosen_fields(going.model, going.validation, most=settings.pictures)
-        log.show(row["epoch"], draw_fields(going.model, going.shown))
+        if run.shown is None:
+            run.shown = chosen_fields(run.model, run.validation, max_fields=settings.pictures)
+        log.show(row["epoch"], draw_fields(run.model, run.shown))
         if better:
-            going.save_model("best", row)
-        keep_model(
-            going.folder, row["epoch"], keep=settings.keep, save=lambda name: going.save_model(name, row)
-        )
+            run.save_model("best", row)
+        keep_model(run.folder, row["epoch"], keep=settings.keep, save=lambda name: run.save_model(name, row))
 
 
-def _close_epoch(going: Run, row: dict[str, Any], log: RunLog | None) -> None:
+def _close_epoch(run: Run, row: dict[str, Any], log: RunLog | None) -> None:
     """Log the epoch, move on to the next, and save when the last time was a while ago."""
-    counters = going.counters
+    counters = run.counters
     counters.rows.append(row)
     counters.epoch, counters.step, counters.sums = row["epoch"], 0, {}
     if log is None:
         return
     log.write(counters.rows)
-    if going.stopped_early:
+    if run.stopped_early:
         logger.info(
             "run %s: stopped after epoch %d: %d validations without one better than %.3f in epoch %d",
-            going.folder,
+            run.folder,
             counters.epoch,
             counters.waited,
             counters.best,
             counters.best_epoch,
         )
-    if going.finished or going.checkpoint_is_due:
+    if run.finished or run.checkpoint_is_due:
         log.draw(counters.rows)
-        going.save(row)
+        run.save(row)
 
 
-def _result(going: Run) -> TrainingResult:
-    counters = going.counters
+def _result(run: Run) -> TrainingResult:
+    counters = run.counters
     validated = [row for row in counters.rows if row.get("miou_classes")]
     said = [row for row in validated if row["epoch"] == counters.best_epoch] or validated[-1:]
     return TrainingResult(
-        run=going.folder,
-        finished=going.finished,
+        run=run.folder,
+        finished=run.finished,
         epochs=counters.epoch,
         best=counters.best,
         best_epoch=counters.best_epoch,
-        stopped_early=going.stopped_early,
+        stopped_early=run.stopped_early,
         miou_classes=MeanClasses.from_data(said[0]["miou_classes"]) if said else None,
     )

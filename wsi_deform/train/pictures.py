@@ -12,32 +12,32 @@ from numpy.typing import NDArray
 from wsi_deform.annotation.raster import LabelMask
 from wsi_deform.cover import fields_of, view_of
 from wsi_deform.data.fields import LabelledField
+from wsi_deform.drawing.panels import Stages, field_picture
 from wsi_deform.geometry import Size
 from wsi_deform.model import Model
 from wsi_deform.segment import points_of, sample_fields
 from wsi_deform.slide.slide import Slide
-from wsi_deform.train.panels import Stages, field_picture
 
-MOST_CANDIDATES = 48
+MAX_CANDIDATES = 48
 CHOICE_PX = 32
 
 
 def chosen_fields(
-    model: Model, validation: Sequence[tuple[Slide, LabelMask]], *, most: int
+    model: Model, validation: Sequence[tuple[Slide, LabelMask]], *, max_fields: int
 ) -> list[LabelledField]:
     """The validation fields that are drawn: always the same, and those with much to see.
 
     Args:
         model: Says which fields cover a slide.
         validation: Slides and their labels.
-        most: How many.
+        max_fields: How many.
 
     Returns:
         One field of each of the first slides, then a second one of each, and so on. Of a slide's fields, those
         with several labelled classes besides the background come first.
     """
-    ranked = [_ranked_fields(model, slide, labels) for slide, labels in validation[:most]]
-    return [item for item in chain.from_iterable(zip_longest(*ranked)) if item is not None][:most]
+    ranked = [_ranked_fields(model, slide, labels) for slide, labels in validation[:max_fields]]
+    return [item for item in chain.from_iterable(zip_longest(*ranked)) if item is not None][:max_fields]
 
 
 def draw_fields(model: Model, items: Sequence[LabelledField]) -> dict[str, NDArray[np.uint8]]:
@@ -96,7 +96,7 @@ def _ranked_fields(model: Model, slide: Slide, labels: LabelMask) -> list[Labell
     """Fields of a slide, those with much to see first."""
     fields = fields_of(slide, model)
     # Enough to find a good one; reading the labels of thousands would take longer than an epoch.
-    fields = fields[:: -(-len(fields) // MOST_CANDIDATES)] if fields else fields
+    fields = fields[:: -(-len(fields) // MAX_CANDIDATES)] if fields else fields
     if len(fields) > 1:
         side = Size(CHOICE_PX, CHOICE_PX)
         seen = {field: labels.cell_fractions(field.region, side).mean(axis=(1, 2)) for field in fields}

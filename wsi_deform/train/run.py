@@ -24,17 +24,26 @@ from wsi_deform.data.batches import shuffled_batches
 from wsi_deform.data.fields import FieldViews, LabelledField
 from wsi_deform.data.study import median_mpp, open_labelled
 from wsi_deform.errors import TrainingError
+from wsi_deform.files import write_json, write_text
 from wsi_deform.manifest.rows import Manifest, Split
-from wsi_deform.model import Model, save_model
+from wsi_deform.model import Model
 from wsi_deform.model_card import write_model_card
+from wsi_deform.model_file import finish_saving, save_model
 from wsi_deform.networks.weights import load_pretrained
-from wsi_deform.provenance import config_sha256, provenance, write_json, write_text
+from wsi_deform.provenance import provenance
 from wsi_deform.slide.cache import set_cache_bytes
 from wsi_deform.slide.slide import Slide
 from wsi_deform.train.allocation import allocated_fields, allocates, is_due, sizes_of, with_sizes
 from wsi_deform.train.balance import balance_of
-from wsi_deform.train.checkpoint import Counters, load_checkpoint, remove_leftovers, save_checkpoint
+from wsi_deform.train.checkpoint import (
+    Counters,
+    load_checkpoint,
+    remove_leftovers,
+    save_checkpoint,
+    stored_counters,
+)
 from wsi_deform.train.ema import WeightAverage
+from wsi_deform.train.identity import check_identity, identity_of
 from wsi_deform.train.ranks import Ranks
 from wsi_deform.train.schedule import optimiser_of
 from wsi_deform.train.step import Learner, learner_of
@@ -188,12 +197,15 @@ def start_run(
         raise TrainingError(
             f'manifest in {manifest.folder}: no slide of split "train". Needed one or more. Fill the split column.'
         )
+    identity = identity_of(config, classes, [slide for slide, _ in training], ranks)
+    # Before the weights, whose misfit would say less.
+    check_identity(run, stored_counters(run).identity, identity)
     model = Model(config=config, classes=classes, mpp=median_mpp([slide for slide, _ in training]))
     items = training_fields(training, model)
     if config.networks.pretrained is not None:
         report = load_pretrained(model.segmentation, config.networks.pretrained)
         logger.info("pretrained weights: %s", report.text())
-    model.placed(ranks.device)
+    model.to_device(ranks.device)
     balance = balance_of(config, items)
     learner = learner_of(model, optimiser_of(model), ranks=ranks, class_weights=balance.class_weights)
     average = None if config.optimiser.ema is None else WeightAverage(model, config.optimiser.ema)
@@ -202,12 +214,15 @@ def start_run(
     learner.restore_scale(extra[SCALE])
     if SIZES in extra:
         items = with_sizes(items, extra[SIZES], model)
-    identity = _identity(config, classes, [slide for slide, _ in training], ranks)
-    _check_identity(run, counters, identity)
     _check_ranks(run, counters, ranks)
+    is_older = counters.identity not in ({}, identity)
     counters.identity = identity
     if ranks.writes:
+        if is_older:
+            # An earlier version's, whose settings stand in config.yaml alone: from now on in the checkpoint too.
+            save_checkpoint(run, model, learner.optimiser, counters, extra=extra)
         remove_leftovers(run)
+        finish_saving(run)
         _describe_run(run, config, classes, command)
         balance.write(run / "balance.json", classes)
     validation = [open_labelled(row, classes) for row in manifest.of_split("val")]
@@ -278,30 +293,6 @@ def _data_facts(manifest: Manifest, *, fields: int) -> dict[str, Any]:
     # Of the slides' names, not of the CSV's bytes: the same slides are the same data in any order of columns.
     names = sorted((row.split or "", row.slide_id, row.patient or "") for row in manifest.rows)
     return facts | {"manifest_sha256": hashlib.sha256(json.dumps(names).encode()).hexdigest()}
-
-
-def _identity(config: Config, classes: ClassTable, training: Sequence[Slide], ranks: Ranks) -> dict[str, Any]:
-    """What must be the same for a run to go on; where and how fast it computes, and what is kept, may change."""
-    free: Any = {
-        "device": True,
-        "training": {"batch", "workers", "threads", "cache_gib", "keep", "pictures", "patience"},
-    }
-    return {
-        "config": config_sha256(config.model_dump(mode="json", exclude=free)),
-        # Two processes with a batch of 2 go on as one with a batch of 4.
-        "batch": config.training.batch * ranks.world,
-        "classes": list(classes.names),
-        "slides": [slide.slide_id for slide in training],
-    }
-
-
-def _check_identity(run: Path, counters: Counters, identity: dict[str, Any]) -> None:
-    changed = [key for key, value in counters.identity.items() if identity.get(key) != value]
-    if changed:
-        raise TrainingError(
-            f"run {run}: was started with other {' and '.join(changed)}. Needed the same to go on. "
-            "Choose another --out, or delete the folder to start again."
-        )
 
 
 def _check_ranks(run: Path, counters: Counters, ranks: Ranks) -> None:

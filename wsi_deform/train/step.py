@@ -146,11 +146,11 @@ def field_sums(
     """
     config = model.config
     size = change.size_of(batch.items[0].size)
-    views = change.of_view(batch.views).to(model.device)
+    views = change.transform_view(batch.views).to(model.device)
     learns = model.deformation is not None and config.loss.edge_weight > 0
     targets = None
     if learns or model.needs_labels:
-        targets = model.target_of(change.of_fractions(batch.fractions).to(model.device))
+        targets = model.target_of(change.transform_fractions(batch.fractions).to(model.device))
     sampled = sample_fields(
         model,
         [item.slide for item in batch.items],
@@ -169,7 +169,9 @@ def field_sums(
     precision = PRECISIONS[config.training.precision]
     # Only the segmentation network: a softmax over all cells of a map underflows in half precision, and so do grids.
     with torch.autocast(model.device.type, precision, enabled=precision != torch.float32):
-        scores = model.scores(model.segmentation_input(change.of_images(sampled.images), sampled.areas))
+        scores = model.scores(
+            model.segmentation_input(change.transform_images(sampled.images), sampled.areas)
+        )
     segmentation, weight = focal_sums(
         scores,
         labels.to(model.device),
@@ -321,7 +323,7 @@ def _names(ranks: Ranks, own: list[str]) -> str:
 def labels_of(batch: FieldBatch, grid: Tensor) -> Tensor:
     """Classes at the sampling points, (B, h, w) uint8: nearest at level 0, never interpolated.
 
-    Points that a turn puts outside their field are unlabelled: their pixels are those of its border.
+    Points that a rotation puts outside their field are unlabelled: their pixels are those of its border.
     """
     labels = torch.stack(
         [

@@ -29,7 +29,7 @@ class Watcher(Protocol):
         ...
 
 
-class Quiet:
+class NullWatcher:
     """Watches nothing."""
 
     def start(self, *, epochs: int, steps: int, fields: int, samples: int, resumed_at: int) -> None:

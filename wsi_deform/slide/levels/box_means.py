@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_deform.geometry import Point, Region, Size, tile_grid, tile_region
-from wsi_deform.slide.ahead import ahead_in
+from wsi_deform.kernels.ahead import ahead_in
 from wsi_deform.slide.reader import Level, Reader, TilesReader, tiles_of
 
 # Levels are added until the long side is no longer than this.
 COARSE_ENOUGH_PX = 512
 TILE = Size(256, 256)
 # Sums over up to 16 x 16 pixels fit 16 bits.
-MOST_SHORT_SCALE = 16
+MAX_SHORT_SCALE = 16
 READ_THREADS = 4
 READS_AHEAD = 16
 
@@ -190,7 +190,7 @@ class _Stage:
             self._carried, sums = sums[-1:].copy(), sums[:-1]
         if len(sums) % 2 or sums.shape[1] % 2:
             sums = np.pad(sums, ((0, len(sums) % 2), (0, sums.shape[1] % 2), (0, 0)))
-        return _pair_sums(sums, np.uint16 if 2 * self._scale <= MOST_SHORT_SCALE else np.uint32)
+        return _pair_sums(sums, np.uint16 if 2 * self._scale <= MAX_SHORT_SCALE else np.uint32)
 
 
 def _pair_sums(
@@ -235,4 +235,4 @@ def _every_tile(reader: Reader, stored: int, grid: Size) -> Iterator[NDArray[np.
         return
     with ThreadPoolExecutor(READ_THREADS, thread_name_prefix="slide-ahead") as pool:
         addresses = (address for row in rows for address in row)
-        yield from ahead_in(pool, lambda one: reader.read_tile(*one), addresses, most_waiting=READS_AHEAD)
+        yield from ahead_in(pool, lambda one: reader.read_tile(*one), addresses, max_waiting=READS_AHEAD)

@@ -48,13 +48,13 @@ class BuildLock:
     def __enter__(self) -> BuildLock:
         """Wait."""
         started = time.monotonic()
-        told = False
+        announced = False
         while fcntl is not None and not self._path.exists() and not self._acquired():
-            if not told:
+            if not announced:
                 log.info(
                     "%s: another process is building its coarse levels (%s).", self._name, self._holder()
                 )
-                told = True
+                announced = True
             if self._silent_s(started) > SILENT_S:
                 log.warning(
                     "%s: %s has not been heard of for %.0f s; building without it.",

@@ -21,7 +21,7 @@ SIDECAR_SUFFIX, PART_SUFFIX, LOCK_SUFFIX = ".sidecar", ".part", ".lock"
 # A file that is being built grows all the time; one that has not for so long was left behind.
 ABANDONED_S = 3600.0
 # Never filled to the brim: other programs need the disk too.
-LEAST_FREE_BYTES = 1 << 30
+MIN_FREE_BYTES = 1 << 30
 
 
 class CacheFolder:
@@ -80,7 +80,7 @@ class CacheFolder:
             OSError: The folder cannot be made.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        return shutil.disk_usage(self.folder).free >= wanted_bytes + LEAST_FREE_BYTES
+        return shutil.disk_usage(self.folder).free >= wanted_bytes + MIN_FREE_BYTES
 
     def shrink(self, keep: Path) -> bool:
         """Remove what was not used for longest until the limit is kept, and what was left half built.

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 # Stored bytes per decoded byte, on the safe side: 0.42 was measured on stained tissue.
 STORED_SHARE = 0.5
 # No slide takes more than this share of the cache: its finest missing levels are left out instead.
-MOST_SHARE_OF_CACHE = 0.25
+MAX_SHARE_OF_CACHE = 0.25
 
 BuildProgress = Callable[[str, int, int], None]
 _progress: BuildProgress | None = None
@@ -65,13 +65,13 @@ def build_progress(name: str) -> Iterator[Callable[[int, int], None]]:
             on_row(total, total)
 
 
-def first_level_within(levels: Sequence[Level], most_bytes: float) -> int | None:
+def first_level_within(levels: Sequence[Level], max_bytes: float) -> int | None:
     """The finest level from which on all decode to at most so many bytes; None where not even the last does."""
     total = 0
     first = None
     for number in reversed(range(len(levels))):
         total += levels[number].size.area * 3
-        if total > most_bytes:
+        if total > max_bytes:
             break
         first = number
     return first
@@ -103,7 +103,7 @@ class Sidecar:
             SlideError: The slide cannot be read.
         """
         self.levels = tuple(levels)
-        first = first_level_within(levels, CACHE.limit_bytes * MOST_SHARE_OF_CACHE / STORED_SHARE)
+        first = first_level_within(levels, CACHE.limit_bytes * MAX_SHARE_OF_CACHE / STORED_SHARE)
         if first is None:
             raise OSError(errno.ENOSPC, f"the cache's limit of {CACHE.limit_bytes} bytes leaves no room")
         self.first = first

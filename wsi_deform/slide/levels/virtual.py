@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 # The coarse levels stay in memory where the coarsest stored level has at most this many decoded bytes; larger
 # ones go to a sidecar.
-MOST_DECODED_BYTES = 100_000_000
+MAX_DECODED_BYTES = 100_000_000
 
 
 class VirtualReader:
@@ -61,7 +61,7 @@ class VirtualReader:
         self.stored_levels = len(reader.info.levels)
         stored = reader.info
         self._coarse = coarse_levels(stored.levels[-1]) if append else ()
-        self.in_memory = stored.levels[-1].size.area * 3 <= MOST_DECODED_BYTES
+        self.in_memory = stored.levels[-1].size.area * 3 <= MAX_DECODED_BYTES
         self.info = SlideInfo(
             levels=stored.levels + self._coarse,
             mpp=stored.mpp,
@@ -126,7 +126,7 @@ class VirtualReader:
             key = None if self._key is None else self._key()
             return Sidecar(self.reader, coarsest, self._coarse, key=key, name=self._name)
         except OSError as error:
-            first = first_level_within(self._coarse, MOST_DECODED_BYTES)
+            first = first_level_within(self._coarse, MAX_DECODED_BYTES)
             first = len(self._coarse) - 1 if first is None else first
             log.warning(
                 "%s: no sidecar can be kept (%s). Its finest %d missing levels are computed for each tile, the "

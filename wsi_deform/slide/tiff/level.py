@@ -13,11 +13,11 @@ from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Point, Size, level_downsample, tile_grid
 from wsi_deform.slide.path import SlidePath
 from wsi_deform.slide.tiff.page import segments
-from wsi_deform.slide.tiff.strips import MOST_STRIP_BYTES
+from wsi_deform.slide.tiff.strips import MAX_STRIP_BYTES
 
 # Strips are cut into blocks of about this size, so that one strip of a whole image is never one tile: raw
 # strips where they are larger, compressed ones, which are decoded as a whole and kept, where they are larger
-# than the second number, and never those that decode to more than ``MOST_STRIP_BYTES``.
+# than the second number, and never those that decode to more than ``MAX_STRIP_BYTES``.
 BLOCK_BYTES = 1 << 20
 KEPT_STRIP_BYTES = 4 << 20
 
@@ -105,10 +105,10 @@ def _in_blocks(
     strip_bytes = strip.height * row_bytes
     if strip_bytes <= KEPT_STRIP_BYTES:
         return strip, planes
-    if strip_bytes > MOST_STRIP_BYTES:
+    if strip_bytes > MAX_STRIP_BYTES:
         raise SlideError(
             f"{path}: compressed strips of {strip} px, which decode to {strip_bytes} bytes each and only as a "
-            f"whole. Needed at most {MOST_STRIP_BYTES}. Convert the slide to a tiled pyramidal TIFF, for "
+            f"whole. Needed at most {MAX_STRIP_BYTES}. Convert the slide to a tiled pyramidal TIFF, for "
             "example with: vips tiffsave IMAGE SLIDE.tif --tile --pyramid --compression jpeg"
         )
     rows = _block_rows(strip.height, row_bytes, single=strip.height == size.height)

@@ -16,9 +16,9 @@ from wsi_deform.slide.cache import TileCache
 from wsi_deform.slide.path import SlidePath
 
 # Strips that decode to more are refused, and no more than this is kept, where no memory limit says less.
-MOST_STRIP_BYTES = 1 << 30
+MAX_STRIP_BYTES = 1 << 30
 
-STRIP_CACHE = TileCache(MOST_STRIP_BYTES)
+STRIP_CACHE = TileCache(MAX_STRIP_BYTES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from wsi_deform.errors import SlideError
 from wsi_deform.faults import pass_on_own_fault
 from wsi_deform.geometry import Region, Size, tile_grid, tile_region
-from wsi_deform.slide.ahead import ahead
+from wsi_deform.kernels.ahead import ahead
 from wsi_deform.slide.path import SlidePath
 from wsi_deform.slide.reader import Address
 from wsi_deform.slide.source import ByteSource, LocalFile
@@ -117,7 +117,7 @@ class TiffTiles:
                 yield self.read_tile(*tile)
             return
         batches = self._batches(tiles)
-        fetched = ahead(self._fetch, batches, threads=BATCHES_AHEAD, most_waiting=BATCHES_AHEAD + 1)
+        fetched = ahead(self._fetch, batches, threads=BATCHES_AHEAD, max_waiting=BATCHES_AHEAD + 1)
         for batch, stored in zip(batches, fetched, strict=True):
             for tile, parts in zip(batch, stored, strict=True):
                 yield self._tile(tile, parts)

@@ -1,0 +1,251 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from drawn_reader import ArrayReader
+from PIL import Image
+
+from wsi_deform.errors import ShapeError, SlideError
+from wsi_deform.geometry import Point, Region, Size
+from wsi_deform.look.tissue import TissueMask, tissue_mask, tissue_mask_from_file
+from wsi_deform.slide.open import open_slide
+from wsi_deform.slide.slide import Slide
+from wsi_deform.slide.tiff.tiles import TiffTiles
+
+GLASS, PINK, PURPLE = (243, 242, 244), (225, 160, 200), (140, 90, 170)
+
+
+def drawn(*boxes: tuple[slice, slice, tuple[int, int, int]], mpp: float | None = 4.0, base=GLASS) -> Slide:
+    pixels = np.empty((600, 800, 3), np.int64)
+    pixels[...] = base
+    for rows, columns, colour in boxes:
+        pixels[rows, columns] = colour
+    pixels += np.random.default_rng(0).integers(-6, 7, pixels.shape)
+    return Slide.from_reader(ArrayReader(np.clip(pixels, 0, 255).astype(np.uint8), mpp=mpp), slide_id="t")
+
+
+def test_tissue_on_glass_is_found_where_it_is():
+    found = tissue_mask(
+        drawn((slice(100, 300), slice(200, 500), PINK), (slice(350, 500), slice(100, 300), PURPLE))
+    )
+    assert found.downsample.x == pytest.approx(2.0)
+    truth = np.zeros((300, 400), bool)
+    truth[50:150, 100:250] = True
+    truth[175:250, 50:150] = True
+    assert (found.tissue & truth).sum() / (found.tissue | truth).sum() > 0.95
+
+
+@pytest.mark.parametrize("base", [GLASS, (255, 255, 255), (215, 217, 214), (228, 226, 222)])
+def test_bare_glass_has_no_tissue(base: tuple[int, int, int]):
+    assert tissue_mask(drawn(base=base)).fraction == 0.0
+
+
+@pytest.mark.parametrize("base", [PINK, PURPLE, (90, 50, 120)])
+def test_slide_full_of_tissue_is_all_tissue(base: tuple[int, int, int]):
+    assert tissue_mask(drawn(base=base)).fraction == 1.0
+    two = drawn((slice(0, 300), slice(0, 800), PURPLE), base=PINK)
+    assert tissue_mask(two).fraction > 0.999
+
+
+def test_black_background_of_fluorescence_is_no_tissue():
+    found = tissue_mask(drawn((slice(200, 400), slice(200, 400), (20, 30, 200)), base=(0, 0, 0)))
+    assert found.fraction == pytest.approx(200 * 200 / (600 * 800), rel=0.1)
+    assert tissue_mask(drawn(base=(0, 0, 0))).fraction == 0.0
+
+
+def test_unscanned_black_frame_around_glass_is_no_tissue():
+    frame = [(slice(0, 60), slice(None), (0, 0, 0)), (slice(None), slice(0, 60), (0, 0, 0))]
+    found = tissue_mask(drawn(*frame, (slice(200, 400), slice(200, 400), PINK)))
+    assert found.fraction_of(Region(0, 0, 40, 600)) == 0.0
+    assert found.fraction_of(Region(210, 210, 180, 180)) == 1.0
+
+
+def test_specks_and_holes_are_removed_by_their_area_in_um2():
+    speck, hole = (slice(50, 60), slice(50, 60), PURPLE), (slice(300, 310), slice(300, 310), GLASS)
+    body = (slice(200, 400), slice(200, 400), PURPLE)
+    found = tissue_mask(drawn(speck, body, hole, mpp=4.0))  # 10 px are 1,600 um2
+    assert found.fraction_of(Region(40, 40, 40, 40)) == 0.0
+    assert found.fraction_of(Region(290, 290, 40, 40)) == 1.0
+    kept = tissue_mask(drawn(speck, body, hole, mpp=16.0))  # 25,600 um2
+    assert kept.fraction_of(Region(52, 52, 6, 6)) == 1.0
+
+
+def test_slide_without_mpp_is_masked_at_its_own_size_up_to_a_limit():
+    assert tissue_mask(drawn(mpp=None)).tissue.shape == (600, 800)
+    assert tissue_mask(drawn(mpp=None), max_side_px=200).tissue.shape == (150, 200)
+
+
+def test_share_of_a_region_outside_the_slide_is_zero():
+    found = tissue_mask(drawn(base=PINK))
+    assert found.fraction_of(Region(-100, -100, 50, 50)) == 0.0
+    assert found.fraction_of(Region(5000, 0, 50, 50)) == 0.0
+
+
+def test_impossible_resolution_is_refused():
+    with pytest.raises(ShapeError, match="positive"):
+        tissue_mask(drawn(), mpp_um=0)
+
+
+def test_real_slides_have_plausible_tissue(shared_data: Path):
+    folder = shared_data / "slides"
+    assert 0.25 < tissue_mask(open_slide(folder / "CMU-1-Small-Region.svs")).fraction < 0.5
+    found = tissue_mask(open_slide(folder / "multi_frame_jpeg2000_camelyon_challenge_image.dcm"))
+    assert 0.2 < found.fraction < 0.45
+    assert tissue_mask(open_slide(shared_data / "glas" / "testA_10.png", mpp=0.62)).fraction > 0.9
+
+
+def truth_of_slide() -> np.ndarray:
+    """A box and a disk on the slide that ``drawn`` makes, (600, 800)."""
+    y, x = np.mgrid[:600, :800]
+    truth = (x - 500) ** 2 + (y - 300) ** 2 < 150**2
+    truth[40:200, 60:260] = True
+    return truth
+
+
+def write_mask_file(path: Path, truth: np.ndarray, how: str) -> Path:
+    values = truth.astype(np.uint8)
+    if how == "pyramid":
+        with tifffile.TiffWriter(path) as tif:
+            tif.write(values, tile=(64, 64), compression="deflate", subifds=2, metadata=None)
+            for step in (2, 4):
+                tif.write(
+                    values[::step, ::step], tile=(64, 64), compression="deflate", subfiletype=1, metadata=None
+                )
+    elif how == "strips":
+        tifffile.imwrite(
+            path, values.astype(np.uint16) * 700, compression="lzw", rowsperstrip=32, metadata=None
+        )
+    elif how == "rgba tiff":
+        pixels = np.stack((0 * values, 0 * values, 9 * values, 0 * values + 255), axis=-1)
+        tifffile.imwrite(path, pixels, photometric="rgb", extrasamples=["unassalpha"], metadata=None)
+    elif how == "rgba png":
+        Image.fromarray(np.stack((0 * values, 9 * values, 0 * values, 0 * values + 255), axis=-1)).save(path)
+    else:
+        picture = Image.fromarray(values * (255 if how == "L" else 1))
+        if how == "P":
+            picture.putpalette([0, 0, 0, 0, 0, 0])  # black on black: indices count, not colours
+        (picture.convert("1") if how == "1" else picture).save(path)
+    return path
+
+
+@pytest.mark.parametrize("how", ["pyramid", "strips", "rgba tiff", "rgba png", "L", "P"])
+@pytest.mark.parametrize("step", [1, 2])
+def test_tissue_mask_from_a_file_is_what_the_file_says_at_the_resolution_of_tissue_mask(
+    tmp_path: Path, how: str, step: int
+):
+    truth = truth_of_slide()
+    name = "m.tif" if how in ("pyramid", "strips", "rgba tiff") else "m.png"
+    path = write_mask_file(tmp_path / name, truth[::step, ::step], how)
+    slide = drawn()
+    found = tissue_mask_from_file(path, slide)
+    assert found.tissue.dtype == bool
+    assert found.tissue.shape == tissue_mask(slide).tissue.shape == (300, 400)
+    assert found.downsample.x == found.downsample.y == 2.0
+    expected = (
+        truth.reshape(300, 2, 400, 2).mean(axis=(1, 3)) >= 0.5
+        if step == 1 and how != "pyramid"
+        else truth[::2, ::2]
+    )
+    assert (found.tissue == expected).mean() > (0.995 if how == "pyramid" else 1.0 - 1e-9)
+
+
+def test_convention_a_cell_is_tissue_where_half_of_it_is(tmp_path: Path):
+    truth = np.zeros((600, 800), bool)
+    truth[:, :50] = True  # half of the first cells of 100 px
+    truth[:, 200:249] = True  # less than half of the third
+    path = write_mask_file(tmp_path / "m.tif", truth, "strips")
+    found = tissue_mask_from_file(path, drawn(mpp=None), max_side_px=8)
+    assert found.tissue.shape == (6, 8)
+    np.testing.assert_array_equal(found.tissue, np.arange(8) == np.zeros((6, 1)))
+
+
+def test_sizes_that_do_not_divide_keep_the_share_of_tissue(tmp_path: Path):
+    truth = truth_of_slide()
+    path = write_mask_file(tmp_path / "m.tif", truth, "strips")
+    for side in (37, 111, 333, 799):
+        found = tissue_mask_from_file(path, drawn(mpp=None), max_side_px=side)
+        assert found.fraction == pytest.approx(truth.mean(), abs=0.01 + 0.5 / side)
+        assert max(found.tissue.shape) == side
+
+
+def test_a_file_coarser_than_wanted_is_taken_as_it_is(tmp_path: Path):
+    truth = truth_of_slide()[::20, ::20]
+    found = tissue_mask_from_file(write_mask_file(tmp_path / "m.png", truth, "L"), drawn())
+    np.testing.assert_array_equal(found.tissue, truth)
+    assert found.downsample.x == 20
+
+
+def test_only_the_level_that_is_fine_enough_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = write_mask_file(tmp_path / "m.tif", truth_of_slide(), "pyramid")
+    levels = []
+    read_tile = TiffTiles.read_tile
+    monkeypatch.setattr(
+        TiffTiles, "read_tile", lambda self, *tile: levels.append(tile[0]) or read_tile(self, *tile)
+    )
+    tissue_mask_from_file(path, drawn(mpp=None), max_side_px=200)
+    assert set(levels) == {2}
+
+
+def test_files_that_are_no_tissue_mask_of_the_slide_are_refused_with_what_was_needed(tmp_path: Path):
+    slide = drawn()
+
+    def refused(path: Path, match: str):
+        with pytest.raises(SlideError, match=rf"slide t: tissue mask .*{path.name}: {match}"):
+            tissue_mask_from_file(path, slide)
+
+    refused(tmp_path / "none.png", "no such file")
+    (tmp_path / "m.jpg").write_bytes(b"")
+    refused(tmp_path / "m.jpg", r"a \.jpg file is lossy(.|\n)*TIFF or PNG")
+    refused(tmp_path / "m.geojson", "a .geojson file is outlines")
+    (tmp_path / "broken.png").write_bytes(b"not a picture")
+    refused(tmp_path / "broken.png", "not a readable picture")
+    (tmp_path / "broken.tif").write_bytes(b"not a tiff")
+    refused(tmp_path / "broken.tif", "the TIFF index cannot be read")
+    tifffile.imwrite(tmp_path / "float.tif", np.zeros((600, 800), np.float32), metadata=None)
+    refused(tmp_path / "float.tif", "pixel type float32(.|\n)*whole numbers")
+    other = write_mask_file(tmp_path / "other.png", np.ones((300, 390), bool), "L")
+    refused(other, "390 x 300 px for a slide of 800 x 600(.|\n)*one factor")
+    larger = write_mask_file(tmp_path / "larger.png", np.ones((1200, 1600), bool), "L")
+    refused(larger, "1600 x 1200 px for a slide of 800 x 600")
+    with pytest.raises(ShapeError, match="positive"):
+        tissue_mask_from_file(larger, slide, max_side_px=0)
+
+
+def test_bands_of_rows_leave_no_seam(monkeypatch: pytest.MonkeyPatch):
+    slide = drawn((slice(100, 300), slice(200, 500), PINK), (slice(350, 500), slice(100, 300), PURPLE))
+    found = []
+    for rows in (7, 10_000):
+        monkeypatch.setattr("wsi_deform.look.tissue.BAND_ROWS", rows)
+        found.append(tissue_mask(slide).tissue)
+    np.testing.assert_array_equal(*found)
+
+
+def test_tissue_fractions_are_areas_of_overlap():
+    rng = np.random.default_rng(0)
+    mask = TissueMask(tissue=rng.random((30, 40)) < 0.4, downsample=Point(8.0, 10.0))
+    fine = np.kron(mask.tissue, np.ones((10, 8)))
+    for region in (
+        Region(0, 0, 320, 300),
+        Region(33, 47, 120, 90),
+        Region(-40, -20, 200, 100),
+        Region(300, 280, 60, 60),
+    ):
+        size = Size(6, 5)
+        padded = np.zeros((700, 800))
+        padded[200:500, 200:520] = fine
+        inside = padded[200 + region.y : 200 + region.bottom, 200 + region.x : 200 + region.right]
+        wide = np.kron(inside, np.ones((size.height, size.width)))
+        expected = wide.reshape(size.height, region.height, size.width, region.width).mean((1, 3))
+        assert mask.fractions(region, size) == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_box_around_tissue_in_a_region():
+    tissue = np.zeros((30, 40), bool)
+    tissue[5:8, 10:12] = True
+    mask = TissueMask(tissue=tissue, downsample=Point(8.0, 10.0))
+    assert mask.box_in(Region(0, 0, 320, 300)) == Region(80, 50, 16, 30)
+    assert mask.box_in(Region(90, 55, 100, 100)) == Region(90, 55, 6, 25)
+    assert mask.box_in(Region(200, 0, 120, 300)) is None

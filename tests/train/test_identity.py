@@ -1,0 +1,168 @@
+"""A run goes on with the settings that it was started with, also one of an earlier version, or says which differ.
+
+The hashes are those in the checkpoints that earlier commits wrote beside the config.yaml of the same trainings.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from wsi_deform.annotation.classes import read_class_table
+from wsi_deform.annotation.raster import LABEL_CACHE
+from wsi_deform.config import read_config
+from wsi_deform.drawn.study import draw_study
+from wsi_deform.errors import TrainingError
+from wsi_deform.geometry import Size
+from wsi_deform.manifest.read import read_manifest
+from wsi_deform.slide.cache import TILE_CACHE
+from wsi_deform.train import run as run_module
+from wsi_deform.train.checkpoint import stored_counters
+from wsi_deform.train.ranks import Ranks
+from wsi_deform.train.run import start_run
+
+DATA = Path(__file__).parents[1] / "data_of_earlier_versions"
+HASHES = {
+    "825d58f": "e4b9995433660a5cbcbf8389973ea898e2bfcf0983379df6586517ffaff6c35b",
+    "967aec1": "32957b8472ebce56d5f872f4731a2110a77be3f15cc0be1d196b8ca3f3d39237",
+    "e647079": "820a63fb2cfe02ff3f7db0fe663692ad868a0127debf769223e4836c36d3919f",
+}
+BATCH = {"825d58f": {}, "967aec1": {"batch": 1}, "e647079": {"batch": 1}}
+# What whoever gives the same command again is told; the settings of the test differ from the defaults in these.
+GIVEN = [
+    "sampling.budget=[24, 48]",
+    "networks.segmentation={name: hrnetv2, width: 4, stem_stride: 1}",
+    "training={epochs: 6, validate_every: 1, batch: 1, threads: 1}",
+]
+DIFFERS = {
+    "825d58f": 'config: sampling.interpolation "nearest" (now "linear"), sampling.coarsest_um null (now 16.0), '
+    "networks.area_channel false (now true), loss.focal_gamma 2.0 (now 0.0). Needed",
+    "967aec1": "config: sampling.coarsest_um null (now 16.0), loss.focal_gamma 2.0 (now 0.0). Needed",
+    "e647079": "config: sampling.level_bias -2.0 (now 0.0), sampling.coarsest_um null (now 16.0). Needed",
+}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    made = draw_study(tmp_path_factory.mktemp("study"), train=2, val=0, test=0, seed=4, size=Size(256, 128))
+    return read_manifest(made.manifest), read_class_table(made.classes)
+
+
+@pytest.fixture
+def start(study):
+    """Starts or goes on with a run; what that changes in this process is put back."""
+    limits = TILE_CACHE.limit_bytes, LABEL_CACHE.limit_bytes
+    yield lambda config, run: start_run(config, *study, run, None, ranks=Ranks(), checkpoint_every_s=0.0)
+    TILE_CACHE.set_limit(limits[0])
+    LABEL_CACHE.set_limit(limits[1])
+
+
+@pytest.fixture(params=sorted(HASHES))
+def earlier(request, start, tmp_path):
+    """A run folder as an earlier commit left it, in its fourth epoch, and that commit."""
+    run = started_by(request.param, start, tmp_path / "run")
+    return run, request.param
+
+
+def started_by(commit, start, run, **identity):
+    own = DATA / commit / "config.yaml"
+    begun = start(read_config(own), run)
+    begun.counters.epoch = 3
+    begun.counters.identity["config"] = HASHES[commit]
+    del begun.counters.identity["batch"]
+    begun.counters.identity |= BATCH[commit] | identity
+    begun.save_checkpoint()
+    shutil.copy(own, run / "config.yaml")
+    return run
+
+
+def test_a_run_of_an_earlier_commit_goes_on_with_its_own_settings(earlier, start):
+    run, _ = earlier
+    config = read_config(run / "config.yaml")
+    assert start(config, run).counters.epoch == 3
+    assert (run / "config.yaml").read_text().startswith("format: 2")
+    identity = stored_counters(run).identity
+    assert identity["config"]["sampling"]["coarsest_um"] is None
+    assert "epochs" in identity["config"]["training"]
+    assert not {"device", "format"} & identity["config"].keys()
+    assert "batch" not in identity["config"]["training"]
+    assert identity["batch"] == 1
+    assert start(config, run).counters.epoch == 3
+
+
+def test_a_run_of_an_earlier_commit_names_the_settings_that_differ_today(earlier, start):
+    run, commit = earlier
+    before = sorted((path.name, path.read_bytes()) for path in run.iterdir())
+    with pytest.raises(TrainingError) as error:
+        start(read_config(changes=GIVEN), run)
+    assert f"run {run}: was started with other {DIFFERS[commit]} the same to go on. " in str(error.value)
+    assert f"Go on with --config {run}/config.yaml. Or choose another --out" in str(error.value)
+    assert sorted((path.name, path.read_bytes()) for path in run.iterdir()) == before
+
+
+def test_an_earlier_run_killed_while_it_is_taken_over_goes_on(earlier, start, monkeypatch):
+    run, _ = earlier
+    config = read_config(run / "config.yaml")
+    with monkeypatch.context() as patched:
+        patched.setattr(run_module, "write_text", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            start(config, run)
+    assert not (run / "config.yaml").read_text().startswith("format")
+    assert start(config, run).counters.epoch == 3
+    assert (run / "config.yaml").read_text().startswith("format: 2")
+
+
+def test_the_batch_of_the_first_version_was_one_of_its_settings(start, tmp_path):
+    run = started_by("825d58f", start, tmp_path / "run")
+    with pytest.raises(TrainingError, match=r"other batch\. Needed the same"):
+        start(read_config(run / "config.yaml", changes=["training.batch=2"]), run)
+    assert start(read_config(run / "config.yaml", changes=["training.keep=3"]), run).counters.epoch == 3
+
+
+@pytest.mark.parametrize(
+    ("break_it", "said"),
+    [
+        (lambda path: path.unlink(), "its checkpoint is of an earlier version and needs its settings"),
+        (
+            lambda path: path.write_text(path.read_text().replace("sigma: 0.25", "sigma: 0.5")),
+            "is not the one that",
+        ),
+        (lambda path: path.write_text("seed: 0\n"), "is not the one that it was trained with"),
+    ],
+)
+def test_an_earlier_run_whose_settings_are_lost_or_changed_is_refused(start, tmp_path, break_it, said):
+    run = started_by("967aec1", start, tmp_path / "run")
+    config = read_config(run / "config.yaml")
+    break_it(run / "config.yaml")
+    with pytest.raises(TrainingError, match=said):
+        start(config, run)
+    if (run / "config.yaml").exists():
+        with pytest.raises(TrainingError, match=said):
+            start(read_config(run / "config.yaml"), run)
+
+
+def test_a_run_of_today_names_what_differs_as_well(start, tmp_path):
+    run = tmp_path / "run"
+    start(read_config(changes=GIVEN), run).save_checkpoint()
+    other = [*GIVEN, "networks.segmentation={name: pspnet, depth: 50}", "training.epochs=7", "device=cpu"]
+    with pytest.raises(TrainingError) as error:
+        start(read_config(changes=other), run)
+    assert (
+        'config: networks.segmentation.name "hrnetv2" (now "pspnet"), networks.segmentation.width 4 (now absent), '
+        "networks.segmentation.stem_stride 1 (now absent), training.epochs 6 (now 7), "
+        "networks.segmentation.depth absent (now 50). Needed"
+    ) in str(error.value)
+
+
+def test_shares_that_an_earlier_version_did_not_train_with_are_not_made_up(start, tmp_path):
+    run = tmp_path / "run"
+    begun = start(read_config(changes=GIVEN), run)
+    config = read_config(changes=[*GIVEN, "fields.allocation=density"])
+    begun.counters.identity["config"]["fields"]["allocation"] = "density"
+    begun.save_checkpoint()
+    with pytest.raises(
+        TrainingError, match="holds no sizes. Needed them to go on: the version that wrote it trained"
+    ):
+        start(config, run)

@@ -1,0 +1,232 @@
+"""Figures of a report, as PNG bytes: sampling points, label maps, learning curves, deformation maps.
+
+They have a white ground and need no screen: ``Figure`` objects with the Agg canvas, never pyplot, whose
+state is global.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from wsi_deform.annotation.classes import ClassTable
+from wsi_deform.errors import ShapeError
+from wsi_deform.geometry import Size
+
+WIDTH_IN = 12.0
+DPI = 130
+MAX_PANEL_IN = 9.0  # height of one panel; a tall slide gets narrow panels instead of a figure without end
+TITLE_IN, LEGEND_IN, GAP_IN = 0.27, 0.34, 0.12
+INK, FAINT = "#1b1f24", "#6b7280"
+POINT_COLOUR = "#00344f"  # against pink tissue and against glass
+MAX_POINTS = 20_000
+LINE_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
+
+LogRow = Mapping[str, float]
+
+
+def sampling_points_figure(
+    picture: NDArray[np.uint8],
+    points_px: NDArray[np.float64],
+    *,
+    size: Size,
+    title: str = "",
+    max_points: int = MAX_POINTS,
+) -> bytes:
+    """Draw where a slide was sampled.
+
+    Args:
+        picture: (H, W, 3) uint8 RGB, a thumbnail of the whole slide.
+        points_px: (N, 2) float64 (x, y), slide edge frame, level-0 px.
+        size: Level-0 size of the slide, px.
+        title: Written above.
+        max_points: Of more points, so many are drawn, chosen at random but always the same.
+
+    Returns:
+        PNG bytes.
+
+    Raises:
+        ShapeError: An array has another shape.
+
+    Convention:
+        The picture is lightened, so that the points stand out. The slide's edge is the picture's edge.
+    """
+    _check_picture(picture)
+    if points_px.ndim != 2 or points_px.shape[1] != 2:
+        raise ShapeError(f"points_px: shape {points_px.shape}. Needed (N, 2), last axis (x, y).")
+    shown = points_px
+    if len(points_px) > max_points:
+        shown = points_px[np.random.default_rng(0).choice(len(points_px), max_points, replace=False)]
+    figure, (axes,) = _panels(picture.shape[1] / picture.shape[0], [title], legend=False)
+    _show(axes, _lightened(picture), size)
+    # As large as leaves half of the evenly covered picture free, within what can be seen and told apart.
+    panel_in2 = float(np.prod(axes.get_position().size * figure.get_size_inches()))
+    area_pt2 = float(np.clip(0.12 * panel_in2 * 72**2 / max(1, len(shown)), 0.5, 9.0))
+    axes.scatter(shown[:, 0], shown[:, 1], s=area_pt2, c=POINT_COLOUR, linewidths=0)
+    return png_bytes(figure)
+
+
+def comparison_figure(
+    picture: NDArray[np.uint8],
+    label_maps: Mapping[str, NDArray[np.uint8]],
+    classes: ClassTable,
+    *,
+    title: str = "slide",
+) -> bytes:
+    """Draw a slide and label maps of it beside each other, or below each other where the slide is wide.
+
+    Args:
+        picture: (H, W, 3) uint8 RGB, a thumbnail of the whole slide.
+        label_maps: Name -> (H', W') uint8 class indices of the whole slide at any resolution, 255 unlabelled;
+            usually the truth first, then a prediction per method.
+        classes: Names and colours.
+        title: Of the picture.
+
+    Returns:
+        PNG bytes.
+
+    Raises:
+        ShapeError: An array has another shape.
+    """
+    _check_picture(picture)
+    for name, labels in label_maps.items():
+        if labels.ndim != 2 or labels.dtype != np.uint8:
+            raise ShapeError(f"label map {name}: {labels.dtype} {labels.shape}. Needed (H, W) uint8.")
+    figure, panels = _panels(picture.shape[1] / picture.shape[0], [title, *label_maps], legend=True)
+    size = Size(picture.shape[1], picture.shape[0])
+    _show(panels[0], picture, size)
+    palette = np.full((256, 3), 255, np.uint8)
+    palette[: classes.count] = classes.colours
+    for axes, labels in zip(panels[1:], label_maps.values(), strict=True):
+        _show(axes, palette[labels], size)
+    handles = [
+        Patch(facecolor=np.divide(colour, 255), edgecolor=FAINT, linewidth=0.5, label=name)
+        for name, colour in zip(classes.names, classes.colours, strict=True)
+    ]
+    figure.legend(
+        handles=handles,
+        loc="lower left",
+        bbox_to_anchor=(0, 0),
+        ncols=min(len(handles), 7),
+        frameon=False,
+        fontsize=9,
+        borderaxespad=0.1,
+        labelcolor=INK,
+        handlelength=1.2,
+    )
+    return png_bytes(figure)
+
+
+def curves_figure(runs: Mapping[str, Sequence[LogRow]]) -> bytes:
+    """Draw the learning curves of one or several runs.
+
+    Args:
+        runs: Name -> one mapping per epoch with ``epoch``, ``segmentation_loss`` and ``edge_loss``, and where
+            the epoch was validated ``val_miou``.
+
+    Returns:
+        PNG bytes: training losses on the left, validation mIoU on the right.
+    """
+    figure = Figure(figsize=(WIDTH_IN, 3.9), layout="constrained", facecolor="white")
+    losses, scores = figure.subplots(1, 2)
+    for number, (name, rows) in enumerate(runs.items()):
+        colour = LINE_COLOURS[number % len(LINE_COLOURS)]
+        epochs = [row["epoch"] for row in rows]
+        losses.plot(epochs, [row["segmentation_loss"] for row in rows], color=colour, label=name)
+        edge = [row.get("edge_loss", 0.0) for row in rows]
+        if any(edge):
+            losses.plot(
+                epochs, edge, color=colour, linestyle=(0, (3, 2)), linewidth=1, label=f"{name}: edge loss"
+            )
+        validated = [row for row in rows if "val_miou" in row]
+        if not validated:
+            continue
+        best = max(validated, key=lambda row: row["val_miou"])
+        scores.plot(
+            [row["epoch"] for row in validated],
+            [row["val_miou"] for row in validated],
+            color=colour,
+            marker=".",
+            markersize=5,
+            label=f"{name} (best {best['val_miou']:.3f}{over_text(best)})",
+        )
+        scores.plot(best["epoch"], best["val_miou"], "o", color=colour, markersize=8, markerfacecolor="white")
+    last = max((row["epoch"] for rows in runs.values() for row in rows), default=1)
+    losses.set(xlabel="epoch", ylabel="training loss", ylim=(0, None))
+    scores.set(xlabel="epoch", ylabel="validation mIoU, full resolution", ylim=(0, 1))
+    for axes in (losses, scores):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", color="#e5e7eb", linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.set_xlim(1 - 0.02 * last, 1.02 * last)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if axes.get_lines():
+            axes.legend(frameon=False, fontsize=9)
+    return png_bytes(figure)
+
+
+def over_text(row: LogRow) -> str:
+    """Of how many classes the validation mIoU of an epoch is the mean, ", over 3 of 5 classes"; "" where of all.
+
+    Logs of older versions do not say.
+    """
+    absent = int(row.get("val_classes_absent", 0))
+    return f", over {int(row['val_classes'])} of {int(row['val_classes']) + absent} classes" if absent else ""
+
+
+def png_bytes(figure: Figure) -> bytes:
+    """A figure as PNG."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI)
+    return buffer.getvalue()
+
+
+def _panels(aspect: float, titles: Sequence[str], *, legend: bool) -> tuple[Figure, list[Axes]]:
+    """A figure with one panel of the given width / height per title, in reading order."""
+    columns = max(1, min(len(titles), int(4 / aspect)))
+    rows = -(-len(titles) // columns)
+    width = min((WIDTH_IN - GAP_IN * (columns - 1)) / columns, MAX_PANEL_IN * aspect)
+    height = width / aspect
+    title_in = TITLE_IN if any(titles) else 0.0
+    # Narrow panels still leave room for the legend's words.
+    whole_width = max(columns * (width + GAP_IN) - GAP_IN, 4.0)
+    whole_height = rows * (height + title_in + GAP_IN) + (LEGEND_IN if legend else 0.0)
+    figure = Figure(figsize=(whole_width, whole_height), facecolor="white")
+    panels = []
+    for number, title in enumerate(titles):
+        row, column = divmod(number, columns)
+        left, top = column * (width + GAP_IN), row * (height + title_in + GAP_IN) + title_in
+        axes = figure.add_axes(
+            (
+                left / whole_width,
+                1 - (top + height) / whole_height,
+                width / whole_width,
+                height / whole_height,
+            )
+        )
+        axes.set_axis_off()
+        axes.set_title(title, loc="left", fontsize=10, color=INK, pad=4)
+        panels.append(axes)
+    return figure, panels
+
+
+def _show(axes: Axes, picture: NDArray[np.uint8], size: Size) -> None:
+    """Show a picture so that the axes count in px of a frame of this size, edge to edge."""
+    axes.imshow(picture, extent=(0, size.width, size.height, 0), aspect="auto")
+    axes.set(xlim=(0, size.width), ylim=(size.height, 0))
+
+
+def _lightened(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return (255 - (255 - picture.astype(np.float32)) * 0.55).astype(np.uint8)
+
+
+def _check_picture(picture: NDArray[np.uint8]) -> None:
+    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
+        raise ShapeError(f"picture: {picture.dtype} {picture.shape}. Needed (H, W, 3) uint8 RGB.")

@@ -1,0 +1,112 @@
+"""Fields: the parts in which a slide larger than a core is segmented."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from wsi_deform.errors import ShapeError
+from wsi_deform.geometry import Region, Size
+from wsi_deform.look.tissue import TissueMask
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A part of a slide with its own low-res view, deformation map and sample budget.
+
+    Attributes:
+        region: What is read, level-0 px: the kept region and its context margin.
+        kept: What the field decides in the mask, level-0 px; kept regions never overlap.
+    """
+
+    region: Region
+    kept: Region
+
+    @property
+    def kept_in_region(self) -> Region:
+        """The kept region in px from the region's top-left edge."""
+        return Region(
+            self.kept.x - self.region.x, self.kept.y - self.region.y, self.kept.width, self.kept.height
+        )
+
+
+def cover_with_fields(
+    size: Size,
+    tissue: TissueMask | None,
+    *,
+    field_px: int | None,
+    margin_fraction: float = 0.0,
+    align_px: int = 1,
+) -> tuple[Field, ...]:
+    """Cover the tissue of a slide with fields.
+
+    Args:
+        size: Size of the slide, level-0 px.
+        tissue: Where the tissue is; None covers the whole slide.
+        field_px: The longest side of a kept region, level-0 px; None takes one field over everything.
+        margin_fraction: Context margin on every side as a fraction of the kept region's longer side, 0 to 1.
+        align_px: Inner edges of kept regions are multiples of this, where the fields are longer than that: then few
+            tiles of a mask show several fields. A power of two.
+
+    Returns:
+        Fields row by row. Those without any tissue are left out: a slide of bare glass has none.
+
+    Raises:
+        ShapeError: field_px is not positive, or margin_fraction is outside [0, 1].
+
+    Convention:
+        ``field_px=None``, or a slide whose longer side is at most ``field_px``, gives one field over
+        everything, without margin and whether or not tissue was found. Otherwise each axis is cut into the
+        fewest equal parts of at most ``field_px``, equal to whole pixels, or to ``align_px`` where that is at most half
+        a field. Margins are clipped at the slide's border.
+    """
+    if field_px is not None and field_px < 1:
+        raise ShapeError(f"field_px {field_px}: needed at least 1, or None for one field over the slide.")
+    if not 0.0 <= margin_fraction <= 1.0:
+        raise ShapeError(f"margin_fraction {margin_fraction}: needed 0 to 1.")
+    whole = Region.whole(size)
+    if field_px is None or size.long <= field_px:
+        return (Field(whole, whole),)
+    while align_px > 1 and 2 * align_px > field_px:
+        align_px //= 2
+    columns, rows = _cuts(size.width, field_px, align_px), _cuts(size.height, field_px, align_px)
+    fields = []
+    for top, bottom in zip(rows[:-1], rows[1:], strict=True):
+        for left, right in zip(columns[:-1], columns[1:], strict=True):
+            kept = Region(left, top, right - left, bottom - top)
+            if tissue is not None and tissue.fraction_of(kept) == 0.0:
+                continue
+            margin_px = math.ceil(margin_fraction * kept.size.long)
+            fields.append(Field(kept.grown(margin_px, size), kept))
+    return tuple(fields)
+
+
+def cut_to_tissue(fields: Sequence[Field], tissue: TissueMask) -> tuple[Field, ...]:
+    """Shrink each field to the box around the tissue in it, so that no sample falls on the glass around.
+
+    Args:
+        fields: Fields of a slide.
+        tissue: Its tissue.
+
+    Returns:
+        The fields with smaller regions and kept regions; those without any tissue are left out. What was kept and is
+        no more is outside every field.
+    """
+    cut = []
+    for field in fields:
+        around = tissue.box_in(field.region)
+        if around is None:
+            continue
+        kept = field.kept.intersection(around)
+        if not kept.is_empty:
+            cut.append(Field(around, kept))
+    return tuple(cut)
+
+
+def _cuts(length_px: int, field_px: int, align_px: int) -> list[int]:
+    """Edges of the fewest equal parts of at most field_px; inner edges are multiples of align_px."""
+    units = -(-length_px // align_px)
+    parts = -(-units // (field_px // align_px))
+    inner = [units * number // parts * align_px for number in range(parts)]
+    return [*inner, length_px]

@@ -1,0 +1,112 @@
+"""What must be the same for a run to go on, and what is said where it is not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from wsi_deform.annotation.classes import ClassTable
+from wsi_deform.config import Config, parse_config, read_yaml
+from wsi_deform.config_format import FIRST, KEY
+from wsi_deform.errors import ConfigError, TrainingError
+from wsi_deform.provenance import config_sha256
+from wsi_deform.slide.slide import Slide
+from wsi_deform.train.ranks import Ranks
+
+# Where and how fast a run computes, and what is kept of it, may change.
+FREE = {"batch", "workers", "threads", "cache_gib", "keep", "pictures", "patience"}
+# What the hash of version 0.1 left out of ``training``, first and last.
+FREE_IN_VERSION_0_1 = ({"workers", "threads", "cache_gib"}, FREE)
+MAX_SHOWN = 8
+
+
+def identity_of(
+    config: Config, classes: ClassTable, training: Sequence[Slide], ranks: Ranks
+) -> dict[str, Any]:
+    """What must be the same for a run to go on: plain data for its checkpoint."""
+    return {
+        "config": _settings(config),
+        # Two processes with a batch of 2 go on as one with a batch of 4.
+        "batch": config.training.batch * ranks.world,
+        "classes": list(classes.names),
+        "slides": [slide.slide_id for slide in training],
+    }
+
+
+def check_identity(run: Path, stored: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
+    """Refuse to go on with what is another run.
+
+    Args:
+        run: The run folder.
+        stored: The identity in its checkpoint; empty where there is none.
+        identity: What ``identity_of`` gives now.
+
+    Raises:
+        TrainingError: They differ; the message names the settings, with their values then and now. Or an earlier
+            version wrote the checkpoint, and config.yaml is not the one that it was trained with.
+    """
+    before = _of_version_0_1(run, stored) if isinstance(stored.get("config"), str) else stored
+    changed = [key for key, value in before.items() if identity.get(key) != value]
+    if not changed:
+        return
+    said, remedy = " and ".join(changed), "Choose another --out, or delete the folder to start again."
+    if "config" in changed:
+        changed = [key for key in changed if key != "config"] + ["config"]
+        said = f"{' and '.join(changed)}: {_differences(before['config'], identity['config'])}"
+        remedy = f"Go on with --config {run / 'config.yaml'}. Or choose another --out, or delete the folder."
+    raise TrainingError(f"run {run}: was started with other {said}. Needed the same to go on. {remedy}")
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    return config.model_dump(mode="json", exclude={"format": True, "device": True, "training": FREE})
+
+
+def _of_version_0_1(run: Path, stored: Mapping[str, Any]) -> dict[str, Any]:
+    """An identity with the settings themselves in place of their hash, from the config.yaml that it is the hash of."""
+    path = run / "config.yaml"
+    try:
+        raw = read_yaml(path)
+    except ConfigError as error:
+        raise TrainingError(
+            f"run {run}: its checkpoint is of an earlier version and needs its settings. {error}"
+        ) from error
+    training = raw.get("training")
+    hashes = [
+        config_sha256({key: value for key, value in raw.items() if key != "device"} | {"training": kept})
+        for free in FREE_IN_VERSION_0_1
+        if isinstance(training, dict)
+        for kept in [{key: value for key, value in training.items() if key not in free}]
+    ]
+    if stored["config"] not in hashes:
+        raise TrainingError(
+            f"run {run}: its checkpoint is of an earlier version, and config.yaml is not the one that it was trained "
+            "with. Needed that, unchanged, to go on. Put it back, choose another --out, or delete the folder to start "
+            "again."
+        )
+    config = parse_config({KEY: FIRST} | raw, source=str(path))
+    # The first version had no processes, and the batch among its settings.
+    return {"batch": config.training.batch, **stored, "config": _settings(config)}
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Settings that differ, e.g. "loss.focal_gamma 2.0 (now 0.0)"; absent is an option of another network."""
+    one, two = _flat(before), _flat(now)
+    said = [
+        f"{key} {json.dumps(one[key]) if key in one else 'absent'} "
+        f"(now {json.dumps(two[key]) if key in two else 'absent'})"
+        for key in {**one, **two}
+        if key not in one or key not in two or one[key] != two[key]
+    ]
+    return ", ".join(said[:MAX_SHOWN]) + (
+        f" and {len(said) - MAX_SHOWN} more" if len(said) > MAX_SHOWN else ""
+    )
+
+
+def _flat(settings: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Dotted key -> value."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        found |= _flat(value, f"{above}{key}.") if isinstance(value, dict) else {above + key: value}
+    return found
