@@ -63,13 +63,13 @@ print(*(one.replace(">=", "==") for one in sorted(wanted) if not re.match("impor
 endef
 export LOWEST
 
-# What these packages need themselves is the newest, but where that warns of an old caller: matplotlib 3.9 calls pyparsing
-# and zarr 3.0 numcodecs by names that are deprecated since.
+# What these packages need themselves is the newest, but where that warns of an old caller: matplotlib 3.9 uses names of
+# pyparsing, zarr 3.0 of numcodecs and typer 0.20 of click that are deprecated since.
 .PHONY: lock-oldest
 lock-oldest:
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
 	$(PYTHON) -c "$$LOWEST" > build/oldest.txt
-	build/lock/bin/python -m pip install --quiet --requirement build/oldest.txt "pyparsing<3.3" "numcodecs<0.16.4"
+	build/lock/bin/python -m pip install --quiet --requirement build/oldest.txt "click<8.5" "numcodecs<0.16.4" "pyparsing<3.3"
 	{ echo "# Made by 'make lock-oldest'. The lowest versions that pyproject.toml allows."; $(FROZEN); } \
 	  > requirements-oldest.lock
 	rm -rf build/lock build/oldest.txt
