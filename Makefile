@@ -3,13 +3,17 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO_OUT ?= demo
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test test-oldest lint bench clean
 
 demo: .venv
 	$(BIN)/wsi-deform demo --out $(DEMO_OUT)
 
 test: .venv
 	$(BIN)/python -m pytest
+
+# The lowest versions that pyproject.toml allows; they have wheels for Python 3.11.
+test-oldest: .venv-oldest
+	.venv-oldest/bin/python -m pytest
 
 lint: .venv
 	$(BIN)/ruff format --check .
@@ -27,16 +31,45 @@ bench: .venv
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch .venv
 
+.venv-oldest: pyproject.toml requirements-oldest.lock
+	$(PYTHON) -c "import sys; sys.exit(sys.version_info[:2] != (3, 11) and 'The oldest versions need Python 3.11; set PYTHON=')"
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet --requirement requirements-oldest.lock
+	.venv-oldest/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	touch .venv-oldest
+
 clean:
-	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-oldest build *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
 # Pin every version anew. CUDA packages stay out: on a machine with a GPU torch brings its own.
 .PHONY: lock
 lock:
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
-	build/lock/bin/python -m pip install --quiet --upgrade "setuptools>=77" "torch==2.13.0"
+	build/lock/bin/python -m pip install --quiet --upgrade "setuptools>=77.0.1" "torch==2.13.0"
 	build/lock/bin/python -m pip install --quiet ".[dev]"
-	{ echo "# Made by 'make lock'. Every version that the tests run with."; \
-	  build/lock/bin/python -m pip freeze --all --exclude wsi-deform --exclude pip \
-	  | sed -E 's/^torch==([0-9.]+).*/torch==\1/' | grep -viE '^(nvidia-|cuda-|triton)'; } > requirements.lock
+	{ echo "# Made by 'make lock'. Every version that the tests run with."; $(FROZEN); } > requirements.lock
 	rm -rf build/lock
+
+FROZEN = build/lock/bin/python -m pip freeze --all --exclude wsi-deform --exclude pip \
+	| sed -E 's/^torch==([0-9.]+).*/torch==\1/' | grep -viE '^(nvidia-|cuda-|triton)'
+
+# What pyproject.toml asks for, each at its lowest; tools of `make lint` stay out.
+define LOWEST
+import re, tomllib
+file = tomllib.load(open("pyproject.toml", "rb"))
+project = file["project"]
+wanted = {*file["build-system"]["requires"], *project["dependencies"], *sum(project["optional-dependencies"].values(), [])}
+print(*(one.replace(">=", "==") for one in sorted(wanted) if not re.match("import-linter|mypy|ruff|types-", one)), sep="\n")
+endef
+export LOWEST
+
+# What these packages need themselves is the newest, but where that warns of an old caller: matplotlib 3.9 uses names of
+# pyparsing, zarr 3.0 of numcodecs and typer 0.20 of click that are deprecated since.
+.PHONY: lock-oldest
+lock-oldest:
+	rm -rf build/lock && $(PYTHON) -m venv build/lock
+	$(PYTHON) -c "$$LOWEST" > build/oldest.txt
+	build/lock/bin/python -m pip install --quiet --requirement build/oldest.txt "click<8.5" "numcodecs<0.16.4" "pyparsing<3.3"
+	{ echo "# Made by 'make lock-oldest'. The lowest versions that pyproject.toml allows."; $(FROZEN); } \
+	  > requirements-oldest.lock
+	rm -rf build/lock build/oldest.txt

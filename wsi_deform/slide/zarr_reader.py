@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 # some of it too when they are wrong: ``pass_on_own_fault`` tells which. ShapeError is a side of 0 px.
 ZARR_ERRORS = (
     OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, ArithmeticError, EOFError,
-    struct.error, zlib.error, ShapeError, ExceptionGroup,
+    AssertionError, struct.error, zlib.error, ShapeError, ExceptionGroup,
 )  # fmt: skip
 # Tiles of a far slide that are read at the same time.
 FAR_THREADS = 16

@@ -22,11 +22,12 @@ from wsi_deform.slide.tiff.page import checked_page, damaged_tag, pair_of_number
 
 log = logging.getLogger(__name__)
 
-# What tifffile raises on files that are cut off, scrambled or not TIFF at all (TiffFileError is a ValueError). Our
-# own lines raise some of it too when they are wrong: ``pass_on_own_fault`` tells which. ShapeError is a side of 0 px.
+# What tifffile raises on files that are cut off, scrambled or not TIFF at all (TiffFileError is a ValueError in
+# newer ones alone). Our own lines raise some of it too when they are wrong: ``pass_on_own_fault`` tells which.
+# ShapeError is a side of 0 px.
 INDEX_ERRORS = (
     ValueError, OSError, RuntimeError, struct.error, LookupError, TypeError, AttributeError, ArithmeticError,
-    ImportError, ShapeError,
+    ImportError, ShapeError, tifffile.TiffFileError,
 )  # fmt: skip
 
 

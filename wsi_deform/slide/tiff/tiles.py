@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tifffile
 from numpy.typing import NDArray
 
 from wsi_deform.errors import SlideError
@@ -26,7 +27,7 @@ from wsi_deform.slide.tiff.strips import Strips, announce_strips, forget_strips,
 # and, on scrambled bytes, nearly anything; ``pass_on_own_fault`` tells it from mistakes of ours.
 DECODE_ERRORS = (
     RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, ImportError, MemoryError,
-    struct.error,
+    struct.error, tifffile.TiffFileError,
 )  # fmt: skip
 
 # Bytes of a batch that is fetched at once from far, and how many batches are on the way while one is decoded.
