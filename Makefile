@@ -53,12 +53,13 @@ lock:
 FROZEN = build/lock/bin/python -m pip freeze --all --exclude wsi-deform --exclude pip \
 	| sed -E 's/^torch==([0-9.]+).*/torch==\1/' | grep -viE '^(nvidia-|cuda-|triton)'
 
-# What pyproject.toml asks for, each at its lowest; tools of `make lint` stay out.
+# What pyproject.toml asks for, each at its lowest; tools of `make lint`, and ONNX, which needs a newer torch, stay out.
 define LOWEST
 import re, tomllib
 file = tomllib.load(open("pyproject.toml", "rb"))
 project = file["project"]
-wanted = {*file["build-system"]["requires"], *project["dependencies"], *sum(project["optional-dependencies"].values(), [])}
+extras = project["optional-dependencies"]
+wanted = {*file["build-system"]["requires"], *project["dependencies"], *extras["remote"], *extras["dev"]}
 print(*(one.replace(">=", "==") for one in sorted(wanted) if not re.match("import-linter|mypy|ruff|types-", one)), sep="\n")
 endef
 export LOWEST

@@ -185,7 +185,7 @@ class MonaiNetwork(nn.Module):
         sides = (left, padded_width - width - left, top, padded_height - height - top)
         image = F.pad(image, sides, mode="replicate")
         scores = self.network(image)
-        scores = scores[0] if isinstance(scores, list | tuple) else scores
+        scores = scores[0] if isinstance(scores, (list, tuple)) else scores
         needed = (image.shape[0], self.classes, padded_height, padded_width)
         if not isinstance(scores, Tensor) or scores.shape != needed:
             found = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores).__name__
