@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+import zarr
 from PIL import Image
 from range_server import RangeServer, serving
 from reader_contract import Case, ReaderContract
@@ -171,6 +172,20 @@ def test_a_stream_that_is_left_early_ends(large_server: RangeServer):
     next(stream)
     stream.close()
     assert slide.read_tile(0, 23, 23).shape == (256, 256, 3)
+
+
+def test_zarr_is_given_a_store_and_no_options_beside_it(
+    tmp_path: Path, server: RangeServer, monkeypatch: pytest.MonkeyPatch
+):
+    write_ome_zarr(tmp_path / "b.ome.zarr", pyramid())
+    real, given = zarr.open_group, []
+    # zarr 3.4 raises TypeError for options that it makes no use of, older versions take them.
+    monkeypatch.setattr(
+        zarr, "open_group", lambda store, **how: given.append((store, how)) or real(store, **how)
+    )
+    assert open_slide(server.url("b.ome.zarr")).size.width == 453
+    assert {type(store) for store, _ in given} == {zarr.storage.FsspecStore}
+    assert all(how == {"mode": "r"} for _, how in given)
 
 
 def test_ome_containers_and_protocols_are_read_alike(tmp_path: Path, server: RangeServer):
