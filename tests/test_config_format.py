@@ -16,8 +16,9 @@ import yaml
 from safetensors.torch import save_file
 
 from wsi_deform.annotation.classes import class_table_from_data
-from wsi_deform.config import Config, dump_config, find_config, parse_config, read_config
+from wsi_deform.config import dump_config, find_config, parse_config, read_config
 from wsi_deform.config_format import BEFORE, FIRST_KEYS, todays
+from wsi_deform.config_sections import Config
 from wsi_deform.errors import ConfigError, ModelError
 from wsi_deform.model import Model
 from wsi_deform.model_file import load_model, read_model_facts

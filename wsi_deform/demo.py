@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from wsi_deform.annotation.classes import ClassTable, read_class_table
-from wsi_deform.config import Config, read_config
+from wsi_deform.config import read_config
+from wsi_deform.config_sections import Config
 from wsi_deform.distribute.batch import segment_slides
 from wsi_deform.distribute.outcome import Batch
 from wsi_deform.distribute.outcome import Watcher as BatchWatcher

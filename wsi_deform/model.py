@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from wsi_deform.annotation.classes import ClassTable
-from wsi_deform.config import Config
+from wsi_deform.config_sections import Config
 from wsi_deform.deform.density import deformation_map, density_of, uniform_map
 from wsi_deform.deform.targets import edge_target, region_target, target_map
 from wsi_deform.errors import ModelError

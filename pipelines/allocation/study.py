@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from wsi_deform.annotation.classes import ClassTable, read_class_table, write_class_table
-from wsi_deform.config import Config, read_config
+from wsi_deform.config import read_config
+from wsi_deform.config_sections import Config
 from wsi_deform.data.study import open_labelled
 from wsi_deform.drawn.gland import CLASS_NAMES
 from wsi_deform.drawn.slide import draw_slide

@@ -22,7 +22,8 @@ from torch import Tensor
 from pipelines.benchmarks.drawn_slides import CLASSES, MPP, Block, DrawnFile, Mosaic, drawn_file
 from pipelines.benchmarks.measure import Row
 from pipelines.benchmarks.results import Settings
-from wsi_deform.config import Config, read_config
+from wsi_deform.config import read_config
+from wsi_deform.config_sections import Config
 from wsi_deform.geometry import Region
 from wsi_deform.manifest.rows import Manifest, ManifestRow
 from wsi_deform.model import Model

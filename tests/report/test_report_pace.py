@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from wsi_deform.config import Config, dump_config, parse_config
+from wsi_deform.config import dump_config, parse_config
+from wsi_deform.config_sections import Config
 from wsi_deform.files import write_json
 from wsi_deform.provenance import provenance
 from wsi_deform.report.pace import pace_figure, pace_text, timed_rows

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from wsi_deform.annotation.classes import ClassTable, write_class_table
-from wsi_deform.config import Config, dump_config
+from wsi_deform.config import dump_config
+from wsi_deform.config_sections import Config
 from wsi_deform.distribute.ledger import Ledger, State
 from wsi_deform.distribute.measurements import write_measurements
 from wsi_deform.drawn.study import write_slide

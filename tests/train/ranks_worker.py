@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from wsi_deform.annotation.classes import read_class_table
-from wsi_deform.config import Config, parse_config
+from wsi_deform.config import parse_config
+from wsi_deform.config_sections import Config
 from wsi_deform.data.batches import load
 from wsi_deform.data.fields import FieldViews
 from wsi_deform.data.study import median_mpp, open_labelled

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from wsi_deform.annotation.classes import ClassTable
-from wsi_deform.config import Config, read_config
+from wsi_deform.config import read_config
+from wsi_deform.config_sections import Config
 from wsi_deform.data.study import open_labelled
 from wsi_deform.drawing.figures import comparison_figure, curves_figure, sampling_points_figure
 from wsi_deform.evaluate.masks import Evaluation

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from wsi_deform.annotation.mean_classes import MeanClasses
-from wsi_deform.config import Config, read_config
+from wsi_deform.config import read_config
+from wsi_deform.config_sections import Config
 from wsi_deform.drawing.figures import LogRow, curves_figure, over_text
 from wsi_deform.errors import ModelError
 from wsi_deform.model_file import find_model, read_model_facts

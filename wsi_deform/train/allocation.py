@@ -15,7 +15,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from wsi_deform.config import Config
+from wsi_deform.config_sections import Config
 from wsi_deform.cover import allocated_sizes
 from wsi_deform.data.fields import LabelledField
 from wsi_deform.errors import ConfigError

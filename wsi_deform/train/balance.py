@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wsi_deform.annotation.classes import ClassTable
-from wsi_deform.config import Config
+from wsi_deform.config_sections import Config
 from wsi_deform.data.balance import class_pixels, rare_field_weights
 from wsi_deform.data.fields import LabelledField
 from wsi_deform.files import write_json

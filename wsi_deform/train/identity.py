@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from wsi_deform.annotation.classes import ClassTable
-from wsi_deform.config import Config, parse_config, read_yaml
+from wsi_deform.config import parse_config, read_yaml
 from wsi_deform.config_format import FIRST, KEY
+from wsi_deform.config_sections import Config
 from wsi_deform.errors import ConfigError, TrainingError
 from wsi_deform.provenance import config_sha256
 from wsi_deform.slide.slide import Slide

@@ -12,7 +12,7 @@ from typing import Any
 
 from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.annotation.mean_classes import MeanClasses
-from wsi_deform.config import Config
+from wsi_deform.config_sections import Config
 from wsi_deform.data.batches import load
 from wsi_deform.manifest.rows import Manifest
 from wsi_deform.model import device_name

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from wsi_deform.annotation.classes import ClassTable, write_class_table
 from wsi_deform.annotation.raster import LABEL_CACHE, LabelMask
-from wsi_deform.config import Config, dump_config
+from wsi_deform.config import dump_config
+from wsi_deform.config_sections import Config
 from wsi_deform.cover import fields_of
 from wsi_deform.data.batches import shuffled_batches
 from wsi_deform.data.fields import FieldViews, LabelledField

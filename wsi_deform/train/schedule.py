@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from wsi_deform.config import Config
+from wsi_deform.config_sections import Config
 from wsi_deform.model import Model
 
 RATES = ("learning_rate", "deformation_learning_rate")

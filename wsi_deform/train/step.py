@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from wsi_deform.annotation.classes import UNLABELLED
-from wsi_deform.config import Config
+from wsi_deform.config_sections import Config
 from wsi_deform.data.augment import GridChange, random_change
 from wsi_deform.data.fields import FieldBatch
 from wsi_deform.errors import TrainingError

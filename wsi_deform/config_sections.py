@@ -1,0 +1,256 @@
+"""What each section of a configuration may say, with its defaults and what it means.
+
+``config`` reads, checks and writes it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from wsi_deform.config_format import FORMAT
+from wsi_deform.deform.grid import Border, Placement
+from wsi_deform.look.stain import StainChoice
+from wsi_deform.reverse.sampler import Interpolation
+from wsi_deform.sample.plan import LevelMode
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Sampling(_Section):
+    """How densely, and where, a field is sampled."""
+
+    budget: tuple[int, int] = Field(
+        (80, 800), description="Short and long side of the sampled image, px; see size."
+    )
+    size: Literal["area", "sides"] = Field(
+        "area",
+        description="area: as many samples as the budget's product, in the field's aspect ratio. "
+        "sides: neither side above the budget's (the paper's appendix A.6).",
+    )
+    density: Literal["learned", "uniform", "tissue", "edges"] = Field(
+        "learned",
+        description="learned: the deformation network decides. uniform: the same density everywhere. tissue: the "
+        "tissue mask, nothing learned. edges: the target drawn from the labels, an oracle.",
+    )
+    map_scale: float = Field(1.0, gt=0, le=8, description="Side of view and map / side of the sampled image.")
+    sigma: float = Field(0.25, gt=0, description="Standard deviation of the pull / short side of the map.")
+    radius_sigmas: float = Field(3.0, gt=0, description="Where the pull ends, in standard deviations.")
+    warp_steps: int = Field(2, ge=1, le=8, description="How often the map is applied; 1 is the paper.")
+    floor: float = Field(0.0, ge=0, le=1, description="Share of the density that is spread evenly.")
+    border: Border = Field("mirror", description="replicate is the paper.")
+    placement: Placement = Field("cell", description="corner is the paper's footnote 2.")
+    interpolation: Interpolation = Field(
+        "linear",
+        description="How the mask is put back: probabilities in the warped mesh, or the nearest sample (the paper).",
+    )
+    level: LevelMode = Field(
+        "mip", description="Pyramid level that a sample reads; exact (level 0) is the paper."
+    )
+    level_bias: float = Field(
+        0.0,
+        ge=-16,
+        le=16,
+        description="Octaves added to that level: 0 averages a sample's cell, -2 keeps finer texture.",
+    )
+    coarsest_um: float | None = Field(
+        16.0,
+        gt=0,
+        description="Longer cells are read as if they were this long; null averages cells of any size.",
+    )
+
+    @field_validator("budget")
+    @classmethod
+    def _short_side_first(cls, budget: tuple[int, int]) -> tuple[int, int]:
+        if not 1 <= budget[0] <= budget[1]:
+            raise ValueError("needed [short, long], both positive, short side first")
+        return budget
+
+
+class Fields(_Section):
+    """How a slide larger than a core is covered."""
+
+    side_um: float | None = Field(
+        2048.0, gt=0, description="Longest side of a field; null is one field over the whole slide."
+    )
+    whole_below_mm2: float = Field(16.0, ge=0, description="Slides up to this area are one field.")
+    margin: float = Field(
+        0.1, ge=0, le=1, description="Context read around a field / its side; cut off the mask."
+    )
+    allocation: Literal["equal", "density"] = Field(
+        "equal",
+        description="density: the slide-level deformation map shares the same total among the fields, in training anew "
+        "every validate_every epochs.",
+    )
+    allocation_ratio: float = Field(
+        4.0, ge=1, description="Most, and 1 / least, samples of a field / its equal share."
+    )
+    cut_to_tissue: bool = Field(
+        False, description="Fields shrink to the tissue in them; all samples lie inside."
+    )
+
+
+class SegmentationNetwork(_Section):
+    """Which network segments the sampled image; other keys are options of that network."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    name: str = Field("hrnetv2", description="hrnetv2, pspnet, or monai:NAME, e.g. monai:DynUNet")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The network's own options."""
+        return dict(self.model_extra or {})
+
+
+class DeformationNetwork(_Section):
+    """The network that sees the low-res view."""
+
+    widths: tuple[int, ...] = (24, 24, 3)
+    kernel: Literal[3, 5, 7] = 3
+    dilations: tuple[int, ...] | None = Field(
+        None, description="Dilation of each convolution: larger context; null is 1."
+    )
+    inputs: Literal["rgb", "rgb+tissue"] = Field(
+        "rgb", description="rgb+tissue: the tissue mask as a fourth channel."
+    )
+    zero_init_head: bool = Field(True, description="Start from the uniform grid.")
+
+
+class Networks(_Section):
+    """Both networks."""
+
+    segmentation: SegmentationNetwork = Field(
+        default_factory=lambda: SegmentationNetwork.model_validate({"width": 18, "stem_stride": 2})
+    )
+    deformation: DeformationNetwork = DeformationNetwork()
+    area_channel: bool = Field(
+        True,
+        description="The segmentation network sees how large each sample's cell is, as a fourth channel; false is the "
+        "paper.",
+    )
+    channels_last: bool | None = Field(
+        None,
+        description="Memory format of both networks; null is what is faster: true on CPUs but for pspnet.",
+    )
+    pretrained: str | None = Field(None, description="Local checkpoint of the segmentation network.")
+    stain: StainChoice = Field("none", description="Colours are brought to one reference stain per slide.")
+
+
+class Loss(_Section):
+    """Equation 4."""
+
+    focal_gamma: float = Field(0.0, ge=0, description="0 is cross-entropy; 2 is the paper's focal loss.")
+    edge_weight: float = Field(1.0, ge=0, description="gamma of equation 4; 0 is the single loss.")
+    edge_decay: Literal["none", "linear", "cosine"] = Field(
+        "none", description="How the edge weight falls to 0 over the run."
+    )
+    edge_target: Literal["edge", "region", "both"] = Field(
+        "edge",
+        description="edge: class borders (the paper). region: labelled parts but background. both: their mean.",
+    )
+    edge_blur: float = Field(1.0, ge=0, description="Standard deviation of the target's blur, map cells.")
+    edge_floor: float = Field(0.03, ge=0, description="Added to the target / its maximum.")
+    segmentation_gradient: bool = Field(
+        True, description="Whether the segmentation loss moves the sampling grid; false cuts it off."
+    )
+    class_weights: Literal["none", "inverse", "effective"] = Field(
+        "none",
+        description="Weight of a class: 1, 1 / its labelled share, or by the effective number of samples.",
+    )
+    weighting: Literal["none", "area", "mixed"] = Field(
+        "none", description="Weight of a sample: 1, the area of its cell, or the mean of both."
+    )
+
+
+class Optimiser(_Section):
+    """Adam with a decaying learning rate."""
+
+    learning_rate: float = Field(2e-3, gt=0)
+    deformation_learning_rate: float = Field(1e-2, gt=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = Field(0.0, ge=0)
+    warmup_epochs: float = Field(0.0, ge=0, description="Epochs in which the rates rise from 0.")
+    deformation_warmup_epochs: float = Field(
+        0.0, ge=0, description="The same for the deformation network alone."
+    )
+    decay: Literal["cosine", "step", "none"] = "cosine"
+    step_epochs: int = Field(100, ge=1, description="With step: epochs between two decays by 10.")
+    clip_norm: float | None = Field(5.0, gt=0)
+    ema: float | None = Field(
+        None,
+        gt=0,
+        lt=1,
+        description="Decay per step of an average of the weights that is validated and kept.",
+    )
+
+
+class Augmentation(_Section):
+    """Changes of the training fields."""
+
+    flip_x: bool = Field(True, description="Left-right, half of the time.")
+    flip_y: bool = Field(False, description="Top-bottom, half of the time.")
+    shift_cells: float = Field(1.0, ge=0, description="Whole grid shifted by up to this many cells.")
+    warp_cells: float = Field(0.3, ge=0, description="Standard deviation of a smooth random warp, in cells.")
+    transpose: bool = Field(
+        False, description="Rows for columns, half of the time; with both flips all quarter turns."
+    )
+    rotate_degrees: float = Field(0.0, ge=0, le=180, description="Fields turned by up to this angle.")
+    stain_jitter: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Standard deviation of changes of each stain's (HED) strength, and 1/10 of offset.",
+    )
+
+
+class Training(_Section):
+    """The loop."""
+
+    epochs: int = Field(250, ge=1)
+    patience: int | None = Field(
+        None, ge=1, description="Stop after so many validations without a better one; null never."
+    )
+    batch: int = Field(2, ge=1, description="Fields per step and process.")
+    mixed_shapes: bool = Field(
+        False,
+        description="A batch may hold sampled images of several sizes; false groups fields of one size.",
+    )
+    rare_classes: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="How much more often fields with rare classes are drawn: 0 not, 1 by their rarity.",
+    )
+    validate_every: int = Field(5, ge=1, description="Epochs between validations.")
+    keep: int = Field(
+        0, ge=0, description="Models of so many validated epochs are kept beside best and last."
+    )
+    pictures: int = Field(2, ge=0, description="Validation fields drawn into TensorBoard at each validation.")
+    precision: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32", description="Of the segmentation network (autocast); densities and grids stay in float32."
+    )
+    compile: bool = Field(False, description="torch.compile of the segmentation network.")
+    workers: int = Field(0, ge=0, description="Loader processes (spawned); 0 reads in the main process.")
+    cache_gib: float = Field(2.0, ge=0, description="Memory for decoded tiles, and as much for label masks.")
+    threads: int | None = Field(None, ge=1, description="Threads of torch; null leaves its default.")
+
+
+class Config(_Section):
+    """Everything that a run depends on besides its slides and its seed."""
+
+    format: Literal[2] = Field(
+        FORMAT, description="Of this file; without it, a whole one is read as of version 0.1."
+    )
+    name: str = Field("joint", description="For people.")
+    seed: int = 0
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
+    sampling: Sampling = Sampling()
+    fields: Fields = Fields()
+    networks: Networks = Networks()
+    loss: Loss = Loss()
+    optimiser: Optimiser = Optimiser()
+    augmentation: Augmentation = Augmentation()
+    training: Training = Training()
