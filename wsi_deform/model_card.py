@@ -174,6 +174,8 @@ def _settings(config: Mapping[str, Any]) -> str:
     sampling, networks, fields = config["sampling"], config["networks"], config["fields"]
     segmentation = dict(networks["segmentation"])
     name = segmentation.pop("name", "unknown")
+    if name == "hrnetv2":
+        segmentation.setdefault("fuse", "bilinear")  # its default, and all that there was before the option
     options = ", ".join(f"{key} {value}" for key, value in segmentation.items())
     side, below = fields["side_um"], fields["whole_below_mm2"]
     cover = (

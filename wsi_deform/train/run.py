@@ -206,6 +206,8 @@ def start_run(
     if config.networks.pretrained is not None:
         report = load_pretrained(model.segmentation, config.networks.pretrained)
         logger.info("pretrained weights: %s", report.text())
+        if report.remark:
+            logger.warning("pretrained weights %s: %s", report.path.name, report.remark)
     model.to_device(ranks.device)
     balance = balance_of(config, items)
     learner = learner_of(model, optimiser_of(model), ranks=ranks, class_weights=balance.class_weights)
