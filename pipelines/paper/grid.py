@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.paper.trial import Place, Trial
+from pipelines.paper.trial import Place, Trial, run_trial
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -31,6 +31,8 @@ class Grid:
         steps: Steps of every training, where they are not the data set's.
         settings: ``key=value`` for all trials.
         keep: Whether runs and masks stay.
+        in_process: Whether trials run in this process, one after the other: what is small is done before a process of
+            its own has started.
     """
 
     manifests: Mapping[str, Path]
@@ -40,6 +42,7 @@ class Grid:
     steps: int | None = None
     settings: tuple[str, ...] = ()
     keep: bool = False
+    in_process: bool = False
 
     def record(self, trial: Trial) -> Path:
         """Where a trial's record is."""
@@ -64,7 +67,7 @@ class Grid:
             f"{len(unique) - len(waiting)} of {len(unique)} trials recorded, {len(waiting)} to run",
             flush=True,
         )
-        with ThreadPoolExecutor(self.jobs) as pool:
+        with ThreadPoolExecutor(1 if self.in_process else self.jobs) as pool:
             codes = list(pool.map(lambda trial: self._one(trial, (classes or {}).get(trial)), waiting))
         return [trial for trial, code in zip(waiting, codes, strict=True) if code]
 
@@ -96,6 +99,9 @@ class Grid:
         log = self.out / "logs" / trial.data / f"{trial.name}.txt"
         log.parent.mkdir(parents=True, exist_ok=True)
         started = time.monotonic()
+        if self.in_process:
+            run_trial(trial, place)
+            return self._said(trial, started)
         with log.open("w", encoding="utf-8") as file:
             code = subprocess.run(
                 [sys.executable, "-m", "pipelines.paper.trial", json.dumps(task, default=str)],
@@ -104,14 +110,20 @@ class Grid:
                 stderr=subprocess.STDOUT,
                 check=False,
             ).returncode
-        seconds = time.monotonic() - started
         if code:
             print(f"{trial.data} {trial.name}: failed, see {log}", flush=True)
             return code
+        return self._said(trial, started)
+
+    def _said(self, trial: Trial, started: float) -> int:
+        """Print how a trial went; returns 0."""
         found = read_record(self.record(trial))
         miou, ceiling = found["pooled"]["predicted"]["miou"], (found["pooled"]["sampled"] or {}).get("miou")
         said = "" if ceiling is None else f", Y' {ceiling:.3f}"
-        print(f"{trial.data} {trial.name}: mIoU {miou or 0:.3f}{said}, {seconds:.0f} s", flush=True)
+        print(
+            f"{trial.data} {trial.name}: mIoU {miou or 0:.3f}{said}, {time.monotonic() - started:.0f} s",
+            flush=True,
+        )
         return 0
 
 

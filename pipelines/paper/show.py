@@ -133,7 +133,7 @@ def _blurs(
 def _figure3(records: Records, scope: Scope, patients: Patients) -> Page:
     yield "# Figure 3: edge oracles of several blurs, one class against all others\n"
     for data in scope.data:
-        names = (scope.classes or {}).get(data) or sorted(
+        names = scope.classes.get(data) or sorted(
             {trial.only_class for trial in records if trial.data == data and trial.only_class}
         )
         for kind, words in (("sampled", "IoU(Y', Y)"), ("predicted", "IoU")):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
@@ -34,13 +34,15 @@ class Scope:
         budgets: (short, long) sides, for all data sets alike; None is each data set's own.
         network: Segmentation network, of ``trial.NETWORKS``.
         classes: Data set -> its classes but the background, for binary studies.
+        most: Of settings that are tried one beside the other, only the first so many; None takes all.
     """
 
     data: tuple[str, ...]
     seeds: tuple[int, ...] = (0,)
     budgets: tuple[tuple[int, int], ...] | None = None
     network: str = "dynunet"
-    classes: Mapping[str, tuple[str, ...]] | None = None
+    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    most: int | None = None
 
     def budgets_of(self, data: str) -> tuple[tuple[int, int], ...]:
         """The budgets of a data set."""
@@ -89,7 +91,7 @@ def of_variants(
         )
         for seed, data in product(scope.seeds, scope.data)
         for budget in (scope.budgets_of(data)[:1] if smallest else scope.budgets_of(data))
-        for name, changes in variants
+        for name, changes in variants[: scope.most]
     ]
 
 
@@ -119,8 +121,8 @@ def _figure3(scope: Scope) -> list[Trial]:
             only_class=name,
         )
         for seed, data in product(scope.seeds, scope.data)
-        for name in (scope.classes or {}).get(data, ())
-        for blur in BLURS
+        for name in scope.classes.get(data, ())
+        for blur in BLURS[: scope.most]
     ]
 
 
@@ -196,7 +198,7 @@ STUDIES = {
                     seed=seed,
                     network=scope.network,
                 )
-                for seed, data, blur in product(scope.seeds, scope.data, BLURS)
+                for seed, data, blur in product(scope.seeds, scope.data, BLURS[: scope.most])
             ],
         ),
         Study(
@@ -216,7 +218,7 @@ STUDIES = {
                     network=scope.network,
                 )
                 for seed, data in product(scope.seeds, scope.data)
-                for blocks, filters in RESIZERS
+                for blocks, filters in RESIZERS[: scope.most]
             ],
         ),
     )
