@@ -46,12 +46,16 @@ def slide_cost(folder: MaskFolder, slide_id: str) -> SlideCost:
     return NOTHING if not isinstance(result, dict) else _cost(result)
 
 
-def mean_cost(costs: Sequence[SlideCost]) -> dict[str, float | None]:
-    """Mean per slide of each cost that is known of every slide; the largest for memory."""
+def mean_cost_of_rows(costs: Sequence[Mapping[str, float | None]]) -> dict[str, float | None]:
+    """Mean over slides of each cost that is known of every one; the largest for memory.
+
+    Args:
+        costs: Name of the cost -> amount, as in ``SlideCost``.
+    """
     means: dict[str, float | None] = {}
     for name in COSTS:
-        values = [getattr(cost, name) for cost in costs]
-        if not values or any(value is None for value in values):
+        values = [value for cost in costs if (value := cost[name]) is not None]
+        if not values or len(values) < len(costs):
             means[name] = None
         else:
             means[name] = max(values) if name == "peak_memory_bytes" else sum(values) / len(values)

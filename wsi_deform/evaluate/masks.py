@@ -42,7 +42,7 @@ class SlideEvaluation:
         predicted: The mask Y^ against the labels Y.
         sampled: Y' against Y, where Y' are the labels at the samples put back by the reverse sampler and limited
             to tissue like the mask: what the sampling alone loses. None where the mask came without its samples.
-        group: Its patient, or the slide itself where the manifest does not say.
+        patient: Whose it is, or None where the manifest does not say.
         mpp: um per level-0 pixel, or None.
         measured: What else was measured of it.
         cost: What its mask cost.
@@ -52,7 +52,7 @@ class SlideEvaluation:
     size: Size
     predicted: Confusion
     sampled: Confusion | None
-    group: str = ""
+    patient: str | None = None
     mpp: float | None = None
     measured: Measured = Measured()
     cost: SlideCost = NOTHING
@@ -101,10 +101,18 @@ class Evaluation:
         return Measured.together([slide.measured for slide in self.slides])
 
     @property
+    def groups_are(self) -> str:
+        """What intervals are over: "patients" where every slide says whose it is, else "slides"."""
+        return "patients" if all(slide.patient is not None for slide in self.slides) else "slides"
+
+    @property
     def intervals(self) -> Intervals | None:
         """Intervals of the pooled measures over patients, or slides; None where they are too few."""
         counts = [slide.predicted.counts for slide in self.slides]
-        return intervals_of(counts, [slide.group or slide.slide_id for slide in self.slides])
+        by_patient = self.groups_are == "patients"
+        return intervals_of(
+            counts, [(slide.patient if by_patient else None) or slide.slide_id for slide in self.slides]
+        )
 
 
 def rows_of_split(manifest: Manifest, split: Split | None = None) -> tuple[tuple[ManifestRow, ...], str]:
@@ -257,7 +265,7 @@ def _evaluate_slide(
         size=slide.size,
         predicted=counts[0],
         sampled=counts[1] if len(counts) > 1 else None,
-        group=row.patient or row.slide_id,
+        patient=row.patient,
         mpp=slide.mpp_or_none,
         measured=measured,
         cost=slide_cost(folder, row.slide_id),
