@@ -67,6 +67,15 @@ def fields_per_batch(
     limit_caches(memory_gib)
     largest = max((budget.size for budget in budgets), key=lambda size: size.area)
     field = SAMPLING_BYTES_PER_SAMPLE * largest.area
+    if model.resizer is not None:
+        read = max(
+            (model.read_size(each.size, each.field.region.size) or each.size for each in budgets),
+            key=lambda size: size.area,
+        )
+        field += SAMPLING_BYTES_PER_SAMPLE * read.area
+        if model.device.type == "cpu":
+            # As much as if all of it were done at the size of what is read: its residual blocks are at a smaller one.
+            field += forward_bytes(model.resizer.features, read)
     if model.device.type == "cpu":
         field += forward_bytes(model.segmentation, largest, channels=4 if model.sees_areas else 3)
     caches = TILE_CACHE.limit_bytes - TILE_CACHE.held_bytes + strips_to_come_bytes()
