@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from pipelines.paper.__main__ import main
 from pipelines.paper.binary import one_against_others
 from pipelines.paper.intervals import Estimate, estimate, ious, mious
 from pipelines.paper.studies import STUDIES, Scope
 from pipelines.paper.tables import budget_text, headroom_table
 from pipelines.paper.trial import Trial, config_of
-
 from wsi_deform.annotation.classes import ClassTable
 
 
@@ -59,10 +59,12 @@ class TestIntervals:
         by_image = estimate([record(*images)])
         patients = {f"image {number}": "all of one" for number in range(6)}
 
-        assert by_image is not None and by_image.low is not None
+        assert by_image is not None
+        assert by_image.low is not None
         assert by_image.low < 0.34 < by_image.high  # 60 hits of 180
         one_patient = estimate([record(*images)], patients=patients)
-        assert one_patient is not None and one_patient.low is None
+        assert one_patient is not None
+        assert one_patient.low is None
 
     def test_seeds_that_differ_cannot_be_paired(self) -> None:
         one = record([[1, 0], [0, 1]])
