@@ -158,6 +158,23 @@ def test_a_few_settings_without_a_format_take_todays_defaults(tmp_path, caplog):
     assert caplog.messages == []
 
 
+def test_the_pull_ends_at_three_sigma_in_what_earlier_versions_wrote_and_at_five_in_new_models(
+    commit, tmp_path
+):
+    before = read_config(DATA / commit / "config.yaml")
+    assert before.sampling.radius_sigmas == 3.0
+    path = tmp_path / "config.yaml"
+    path.write_text(dump_config(before))
+    assert read_config(path).sampling.radius_sigmas == 3.0
+    for few in ("seed: 7\n", "format: 2\nsampling: {budget: [40, 400]}\n"):
+        path.write_text(few)
+        assert read_config(path).sampling.radius_sigmas == 5.0
+    whole = yaml.safe_load((DATA / commit / "config.yaml").read_text())
+    del whole["sampling"]["radius_sigmas"]
+    with pytest.raises(ConfigError, match=r"but without sampling\.radius_sigmas\. Needed every key"):
+        parse_config({"format": 1} | whole, source="test")
+
+
 def test_a_format_that_is_written_down_is_taken_at_its_word(tmp_path, caplog):
     whole = (DATA / "825d58f" / "config.yaml").read_text()
     path = tmp_path / "mine.yaml"

@@ -48,7 +48,7 @@ class Sampling(_Section):
     )
     map_scale: float = Field(1.0, gt=0, le=8, description="Side of view and map / side of the sampled image.")
     sigma: float = Field(0.25, gt=0, description="Standard deviation of the pull / short side of the map.")
-    radius_sigmas: float = Field(3.0, gt=0, description="Where the pull ends, in standard deviations.")
+    radius_sigmas: float = Field(5.0, gt=0, description="Where the pull ends, in standard deviations.")
     warp_steps: int = Field(2, ge=1, le=8, description="How often the map is applied; 1 is the paper.")
     floor: float = Field(0.0, ge=0, le=1, description="Share of the density that is spread evenly.")
     border: Border = Field("mirror", description="replicate is the paper.")
