@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +15,11 @@ from pipelines.paper.trial import data_set_of
 from wsi_deform.files import write_aside, write_text
 
 PAPER_TABLES = Path(__file__).with_name("paper_tables.csv")
-Patients = Mapping[str, Mapping[str, str]]
 Page = Iterator[str | tuple[str, bytes]]
 """Parts of a page: Markdown, or a figure with its name."""
 
 
-def show(
-    study: str, records: Records, scope: Scope, folder: Path, *, patients: Patients | None = None
-) -> list[Path]:
+def show(study: str, records: Records, scope: Scope, folder: Path) -> list[Path]:
     """Write a study's page and figures.
 
     Args:
@@ -30,7 +27,6 @@ def show(
         records: What is recorded of its trials.
         scope: What it was asked for.
         folder: Gets ``README.md`` and PNG files.
-        patients: Data set -> image -> patient.
 
     Returns:
         The files; none where nothing is recorded.
@@ -39,7 +35,7 @@ def show(
         return []
     folder.mkdir(parents=True, exist_ok=True)
     written, text = [], []
-    for part in PAGES[study](records, scope, patients or {}):
+    for part in PAGES[study](records, scope):
         if isinstance(part, str):
             text.append(part)
             continue
@@ -61,20 +57,20 @@ def _bar(found: Estimate | None) -> tuple[float, float, float] | None:
     return value, low, high
 
 
-def _figure4_5(records: Records, scope: Scope, patients: Patients) -> Page:
+def _figure4_5(records: Records, scope: Scope) -> Page:
     yield "# Figures 4 and 5: all systems\n"
     yield "Headroom first: what four times the samples gain with the same network, evenly spread.\n"
-    yield tables.headroom_table(records, scope, patients=patients).markdown()
+    yield tables.headroom_table(records, scope).markdown()
     for data in scope.data:
         yield f"## {data_set_of(data).label}\n"
         yield "mIoU, points: mean over seeds [95 % over images or patients] (range over seeds).\n"
-        yield tables.methods_table(records, data, scope, patients=patients).markdown()
+        yield tables.methods_table(records, data, scope).markdown()
         yield "Joint ahead, points, paired by seed and image.\n"
-        yield tables.differences_table(records, data, scope, patients=patients).markdown()
+        yield tables.differences_table(records, data, scope).markdown()
         yield "mIoU(Y', Y), points: true labels at the samples, put back.\n"
-        yield tables.methods_table(records, data, scope, kind="sampled", patients=patients).markdown()
+        yield tables.methods_table(records, data, scope, kind="sampled").markdown()
         yield "Classes at the smallest budget, rarest first.\n"
-        yield tables.class_table(records, data, scope, patients=patients).markdown()
+        yield tables.class_table(records, data, scope).markdown()
     for kind, words in (("predicted", "mIoU"), ("sampled", "mIoU(Y', Y)")):
         values = {}
         for data in scope.data:
@@ -92,7 +88,6 @@ def _figure4_5(records: Records, scope: Scope, patients: Patients) -> Page:
                             only_class=None,
                         ),
                         kind=kind,  # type: ignore[arg-type]
-                        patients=patients.get(data),
                     )
                 )
                 for name in SYSTEMS
@@ -107,7 +102,7 @@ def _figure4_5(records: Records, scope: Scope, patients: Patients) -> Page:
 
 
 def _blurs(
-    records: Records, scope: Scope, patients: Patients, *, only_class: str | None, data: str, kind: str
+    records: Records, scope: Scope, *, only_class: str | None, data: str, kind: str
 ) -> list[tuple[float, float, float, float]]:
     points = []
     for blur in BLURS:
@@ -122,7 +117,6 @@ def _blurs(
             ),
             kind=kind,  # type: ignore[arg-type]
             class_index=None if only_class is None else 1,
-            patients=patients.get(data),
         )
         bar = _bar(found)
         if bar is not None:
@@ -130,17 +124,14 @@ def _blurs(
     return points
 
 
-def _figure3(records: Records, scope: Scope, patients: Patients) -> Page:
+def _figure3(records: Records, scope: Scope) -> Page:
     yield "# Figure 3: edge oracles of several blurs, one class against all others\n"
     for data in scope.data:
         names = scope.classes.get(data) or sorted(
             {trial.only_class for trial in records if trial.data == data and trial.only_class}
         )
         for kind, words in (("sampled", "IoU(Y', Y)"), ("predicted", "IoU")):
-            curves = {
-                name: _blurs(records, scope, patients, only_class=name, data=data, kind=kind)
-                for name in names
-            }
+            curves = {name: _blurs(records, scope, only_class=name, data=data, kind=kind) for name in names}
             best = ", ".join(
                 f"{name}: {max(points, key=lambda point: point[1])[0]:g}"
                 for name, points in curves.items()
@@ -158,12 +149,10 @@ def _figure3(records: Records, scope: Scope, patients: Patients) -> Page:
             )
 
 
-def _figure14(records: Records, scope: Scope, patients: Patients) -> Page:
+def _figure14(records: Records, scope: Scope) -> Page:
     yield "# Figure 14: edge oracles of several blurs, all classes\n"
     curves = {
-        f"{data_set_of(data).label}, {words}": _blurs(
-            records, scope, patients, only_class=None, data=data, kind=kind
-        )
+        f"{data_set_of(data).label}, {words}": _blurs(records, scope, only_class=None, data=data, kind=kind)
         for data in scope.data
         for kind, words in (("predicted", "mIoU"), ("sampled", "mIoU(Y', Y)"))
     }
@@ -177,7 +166,7 @@ def _figure14(records: Records, scope: Scope, patients: Patients) -> Page:
         yield tables.variants_table(records, data, rows, network=scope.network).markdown()
 
 
-def _figure6(records: Records, scope: Scope, patients: Patients) -> Page:
+def _figure6(records: Records, scope: Scope) -> Page:
     yield "# Figure 6: cost and performance\n"
     for data in scope.data:
         curves: dict[str, list[tuple[float, float, float, float]]] = {}
@@ -193,8 +182,7 @@ def _figure6(records: Records, scope: Scope, patients: Patients) -> Page:
                         estimate(
                             tables.chosen(
                                 records, data=data, system=system, budget=budget, network=scope.network
-                            ),
-                            patients=patients.get(data),
+                            )
                         )
                     )
                 )
@@ -211,7 +199,7 @@ def _figure6(records: Records, scope: Scope, patients: Patients) -> Page:
         )
 
 
-def _tables2_to_5(records: Records, scope: Scope, patients: Patients) -> Page:
+def _tables2_to_5(records: Records, scope: Scope) -> Page:
     yield "# Tables 2 to 5: sigma, kernel, low-res size, weight of the edge loss\n"
     for number, words, system, variants in (
         ("2", "sigma / short side of the map", JOINT, SIGMAS),
@@ -227,7 +215,7 @@ def _tables2_to_5(records: Records, scope: Scope, patients: Patients) -> Page:
         yield tables.paper_rows(PAPER_TABLES, number).markdown()
 
 
-def _table6(records: Records, scope: Scope, patients: Patients) -> Page:
+def _table6(records: Records, scope: Scope) -> Page:
     yield "# Table 6: interpolation, filters x blocks\n"
     for data in scope.data:
         yield f"{data_set_of(data).label}\n"
@@ -236,7 +224,7 @@ def _table6(records: Records, scope: Scope, patients: Patients) -> Page:
     yield tables.paper_rows(PAPER_TABLES, "6").markdown()
 
 
-PAGES: dict[str, Callable[[Records, Scope, Patients], Page]] = {
+PAGES: dict[str, Callable[[Records, Scope], Page]] = {
     "figure3": _figure3,
     "figure4_5": _figure4_5,
     "figure6": _figure6,

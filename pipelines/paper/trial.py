@@ -28,7 +28,9 @@ from wsi_deform.config_sections import Config
 from wsi_deform.distribute.batch import segment_slides
 from wsi_deform.distribute.sources import slide_sources
 from wsi_deform.errors import WsiDeformError
+from wsi_deform.evaluate.cost import mean_cost_of_rows
 from wsi_deform.evaluate.masks import evaluate_masks
+from wsi_deform.evaluate.slide_measures import ALL
 from wsi_deform.evaluate.tables import evaluation_data
 from wsi_deform.files import write_json
 from wsi_deform.manifest.read import read_manifest
@@ -157,7 +159,7 @@ def run_trial(trial: Trial, place: Place) -> dict[str, Any]:
 
     Returns:
         The record, which is written too: what was trained, ``curve`` (epoch, validation mIoU), ``pooled`` and
-        per image ``images`` measures of the test images, ``cost``.
+        per image ``images`` counts of the test images, what else was ``measured`` of them, mean ``cost`` of an image.
     """
     manifest = read_manifest(place.manifest)
     classes = read_class_table(place.classes or place.manifest.parent / "classes.yaml")
@@ -179,7 +181,9 @@ def run_trial(trial: Trial, place: Place) -> dict[str, Any]:
     failed = batch.of("failed")
     if failed:
         raise WsiDeformError(f"{trial.name}: {failed[0].slide_id}: {failed[0].reason}")
-    evaluation = evaluate_masks(manifest.of_split("test"), place.work / "masks", classes, split="test")
+    evaluation = evaluate_masks(
+        manifest.of_split("test"), place.work / "masks", classes, split="test", wanted=ALL
+    )
     state = git_state()
     record = {
         "format": FORMAT,
@@ -216,11 +220,20 @@ def _measures(data: Mapping[str, Any]) -> dict[str, Any]:
     """What a record keeps of an evaluation: pooled measures, and the counts of each image for intervals."""
     images = {
         slide["slide_id"]: {
-            kind: slide[kind]["confusion"] for kind in ("predicted", "sampled") if slide[kind] is not None
+            "patient": slide["patient"],
+            **{
+                kind: slide[kind]["confusion"] for kind in ("predicted", "sampled") if slide[kind] is not None
+            },
         }
         for slide in data["slides"]
     }
-    return {"classes": data["classes"], "pooled": data["pooled"], "images": images}
+    return {
+        "classes": data["classes"],
+        "pooled": data["pooled"],
+        "measured": data["measured"],
+        "cost": mean_cost_of_rows([slide["cost"] for slide in data["slides"]]),
+        "images": images,
+    }
 
 
 def main() -> None:

@@ -57,12 +57,14 @@ class TestIntervals:
     def test_patients_are_resampled_whole(self) -> None:
         images = [[[10, 0], [0, 10]]] * 3 + [[[0, 10], [10, 0]]] * 3
         by_image = estimate([record(*images)])
-        patients = {f"image {number}": "all of one" for number in range(6)}
+        of_one = record(*images)
+        for image in of_one["images"].values():
+            image["patient"] = "all of one"
 
         assert by_image is not None
         assert by_image.low is not None
         assert by_image.low < 0.34 < by_image.high  # 60 hits of 180
-        one_patient = estimate([record(*images)], patients=patients)
+        one_patient = estimate([of_one])
         assert one_patient is not None
         assert one_patient.low is None
 
