@@ -54,6 +54,7 @@ DATA_SETS = {
             label="GlaS biopsies (histology)",
             budgets=((16, 75), (24, 113)),
             settings=(*BOTH_FLIPS, "augmentation.stain_jitter=0.05"),
+            steps=2400,
             stands_for="PCa-Histo",
         ),
         DataSet(
