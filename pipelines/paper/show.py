@@ -7,10 +7,21 @@ from pathlib import Path
 
 import numpy as np
 
-from pipelines.paper import figures, tables
-from pipelines.paper.intervals import Estimate, estimate
+from pipelines.paper import figures, measured, tables
+from pipelines.paper.intervals import Estimate, Record, estimate
 from pipelines.paper.studies import GAMMAS, KERNELS, SIGMAS, VIEWS, Records, Scope
-from pipelines.paper.systems import BLURS, INTERPOLATION, JOINT, ORACLE, PAPER, RESIZERS, SYSTEMS, UNIFORM
+from pipelines.paper.systems import (
+    BLURS,
+    INTERPOLATION,
+    JOINT,
+    METHODS,
+    ORACLE,
+    PAPER,
+    PATCHES,
+    RESIZERS,
+    SYSTEMS,
+    UNIFORM,
+)
 from pipelines.paper.trial import data_set_of
 from wsi_deform.files import write_aside, write_text
 
@@ -166,37 +177,108 @@ def _figure14(records: Records, scope: Scope) -> Page:
         yield tables.variants_table(records, data, rows, network=scope.network).markdown()
 
 
+COSTS = {"samples": "samples per image", "flops": "FLOPs per image", "seconds": "seconds per image"}
+
+
 def _figure6(records: Records, scope: Scope) -> Page:
     yield "# Figure 6: cost and performance\n"
     for data in scope.data:
-        curves: dict[str, list[tuple[float, float, float, float]]] = {}
+        yield f"## {data_set_of(data).label}\n"
+        groups = {}
         for system in (UNIFORM, JOINT):
             budgets = sorted(
                 {t.budget for t in records if t.data == data and t.system == system}, key=np.prod
             )
-            curves[SYSTEMS[system].label] = [
-                (float(np.prod(budget)), *bar)
-                for budget in budgets
-                if (
-                    bar := _bar(
-                        estimate(
-                            tables.chosen(
-                                records, data=data, system=system, budget=budget, network=scope.network
-                            )
-                        )
-                    )
+            for budget in budgets:
+                groups[system, budget] = tables.chosen(
+                    records, data=data, system=system, budget=budget, network=scope.network
                 )
+        yield measured.cost_table(
+            {
+                f"{SYSTEMS[system].label}, {tables.budget_text(budget)}": held
+                for (system, budget), held in groups.items()
+            }
+        ).markdown()
+        for cost, words in COSTS.items():
+            curves, bands = {}, {}
+            for system in (UNIFORM, JOINT):
+                points = {
+                    value: estimate(held)
+                    for (name, _), held in groups.items()
+                    if name == system and (value := measured.cost_of(held, cost)) is not None
+                }
+                curves[system] = measured.curve_of(points)
+                bands[SYSTEMS[system].label] = [
+                    (value, *bar)
+                    for value, found in sorted(points.items())
+                    if (bar := _bar(found)) is not None
+                ]
+            found = measured.saved(curves[JOINT], curves[UNIFORM])
+            said = "; ".join(f"{100 * share:.0f} % at {100 * miou:.1f}" for miou, share in found)
+            yield f"{words.capitalize()} saved by joint at the mIoU of uniform: {said or 'nowhere comparable'}.\n"
+            yield (
+                f"{data}_{cost}.png",
+                figures.lines(
+                    bands,
+                    title=f"{data_set_of(data).label}",
+                    x_label=words,
+                    y_label="mIoU, points",
+                    log_x=True,
+                ),
+            )
+
+
+def _of_system(records: Records, scope: Scope, data: str, system: str) -> list[Record]:
+    budget = None if system == PATCHES else scope.budgets_of(data)[0]
+    wanted = {"data": data, "system": system, "network": scope.network, "variant": "", "only_class": None}
+    return tables.chosen(records, **wanted, **({} if budget is None else {"budget": budget}))
+
+
+def _figure9(records: Records, scope: Scope) -> Page:
+    yield "# Figure 9: accuracy near borders\n"
+    yield "Trimap: accuracy of the pixels at most so far from a border between two labelled classes, smallest budget.\n"
+    for data in scope.data:
+        held = {system: _of_system(records, scope, data, system) for system in METHODS}
+        curves = {
+            SYSTEMS[system].label: [
+                (width, 100 * value, 100 * value, 100 * value)
+                for width, value in measured.trimap_of(found).items()
             ]
+            for system, found in held.items()
+        }
+        yield f"## {data_set_of(data).label}\n"
         yield (
-            f"{data}.png",
+            f"{data}_trimap.png",
             figures.lines(
                 curves,
-                title=f"{data_set_of(data).label}",
-                x_label="samples per image",
-                y_label="mIoU, points",
+                title=f"{data_set_of(data).label}: near borders",
+                x_label="width of the band, level-0 px",
+                y_label="accuracy, points",
                 log_x=True,
             ),
         )
+        yield "mIoU of all pixels, points.\n"
+        yield tables.methods_table(records, data, scope).markdown()
+
+
+def _figure13(records: Records, scope: Scope) -> Page:
+    yield "# Figure 13: class frequency, sampled / whole image\n"
+    values: dict[str, dict[str, tuple[float, float, float]]] = {}
+    for data in scope.data:
+        ratios = measured.frequency_of(_of_system(records, scope, data, JOINT))
+        values |= {f"{data}\n{name}": {"joint": (ratio, ratio, ratio)} for name, ratio in ratios.items()}
+    yield (
+        "figure13.png",
+        figures.bars(values, title="Share of samples / share of pixels", y_label="ratio"),
+    )
+    for data in scope.data:
+        yield f"## {data_set_of(data).label}: objects that the mask does not touch\n"
+        groups = {
+            SYSTEMS[system].label: found
+            for system in METHODS
+            if (found := _of_system(records, scope, data, system))
+        }
+        yield measured.missed_table(groups).markdown()
 
 
 def _tables2_to_5(records: Records, scope: Scope) -> Page:
@@ -228,6 +310,8 @@ PAGES: dict[str, Callable[[Records, Scope], Page]] = {
     "figure3": _figure3,
     "figure4_5": _figure4_5,
     "figure6": _figure6,
+    "figure9": _figure9,
+    "figure13": _figure13,
     "figure14": _figure14,
     "tables2_to_5": _tables2_to_5,
     "table6": _table6,
