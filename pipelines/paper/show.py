@@ -213,6 +213,9 @@ def _figure6(records: Records, scope: Scope) -> Page:
                     for value, found in sorted(points.items())
                     if (bar := _bar(found)) is not None
                 ]
+            if not any(curves.values()):
+                yield f"{words.capitalize()}: not recorded.\n"
+                continue
             found = measured.saved(curves[JOINT], curves[UNIFORM])
             said = "; ".join(f"{100 * share:.0f} % at {100 * miou:.1f}" for miou, share in found)
             yield f"{words.capitalize()} saved by joint at the mIoU of uniform: {said or 'nowhere comparable'}.\n"
