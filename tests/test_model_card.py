@@ -50,6 +50,7 @@ def test_card_says_what_was_not_recorded(about: dict):
     assert "none recorded with this model" in card
     assert "## Provenance\n\nNot recorded" in card
     assert "None" not in card
+    assert "Manifest:" not in card
 
 
 def test_card_shows_data_metrics_and_provenance(about: dict):

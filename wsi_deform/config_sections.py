@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from wsi_deform.config_format import FORMAT
 from wsi_deform.deform.grid import Border, Placement
@@ -31,10 +31,20 @@ class Sampling(_Section):
         description="area: as many samples as the budget's product, in the field's aspect ratio. "
         "sides: neither side above the budget's (the paper's appendix A.6).",
     )
-    density: Literal["learned", "uniform", "tissue", "edges"] = Field(
+    density: Literal["learned", "uniform", "tissue", "edges", "edge_based", "edge_positions"] = Field(
         "learned",
         description="learned: the deformation network decides. uniform: the same density everywhere. tissue: the "
-        "tissue mask, nothing learned. edges: the target drawn from the labels, an oracle.",
+        "tissue mask, nothing learned. edges: the target drawn from the labels, an oracle. edge_based: positions near "
+        "class borders, predicted by a network that is trained first (Marin et al.). edge_positions: what that is "
+        "trained towards, solved from the labels, an oracle.",
+    )
+    edge_smoothness: float = Field(
+        1.0,
+        ge=0,
+        description="With edge_based and edge_positions: lambda of the paper's equation 2, each pair counted once.",
+    )
+    edge_lattice: int = Field(
+        16, ge=1, description="Cells of their lattice of positions along a field's short side."
     )
     map_scale: float = Field(1.0, gt=0, le=8, description="Side of view and map / side of the sampled image.")
     sigma: float = Field(0.25, gt=0, description="Standard deviation of the pull / short side of the map.")
@@ -91,6 +101,11 @@ class Fields(_Section):
     cut_to_tissue: bool = Field(
         False, description="Fields shrink to the tissue in them; all samples lie inside."
     )
+    exact: bool = Field(
+        False,
+        description="All fields are exactly side_um long, margins included, and overlap: patches. Slides up to "
+        "whole_below_mm2 are no exception.",
+    )
 
 
 class SegmentationNetwork(_Section):
@@ -119,6 +134,18 @@ class DeformationNetwork(_Section):
     zero_init_head: bool = Field(True, description="Start from the uniform grid.")
 
 
+class ResizerNetwork(_Section):
+    """The network that makes the sampled image out of a larger one."""
+
+    blocks: int = Field(1, ge=1, le=4, description="Residual blocks, r of the paper's Table 6.")
+    filters: Literal[16, 32] = Field(16, description="Channels, n of Table 6.")
+    input_scale: float = Field(
+        4.0,
+        ge=1,
+        description="Side of the image that it is given / side of the sampled image, up to level 0.",
+    )
+
+
 class Networks(_Section):
     """Both networks."""
 
@@ -126,6 +153,11 @@ class Networks(_Section):
         default_factory=lambda: SegmentationNetwork.model_validate({"width": 18, "stem_stride": 2})
     )
     deformation: DeformationNetwork = DeformationNetwork()
+    resizer: ResizerNetwork | None = Field(
+        None,
+        description="{blocks: 1 to 4, filters: 16 or 32, input_scale: 4.0}: fields are read finer, evenly, and a "
+        "network makes the sampled image (Talebi and Milanfar).",
+    )
     area_channel: bool = Field(
         True,
         description="The segmentation network sees how large each sample's cell is, as a fourth channel; false is the "
@@ -204,12 +236,21 @@ class Augmentation(_Section):
         le=1,
         description="Standard deviation of changes of each stain's (HED) strength, and 1/10 of offset.",
     )
+    move: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Fields moved on their slide by up to this share of their side, anew in each epoch: random crops.",
+    )
 
 
 class Training(_Section):
     """The loop."""
 
     epochs: int = Field(250, ge=1)
+    auxiliary_epochs: int = Field(
+        50, ge=1, description="With edge_based: epochs of the network of positions, before all others."
+    )
     patience: int | None = Field(
         None, ge=1, description="Stop after so many validations without a better one; null never."
     )
@@ -217,6 +258,9 @@ class Training(_Section):
     mixed_shapes: bool = Field(
         False,
         description="A batch may hold sampled images of several sizes; false groups fields of one size.",
+    )
+    fields_per_slide: int | None = Field(
+        None, ge=1, description="Fields drawn of each slide for an epoch; null takes all."
     )
     rare_classes: float = Field(
         0.0,
@@ -254,3 +298,16 @@ class Config(_Section):
     optimiser: Optimiser = Optimiser()
     augmentation: Augmentation = Augmentation()
     training: Training = Training()
+
+    @model_validator(mode="after")
+    def _exact_fields_have_a_scale(self) -> Config:
+        if self.fields.exact:
+            if self.fields.side_um is None or self.sampling.budget[0] != self.sampling.budget[1]:
+                raise ValueError(
+                    "fields.exact: needed fields.side_um, and a square sampling.budget such as [512, 512]"
+                )
+            if self.fields.margin >= 0.5 or self.fields.cut_to_tissue or self.fields.allocation != "equal":
+                raise ValueError(
+                    "fields.exact: needed fields.margin below 0.5, cut_to_tissue: false and allocation: equal"
+                )
+        return self

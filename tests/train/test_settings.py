@@ -67,6 +67,16 @@ def test_cache_gib_limits_decoded_tiles_and_label_masks(start):
     assert (TILE_CACHE.limit_bytes, LABEL_CACHE.limit_bytes) == (268_435_456, 268_435_456)
 
 
+def test_a_checkpoint_is_due_when_the_newest_is_old_enough(start, monkeypatch):
+    run = start()
+    run.saved_at, run.checkpoint_every_s = 1000.0, 60.0
+    with monkeypatch.context() as clock:
+        clock.setattr("wsi_deform.train.run.time.monotonic", lambda: 1059.0)
+        assert not run.checkpoint_is_due
+        clock.setattr("wsi_deform.train.run.time.monotonic", lambda: 1060.0)
+        assert run.checkpoint_is_due
+
+
 def test_pretrained_weights_are_where_training_starts(start, tmp_path):
     path = tmp_path / "published.safetensors"
     save_file({"backbone.conv1.weight": torch.full((64, 3, 3, 3), 0.25)}, path)

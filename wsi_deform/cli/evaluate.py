@@ -31,7 +31,9 @@ def evaluate(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Write FILE.json and FILE.csv; default: evaluation in the folder of the masks."),
+        typer.Option(
+            help="Write FILE.json, FILE.csv and the folder FILE/SPLIT; default: evaluation in the folder of the masks."
+        ),
     ] = None,
     allow_empty_classes: Annotated[
         bool,
@@ -39,19 +41,28 @@ def evaluate(
             "--allow-empty-classes", help="Measure although one class is labelled and all else is unlabelled."
         ),
     ] = False,
+    measures: Annotated[
+        str,
+        typer.Option(
+            help="all, or basic: no objects, boundary distances and trimap, which take several times as long."
+        ),
+    ] = "all",
 ) -> None:
     """Measure masks against labels at full resolution. Exit code 1 if a slide could not be measured."""
     from rich.progress import Progress
 
     from wsi_deform.cli.console import plain_console
     from wsi_deform.cli.segment import checked_split
+    from wsi_deform.evaluate.folder import write_all
     from wsi_deform.evaluate.masks import evaluate_masks, rows_of_split
-    from wsi_deform.evaluate.tables import write_evaluation
+    from wsi_deform.evaluate.slide_measures import ALL, BASIC
     from wsi_deform.manifest.read import read_manifest
     from wsi_deform.provenance import provenance
 
     if out is not None and out.suffix.lower() not in ("", ".json", ".csv"):
         raise typer.BadParameter(f"{out}: needed .json or .csv; both are written.", param_hint="--out")
+    if measures not in ("all", "basic"):
+        raise typer.BadParameter(f"{measures}: needed all or basic.", param_hint="--measures")
     console = plain_console()
     read = read_manifest(slides)
     if split == "all":
@@ -68,8 +79,9 @@ def evaluate(
             split=taken,
             on_slide=lambda slide_id: progress.advance(bar),
             allow_empty_classes=allow_empty_classes,
+            wanted=ALL if measures == "all" else BASIC,
         )
-    written = write_evaluation(measured, out or masks / "evaluation", provenance=provenance())
+    written = write_all(measured, out or masks / "evaluation", provenance=provenance())
     show(measured, console)
     for path in written:
         console.print(str(path), soft_wrap=True)

@@ -35,6 +35,7 @@ class LabelledField:
         field: Where on the slide.
         size: Size of its sampled image, px.
         map_size: Size of its low-res view and deformation map, px.
+        read_size: Size of the image that a resizer is given of it, px; None without one.
     """
 
     slide: Slide
@@ -42,6 +43,12 @@ class LabelledField:
     field: Field
     size: Size
     map_size: Size
+    read_size: Size | None = None
+
+    @property
+    def shape(self) -> tuple[Size, Size, Size | None]:
+        """What fields that share a batch have in common."""
+        return self.size, self.map_size, self.read_size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -161,7 +161,7 @@ def _axis_matrices(
     cells: int, queries: int, placement: Placement, sigma_px: float, radius_px: float, border: Border
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """K and M of one axis, (queries, cells) float64; M in the unit frame."""
-    at = _positions(queries, placement) * cells
+    at = undeformed_places(queries, placement) * cells
     reach = math.ceil(radius_px)
     image = np.arange(-reach, cells + reach)
     offset = (image + 0.5)[None, :] - at[:, None]
@@ -187,7 +187,7 @@ def _axis_matrices(
     return k, m
 
 
-def _positions(queries: int, placement: Placement) -> NDArray[np.float64]:
+def undeformed_places(queries: int, placement: Placement) -> NDArray[np.float64]:
     """Undeformed positions of the samples along one axis, unit frame."""
     if placement == "cell":
         return (np.arange(queries) + 0.5) / queries

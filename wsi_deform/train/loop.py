@@ -89,6 +89,7 @@ def train(
         Started by ``torchrun``, every process calls this with the same arguments; process 0 writes and watches.
     """
     with joined_ranks(device_name(config.device)) as ranks:
+        told = watcher if watcher is not None and ranks.writes else NullWatcher()
         training_run = start_run(
             config,
             manifest,
@@ -97,9 +98,11 @@ def train(
             command,
             ranks=ranks,
             checkpoint_every_s=seconds_between_checkpoints,
+            watcher=told,
+            stop=stop,
         )
-        if not training_run.finished:
-            _train(training_run, watcher if watcher is not None and ranks.writes else NullWatcher(), stop)
+        if training_run.knows_positions and not training_run.finished:
+            _train(training_run, told, stop)
         return _result(training_run)
 
 

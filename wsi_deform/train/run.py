@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,9 +45,11 @@ from wsi_deform.train.checkpoint import (
 )
 from wsi_deform.train.ema import WeightAverage
 from wsi_deform.train.identity import check_identity, identity_of
+from wsi_deform.train.positions import FirstPhase, learn_positions
 from wsi_deform.train.ranks import Ranks
 from wsi_deform.train.schedule import optimiser_of
 from wsi_deform.train.step import Learner, learner_of
+from wsi_deform.train.watcher import NullWatcher, Watcher
 
 logger = logging.getLogger(__name__)
 SCALE, SIZES = "scale", "sizes"
@@ -70,6 +72,7 @@ class Run:
         shown: The validation fields that are drawn; None before the first validation.
         field_weights: How often each training field is drawn; None takes each once an epoch.
         data: How many slides, patients and fields there are, for the model card.
+        knows_positions: Whether the first phase, if there is one, is over; False where it was asked to stop.
     """
 
     folder: Path
@@ -84,6 +87,7 @@ class Run:
     shown: list[LabelledField] | None = None
     field_weights: Sequence[float] | None = None
     data: dict[str, Any] = dataclasses.field(default_factory=dict)
+    knows_positions: bool = True
 
     @property
     def model(self) -> Model:
@@ -184,8 +188,13 @@ def start_run(
     *,
     ranks: Ranks,
     checkpoint_every_s: float,
+    watcher: Watcher | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Run:
-    """Open slides and masks, build model and optimiser, and take up the checkpoint if there is one."""
+    """Open slides and masks, build model and optimiser, and take up the checkpoint if there is one.
+
+    A network that is trained before all others (``train.positions``) is trained here, with this watcher and ``stop``.
+    """
     allocates(config)  # refused before anything is read
     torch.manual_seed(config.seed)
     if config.training.threads is not None:
@@ -209,6 +218,16 @@ def start_run(
         if report.remark:
             logger.warning("pretrained weights %s: %s", report.path.name, report.remark)
     model.to_device(ranks.device)
+    # Before anything copies its weights: the optimiser's processes, the average.
+    phase = FirstPhase(
+        folder=run,
+        identity=identity,
+        ranks=ranks,
+        watcher=watcher or NullWatcher(),
+        stop=stop,
+        checkpoint_every_s=checkpoint_every_s,
+    )
+    knows_positions = learn_positions(model, views_of(items, model), phase)
     balance = balance_of(config, items)
     learner = learner_of(model, optimiser_of(model), ranks=ranks, class_weights=balance.class_weights)
     average = None if config.optimiser.ema is None else WeightAverage(model, config.optimiser.ema)
@@ -241,6 +260,7 @@ def start_run(
         checkpoint_every_s=checkpoint_every_s,
         field_weights=balance.field_weights,
         data=_data_facts(manifest, fields=len(items)),
+        knows_positions=knows_positions,
     )
 
 
@@ -274,7 +294,12 @@ def training_fields(training: Sequence[tuple[Slide, LabelMask]], model: Model) -
             size = model.sampled_size(field.region.size)
             items.append(
                 LabelledField(
-                    slide=slide, labels=labels, field=field, size=size, map_size=model.map_size(size)
+                    slide=slide,
+                    labels=labels,
+                    field=field,
+                    size=size,
+                    map_size=model.map_size(size),
+                    read_size=model.read_size(size, field.region.size),
                 )
             )
     if not items:
