@@ -13,6 +13,7 @@ from PIL import Image
 from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.cover import FieldBudget, budgets_of, mpp_remark, tissue_limit_of, tissue_of
 from wsi_deform.files import write_aside
+from wsi_deform.flops import NetworkFlops, sampling_flops
 from wsi_deform.geometry import Size
 from wsi_deform.look.lowres import thumbnail
 from wsi_deform.mask.coarse import map_downsample
@@ -25,7 +26,7 @@ from wsi_deform.mask.probability import ProbabilityMap
 from wsi_deform.mask.samples import SamplesWriter
 from wsi_deform.mask.tiff import write_mask
 from wsi_deform.mask.tissue_limit import TissueCounts
-from wsi_deform.memory import fields_per_batch, limit_caches
+from wsi_deform.memory import fields_per_batch, limit_caches, peak_memory_bytes
 from wsi_deform.model import Model
 from wsi_deform.reverse.sampler import Interpolation
 from wsi_deform.reverse.samples import FieldSamples
@@ -35,6 +36,7 @@ from wsi_deform.slide.slide import Slide
 OnField = Callable[[int, int], None]
 OVERLAY_PX = 2048
 JPEG_QUALITY = 88
+RGB_BYTES = 3
 # What is made from the mask and the slide alone.
 FROM_MASK = frozenset(["overlay", "geojson"])
 NO_FOOTPRINT = "no mpp, so no footprint map: set the mpp column, or --mpp"
@@ -88,6 +90,10 @@ class SlideFiles:
         removed_pixels: Level-0 pixels of each class that the limit to tissue made background.
         tissue_pixels: Level-0 pixels that are tissue.
         remark: What people should know before they trust the mask; else empty.
+        decoded_pixels: Pixels of tiles of the slide that were decoded, of whatever level; None where nobody counted.
+        decoded_bytes: Their bytes.
+        flops: Floating-point operations of networks, grids and interpolation, see ``flops.py``.
+        peak_memory_bytes: Most memory that this process had held when the slide was done.
     """
 
     width_px: int
@@ -101,6 +107,10 @@ class SlideFiles:
     removed_pixels: tuple[int, ...]
     tissue_pixels: int
     remark: str
+    decoded_pixels: int | None = None
+    decoded_bytes: int | None = None
+    flops: int | None = None
+    peak_memory_bytes: int | None = None
 
 
 def segment_to_files(
@@ -137,20 +147,32 @@ def segment_to_files(
         folder = MaskFolder(Path(folder))
     # Before the first look at the slide: strips are decoded for the tissue view already.
     limit_caches(memory_gib)
-    budgets = budgets_of(slide, model)
+    decoded = slide.decoded_bytes
+    network_flops = NetworkFlops(model.segmentation, model.deformation)
+    with network_flops:
+        budgets = budgets_of(slide, model)
     batch = fields_per_batch(model, budgets, wanted=batch, memory_gib=memory_gib)
     if wanted.interpolation is None:
         wanted = replace(wanted, interpolation=model.config.sampling.interpolation)
-    return fields_to_files(
-        slide,
-        model.classes,
-        budgets,
-        segment_fields(slide, model, budgets, batch=batch),
-        folder,
-        wanted=wanted,
-        remark=mpp_remark(slide, model),
-        threads=threads,
-        on_field=on_field,
+    with network_flops:
+        files = fields_to_files(
+            slide,
+            model.classes,
+            budgets,
+            segment_fields(slide, model, budgets, batch=batch),
+            folder,
+            wanted=wanted,
+            remark=mpp_remark(slide, model),
+            threads=threads,
+            on_field=on_field,
+        )
+    decoded = slide.decoded_bytes - decoded
+    return replace(
+        files,
+        decoded_pixels=decoded // RGB_BYTES,
+        decoded_bytes=decoded,
+        flops=network_flops.total + sampling_flops(model, budgets),
+        peak_memory_bytes=peak_memory_bytes(),
     )
 
 
