@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -157,3 +158,13 @@ def fields_per_batch(
             "smaller budget."
         )
     return min(wanted, fits)
+
+
+def peak_memory_bytes() -> int:
+    """Most memory that this process has held at once since it began, bytes."""
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    # Kilobytes, but bytes on macOS.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
