@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from wsi_deform.config_format import FORMAT
 from wsi_deform.deform.grid import Border, Placement
@@ -90,6 +90,11 @@ class Fields(_Section):
     )
     cut_to_tissue: bool = Field(
         False, description="Fields shrink to the tissue in them; all samples lie inside."
+    )
+    exact: bool = Field(
+        False,
+        description="All fields are exactly side_um long, margins included, and overlap: patches. Slides up to "
+        "whole_below_mm2 are no exception.",
     )
 
 
@@ -204,6 +209,12 @@ class Augmentation(_Section):
         le=1,
         description="Standard deviation of changes of each stain's (HED) strength, and 1/10 of offset.",
     )
+    move: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Fields moved on their slide by up to this share of their side, anew in each epoch: random crops.",
+    )
 
 
 class Training(_Section):
@@ -217,6 +228,9 @@ class Training(_Section):
     mixed_shapes: bool = Field(
         False,
         description="A batch may hold sampled images of several sizes; false groups fields of one size.",
+    )
+    fields_per_slide: int | None = Field(
+        None, ge=1, description="Fields drawn of each slide for an epoch; null takes all."
     )
     rare_classes: float = Field(
         0.0,
@@ -254,3 +268,16 @@ class Config(_Section):
     optimiser: Optimiser = Optimiser()
     augmentation: Augmentation = Augmentation()
     training: Training = Training()
+
+    @model_validator(mode="after")
+    def _exact_fields_have_a_scale(self) -> Config:
+        if self.fields.exact:
+            if self.fields.side_um is None or self.sampling.budget[0] != self.sampling.budget[1]:
+                raise ValueError(
+                    "fields.exact: needed fields.side_um, and a square sampling.budget such as [512, 512]"
+                )
+            if self.fields.margin >= 0.5 or self.fields.cut_to_tissue or self.fields.allocation != "equal":
+                raise ValueError(
+                    "fields.exact: needed fields.margin below 0.5, cut_to_tissue: false and allocation: equal"
+                )
+        return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
@@ -11,8 +12,8 @@ from torch import Tensor
 
 from wsi_deform.deform.budget import allocate_samples
 from wsi_deform.errors import SlideError
-from wsi_deform.geometry import Size, size_of_area
-from wsi_deform.look.fields import Field, cover_with_fields, cut_to_tissue
+from wsi_deform.geometry import Region, Size, size_of_area
+from wsi_deform.look.fields import Field, cover_exactly, cover_with_fields, cut_to_tissue
 from wsi_deform.look.lowres import low_res_view
 from wsi_deform.look.stain import Normalisation, StainChoice, normalisation, stain_of
 from wsi_deform.look.tissue import TissueMask, tissue_mask, tissue_mask_from_file
@@ -63,7 +64,7 @@ def allocated_sizes(slide: Slide, fields: Sequence[Field], model: Model) -> list
     Raises:
         SlideError: A tile cannot be read.
     """
-    sizes = [model.sampled_size(field.region.size) for field in fields]
+    sizes = [sampled_size_of(slide, field, model) for field in fields]
     settings = model.config.fields
     if settings.allocation == "density" and model.deformation is not None and len(fields) > 1:
         given = allocate_samples(
@@ -97,7 +98,7 @@ def field_masses(slide: Slide, fields: Sequence[Field], model: Model) -> list[fl
         return [1 / len(fields)] * len(fields)
     logs = []
     for field in fields:
-        size = model.map_size(model.sampled_size(field.region.size))
+        size = model.map_size(sampled_size_of(slide, field, model))
         stain = model.config.networks.stain
         view = view_of(slide, field, size, tissue=model.sees_tissue, stain=stain)[None].to(model.device)
         logits = model.logits(view)[0, 0].double()
@@ -215,21 +216,25 @@ def fields_of(slide: Slide, model: Model) -> tuple[Field, ...]:
     """
     settings = model.config.fields
     mpp = slide.mpp_or_none or model.mpp
-    area_mm2 = slide.size.area * mpp**2 / UM2_PER_MM2
-    if settings.side_um is None or area_mm2 <= settings.whole_below_mm2:
+    side_px = field_side_px(slide, model)
+    if side_px is None:
         fields = cover_with_fields(slide.size, None, field_px=None)
+    elif settings.exact:
+        fields = cover_exactly(
+            slide.size, tissue_of(slide), field_px=side_px, margin_fraction=settings.margin
+        )
     else:
         fields = cover_with_fields(
             slide.size,
             tissue_of(slide),
-            field_px=max(1, round(settings.side_um / mpp)),
+            field_px=side_px,
             margin_fraction=settings.margin,
             align_px=ALIGN_PX,
         )
     if settings.cut_to_tissue:
         fields = cut_to_tissue(fields, tissue_of(slide))
     for field in fields:
-        pixels, samples = field.region.size.area, model.sampled_size(field.region.size).area
+        pixels, samples = field.region.size.area, sampled_size_of(slide, field, model).area
         if mpp_remark(slide, model) and pixels < samples:
             raise SlideError(
                 f"slide {slide.path}: {mpp:g} um per pixel leave {pixels} pixels to a field of {samples} samples. "
@@ -237,6 +242,41 @@ def fields_of(slide: Slide, model: Model) -> tuple[Field, ...]:
                 "If the file is wrong, set the mpp column in the slide's manifest row."
             )
     return fields
+
+
+def field_side_px(slide: Slide, model: Model) -> int | None:
+    """Side of a slide's fields, level-0 px; None where the whole slide is one."""
+    settings = model.config.fields
+    mpp = slide.mpp_or_none or model.mpp
+    if settings.side_um is None:
+        return None
+    if not settings.exact and slide.size.area * mpp**2 / UM2_PER_MM2 <= settings.whole_below_mm2:
+        return None
+    return max(1, round(settings.side_um / mpp))
+
+
+def sampled_size_of(slide: Slide, field: Field, model: Model) -> Size:
+    """Size of the sampled image of a field, px: by the budget, or, where ``fields.exact``, at the budget's scale.
+
+    A field of an exact side has the budget's samples; one that the slide cuts off has as many as lie in it.
+    """
+    region, side_px = field.region.size, field_side_px(slide, model)
+    if not model.config.fields.exact or side_px is None:
+        return model.sampled_size(region)
+    scale = model.config.sampling.budget[1] / side_px
+    return Size(max(MIN_SIDE_PX, round(region.width * scale)), max(MIN_SIDE_PX, round(region.height * scale)))
+
+
+def spacing_px(slide: Slide, model: Model) -> float:
+    """How far apart, on average, the samples of a model lie on a slide, level-0 px."""
+    side_px = field_side_px(slide, model)
+    if side_px is None:
+        region = slide.size
+    else:
+        margin_px = 0 if model.config.fields.exact else math.ceil(model.config.fields.margin * side_px)
+        region = Size(side_px + 2 * margin_px, side_px + 2 * margin_px)
+    field = Field(Region.whole(region), Region.whole(region))
+    return math.sqrt(region.area / sampled_size_of(slide, field, model).area)
 
 
 def mpp_remark(slide: Slide, model: Model) -> str:

@@ -156,8 +156,8 @@ class Model(nn.Module):
             )
         if targets is None:
             raise ModelError(
-                "density edges: an oracle whose samples lie where labels say. Needed the labels of the slide: it can "
-                "be trained and validated, but it cannot segment slides without labels."
+                "density edges: an oracle whose samples lie where labels say. Needed the labels of the slide: give "
+                "them, such as a manifest with a column mask to `wsi-deform segment`, or take another model."
             )
         return density_of(targets, floor=sampling.floor)
 

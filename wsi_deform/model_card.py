@@ -84,7 +84,8 @@ def _purpose(about: Mapping[str, Any]) -> str:
         "learned": "denser where a learned deformation map says so",
         "uniform": "everywhere equally dense",
         "tissue": "denser on tissue, by a mask and nothing learned",
-        "edges": "denser at the borders of labels, which must be known: an oracle for comparison, not for use",
+        "edges": "denser at the borders of labels, which must be known of every "
+        "slide that it segments: an oracle for comparison, not for use",
     }[sampling["density"]]
     return (
         f"Segments histology slides into {len(names)} classes: {_joined(wanted)}"
@@ -177,7 +178,9 @@ def _settings(config: Mapping[str, Any]) -> str:
     options = ", ".join(f"{key} {value}" for key, value in segmentation.items())
     side, below = fields["side_um"], fields["whole_below_mm2"]
     cover = (
-        f"fields of up to {side:g} um cover the tissue; slides up to {below:g} mm2 are one field"
+        f"patches of {side:g} um cover the tissue"
+        if fields.get("exact")
+        else f"fields of up to {side:g} um cover the tissue; slides up to {below:g} mm2 are one field"
         if side
         else "one field over the whole slide"
     )

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
 from wsi_deform.annotation.classes import ClassTable
+from wsi_deform.annotation.raster import LabelMask
+from wsi_deform.baselines.patch_files import shown_downsample, write_patch_files
+from wsi_deform.baselines.patch_grid import PatchSettings, level_of
 from wsi_deform.cover import FieldBudget, budgets_of, mpp_remark, tissue_limit_of, tissue_of
 from wsi_deform.files import write_aside
 from wsi_deform.geometry import Size
 from wsi_deform.look.lowres import thumbnail
 from wsi_deform.mask.coarse import map_downsample
-from wsi_deform.mask.folder import MaskFolder, OutputKind
+from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.mask.footprint import FootprintMap
 from wsi_deform.mask.geojson import write_geojson
 from wsi_deform.mask.mosaic import MaskMosaic
@@ -31,6 +33,7 @@ from wsi_deform.reverse.sampler import Interpolation
 from wsi_deform.reverse.samples import FieldSamples
 from wsi_deform.segment import SegmentedField, outside_label, segment_fields
 from wsi_deform.slide.slide import Slide
+from wsi_deform.slide_results import ORACLE, Method, SlideFiles, WantedOutputs, slide_files_of
 
 OnField = Callable[[int, int], None]
 OVERLAY_PX = 2048
@@ -38,69 +41,6 @@ JPEG_QUALITY = 88
 # What is made from the mask and the slide alone.
 FROM_MASK = frozenset(["overlay", "geojson"])
 NO_FOOTPRINT = "no mpp, so no footprint map: set the mpp column, or --mpp"
-# Remarked upon: a slide with less tissue, and a class that lost more of its pixels to the limit (and of the slide).
-MIN_TISSUE_SHARE, MAX_REMOVED_SHARE, MIN_REMOVED_SHARE = 0.001, 0.5, 0.001
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WantedOutputs:
-    """What is written of a slide besides its mask, samples and overlay, and how the mask is put back.
-
-    Attributes:
-        interpolation: "nearest" or "linear"; None takes what the model was configured with.
-        probabilities: Whether a probability map is written.
-        footprint: Whether a footprint map is written; a slide without mpp has none.
-        geojson: Whether the outlines of the mask are written.
-        limit_to_tissue: Whether labels outside the slide's tissue become background.
-    """
-
-    interpolation: Interpolation | None = None
-    probabilities: bool = False
-    footprint: bool = False
-    geojson: bool = True
-    limit_to_tissue: bool = True
-
-    def settings(self) -> dict[str, Any]:
-        """What the pixels of the mask depend on."""
-        return {"interpolation": self.interpolation, "limit_to_tissue": self.limit_to_tissue}
-
-    def kinds(self, *, has_mpp: bool) -> tuple[OutputKind, ...]:
-        """The files that a finished slide has; a footprint map only where the slide's mpp is known."""
-        maps: list[OutputKind] = ["probabilities"] if self.probabilities else []
-        maps += ["footprint"] if self.footprint and has_mpp else []
-        maps += ["geojson"] if self.geojson else []
-        return ("samples", *maps, "overlay", "mask")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SlideFiles:
-    """What is known of a slide's files.
-
-    Attributes:
-        width_px: Level-0 width of the slide.
-        height_px: Level-0 height of the slide.
-        mpp: Level-0 um per pixel, or None where nobody said.
-        fields: Number of fields.
-        samples: Number of samples.
-        tiles: Tiles that were read for them.
-        class_pixels: Level-0 pixels of each class of the mask.
-        class_pixels_in_tissue: Of these those that are tissue.
-        removed_pixels: Level-0 pixels of each class that the limit to tissue made background.
-        tissue_pixels: Level-0 pixels that are tissue.
-        remark: What people should know before they trust the mask; else empty.
-    """
-
-    width_px: int
-    height_px: int
-    mpp: float | None
-    fields: int
-    samples: int
-    tiles: int
-    class_pixels: tuple[int, ...]
-    class_pixels_in_tissue: tuple[int, ...]
-    removed_pixels: tuple[int, ...]
-    tissue_pixels: int
-    remark: str
 
 
 def segment_to_files(
@@ -109,6 +49,7 @@ def segment_to_files(
     folder: MaskFolder | Path | str,
     *,
     wanted: WantedOutputs = WantedOutputs(),
+    labels: LabelMask | None = None,
     batch: int = 1,
     threads: int = 1,
     memory_gib: float | None = None,
@@ -121,10 +62,11 @@ def segment_to_files(
         model: What ``load_model`` returned.
         folder: Where to, as ``MaskFolder`` lays it out; made if missing.
         wanted: What is written, and how the mask is put back.
-        batch: Most fields per forward pass.
+        labels: The slide's labels, for an oracle (``model.needs_labels``); others never look at them.
+        batch: Most fields, or patches, per forward pass.
         threads: Threads that render and encode; files do not depend on it.
         memory_gib: Most memory of this process, GiB: fewer fields per pass and smaller caches; None is no limit.
-        on_field: Called after each field with how many are done and how many there are.
+        on_field: Called after each field with how many are done and how many there are; of patches after each batch.
 
     Returns:
         What was counted on the way.
@@ -132,11 +74,16 @@ def segment_to_files(
     Raises:
         SlideError: The slide cannot be read, or is too coarse for the model.
         MaskError: A file cannot be written.
+        ModelError: An oracle without labels, or the memory does not suffice.
     """
     if not isinstance(folder, MaskFolder):
         folder = MaskFolder(Path(folder))
     # Before the first look at the slide: strips are decoded for the tissue view already.
     limit_caches(memory_gib)
+    if wanted.patches is not None:
+        return _patches_to_files(
+            slide, model, folder, wanted, wanted.patches, batch, threads, memory_gib, on_field
+        )
     budgets = budgets_of(slide, model)
     batch = fields_per_batch(model, budgets, wanted=batch, memory_gib=memory_gib)
     if wanted.interpolation is None:
@@ -145,10 +92,11 @@ def segment_to_files(
         slide,
         model.classes,
         budgets,
-        segment_fields(slide, model, budgets, batch=batch),
+        segment_fields(slide, model, budgets, labels=labels, batch=batch),
         folder,
         wanted=wanted,
         remark=mpp_remark(slide, model),
+        method="edge oracle" if model.needs_labels else "sampled",
         threads=threads,
         on_field=on_field,
     )
@@ -163,6 +111,7 @@ def fields_to_files(
     *,
     wanted: WantedOutputs,
     remark: str = "",
+    method: Method = "sampled",
     threads: int = 1,
     on_field: OnField | None = None,
 ) -> SlideFiles:
@@ -176,6 +125,7 @@ def fields_to_files(
         folder: Where to; made if missing.
         wanted: See ``segment_to_files``; None as interpolation is nearest.
         remark: What is already known that people should know before they trust the mask.
+        method: How the fields were sampled, see ``SlideFiles``.
         threads: See ``segment_to_files``.
         on_field: See ``segment_to_files``.
 
@@ -187,26 +137,69 @@ def fields_to_files(
         MaskError: A file cannot be written.
     """
     tiles, counts = _write_fields(
-        slide, classes, budgets, segmented, folder, wanted=wanted, threads=threads, on_field=on_field
+        slide,
+        classes,
+        budgets,
+        segmented,
+        folder,
+        wanted=wanted,
+        method=method,
+        threads=threads,
+        on_field=on_field,
     )
     made = [kind for kind in wanted.kinds(has_mpp=True) if kind in FROM_MASK]
-    _write_from_mask(slide, classes, budgets, folder, made, folder)
-    remarks = [remark]
-    remarks += [tissue_remark(counts, slide.size, classes)] if wanted.limit_to_tissue else []
-    remarks += [NO_FOOTPRINT] if wanted.footprint and slide.mpp_or_none is None else []
-    count = classes.count
-    return SlideFiles(
-        width_px=slide.size.width,
-        height_px=slide.size.height,
-        mpp=slide.mpp_or_none,
+    _write_from_mask(slide, classes, _shown_downsample(slide, budgets), folder, made, folder)
+    remarks = [ORACLE] if method == "edge oracle" else []
+    remarks += [remark, NO_FOOTPRINT if wanted.footprint and slide.mpp_or_none is None else ""]
+    return slide_files_of(
+        slide,
+        classes,
+        counts,
+        wanted,
+        remarks,
+        method=method,
         fields=len(budgets),
         samples=sum(budget.size.area for budget in budgets),
         tiles=tiles,
-        class_pixels=tuple(counts.pixels[:count].tolist()),
-        class_pixels_in_tissue=tuple(counts.pixels_in_tissue[:count].tolist()),
-        removed_pixels=tuple(counts.removed[:count].tolist()),
-        tissue_pixels=counts.tissue_pixels,
-        remark="; ".join(one for one in remarks if one),
+    )
+
+
+def _patches_to_files(
+    slide: Slide,
+    model: Model,
+    folder: MaskFolder,
+    wanted: WantedOutputs,
+    settings: PatchSettings,
+    batch: int,
+    threads: int,
+    memory_gib: float | None,
+    on_field: OnField | None,
+) -> SlideFiles:
+    """Segment a slide patch by patch and write its files."""
+    work, counts = write_patch_files(
+        slide,
+        model,
+        folder,
+        settings,
+        limit_to_tissue=wanted.limit_to_tissue,
+        probabilities=wanted.probabilities,
+        batch=batch,
+        threads=threads,
+        memory_gib=memory_gib,
+        on_patch=on_field,
+    )
+    made = [kind for kind in wanted.kinds(has_mpp=True) if kind in FROM_MASK]
+    _write_from_mask(slide, model.classes, work.shown, folder, made, folder)
+    return slide_files_of(
+        slide,
+        model.classes,
+        counts,
+        wanted,
+        [f"seen in {work.text}", work.remark, mpp_remark(slide, model)],
+        method="patches",
+        fields=work.patches,
+        samples=work.pixels,
+        tiles=work.tiles,
     )
 
 
@@ -216,6 +209,7 @@ def complete_files(
     folder: MaskFolder,
     kinds: Sequence[str],
     *,
+    patches: PatchSettings | None = None,
     made: MaskFolder | None = None,
 ) -> None:
     """Make files of a slide that are made from its mask.
@@ -225,25 +219,32 @@ def complete_files(
         model: The model that made the mask.
         folder: Where the mask lies.
         kinds: Some of ``FROM_MASK``.
+        patches: How the slide was cut into patches, if the mask is of those.
         made: Where to write; None beside the mask.
 
     Raises:
         SlideError: The slide cannot be read.
         MaskError: The mask cannot be read, or a file cannot be written.
     """
-    budgets = budgets_of(slide, model) if "geojson" in kinds else ()
-    _write_from_mask(slide, model.classes, budgets, folder, kinds, made or folder)
+    downsample = 1
+    if "geojson" in kinds:
+        downsample = (
+            _shown_downsample(slide, budgets_of(slide, model))
+            if patches is None
+            else shown_downsample(slide, level_of(slide, model, patches)[0])
+        )
+    _write_from_mask(slide, model.classes, downsample, folder, kinds, made or folder)
 
 
 def _write_from_mask(
     slide: Slide,
     classes: ClassTable,
-    budgets: Sequence[FieldBudget],
+    downsample: int,
     folder: MaskFolder,
     kinds: Sequence[str],
     made: MaskFolder,
 ) -> None:
-    """Write overlay and outlines of the mask in ``folder`` to ``made``; only outlines need the fields."""
+    """Write overlay and outlines of the mask in ``folder`` to ``made``; outlines in steps of ``downsample`` px."""
     mask = folder.mask(slide.slide_id)
     if "overlay" in kinds:
         write_overlay(made.overlay(slide.slide_id), slide, mask, classes)
@@ -252,7 +253,7 @@ def _write_from_mask(
             made.geojson(slide.slide_id),
             mask,
             classes=classes,
-            downsample=_shown_downsample(slide, budgets),
+            downsample=downsample,
             shown=slide.bounds,
         )
 
@@ -281,6 +282,7 @@ def _write_fields(
     folder: MaskFolder,
     *,
     wanted: WantedOutputs,
+    method: Method,
     threads: int,
     on_field: OnField | None,
 ) -> tuple[int, TissueCounts]:
@@ -291,7 +293,8 @@ def _write_fields(
     names = {f"class {index}": name for index, name in enumerate(classes.names)}
     limit = tissue_limit_of(slide, classes.background) if wanted.limit_to_tissue else None
     limited = "no" if limit is None else "yes"
-    annotations = {"slide": slide.path.name, "limited to tissue": limited, **names}
+    oracle = {"method": f"{method}: {ORACLE}"} if method == "edge oracle" else {}
+    annotations = {"slide": slide.path.name, **oracle, "limited to tissue": limited, **names}
     mosaic = MaskMosaic(
         [budget.field.kept for budget in budgets],
         size=size,
@@ -362,18 +365,3 @@ def _write_fields(
             annotations=annotations,
         )
     return tiles, counts
-
-
-def tissue_remark(counts: TissueCounts, size: Size, classes: ClassTable) -> str:
-    """What people should know of the limit to tissue before they trust a mask; empty when all is well."""
-    if classes.background is None:
-        return "no class is the background: labels are not limited to tissue, glass has some class"
-    remedy = "if that is wrong, give a tissue_mask in the manifest, or use --no-limit-to-tissue"
-    share = counts.tissue_pixels / size.area
-    if share < MIN_TISSUE_SHARE:
-        return f"tissue was found on {share:.2%} of the slide, all else is background: {remedy}"
-    lost = []
-    for name, removed, kept in zip(classes.names, counts.removed, counts.pixels, strict=False):
-        if removed > max(MAX_REMOVED_SHARE * (removed + kept), MIN_REMOVED_SHARE * size.area):
-            lost.append(f"{removed / (removed + kept):.0%} of {name}")
-    return f"{', '.join(lost)} lay outside the tissue and became background: {remedy}" if lost else ""

@@ -34,7 +34,7 @@ from wsi_deform.mask.samples import read_samples
 from wsi_deform.model_file import find_model, load_model
 from wsi_deform.segment import segment_slide
 from wsi_deform.slide.open import open_slide
-from wsi_deform.slide_files import WantedOutputs
+from wsi_deform.slide_results import WantedOutputs
 
 
 @pytest.fixture(scope="module")

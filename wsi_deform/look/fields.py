@@ -82,6 +82,43 @@ def cover_with_fields(
     return tuple(fields)
 
 
+def cover_exactly(
+    size: Size, tissue: TissueMask | None, *, field_px: int, margin_fraction: float = 0.0
+) -> tuple[Field, ...]:
+    """Cover the tissue of a slide with fields of one size, margins included.
+
+    Args:
+        size: Size of the slide, level-0 px.
+        tissue: Where the tissue is; None covers the whole slide.
+        field_px: Side of a field's region, level-0 px.
+        margin_fraction: Context margin on every side as a fraction of ``field_px``, 0 to below 1/2.
+
+    Returns:
+        Fields row by row; those whose kept region has no tissue are left out.
+
+    Raises:
+        ShapeError: field_px is not positive, or margin_fraction is outside [0, 1/2).
+
+    Convention:
+        A field starts every ``field_px`` less two margins, the last one where it ends with the slide. Kept regions meet
+        in the middle of what two fields share. A slide that is shorter than a field along an axis has one field there,
+        as long as the slide.
+    """
+    if field_px < 1:
+        raise ShapeError(f"field_px {field_px}: needed at least 1.")
+    if not 0.0 <= margin_fraction < 0.5:
+        raise ShapeError(f"margin_fraction {margin_fraction}: needed 0 to below 1/2 of exact fields.")
+    step = max(1, field_px - 2 * math.floor(margin_fraction * field_px))
+    columns, rows = (_exact_parts(length, field_px, step) for length in (size.width, size.height))
+    fields = []
+    for top, bottom, first_row, last_row in rows:
+        for left, right, first, last in columns:
+            kept = Region(first, first_row, last - first, last_row - first_row)
+            if tissue is None or tissue.fraction_of(kept) > 0.0:
+                fields.append(Field(Region(left, top, right - left, bottom - top), kept))
+    return tuple(fields)
+
+
 def cut_to_tissue(fields: Sequence[Field], tissue: TissueMask) -> tuple[Field, ...]:
     """Shrink each field to the box around the tissue in it, so that no sample falls on the glass around.
 
@@ -110,3 +147,12 @@ def _cuts(length_px: int, field_px: int, align_px: int) -> list[int]:
     parts = -(-units // (field_px // align_px))
     inner = [units * number // parts * align_px for number in range(parts)]
     return [*inner, length_px]
+
+
+def _exact_parts(length_px: int, field_px: int, step: int) -> list[tuple[int, int, int, int]]:
+    """Along an axis: start and end of each field, and of what it keeps."""
+    last = max(0, length_px - field_px)
+    starts = [min(number * step, last) for number in range(-(-last // step) + 1)]
+    ends = [min(start + field_px, length_px) for start in starts]
+    cuts = [0, *((end + start) // 2 for end, start in zip(ends[:-1], starts[1:], strict=True)), length_px]
+    return list(zip(starts, ends, cuts[:-1], cuts[1:], strict=True))

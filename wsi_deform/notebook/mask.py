@@ -28,7 +28,8 @@ from wsi_deform.segment import SegmentedField, SegmentedSlide
 from wsi_deform.segment import segment_slide as segmented_slide
 from wsi_deform.slide.identity import slide_identity
 from wsi_deform.slide.slide import Slide
-from wsi_deform.slide_files import SlideFiles, WantedOutputs, fields_to_files
+from wsi_deform.slide_files import fields_to_files
+from wsi_deform.slide_results import Method, SlideFiles, WantedOutputs
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -41,6 +42,7 @@ class SlideMask(SegmentedSlide):
         budgets: The fields of the slide with the sizes of their sampled images.
         identity: What was known of the slide's file when it was segmented; empty for one without a file.
         remark: What people should know before they trust the mask; else empty.
+        method: "sampled", or "edge oracle", whose samples lie where the slide's own labels have borders.
     """
 
     slide: Slide
@@ -48,6 +50,7 @@ class SlideMask(SegmentedSlide):
     budgets: tuple[FieldBudget, ...]
     identity: dict[str, str]
     remark: str
+    method: Method = "sampled"
 
     @property
     def level_sizes(self) -> tuple[Size, ...]:
@@ -152,6 +155,7 @@ class SlideMask(SegmentedSlide):
             MaskFolder(Path(folder)),
             wanted=wanted,
             remark=self.remark,
+            method=self.method,
             threads=threads,
         )
         return replace(files, tiles=self.tiles)
@@ -223,6 +227,7 @@ def segment_slide(
         budgets=budgets,
         identity=identity,
         remark=mpp_remark(slide, model),
+        method="edge oracle" if model.needs_labels else "sampled",
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.config import parse_config, read_yaml
-from wsi_deform.config_format import FIRST, KEY
+from wsi_deform.config_format import FIRST, FORMAT, KEY
 from wsi_deform.config_sections import Config
 from wsi_deform.errors import ConfigError, TrainingError
 from wsi_deform.provenance import config_sha256
@@ -48,7 +48,11 @@ def check_identity(run: Path, stored: Mapping[str, Any], identity: Mapping[str, 
         TrainingError: They differ; the message names the settings, with their values then and now. Or an earlier
             version wrote the checkpoint, and config.yaml is not the one that it was trained with.
     """
-    before = _of_version_0_1(run, stored) if isinstance(stored.get("config"), str) else stored
+    before = _of_version_0_1(run, stored) if isinstance(stored.get("config"), str) else dict(stored)
+    if "config" in stored and before["config"] is stored["config"]:
+        # Keys that came since have the default that was so before them.
+        written = {KEY: FORMAT, **stored["config"]}
+        before["config"] = _settings(parse_config(written, source=f"of the checkpoint in {run}"))
     changed = [key for key, value in before.items() if identity.get(key) != value]
     if not changed:
         return
