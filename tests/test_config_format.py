@@ -55,6 +55,15 @@ SINCE_825D58F = SINCE_967AEC1 | {
     "training.precision": "float32",
     "training.compile": False,
 }
+# Keys that came with files of format 2 already there: absent, they have their default.
+SINCE_FORMAT_2 = {
+    "sampling.view_px": None,
+    "sampling.sigma_px": None,
+    "fields.side_px": None,
+    "fields.exact": False,
+    "augmentation.move": 0.0,
+    "training.fields_per_slide": None,
+}
 ADDED = {"825d58f": SINCE_825D58F, "967aec1": SINCE_967AEC1, "e647079": SINCE_E647079}
 # A few that have other defaults today, or had at that commit: (focal_gamma, interpolation, area_channel, level_bias).
 TELLING = {
@@ -81,7 +90,7 @@ def expected(commit: str) -> dict[str, Any]:
     written = flat(yaml.safe_load((DATA / commit / "config.yaml").read_text()))
     assert not written.keys() & ADDED[commit].keys()
     written.pop("training.channels_last", None)
-    return written | ADDED[commit] | {"format": 2}
+    return written | ADDED[commit] | SINCE_FORMAT_2 | {"format": 2}
 
 
 def run_of(commit: str, folder: Path) -> Path:
@@ -223,6 +232,6 @@ def test_what_is_read_is_left_as_it_is():
 
 def test_every_key_is_of_the_first_day_or_came_later():
     known = flat({section: dict.fromkeys(keys) for section, keys in FIRST_KEYS.items() if section})
-    known |= dict.fromkeys(FIRST_KEYS[""]) | flat(BEFORE)
+    known |= dict.fromkeys(FIRST_KEYS[""]) | flat(BEFORE) | SINCE_FORMAT_2
     options = {"networks.segmentation.width", "networks.segmentation.stem_stride"}
     assert flat(Config().model_dump()).keys() - options - {"format"} == known.keys()

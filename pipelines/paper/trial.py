@@ -33,7 +33,7 @@ from wsi_deform.evaluate.tables import evaluation_data
 from wsi_deform.files import write_json
 from wsi_deform.manifest.read import read_manifest
 from wsi_deform.provenance import git_state
-from wsi_deform.slide_files import WantedOutputs
+from wsi_deform.slide_results import WantedOutputs
 from wsi_deform.train.loop import train
 
 DYNUNET = "{name: 'monai:DynUNet'}"
