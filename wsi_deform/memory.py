@@ -13,7 +13,7 @@ from wsi_deform.errors import ModelError
 from wsi_deform.geometry import Size
 from wsi_deform.model import Model
 from wsi_deform.networks.memory import forward_bytes
-from wsi_deform.slide.cache import TILE_CACHE
+from wsi_deform.slide.cache import PICTURES, TILE_CACHE
 from wsi_deform.slide.tiff.strips import STRIP_CACHE, strips_to_come_bytes
 
 GIB = 1 << 30
@@ -46,10 +46,16 @@ def limit_caches(memory_gib: float | None) -> None:
     if memory_gib is None:
         return
     limit = int(memory_gib * GIB)
-    held = psutil.Process().memory_info().rss - TILE_CACHE.held_bytes - STRIP_CACHE.held_bytes
+    held = (
+        psutil.Process().memory_info().rss
+        - TILE_CACHE.held_bytes
+        - STRIP_CACHE.held_bytes
+        - PICTURES.held_bytes
+    )
     tiles = int(CACHE_SHARE * limit)
     strips = int(STRIP_SHARE * max(0, limit - held))
     TILE_CACHE.set_limit(min(TILE_CACHE.limit_bytes, tiles))
+    PICTURES.set_limit(min(PICTURES.limit_bytes, tiles))
     STRIP_CACHE.set_limit(min(STRIP_CACHE.limit_bytes, strips))
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from wsi_deform.annotation.classes import ClassTable
+from wsi_deform.annotation.classes import UNLABELLED, ClassTable
 from wsi_deform.annotation.raster import LabelMask
 from wsi_deform.baselines.patch_files import shown_downsample, write_patch_files
 from wsi_deform.baselines.patch_grid import PatchSettings, level_of
-from wsi_deform.cover import FieldBudget, budgets_of, mpp_remark, tissue_limit_of, tissue_of
+from wsi_deform.cover import FieldBudget, budgets_of, counted_tissue, tissue_limit_of
 from wsi_deform.files import write_aside
 from wsi_deform.flops import NetworkFlops, sampling_flops
 from wsi_deform.geometry import Size
@@ -32,6 +32,7 @@ from wsi_deform.memory import fields_per_batch, limit_caches, peak_memory_bytes
 from wsi_deform.model import Model
 from wsi_deform.reverse.sampler import Interpolation
 from wsi_deform.reverse.samples import FieldSamples
+from wsi_deform.scale import limits_to_tissue, mpp_remark
 from wsi_deform.segment import SegmentedField, outside_label, segment_fields
 from wsi_deform.slide.slide import Slide
 from wsi_deform.slide_results import ORACLE, Method, SlideFiles, WantedOutputs, slide_files_of
@@ -82,6 +83,8 @@ def segment_to_files(
         folder = MaskFolder(Path(folder))
     # Before the first look at the slide: strips are decoded for the tissue view already.
     limit_caches(memory_gib)
+    is_limited = limits_to_tissue(wanted.limit_to_tissue, model, slide.tissue_path)
+    wanted = replace(wanted, limit_to_tissue=is_limited)
     decoded = slide.decoded_bytes
     network_flops = NetworkFlops(model.segmentation, model.deformation, model.positions, model.resizer)
     if wanted.patches is not None:
@@ -147,7 +150,7 @@ def fields_to_files(
         budgets: Its fields, as ``budgets_of`` gave them.
         segmented: The labelled samples of each of them, once each.
         folder: Where to; made if missing.
-        wanted: See ``segment_to_files``; None as interpolation is nearest.
+        wanted: See ``segment_to_files``; None as interpolation is nearest, and None as limit to tissue is no.
         remark: What is already known that people should know before they trust the mask.
         method: How the fields were sampled, see ``SlideFiles``.
         threads: See ``segment_to_files``.
@@ -205,7 +208,7 @@ def _patches_to_files(
         model,
         folder,
         settings,
-        limit_to_tissue=wanted.limit_to_tissue,
+        limit_to_tissue=bool(wanted.limit_to_tissue),
         probabilities=wanted.probabilities,
         batch=batch,
         threads=threads,
@@ -312,20 +315,27 @@ def _write_fields(
 ) -> tuple[int, TissueCounts]:
     """Write mask, samples and maps of a slide's fields as they come; tiles read, and pixels."""
     slide_id, size, mpp = slide.slide_id, slide.size, slide.mpp_or_none
-    outside = outside_label(classes)
+    outside = outside_label(classes, slide)
     interpolation: Interpolation = wanted.interpolation or "nearest"
     names = {f"class {index}": name for index, name in enumerate(classes.names)}
     limit = tissue_limit_of(slide, classes.background) if wanted.limit_to_tissue else None
     limited = "no" if limit is None else "yes"
     oracle = {"method": f"{method}: {ORACLE}"} if method == "edge oracle" else {}
-    annotations = {"slide": slide.path.name, **oracle, "limited to tissue": limited, **names}
+    annotations = {
+        "slide": slide.path.name,
+        **oracle,
+        "limited to tissue": limited,
+        **region_note(slide),
+        **names,
+    }
     mosaic = MaskMosaic(
         [budget.field.kept for budget in budgets],
         size=size,
         outside_label=outside,
         interpolation=interpolation,
     )
-    counts = TissueCounts(tissue_of(slide).tissue, size, limit=limit, tile_px=mosaic.tile_px)
+    tissue = counted_tissue(slide, limited=bool(wanted.limit_to_tissue))
+    counts = TissueCounts(tissue, size, limit=limit, tile_px=mosaic.tile_px)
     samples = sum(budget.size.area for budget in budgets)
     downsample = _shown_downsample(slide, budgets)
     tiles = 0
@@ -389,3 +399,11 @@ def _write_fields(
             annotations=annotations,
         )
     return tiles, counts
+
+
+def region_note(slide: Slide) -> dict[str, str]:
+    """What a mask's OME-XML says of a slide of which only a region was segmented; empty for whole slides."""
+    if not slide.is_cropped:
+        return {}
+    part = slide.region
+    return {"region": f"{part.x} {part.y} {part.width} {part.height}", "outside the region": str(UNLABELLED)}

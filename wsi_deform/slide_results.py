@@ -30,7 +30,8 @@ class WantedOutputs:
         probabilities: Whether a probability map is written.
         footprint: Whether a footprint map is written; a slide without mpp has none.
         geojson: Whether the outlines of the mask are written.
-        limit_to_tissue: Whether labels outside the slide's tissue become background.
+        limit_to_tissue: Whether labels outside the slide's tissue become background; None is yes, but for models that
+            were trained on images without mpp (``scale.limits_to_tissue``).
         patches: How the slide is cut into patches, all of which the network sees; None samples it.
 
     Raises:
@@ -41,7 +42,7 @@ class WantedOutputs:
     probabilities: bool = False
     footprint: bool = False
     geojson: bool = True
-    limit_to_tissue: bool = True
+    limit_to_tissue: bool | None = None
     patches: PatchSettings | None = None
 
     def __post_init__(self) -> None:
