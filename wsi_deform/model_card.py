@@ -188,6 +188,8 @@ def _settings(config: Mapping[str, Any]) -> str:
     sampling, networks, fields = config["sampling"], config["networks"], config["fields"]
     segmentation = dict(networks["segmentation"])
     name = segmentation.pop("name", "unknown")
+    if name == "hrnetv2":
+        segmentation.setdefault("fuse", "bilinear")  # its default, and all that there was before the option
     options = ", ".join(f"{key} {value}" for key, value in segmentation.items())
     side, side_px, below = fields["side_um"], fields["side_px"], fields["whole_below_mm2"]
     cover = (

@@ -234,6 +234,8 @@ def start_run(
     if config.networks.pretrained is not None:
         report = load_pretrained(model.segmentation, config.networks.pretrained)
         logger.info("pretrained weights: %s", report.text())
+        if report.remark:
+            logger.warning("pretrained weights %s: %s", report.path.name, report.remark)
     model.to_device(ranks.device)
     # Before anything copies its weights: the optimiser's processes, the average.
     phase = FirstPhase(
