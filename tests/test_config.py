@@ -85,8 +85,8 @@ def test_joint_is_the_default():
 
 
 NAMES = [
-    *("cityscapes", "deepglobe", "edge_based", "glas", "interpolation", "joint", "paper", "pca_histo"),
-    *("single_loss", "uniform", "uniform_point"),
+    *("cityscapes", "deepglobe", "edge_based", "edge_oracle", "glas", "interpolation", "joint", "paper"),
+    *("patches", "pca_histo", "single_loss", "uniform", "uniform_point"),
 ]
 
 
