@@ -180,7 +180,8 @@ def test_memory_format_changes_neither_losses_nor_names(learner_and_views):
     (mixed,) = load(views, [[0, 1, 2]], 0)
     found = training_step(learner, mixed, epoch=0, step=0, edge_weight=EDGE_WEIGHT)
     expected = training_step(plain, mixed, epoch=0, step=0, edge_weight=EDGE_WEIGHT)
-    assert found["loss"] == pytest.approx(expected["loss"], rel=1e-5)
+    # Rounding of the deformation map moves the grid, and with it what is read.
+    assert found["loss"] == pytest.approx(expected["loss"], rel=5e-5)
     weights = [
         each for each in learner.model.segmentation.parameters() if each.dim() == 4 and each.shape[1] > 1
     ]
