@@ -55,6 +55,19 @@ SINCE_825D58F = SINCE_967AEC1 | {
     "training.precision": "float32",
     "training.compile": False,
 }
+# Keys that came with files of format 2 already there: absent, they have their default.
+SINCE_FORMAT_2 = {
+    "sampling.edge_smoothness": 1.0,
+    "sampling.edge_lattice": 16,
+    "networks.resizer": None,
+    "training.auxiliary_epochs": 50,
+    "sampling.view_px": None,
+    "sampling.sigma_px": None,
+    "fields.side_px": None,
+    "fields.exact": False,
+    "augmentation.move": 0.0,
+    "training.fields_per_slide": None,
+}
 ADDED = {"825d58f": SINCE_825D58F, "967aec1": SINCE_967AEC1, "e647079": SINCE_E647079}
 # A few that have other defaults today, or had at that commit: (focal_gamma, interpolation, area_channel, level_bias).
 TELLING = {
@@ -81,7 +94,7 @@ def expected(commit: str) -> dict[str, Any]:
     written = flat(yaml.safe_load((DATA / commit / "config.yaml").read_text()))
     assert not written.keys() & ADDED[commit].keys()
     written.pop("training.channels_last", None)
-    return written | ADDED[commit] | {"format": 2}
+    return written | ADDED[commit] | SINCE_FORMAT_2 | {"format": 2}
 
 
 def run_of(commit: str, folder: Path) -> Path:
@@ -149,6 +162,23 @@ def test_a_few_settings_without_a_format_take_todays_defaults(tmp_path, caplog):
     config = read_config(path)
     assert (config.sampling.interpolation, config.sampling.coarsest_um) == ("linear", 16.0)
     assert caplog.messages == []
+
+
+def test_the_pull_ends_at_three_sigma_in_what_earlier_versions_wrote_and_at_five_in_new_models(
+    commit, tmp_path
+):
+    before = read_config(DATA / commit / "config.yaml")
+    assert before.sampling.radius_sigmas == 3.0
+    path = tmp_path / "config.yaml"
+    path.write_text(dump_config(before))
+    assert read_config(path).sampling.radius_sigmas == 3.0
+    for few in ("seed: 7\n", "format: 2\nsampling: {budget: [40, 400]}\n"):
+        path.write_text(few)
+        assert read_config(path).sampling.radius_sigmas == 5.0
+    whole = yaml.safe_load((DATA / commit / "config.yaml").read_text())
+    del whole["sampling"]["radius_sigmas"]
+    with pytest.raises(ConfigError, match=r"but without sampling\.radius_sigmas\. Needed every key"):
+        parse_config({"format": 1} | whole, source="test")
 
 
 def test_a_format_that_is_written_down_is_taken_at_its_word(tmp_path, caplog):
@@ -223,6 +253,6 @@ def test_what_is_read_is_left_as_it_is():
 
 def test_every_key_is_of_the_first_day_or_came_later():
     known = flat({section: dict.fromkeys(keys) for section, keys in FIRST_KEYS.items() if section})
-    known |= dict.fromkeys(FIRST_KEYS[""]) | flat(BEFORE)
+    known |= dict.fromkeys(FIRST_KEYS[""]) | flat(BEFORE) | SINCE_FORMAT_2
     options = {"networks.segmentation.width", "networks.segmentation.stem_stride"}
     assert flat(Config().model_dump()).keys() - options - {"format"} == known.keys()

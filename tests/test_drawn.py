@@ -10,7 +10,7 @@ import tifffile
 from wsi_deform.annotation.classes import read_class_table
 from wsi_deform.annotation.raster import open_label_mask
 from wsi_deform.drawn.gland import CLASS_NAMES, TEXTURES
-from wsi_deform.drawn.slide import draw_slide
+from wsi_deform.drawn.slide import _distractors, draw_slide
 from wsi_deform.drawn.study import draw_study, write_slide
 from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Size
@@ -102,6 +102,19 @@ def test_several_cores_lie_side_by_side():
     tissue = (draw_slide(3, Size(512, 384), cores=3).image[..., 1] < 215).mean(axis=1)
     assert [tissue[row] > 0.5 for row in (64, 192, 320)] == [True] * 3
     assert [tissue[row] < 0.2 for row in (2, 128, 256, 381)] == [True] * 4
+
+
+def test_light_goes_twice_through_a_fold():
+    class Rng:
+        random = iter([0.0, 0.9]).__next__  # a fold and no pen stroke
+        poisson = staticmethod(lambda mean: 0)  # no dust
+        uniform = staticmethod(lambda low, high: (low + high) / 2)
+
+    image = np.full((128, 512, 3), 100, np.float32)
+    _distractors(Rng(), image, 1.0, np.full(3, 200, np.float32))
+    # Half of the light passes once, a quarter of it twice; the fold covers three quarters of its middle.
+    assert image.min() == pytest.approx(62.5, abs=0.1)
+    assert image.max() == 100
 
 
 def test_too_many_cores_are_refused():

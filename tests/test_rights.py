@@ -22,7 +22,7 @@ from wsi_deform.export.folder import export_model
 from wsi_deform.files import write_aside
 from wsi_deform.manifest.read import read_manifest
 from wsi_deform.report.folder import report_folder
-from wsi_deform.slide_files import WantedOutputs
+from wsi_deform.slide_results import WantedOutputs
 from wsi_deform.train.loop import train
 
 TINY = (

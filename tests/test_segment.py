@@ -7,11 +7,12 @@ from PIL import Image
 
 from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.config import read_config
-from wsi_deform.cover import fields_of, mpp_remark, tissue_limit_of, view_of
+from wsi_deform.cover import fields_of, tissue_limit_of, view_of
 from wsi_deform.deform.grid import cell_areas, sampling_grid
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Region, Size
 from wsi_deform.model import Model
+from wsi_deform.scale import mpp_remark
 from wsi_deform.segment import points_of, sample_fields, segment_slide
 from wsi_deform.slide.open import open_slide
 from wsi_deform.slide.slide import Slide
@@ -170,7 +171,7 @@ def test_no_pixel_is_coarser_than_the_limit_in_um(coarsest_um, tiles):
 
 def test_a_folded_grid_is_segmented_all_the_same():
     slide, _ = drawn()
-    model = make_model(density=Peaks)
+    model = make_model("sampling.radius_sigmas=3", density=Peaks)
     segmented = segment_slide(slide, model)  # refused areas below 0 once
     (field,) = segmented.fields
     assert field.areas_px.min() >= 0
@@ -179,7 +180,7 @@ def test_a_folded_grid_is_segmented_all_the_same():
 
 def test_folded_cells_have_the_areas_that_their_four_corners_span():
     slide, _ = drawn()
-    model = make_model(density=Peaks)
+    model = make_model("sampling.radius_sigmas=3", density=Peaks)
     (field,) = fields_of(slide, model)
     size = Size(32, 16)
     view = view_of(slide, field, Size(64, 32))[None]
@@ -200,7 +201,7 @@ def test_folded_cells_have_the_areas_that_their_four_corners_span():
     torch.testing.assert_close(sampled.areas, signed.abs())
 
 
-@pytest.mark.parametrize(("sigmas", "radius_px"), [(0.5, 4.0), (1, 8.0), (3, 24.0)])
+@pytest.mark.parametrize(("sigmas", "radius_px"), [(0.5, 4.0), (1, 8.0), (3, 24.0), (5, 40.0)])
 def test_radius_sigmas_is_where_the_pull_ends(sigmas, radius_px):
     slide, _ = drawn()
     model = make_model(f"sampling.radius_sigmas={sigmas}")
@@ -227,9 +228,19 @@ def test_an_mpp_far_from_the_models_is_remarked_upon(mpp, remark):
     assert bool(found) == bool(remark)
 
 
-def test_slide_without_mpp_is_segmented_as_if_it_had_the_models():
+def test_slide_without_mpp_is_refused_by_a_model_with_lengths_in_um():
+    slide, _ = drawn(mpp=None)
+    said = r"discs: no mpp.*side_um 2048 and sampling\.coarsest_um 16\).*--mpp; the model's training slides have 0\.5"
+    with pytest.raises(SlideError, match=said):
+        segment_slide(slide, make_model())
+    with pytest.raises(SlideError, match=r"\(sampling\.coarsest_um 16\)"):
+        segment_slide(slide, make_model("fields.side_um=null"))
+
+
+def test_slide_without_mpp_is_segmented_where_nothing_is_in_um():
     slide, discs = drawn(mpp=None)
-    predicted = segment_slide(slide, make_model()).reverse().region(Region.whole(slide.size)) == 1
+    model = make_model("fields.side_um=null", "sampling.coarsest_um=null")
+    predicted = segment_slide(slide, model).reverse().region(Region.whole(slide.size)) == 1
     assert iou(predicted, discs) > 0.85
 
 

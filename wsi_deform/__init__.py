@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from wsi_deform.model_file import load_model
     from wsi_deform.notebook.mask import segment_slide
     from wsi_deform.notebook.slide import open_slide
-    from wsi_deform.slide_files import WantedOutputs, segment_to_files
+    from wsi_deform.slide_files import segment_to_files
+    from wsi_deform.slide_results import WantedOutputs
 
 __all__ = [
     "Region",
@@ -26,7 +27,7 @@ __all__ = [
 _HOMES = {
     "Region": "wsi_deform.geometry",
     "Size": "wsi_deform.geometry",
-    "WantedOutputs": "wsi_deform.slide_files",
+    "WantedOutputs": "wsi_deform.slide_results",
     "WsiDeformError": "wsi_deform.errors",
     "load_model": "wsi_deform.model_file",
     "open_slide": "wsi_deform.notebook.slide",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from wsi_deform.config_format import FORMAT
 from wsi_deform.deform.grid import Border, Placement
@@ -26,19 +26,39 @@ class Sampling(_Section):
     budget: tuple[int, int] = Field(
         (80, 800), description="Short and long side of the sampled image, px; see size."
     )
-    size: Literal["area", "sides"] = Field(
+    size: Literal["area", "sides", "exact"] = Field(
         "area",
         description="area: as many samples as the budget's product, in the field's aspect ratio. "
-        "sides: neither side above the budget's (the paper's appendix A.6).",
+        "sides: neither side above the budget's (the paper's appendix A.6). exact: the budget itself, whatever the "
+        "field's aspect ratio.",
     )
-    density: Literal["learned", "uniform", "tissue", "edges"] = Field(
+    density: Literal["learned", "uniform", "tissue", "edges", "edge_based", "edge_positions"] = Field(
         "learned",
         description="learned: the deformation network decides. uniform: the same density everywhere. tissue: the "
-        "tissue mask, nothing learned. edges: the target drawn from the labels, an oracle.",
+        "tissue mask, nothing learned. edges: the target drawn from the labels, an oracle. edge_based: positions near "
+        "class borders, predicted by a network that is trained first (Marin et al.). edge_positions: what that is "
+        "trained towards, solved from the labels, an oracle.",
+    )
+    edge_smoothness: float = Field(
+        1.0,
+        ge=0,
+        description="With edge_based and edge_positions: lambda of the paper's equation 2, each pair counted once.",
+    )
+    edge_lattice: int = Field(
+        16, ge=1, description="Cells of their lattice of positions along a field's short side."
     )
     map_scale: float = Field(1.0, gt=0, le=8, description="Side of view and map / side of the sampled image.")
+    view_px: tuple[int, int] | None = Field(
+        None,
+        description="Short and long side of view and map, px, in place of map_scale; null is by map_scale.",
+    )
     sigma: float = Field(0.25, gt=0, description="Standard deviation of the pull / short side of the map.")
-    radius_sigmas: float = Field(3.0, gt=0, description="Where the pull ends, in standard deviations.")
+    sigma_px: float | None = Field(
+        None,
+        gt=0,
+        description="Standard deviation of the pull, px of the map, in place of sigma; null is by sigma.",
+    )
+    radius_sigmas: float = Field(5.0, gt=0, description="Where the pull ends, in standard deviations.")
     warp_steps: int = Field(2, ge=1, le=8, description="How often the map is applied; 1 is the paper.")
     floor: float = Field(0.0, ge=0, le=1, description="Share of the density that is spread evenly.")
     border: Border = Field("mirror", description="replicate is the paper.")
@@ -62,12 +82,16 @@ class Sampling(_Section):
         description="Longer cells are read as if they were this long; null averages cells of any size.",
     )
 
-    @field_validator("budget")
+    @field_validator("budget", "view_px")
     @classmethod
-    def _short_side_first(cls, budget: tuple[int, int]) -> tuple[int, int]:
-        if not 1 <= budget[0] <= budget[1]:
+    def _short_side_first(cls, sides: tuple[int, int] | None) -> tuple[int, int] | None:
+        if sides is not None and not 1 <= sides[0] <= sides[1]:
             raise ValueError("needed [short, long], both positive, short side first")
-        return budget
+        return sides
+
+    def pull_px(self, map_short_px: int) -> float:
+        """Standard deviation of the pull, px of a deformation map whose short side has so many."""
+        return self.sigma * map_short_px if self.sigma_px is None else self.sigma_px
 
 
 class Fields(_Section):
@@ -76,7 +100,14 @@ class Fields(_Section):
     side_um: float | None = Field(
         2048.0, gt=0, description="Longest side of a field; null is one field over the whole slide."
     )
-    whole_below_mm2: float = Field(16.0, ge=0, description="Slides up to this area are one field.")
+    side_px: int | None = Field(
+        None,
+        ge=1,
+        description="The same in level-0 px, in place of side_um, which is null then: for images without um per pixel.",
+    )
+    whole_below_mm2: float = Field(
+        16.0, ge=0, description="With side_um, slides up to this area are one field."
+    )
     margin: float = Field(
         0.1, ge=0, le=1, description="Context read around a field / its side; cut off the mask."
     )
@@ -91,6 +122,19 @@ class Fields(_Section):
     cut_to_tissue: bool = Field(
         False, description="Fields shrink to the tissue in them; all samples lie inside."
     )
+    exact: bool = Field(
+        False,
+        description="All fields are exactly side_um (side_px) long, margins included, and overlap: patches. Slides up "
+        "to whole_below_mm2 are no exception.",
+    )
+
+    @model_validator(mode="after")
+    def _one_side(self) -> Fields:
+        if self.side_um is not None and self.side_px is not None:
+            raise ValueError(
+                f"side_um {self.side_um:g} and side_px {self.side_px}: needed one of them; set the other to null"
+            )
+        return self
 
 
 class SegmentationNetwork(_Section):
@@ -119,6 +163,18 @@ class DeformationNetwork(_Section):
     zero_init_head: bool = Field(True, description="Start from the uniform grid.")
 
 
+class ResizerNetwork(_Section):
+    """The network that makes the sampled image out of a larger one."""
+
+    blocks: int = Field(1, ge=1, le=4, description="Residual blocks, r of the paper's Table 6.")
+    filters: Literal[16, 32] = Field(16, description="Channels, n of Table 6.")
+    input_scale: float = Field(
+        4.0,
+        ge=1,
+        description="Side of the image that it is given / side of the sampled image, up to level 0.",
+    )
+
+
 class Networks(_Section):
     """Both networks."""
 
@@ -126,6 +182,11 @@ class Networks(_Section):
         default_factory=lambda: SegmentationNetwork.model_validate({"width": 18, "stem_stride": 2})
     )
     deformation: DeformationNetwork = DeformationNetwork()
+    resizer: ResizerNetwork | None = Field(
+        None,
+        description="{blocks: 1 to 4, filters: 16 or 32, input_scale: 4.0}: fields are read finer, evenly, and a "
+        "network makes the sampled image (Talebi and Milanfar).",
+    )
     area_channel: bool = Field(
         True,
         description="The segmentation network sees how large each sample's cell is, as a fourth channel; false is the "
@@ -204,12 +265,21 @@ class Augmentation(_Section):
         le=1,
         description="Standard deviation of changes of each stain's (HED) strength, and 1/10 of offset.",
     )
+    move: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Fields moved on their slide by up to this share of their side, anew in each epoch: random crops.",
+    )
 
 
 class Training(_Section):
     """The loop."""
 
     epochs: int = Field(250, ge=1)
+    auxiliary_epochs: int = Field(
+        50, ge=1, description="With edge_based: epochs of the network of positions, before all others."
+    )
     patience: int | None = Field(
         None, ge=1, description="Stop after so many validations without a better one; null never."
     )
@@ -217,6 +287,9 @@ class Training(_Section):
     mixed_shapes: bool = Field(
         False,
         description="A batch may hold sampled images of several sizes; false groups fields of one size.",
+    )
+    fields_per_slide: int | None = Field(
+        None, ge=1, description="Fields drawn of each slide for an epoch; null takes all."
     )
     rare_classes: float = Field(
         0.0,
@@ -254,3 +327,32 @@ class Config(_Section):
     optimiser: Optimiser = Optimiser()
     augmentation: Augmentation = Augmentation()
     training: Training = Training()
+
+    @model_validator(mode="after")
+    def _exact_fields_have_a_scale(self) -> Config:
+        if self.fields.exact:
+            no_side = self.fields.side_um is None and self.fields.side_px is None
+            if no_side or self.sampling.budget[0] != self.sampling.budget[1]:
+                raise ValueError(
+                    "fields.exact: needed fields.side_um or side_px, and a square sampling.budget such as [512, 512]"
+                )
+            if self.fields.margin >= 0.5 or self.fields.cut_to_tissue or self.fields.allocation != "equal":
+                raise ValueError(
+                    "fields.exact: needed fields.margin below 0.5, cut_to_tissue: false and allocation: equal"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _exact_images_are_all_alike(self) -> Config:
+        if self.sampling.size == "exact" and self.fields.allocation != "equal":
+            raise ValueError(
+                f"sampling.size exact with fields.allocation {self.fields.allocation}: needed allocation: equal, or "
+                "another size, for shares of samples are images of other sizes"
+            )
+        return self
+
+    @property
+    def lengths_in_um(self) -> dict[str, float]:
+        """Dotted key -> value of what is set in um: a slide without um per pixel cannot be read by it."""
+        lengths = {"fields.side_um": self.fields.side_um, "sampling.coarsest_um": self.sampling.coarsest_um}
+        return {key: value for key, value in lengths.items() if value is not None}

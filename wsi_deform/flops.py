@@ -123,7 +123,9 @@ def sampling_flops(model: Model, budgets: Sequence[FieldBudget]) -> int:
         size, view = budget.size, model.map_size(budget.size)
         total += grid_flops(view, size, warp_steps=sampling.warp_steps)
         total += grid_flops(view, Size(size.width + 1, size.height + 1), warp_steps=sampling.warp_steps)
-        total += sample_flops(size, readings=2 if sampling.level == "trilinear" else 1)
+        # A resizer is given more than the sampled image.
+        read = model.read_size(size, budget.field.region.size) or size
+        total += sample_flops(read, readings=2 if sampling.level == "trilinear" else 1)
     return total
 
 

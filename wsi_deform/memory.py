@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import psutil
 
 from wsi_deform.cover import FieldBudget
 from wsi_deform.errors import ModelError
+from wsi_deform.geometry import Size
 from wsi_deform.model import Model
 from wsi_deform.networks.memory import forward_bytes
-from wsi_deform.slide.cache import TILE_CACHE
+from wsi_deform.slide.cache import PICTURES, TILE_CACHE
 from wsi_deform.slide.tiff.strips import STRIP_CACHE, strips_to_come_bytes
 
 GIB = 1 << 30
@@ -22,6 +24,12 @@ MASK_BYTES = 96 << 20
 CACHE_SHARE = 0.1
 # A huge strip of a TIFF can only be decoded whole: it needs a large share of what the process does not hold already.
 STRIP_SHARE = 0.4
+# Scores of patches that wait for a neighbouring block.
+SHARED_BYTES = 256 << 20
+# A block at work and one that is read ahead: pixels, the same as floats, weights, and for each class scores, what is
+# cut out of them and what is divided.
+BLOCK_BYTES_PER_PX, BLOCK_BYTES_PER_CLASS = 2 * 3 + 12 + 8, 12
+SMALLEST_BLOCK_PX = 512
 
 
 def limit_caches(memory_gib: float | None) -> None:
@@ -38,11 +46,78 @@ def limit_caches(memory_gib: float | None) -> None:
     if memory_gib is None:
         return
     limit = int(memory_gib * GIB)
-    held = psutil.Process().memory_info().rss - TILE_CACHE.held_bytes - STRIP_CACHE.held_bytes
+    held = (
+        psutil.Process().memory_info().rss
+        - TILE_CACHE.held_bytes
+        - STRIP_CACHE.held_bytes
+        - PICTURES.held_bytes
+    )
     tiles = int(CACHE_SHARE * limit)
     strips = int(STRIP_SHARE * max(0, limit - held))
     TILE_CACHE.set_limit(min(TILE_CACHE.limit_bytes, tiles))
+    PICTURES.set_limit(min(PICTURES.limit_bytes, tiles))
     STRIP_CACHE.set_limit(min(STRIP_CACHE.limit_bytes, strips))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PatchPlan:
+    """How patches fit into memory.
+
+    Attributes:
+        batch: Most patches per forward pass.
+        block_px: Side of a block, px of the level.
+        shared_bytes: Most memory of scores that wait for a neighbouring block.
+    """
+
+    batch: int
+    block_px: int
+    shared_bytes: int
+
+
+def patches_per_batch(
+    model: Model, patch_px: int, *, block_px: int, wanted: int, memory_gib: float | None
+) -> PatchPlan:
+    """Lower blocks and batches until patches fit into memory.
+
+    Args:
+        model: The model; its network is run once on a small image to see what it needs.
+        patch_px: Side of a patch, px.
+        block_px: Side of a block if memory allows, px.
+        wanted: Patches per forward pass if memory allows.
+        memory_gib: Most memory of this process, GiB, with all that it holds already; None is no limit.
+
+    Returns:
+        What fits.
+
+    Raises:
+        ModelError: Not even one patch fits; the message says how much would do.
+    """
+    if memory_gib is None:
+        return PatchPlan(batch=wanted, block_px=block_px, shared_bytes=SHARED_BYTES)
+    limit = memory_gib * GIB
+    limit_caches(memory_gib)
+    shared = min(SHARED_BYTES, int(CACHE_SHARE * limit))
+    patch = 4.0 * patch_px**2 * (3 + 2 * model.classes.count)
+    if model.device.type == "cpu":
+        patch += forward_bytes(
+            model.segmentation, Size(patch_px, patch_px), channels=4 if model.sees_areas else 3
+        )
+    caches = TILE_CACHE.limit_bytes - TILE_CACHE.held_bytes + strips_to_come_bytes()
+    held = psutil.Process().memory_info().rss + caches + MASK_BYTES + shared
+    while True:
+        block = (block_px + 2 * patch_px) ** 2 * (
+            BLOCK_BYTES_PER_PX + BLOCK_BYTES_PER_CLASS * model.classes.count
+        )
+        fits = int((limit - held - block) / patch)
+        if fits >= 1:
+            return PatchPlan(batch=min(wanted, fits), block_px=block_px, shared_bytes=shared)
+        if block_px <= SMALLEST_BLOCK_PX:
+            raise ModelError(
+                f"memory limit {memory_gib:g} GiB: a patch of {patch_px} px needs "
+                f"{(held + block + patch) / GIB:.2f} GiB with the network "
+                f"{model.config.networks.segmentation.name}. Raise --memory-gib, or lower --patch-px."
+            )
+        block_px //= 2
 
 
 def fields_per_batch(
@@ -68,6 +143,15 @@ def fields_per_batch(
     limit_caches(memory_gib)
     largest = max((budget.size for budget in budgets), key=lambda size: size.area)
     field = SAMPLING_BYTES_PER_SAMPLE * largest.area
+    if model.resizer is not None:
+        read = max(
+            (model.read_size(each.size, each.field.region.size) or each.size for each in budgets),
+            key=lambda size: size.area,
+        )
+        field += SAMPLING_BYTES_PER_SAMPLE * read.area
+        if model.device.type == "cpu":
+            # As much as if all of it were done at the size of what is read: its residual blocks are at a smaller one.
+            field += forward_bytes(model.resizer.features, read)
     if model.device.type == "cpu":
         field += forward_bytes(model.segmentation, largest, channels=4 if model.sees_areas else 3)
     caches = TILE_CACHE.limit_bytes - TILE_CACHE.held_bytes + strips_to_come_bytes()

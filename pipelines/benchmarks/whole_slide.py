@@ -1,8 +1,9 @@
 """Whole slide: from file to mask with HRNetV2-W18 on the same threads; accuracy beside cost.
 
 - ``ours`` with several budgets of samples: fields, deformation map, mip gather, network, reverse sampling, mask file.
-- ``patches`` is ``wsi_deform.baselines.patches``: the network on every window that touches tissue, at full resolution
-  (level 0) and at coarser levels, with our tile reading and our mask writer.
+- ``patches`` is `wsi-deform segment --method patches` (``wsi_deform.baselines``): MONAI's ``SlidingWindowInferer`` on
+  every window that touches tissue, at full resolution (level 0) and at coarser levels, with our tile reading and our
+  mask writer, no overlap.
 - ``monai`` is MONAI's ``PatchInferer`` with ``WSISlidingWindowSplitter`` (OpenSlide, the backend that its documentation
   recommends where there is no CUDA), no overlap, ``filter_fn`` leaving out windows without tissue, ``AvgMerger``. It
   merges labels (half floats) instead of scores, the least memory it can do with, and libvips writes the pyramid.
@@ -26,6 +27,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -42,12 +44,14 @@ from pipelines.benchmarks.measure import Case, Facts, Pool, Row, Work
 from pipelines.benchmarks.models import trained_models, with_budget
 from pipelines.benchmarks.parts import Stopwatch, accuracy, extrapolated_work, part_of, sampled_confusion
 from pipelines.benchmarks.results import Settings
-from wsi_deform.baselines.patches import Windows, patch_tiles, tissue_windows
+from wsi_deform.baselines.patch_grid import PatchGrid, PatchSettings, patch_grid
+from wsi_deform.baselines.patch_tiles import patch_tiles
+from wsi_deform.baselines.patches import Patches
 from wsi_deform.config import read_config
 from wsi_deform.cover import budgets_of, tissue_of
 from wsi_deform.evaluate.slides import confusion_of
 from wsi_deform.geometry import Region, Size
-from wsi_deform.look.tissue import tissue_mask
+from wsi_deform.look.tissue import TissueMask, tissue_mask
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.mask.tiff import write_mask
 from wsi_deform.model import Model
@@ -242,26 +246,25 @@ def patches(
 ) -> Work:
     """The sliding window of this package."""
     loaded = _loaded(model, zero=zero)
-    windows = Windows(level=level, window_px=WINDOW_PX)
     masks: list[tuple[Path, tuple[Region, ...]]] = []
 
     def run(number: int) -> Facts:
         opened, counting = _opened(slide)
         tissue = tissue_mask(opened)
         seen = counting.total_bytes
-        everywhere = tissue_windows(opened, tissue, windows)
+        grid = window_grid(opened, tissue, level)
+        everywhere = grid.regions()
         chosen = part_of(everywhere, part, number)
         looking = Stopwatch()
         opened.read_region = looking.timed(opened.read_region)  # type: ignore[method-assign]
         path = Path(folder) / f"patches-{level}-{zero}-{number}.ome.tif"
         start, cpu = time.perf_counter(), time.process_time()
-        tiles = patch_tiles(
-            opened,
-            looking.timed(loaded.scores),
-            tissue=tissue,
-            windows=windows,
-            regions=chosen,
+        grid = grid.chosen(_among(grid, everywhere, chosen))
+        # What reads ahead makes times of parts overlap: only where all is run.
+        looked = Patches(
+            opened, looking.timed(loaded.scores), grid, classes=CLASSES.count, reads_ahead=part == 1.0
         )
+        tiles = patch_tiles(looked.labelled(), grid)
         write_mask(path, tiles, size=opened.size, mpp=opened.mpp, threads=threads)
         rest = time.perf_counter() - start - looking.seconds
         masks.append((path, chosen))
@@ -278,7 +281,7 @@ def patches(
         if zero:
             return {}
         opened, _ = _opened(slide)
-        everywhere = tissue_windows(opened, tissue_mask(opened), windows)
+        everywhere = window_grid(opened, tissue_mask(opened), level).regions()
         each = _flops(loaded, lambda held, image: held.scores(image), Size(WINDOW_PX, WINDOW_PX))
         truth = DrawnFile(slide=Path(slide), labels=Path(labels)).truth()
         counts = sampled_confusion(truth, masks, everywhere)
@@ -286,6 +289,9 @@ def patches(
 
     loaded.scores(torch.zeros(1, 3, WINDOW_PX, WINDOW_PX))
     _warm_up(None, Path(folder) / "warm.ome.tif", threads)
+    small = Slide.from_reader(DrawnReader(1024), slide_id="small")
+    warm = Patches(small, loaded.scores, window_grid(small, None, 0), classes=CLASSES.count)
+    list(patch_tiles(warm.labelled(), warm.grid))
     return extrapolated_work(run, finish, part)
 
 
@@ -298,13 +304,12 @@ def monai(
 
     loaded = _loaded(model, zero=zero)
     masks: list[tuple[Path, tuple[Region, ...]]] = []
-    windows = Windows(window_px=WINDOW_PX)
 
     def run(number: int) -> Facts:
         opened, _ = _opened(slide)
         tissue = tissue_mask(opened)
-        everywhere = tissue_windows(opened, None, windows)
-        wanted = tissue_windows(opened, tissue, windows)
+        everywhere = window_grid(opened, None, 0).regions()
+        wanted = window_grid(opened, tissue, 0).regions()
         glass = tuple(region for region in everywhere if region not in set(wanted))
         chosen = part_of(wanted, part, number)
         chosen_glass = part_of(glass, part, number) if glass else ()
@@ -339,7 +344,7 @@ def monai(
         if zero:
             return {}
         opened, _ = _opened(slide)
-        wanted = tissue_windows(opened, tissue_mask(opened), windows)
+        wanted = window_grid(opened, tissue_mask(opened), 0).regions()
         each = _flops(loaded, lambda held, image: held.scores(image), Size(WINDOW_PX, WINDOW_PX))
         truth = DrawnFile(slide=Path(slide), labels=Path(labels)).truth()
         counts = sampled_confusion(truth, masks, wanted)
@@ -347,6 +352,21 @@ def monai(
 
     loaded.scores(torch.zeros(MONAI_BATCH, 3, WINDOW_PX, WINDOW_PX))
     return extrapolated_work(run, finish, part)
+
+
+def window_grid(slide: Slide, tissue: TissueMask | None, level: int) -> PatchGrid:
+    """Windows side by side that touch tissue, or all of them."""
+    settings = PatchSettings(overlap=0.0, blend="constant")
+    cells = None if tissue is None else tissue.tissue
+    return patch_grid(slide, settings, patch_px=WINDOW_PX, level=level, cells=cells)
+
+
+def _among(grid: PatchGrid, everywhere: Sequence[Region], chosen: Sequence[Region]) -> NDArray[np.bool_]:
+    """Which windows of a grid were chosen, (rows, columns)."""
+    of = set(chosen)
+    found = np.zeros_like(grid.wanted)
+    found[grid.wanted] = [region in of for region in everywhere]
+    return found
 
 
 def _warm_up(model: Model | None, folder: Path, threads: int) -> None:

@@ -24,7 +24,7 @@ from wsi_deform.manifest.rows import ManifestRow
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.mask.samples import read_samples
 from wsi_deform.mask.tissue_limit import TissueCounts, TissueLimit
-from wsi_deform.slide_files import WantedOutputs, tissue_remark
+from wsi_deform.slide_results import WantedOutputs, tissue_remark
 
 CLASSES = ClassTable.from_names(["background", "gland"])
 

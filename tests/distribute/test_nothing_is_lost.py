@@ -29,7 +29,7 @@ from wsi_deform.distribute.outcome import Batch
 from wsi_deform.distribute.sources import SlideSource, slide_sources
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.slide.registry import READERS
-from wsi_deform.slide_files import WantedOutputs
+from wsi_deform.slide_results import WantedOutputs
 
 # Started by Python in every process that finds it on its path: pictures of certain names do harm when they are opened.
 HARM = """

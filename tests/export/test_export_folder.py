@@ -155,7 +155,8 @@ def test_a_uniform_model_exports_its_segmentation_alone(tmp_path: Path):
     out = export_model(stored_run(tmp_path, density="uniform"), format="torchscript")
     assert files_in(out) == ["README.md", "model.json", "model_card.md", "segmentation.ts"]
     readme = (out / "README.md").read_text()
-    assert "Grid: uniform" in readme
+    assert "\n1. The model knows slides of 0.5 um per pixel at level 0." in readme
+    assert "\n2. Grid: uniform" in readme
     assert "pyramid level: mip, at most about 16 um per pixel" in readme
 
 

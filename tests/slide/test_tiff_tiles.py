@@ -208,6 +208,35 @@ def test_one_huge_raw_strip_is_served_in_small_blocks(tmp_path: Path):
     np.testing.assert_array_equal(tiles.read_region(0, Region(3, 340, 500, 300)), pixels[340:640, 3:503])
 
 
+def test_one_raw_strip_of_a_prime_number_of_rows_has_large_blocks_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("wsi_deform.slide.tiff.level.BLOCK_BYTES", 100_000)  # 33 rows of 3000 bytes
+    pixels = picture(1000, 907)
+    tiles = TiffTiles(write_tiff(tmp_path / "a.tif", [pixels], rowsperstrip=907))
+    assert tiles.levels[0].tile == Size(1000, 33)
+    np.testing.assert_array_equal(tiles.read_region(0, Region.whole(tiles.size)), pixels)
+
+
+def test_no_block_of_huge_raw_strips_that_lie_apart_spans_two_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("wsi_deform.slide.tiff.level.BLOCK_BYTES", 100_000)
+    pixels = picture(1000, 900)
+    path = write_tiff(tmp_path / "a.tif", [pixels], rowsperstrip=450)
+    with tifffile.TiffFile(path) as tif:
+        first, second = tif.pages.first.tags[273].value
+        at = tif.pages.first.tags[273].valueoffset
+    data = bytearray(path.read_bytes())
+    data[at : at + 8] = struct.pack("<2I", second, first)  # the lower half comes first in the file
+    path.write_bytes(data)
+    tiles = TiffTiles(path)
+    assert tiles.levels[0].tile == Size(1000, 30)  # 450 rows are 15 times 30, and 33 are the most
+    np.testing.assert_array_equal(
+        tiles.read_region(0, Region.whole(tiles.size)), np.concatenate([pixels[450:], pixels[:450]])
+    )
+
+
 @pytest.mark.parametrize("rows", [900, 450])
 @pytest.mark.parametrize("separate", [False, True])
 def test_huge_compressed_strips_are_decoded_once_for_all_their_blocks(

@@ -67,9 +67,35 @@ def test_cache_gib_limits_decoded_tiles_and_label_masks(start):
     assert (TILE_CACHE.limit_bytes, LABEL_CACHE.limit_bytes) == (268_435_456, 268_435_456)
 
 
+def test_a_checkpoint_is_due_when_the_newest_is_old_enough(start, monkeypatch):
+    run = start()
+    run.saved_at, run.checkpoint_every_s = 1000.0, 60.0
+    with monkeypatch.context() as clock:
+        clock.setattr("wsi_deform.train.run.time.monotonic", lambda: 1059.0)
+        assert not run.checkpoint_is_due
+        clock.setattr("wsi_deform.train.run.time.monotonic", lambda: 1060.0)
+        assert run.checkpoint_is_due
+
+
 def test_pretrained_weights_are_where_training_starts(start, tmp_path):
     path = tmp_path / "published.safetensors"
     save_file({"backbone.conv1.weight": torch.full((64, 3, 3, 3), 0.25)}, path)
     name = "segmentation.backbone.conv1.weight"
     model = start(f"networks.pretrained={path}", "networks.area_channel=false").model
     assert (model.state_dict()[name] == 0.25).all()
+
+
+def test_imagenet_weights_that_were_trained_with_another_fuse_are_warned_of(start, tmp_path, caplog):
+    path = tmp_path / "published.safetensors"
+    head = {"incre_modules.0.0.conv1.weight": torch.zeros(2)}
+    save_file({"conv1.weight": torch.full((64, 3, 3, 3), 0.25), **head}, path)
+    start(f"networks.pretrained={path}", "networks.area_channel=false")
+    (warning,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert warning.getMessage().startswith(
+        "pretrained weights published.safetensors: fuse: the file is of HRNet's "
+    )
+    caplog.clear()
+    nearest = "networks.segmentation={name: hrnetv2, width: 4, stem_stride: 2, fuse: nearest}"
+    model = start(f"networks.pretrained={path}", nearest, "networks.area_channel=false").model
+    assert model.segmentation.backbone.fuse == "nearest"
+    assert all(record.levelname != "WARNING" for record in caplog.records)

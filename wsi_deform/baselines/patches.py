@@ -1,324 +1,330 @@
-"""Patches: the network slides over all tissue at full resolution, as most users do today.
+"""Patches: the network slides over all tissue at full resolution with MONAI's inferer, as most users do today.
 
-The same slide reader, tissue mask and mask writer as the method, and no more memory than a few windows: what
-differs from the method is only where the network looks. Labels are not limited to tissue within a window that touches
-it, and the benchmarks do not limit the method's either.
+MONAI's ``SlidingWindowInferer`` wants one image; a slide is worked on in blocks, each with all patches that cover one
+of its pixels. A pixel is then blended from the very patches that one call over the whole level would take, so that
+there are no seams, and memory is that of a block. Patches that two blocks share are seen by the network once, as long
+as their scores fit into a cache; patches without tissue are not read.
 """
 
 from __future__ import annotations
 
-import itertools
-from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wsi_deform.errors import ShapeError
-from wsi_deform.geometry import Region, Size, tile_grid
-from wsi_deform.look.tissue import TissueMask
-from wsi_deform.reverse.levels import MaskTile, pyramid_sizes
+from wsi_deform.baselines.patch_grid import Block, PatchGrid
+from wsi_deform.geometry import Region, Size, tile_grid, tile_region
+from wsi_deform.kernels.ahead import ahead
+from wsi_deform.memory import SHARED_BYTES
 from wsi_deform.slide.slide import Slide
 
 Network = Callable[[Tensor], Tensor]
-_NodeTiles = Generator[MaskTile, None, NDArray[np.uint8] | None]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Windows:
-    """How a slide is cut into windows.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class LabelledBlock:
+    """The labels of a block.
 
     Attributes:
-        level: Index of the slide's level that the network sees; 0 is full resolution.
-        window_px: Side of the part of a window that the mask keeps, px of the level; a power of two.
-        margin_px: Context that the network sees around it on every side and that is cut off, px of the level.
-        batch: Windows per forward pass.
+        block: The block.
+        labels: (h, w) uint8 of ``block.kept``.
+        probabilities: (C, h', w') float32, means over squares of ``mean_px`` px of the level, over those pixels of
+            them that a patch covers; 0 where there is none. None where they were not asked for.
     """
 
-    level: int = 0
-    window_px: int = 512
-    margin_px: int = 0
-    batch: int = 1
-
-    def __post_init__(self) -> None:
-        """Refuse windows that do not fit the tree of mask tiles."""
-        if self.window_px < 16 or self.window_px & (self.window_px - 1):
-            raise ShapeError(f"window_px {self.window_px}: needed a power of two, at least 16.")
-        if self.margin_px < 0 or self.batch < 1 or self.level < 0:
-            raise ShapeError(
-                f"level {self.level}, margin_px {self.margin_px}, batch {self.batch}: needed a level from 0, "
-                "a margin from 0 and a batch from 1."
-            )
+    block: Block
+    labels: NDArray[np.uint8]
+    probabilities: NDArray[np.float32] | None = None
 
 
-def tissue_windows(slide: Slide, tissue: TissueMask | None, windows: Windows) -> tuple[Region, ...]:
-    """The windows that touch tissue.
-
-    Args:
-        slide: An open slide.
-        tissue: Where its tissue is; None takes every window.
-        windows: How it is cut.
-
-    Returns:
-        Kept parts, level-0 px, in the order in which ``patch_tiles`` needs them (Morton order); those at the
-        right and bottom edge are clipped to the slide.
-
-    Raises:
-        ShapeError: There is no such level, or its downsample is not a power of two.
-    """
-    side = _kept_px(slide, windows)
-    whole = Region.whole(slide.size)
-    found = [
-        Region(column * side, row * side, side, side).intersection(whole)
-        for column, row in whole.tiles(Size(side, side))
-    ]
-    kept = [each for each in found if tissue is None or tissue.fraction_of(each) > 0.0]
-    return tuple(sorted(kept, key=lambda region: _morton(region.x // side, region.y // side)))
-
-
-def patch_labels(
-    slide: Slide, network: Network, regions: Sequence[Region], windows: Windows
-) -> Iterator[tuple[Region, NDArray[np.uint8]]]:
-    """Run the network over windows.
+class Patches:
+    """The patches of a slide on their way through the network.
 
     Args:
         slide: An open slide.
         network: From (B, 3, H, W) RGB in [0, 255], float32, to (B, classes, H, W) scores: ``Model.scores``.
-        regions: Kept parts, level-0 px, as ``tissue_windows`` gives them.
-        windows: How they were cut.
+        grid: Where the patches lie.
+        classes: Number of classes.
+        batch: Most patches per forward pass.
+        device: Where the network is; blocks are blended there.
+        outside_label: Class of pixels that no patch covers.
+        mean_px: Side of the squares whose probabilities are averaged, px of the level; None gives labels alone.
+        shared_bytes: Most memory of scores that wait for a neighbouring block.
+        reads_ahead: Whether the next block is read while this one is scored.
+        on_patch: Called with how many patches the network has seen and how many there are.
 
-    Yields:
-        Each kept part with its labels at the level's resolution, (h, w) uint8, in the order given.
-
-    Raises:
-        SlideError: A tile cannot be read.
+    Attributes:
+        tiles: (rows, columns) bool, the tiles of the level that were read.
+        runs: Patches that went through the network; more than there are where the scores that wait did not fit.
     """
-    downsample = _downsample(slide, windows.level)
-    seen = windows.window_px + 2 * windows.margin_px
-    for first in range(0, len(regions), windows.batch):
-        batch = regions[first : first + windows.batch]
-        # Windows at the slide's edge are read whole: what lies outside is background.
-        images = [
-            slide.read_region(
-                windows.level,
-                Region(
-                    region.x // downsample - windows.margin_px,
-                    region.y // downsample - windows.margin_px,
-                    seen,
-                    seen,
-                ),
-            )
-            for region in batch
-        ]
-        pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float()
-        with torch.no_grad():
-            labels = network(pixels).argmax(dim=1).to(torch.uint8).cpu().numpy()
-        for region, own in zip(batch, labels, strict=True):
-            height, width = -(-region.height // downsample), -(-region.width // downsample)
-            inner = own[windows.margin_px :, windows.margin_px :][:height, :width]
-            yield region, inner
-
-
-def patch_tiles(
-    slide: Slide,
-    network: Network,
-    *,
-    tissue: TissueMask | None,
-    windows: Windows = Windows(),  # noqa: B008 - frozen
-    regions: Sequence[Region] | None = None,
-    outside_label: int = 0,
-    tile_px: int = 512,
-    on_window: Callable[[int, int], None] | None = None,
-) -> Iterator[MaskTile]:
-    """Segment a slide window by window and hand on the tiles of its mask: what ``write_mask`` takes.
-
-    Args:
-        slide: An open slide.
-        network: See ``patch_labels``.
-        tissue: Where the tissue is; None looks everywhere.
-        windows: How the slide is cut.
-        regions: Only these of ``tissue_windows``, in its order; None takes all.
-        outside_label: Class of everything that no window covers.
-        tile_px: Side of a mask tile, a power of two of at least 16.
-        on_window: Called after each window with how many are done and how many there are.
-
-    Yields:
-        Every tile of every level of the mask once; windows are read as their tiles are asked for.
-
-    Raises:
-        ShapeError: A size does not fit.
-        SlideError: A tile cannot be read.
-
-    Convention:
-        The mask has the slide's level-0 size: a label of a coarser level is repeated. A pixel of mask level k
-        is the top left one of the 2 x 2 pixels of level k - 1 that it covers.
-    """
-    if tile_px < 16 or tile_px & (tile_px - 1):
-        raise ShapeError(f"tile_px {tile_px}: needed a power of two, at least 16.")
-    chosen = tissue_windows(slide, tissue, windows) if regions is None else tuple(regions)
-    side = max(tile_px, _kept_px(slide, windows))
-    sizes = pyramid_sizes(slide.size, tile_px)
-    tree = _Tree(
-        sizes=sizes,
-        tile_px=tile_px,
-        side_px=side,
-        outside=outside_label,
-        downsample=_downsample(slide, windows.level),
-        occupied=frozenset(
-            (level, region.x // (tile_px << level), region.y // (tile_px << level))
-            for level in range(len(sizes))
-            for region in chosen
-        ),
-        counts=Counter((region.x // side, region.y // side) for region in chosen),
-        stream=_Stream(patch_labels(slide, network, chosen, windows), len(chosen), on_window),
-    )
-    yield from tree.tiles()
-
-
-class _Stream:
-    """Labels of windows as they come."""
 
     def __init__(
         self,
-        labels: Iterator[tuple[Region, NDArray[np.uint8]]],
-        total: int,
-        on_window: Callable[[int, int], None] | None,
+        slide: Slide,
+        network: Network,
+        grid: PatchGrid,
+        *,
+        classes: int,
+        batch: int = 1,
+        device: torch.device | str = "cpu",
+        outside_label: int = 0,
+        mean_px: int | None = None,
+        shared_bytes: int = SHARED_BYTES,
+        reads_ahead: bool = True,
+        on_patch: Callable[[int, int], None] | None = None,
     ) -> None:
-        self.labels = labels
-        self.total = total
-        self.done = 0
-        self.on_window = on_window
+        self.slide, self.network, self.grid, self.classes = slide, network, grid, classes
+        self.batch, self.device = batch, torch.device(device)
+        self.outside_label, self.mean_px = outside_label, mean_px
+        self.reads_ahead, self.on_patch = reads_ahead, on_patch
+        self.runs = 0
+        level = slide.levels[grid.level]
+        self.tiles = np.zeros(tile_grid(level.size, level.tile).shape, bool)
+        self.blocks = tuple(grid.blocks())
+        self._seen = np.zeros_like(grid.wanted)
+        self._shared = _SharedScores(self.blocks, grid.wanted.shape, shared_bytes)
 
-    def next(self) -> tuple[Region, NDArray[np.uint8]]:
-        found = next(self.labels)
-        self.done += 1
-        if self.on_window is not None:
-            self.on_window(self.done, self.total)
+    def labelled(self) -> Iterator[LabelledBlock]:
+        """The labels of each block, in the order of ``PatchGrid.blocks``.
+
+        Raises:
+            SlideError: A tile cannot be read.
+        """
+        # MONAI takes seconds to import: only for those who need it.
+        from monai.inferers import SlidingWindowInferer
+
+        grid = self.grid
+        inferer = SlidingWindowInferer(
+            roi_size=(grid.patch_px, grid.patch_px),
+            sw_batch_size=self.batch,
+            overlap=grid.overlap,
+            mode=grid.blend,
+            padding_mode="replicate",
+            with_coord=True,
+        )
+        # One block is read ahead of the one that the network works on; more would only take memory.
+        read: Iterator[NDArray[np.uint8]] = map(self._read, self.blocks)
+        if self.reads_ahead:
+            read = ahead(self._read, self.blocks, threads=1, max_waiting=2)
+        for block, pixels in zip(self.blocks, read, strict=True):
+            yield self._labelled(inferer, block, pixels)
+
+    def _labelled(self, inferer: Any, block: Block, pixels: NDArray[np.uint8]) -> LabelledBlock:
+        """Blend the patches of a block, and cut it out of what they cover."""
+        grid, covered = self.grid, _covered(self.grid, block)
+        image = torch.from_numpy(pixels).to(self.device).permute(2, 0, 1)[None].float()
+        all_seen = bool(_of_block(grid.wanted, block).all())
+        with torch.inference_mode():
+            found = inferer(image, _Predictor(self, block, with_share=not all_seen))[0]
+            left, top = block.kept.x - covered.x, block.kept.y - covered.y
+            found = found[:, top : top + block.kept.height, left : left + block.kept.width]
+            known = None
+            if not all_seen:
+                # The last channel is 1 for patches that the network saw: blended alike, it is their share.
+                found, share = found[:-1], found[-1]
+                known = share > 0
+            labels = _largest(found)
+            if known is not None:
+                labels[~known] = self.outside_label
+            means = None
+            if self.mean_px is not None:
+                if known is not None:
+                    found = torch.where(known, found / share.clamp_min(torch.finfo(share.dtype).tiny), 0.0)
+                means = _means(found, known, self.mean_px).cpu().numpy()
+            return LabelledBlock(block=block, labels=labels.cpu().numpy(), probabilities=means)
+
+    def _read(self, block: Block) -> NDArray[np.uint8]:
+        """The pixels that the patches of a block cover, (H, W, 3); what only unseen patches cover is 0."""
+        grid, covered = self.grid, _covered(self.grid, block)
+        pixels = np.zeros((covered.height, covered.width, 3), np.uint8)
+        for region in _needed(grid, block):
+            place = np.s_[
+                region.y - covered.y : region.bottom - covered.y,
+                region.x - covered.x : region.right - covered.x,
+            ]
+            pixels[place] = self.slide.read_region(grid.level, region)
+            for column, row in region.tiles(self.slide.levels[grid.level].tile):
+                self.tiles[row, column] = True
+        return pixels
+
+    def _scored(self, images: Tensor, places: Sequence[tuple[int, int]]) -> list[Tensor]:
+        """Probabilities of patches, (classes, H, W) each; those that another block was given are taken from it."""
+        found = [self._shared.taken(place) for place in places]
+        new = [number for number, each in enumerate(found) if each is None]
+        if new:
+            scores = self.network(images[new]).float().softmax(dim=1)
+            self.runs += len(new)
+            for number, own in zip(new, scores, strict=True):
+                found[number] = own
+                self._shared.keep(places[number], own)
+                self._seen[places[number]] = True
+            if self.on_patch is not None:
+                self.on_patch(int(self._seen.sum()), self.grid.count)
+        return [each for each in found if each is not None]
+
+
+class _Predictor:
+    """What MONAI calls with patches of a block and where they lie: probabilities of those that are wanted, else 0."""
+
+    def __init__(self, patches: Patches, block: Block, *, with_share: bool) -> None:
+        self.patches = patches
+        self.with_share = with_share
+        grid, across = patches.grid, block.patches
+        covered = _covered(grid, block)
+        self.columns = {grid.starts_x[each] - covered.x: each for each in range(across.x, across.right)}
+        self.rows = {grid.starts_y[each] - covered.y: each for each in range(across.y, across.bottom)}
+
+    def __call__(self, images: Tensor, slices: Sequence[Sequence[slice]]) -> Tensor:
+        """(B, 3, H, W) to (B, classes, H, W), with one channel more for what was seen where not all is."""
+        places = [(self.rows[at[2].start], self.columns[at[3].start]) for at in slices]
+        wanted = [number for number, place in enumerate(places) if self.patches.grid.wanted[place]]
+        scored = self.patches._scored(images[wanted], [places[number] for number in wanted]) if wanted else []
+        if not self.with_share:
+            return torch.stack(scored)
+        found = images.new_zeros((len(images), self.patches.classes + 1, *images.shape[2:]))
+        for number, own in zip(wanted, scored, strict=True):
+            found[number, :-1], found[number, -1] = own, 1.0
         return found
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Tree:
-    """The tree of mask tiles, walked depth first in Morton order, so that each window is needed once."""
+class _SharedScores:
+    """Probabilities of patches that a later block needs too; the oldest go where memory ends."""
 
-    sizes: tuple[Size, ...]
-    tile_px: int
-    side_px: int
-    outside: int
-    downsample: int
-    occupied: frozenset[tuple[int, int, int]]
-    counts: Mapping[tuple[int, int], int]
-    stream: _Stream
+    def __init__(self, blocks: Sequence[Block], shape: tuple[int, ...], limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self.bytes = 0
+        self._left = np.zeros(shape, np.int64)
+        for block in blocks:
+            _of_block(self._left, block)[...] += 1
+        self._kept: OrderedDict[tuple[int, int], Tensor] = OrderedDict()
 
-    def tiles(self) -> Iterator[MaskTile]:
-        """All tiles of the pyramid."""
-        yield from self._node(len(self.sizes) - 1, 0, 0)
+    def taken(self, place: tuple[int, int]) -> Tensor | None:
+        """What is known of a patch, or None; a block asks once."""
+        self._left[place] -= 1
+        found = self._kept.get(place)
+        if found is not None and self._left[place] == 0:
+            self._drop(place)
+        return found
 
-    def _node(self, level: int, column: int, row: int) -> _NodeTiles:
-        """Tiles of a node and all below; the generator returns the node's own pixels, None without windows."""
-        span = self.tile_px << level
-        if (level, column, row) not in self.occupied:
-            yield from self._constant(level, column, row)
-            return None
-        if span <= self.side_px:
-            block = self._block(span, column, row)
-            yield from self._cut(block, level, column, row)
-            return block[:: 1 << level, :: 1 << level]
-        size = self._size(level, column, row)
-        pixels = np.full(size.shape, self.outside, np.uint8)
-        for child_row, child_column in itertools.product((0, 1), (0, 1)):
-            place = (2 * column + child_column, 2 * row + child_row)
-            if not self._exists(level - 1, *place):
-                continue
-            child = yield from self._node(level - 1, *place)
-            if child is not None:
-                top, left = child_row * self.tile_px // 2, child_column * self.tile_px // 2
-                half = child[::2, ::2]
-                pixels[top : top + half.shape[0], left : left + half.shape[1]] = half
-        yield MaskTile(level=level, column=column, row=row, pixels=pixels)
-        return pixels
+    def keep(self, place: tuple[int, int], scores: Tensor) -> None:
+        """Keep what the network said of a patch, if another block needs it."""
+        if self._left[place] == 0:
+            return
+        # A copy: a view would keep the whole batch.
+        self._kept[place] = scores.clone()
+        self.bytes += scores.nbytes
+        while self.bytes > self.limit_bytes:
+            self._drop(next(iter(self._kept)))
 
-    def _block(self, span: int, column: int, row: int) -> NDArray[np.uint8]:
-        """Level-0 labels of a node as large as a window, or a tile where that is larger: all its windows."""
-        count = self.counts[column * span // self.side_px, row * span // self.side_px]
-        whole = Region(column * span, row * span, span, span).intersection(Region.whole(self.sizes[0]))
-        block = np.full(whole.size.shape, self.outside, np.uint8)
-        for _ in range(count):
-            region, labels = self.stream.next()
-            full = labels.repeat(self.downsample, axis=0).repeat(self.downsample, axis=1)
-            top, left = region.y - whole.y, region.x - whole.x
-            block[top : top + region.height, left : left + region.width] = full[
-                : region.height, : region.width
-            ]
-        return block
-
-    def _cut(self, block: NDArray[np.uint8], level: int, column: int, row: int) -> Iterator[MaskTile]:
-        """The tiles of all levels that a block of level-0 labels holds."""
-        for finer in range(level, -1, -1):
-            scaled = block[:: 1 << finer, :: 1 << finer]
-            scale = 1 << (level - finer)
-            for inner_row, inner_column in itertools.product(range(scale), range(scale)):
-                top, left = inner_row * self.tile_px, inner_column * self.tile_px
-                part = scaled[top : top + self.tile_px, left : left + self.tile_px]
-                if part.size:
-                    label = int(part[0, 0]) if (part == part[0, 0]).all() else None
-                    yield MaskTile(
-                        level=finer,
-                        column=column * scale + inner_column,
-                        row=row * scale + inner_row,
-                        label=label,
-                        pixels=None if label is not None else np.ascontiguousarray(part),
-                    )
-
-    def _constant(self, level: int, column: int, row: int) -> Iterator[MaskTile]:
-        """One block per level for a node that no window touches."""
-        for finer in range(level, -1, -1):
-            grid = tile_grid(self.sizes[finer], Size(self.tile_px, self.tile_px))
-            scale = 1 << (level - finer)
-            yield MaskTile(
-                level=finer,
-                column=column * scale,
-                row=row * scale,
-                label=self.outside,
-                columns=min(scale, grid.width - column * scale),
-                rows=min(scale, grid.height - row * scale),
-            )
-
-    def _exists(self, level: int, column: int, row: int) -> bool:
-        grid = tile_grid(self.sizes[level], Size(self.tile_px, self.tile_px))
-        return column < grid.width and row < grid.height
-
-    def _size(self, level: int, column: int, row: int) -> Size:
-        whole = Region.whole(self.sizes[level])
-        tile = Region(column * self.tile_px, row * self.tile_px, self.tile_px, self.tile_px)
-        return tile.intersection(whole).size
+    def _drop(self, place: tuple[int, int]) -> None:
+        self.bytes -= self._kept.pop(place).nbytes
 
 
-def _downsample(slide: Slide, level: int) -> int:
-    """Level-0 px per px of a level, a power of two."""
-    if not 0 <= level < len(slide.levels):
-        raise ShapeError(f"slide {slide.path}: level {level}: needed 0 to {len(slide.levels) - 1}.")
-    found = slide.levels[level].downsample
-    whole = int(found.x)
-    if found.x != found.y or found.x != whole or whole & (whole - 1):
-        raise ShapeError(
-            f"slide {slide.path}: level {level} has downsample {found.x:g} x {found.y:g}. Needed a power of two. "
-            "Choose another level."
-        )
-    return whole
+def _of_block(of_grid: NDArray[Any], block: Block) -> NDArray[Any]:
+    """The patches of a block, a view."""
+    at = block.patches
+    return of_grid[at.y : at.bottom, at.x : at.right]
 
 
-def _kept_px(slide: Slide, windows: Windows) -> int:
-    """Side of the kept part of a window, level-0 px."""
-    return windows.window_px * _downsample(slide, windows.level)
+def _covered(grid: PatchGrid, block: Block) -> Region:
+    """What the patches of a block cover, px of the level."""
+    first = grid.region_of(block.patches.x, block.patches.y)
+    last = grid.region_of(block.patches.right - 1, block.patches.bottom - 1)
+    return Region(first.x, first.y, last.right - first.x, last.bottom - first.y)
 
 
-def _morton(column: int, row: int) -> int:
-    """The bits of both numbers in turn: the order in which a tree of squares is walked depth first."""
-    code = 0
-    for bit in range(max(column, row).bit_length()):
-        code |= (column >> bit & 1) << 2 * bit | (row >> bit & 1) << 2 * bit + 1
-    return code
+def _needed(grid: PatchGrid, block: Block) -> list[Region]:
+    """What of it the patches that the network sees cover, as few disjoint regions, px of the level."""
+    across, wanted = block.patches, _of_block(grid.wanted, block)
+    width, height = grid.extents
+    lefts, tops = grid.starts_x[across.x : across.right], grid.starts_y[across.y : across.bottom]
+    # Cells between all edges of patches: a cell is covered whole or not at all.
+    edges_x = np.unique([*lefts, *(left + width for left in lefts)])
+    edges_y = np.unique([*tops, *(top + height for top in tops)])
+    needed = np.zeros((len(edges_y) - 1, len(edges_x) - 1), bool)
+    first_x, last_x = (np.searchsorted(edges_x, np.add(lefts, more)) for more in (0, width))
+    first_y, last_y = (np.searchsorted(edges_y, np.add(tops, more)) for more in (0, height))
+    for row, column in zip(*np.nonzero(wanted), strict=True):
+        needed[first_y[row] : last_y[row], first_x[column] : last_x[column]] = True
+    regions = []
+    starts = [
+        0,
+        *(row for row in range(1, len(needed)) if (needed[row] != needed[row - 1]).any()),
+        len(needed),
+    ]
+    for start, stop in zip(starts[:-1], starts[1:], strict=True):
+        ends = np.flatnonzero(np.diff(np.concatenate(([False], needed[start], [False])).astype(np.int8)))
+        for left, right in zip(ends[::2], ends[1::2], strict=True):
+            x, y = int(edges_x[left]), int(edges_y[start])
+            regions.append(Region(x, y, int(edges_x[right]) - x, int(edges_y[stop]) - y))
+    return regions
+
+
+def _largest(scores: Tensor) -> Tensor:
+    """The channel of the largest of (C, H, W), the first of several, as (H, W) uint8; far faster than ``argmax``."""
+    largest, best = scores[0].clone(), torch.zeros(scores.shape[1:], dtype=torch.uint8, device=scores.device)
+    for channel in range(1, len(scores)):
+        best.masked_fill_(scores[channel] > largest, channel)
+        torch.maximum(largest, scores[channel], out=largest)
+    return best
+
+
+def _means(probabilities: Tensor, known: Tensor | None, side_px: int) -> Tensor:
+    """(C, H, W) to (C, ceil(H / side), ceil(W / side)): means over squares, of the (H, W) pixels that are known."""
+    if side_px == 1:
+        return probabilities
+
+    def mean(values: Tensor) -> Tensor:
+        found: Tensor = F.avg_pool2d(values[None], side_px, ceil_mode=True, count_include_pad=False)[0]
+        return found
+
+    means = mean(probabilities)
+    return means if known is None else means / mean(known[None].float()).clamp_min(1e-12)
+
+
+def slide_labels(patches: Patches) -> Iterator[tuple[Region, NDArray[np.uint8]]]:
+    """The labels of a whole slide, square by square; what no patch covers has the outside label.
+
+    Yields:
+        Disjoint level-0 regions that cover the slide, each with its labels, (region.height, region.width) uint8.
+    """
+    grid = patches.grid
+    side = grid.block_px * grid.downsample
+    seen = set()
+    for block in patches.labelled():
+        seen.add((block.block.column, block.block.row))
+        square = tile_region(block.block.column, block.block.row, Size(side, side), grid.slide_size)
+        yield square, labels_of(block, grid, square)
+    for column, row in Region.whole(grid.slide_size).tiles(Size(side, side)):
+        if (column, row) not in seen:
+            square = tile_region(column, row, Size(side, side), grid.slide_size)
+            yield square, np.full(square.size.shape, patches.outside_label, np.uint8)
+
+
+def labels_of(block: LabelledBlock, grid: PatchGrid, region: Region) -> NDArray[np.uint8]:
+    """Labels of a level-0 region that a block decides: each label of the level is repeated.
+
+    Args:
+        block: The block.
+        grid: Its grid.
+        region: Level-0 px, inside the block's square.
+
+    Returns:
+        (region.height, region.width) uint8.
+    """
+    rows = own_pixels(np.arange(region.y, region.bottom), grid, block.block.kept.y, block.labels.shape[0])
+    columns = own_pixels(np.arange(region.x, region.right), grid, block.block.kept.x, block.labels.shape[1])
+    return block.labels[rows[:, None], columns]
+
+
+def own_pixels(slide_px: NDArray[np.int64], grid: PatchGrid, start: int, length: int) -> NDArray[np.int64]:
+    """Rows or columns of a block's labels that level-0 rows or columns show."""
+    found: NDArray[np.int64] = np.clip(slide_px // grid.downsample - start, 0, length - 1)
+    return found

@@ -16,6 +16,7 @@ from wsi_deform.cli.start import imported_at_once
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from wsi_deform.baselines.patch_grid import PatchSettings
     from wsi_deform.distribute.outcome import Outcome
     from wsi_deform.manifest.rows import Split
     from wsi_deform.reverse.sampler import Interpolation
@@ -25,7 +26,10 @@ FAILED = 1
 
 def segment(
     slides: Annotated[
-        str, typer.Option(help="Folder of slides (subfolders too), one slide or its URL, or a manifest CSV.")
+        str,
+        typer.Option(
+            help="Folder of slides (subfolders too), one slide or its URL, or a manifest CSV (for an oracle)."
+        ),
     ],
     model: Annotated[
         Path, typer.Option(help="Run folder of `wsi-deform train`, or a model's .safetensors or .json.")
@@ -46,6 +50,27 @@ def segment(
     scheduler: Annotated[
         str | None, typer.Option(help="Address of a dask scheduler whose workers do the slides.")
     ] = None,
+    method: Annotated[
+        str,
+        typer.Option(
+            help="sampled: where the model looks. patches: the network slides over all tissue (MONAI), a baseline."
+        ),
+    ] = "sampled",
+    patch_px: Annotated[
+        int | None, typer.Option(help="Of patches: side, px of the level; default: the model's budget.")
+    ] = None,
+    overlap: Annotated[
+        float | None, typer.Option(help="Of patches: share of the side that neighbours share; default: 0.25.")
+    ] = None,
+    patch_mpp: Annotated[
+        float | None,
+        typer.Option(
+            help="Of patches: the level nearest to so many um per px; default: as the model samples."
+        ),
+    ] = None,
+    patch_level: Annotated[
+        int | None, typer.Option(min=0, help="Of patches: this level, 0 the finest.")
+    ] = None,
     interpolation: Annotated[
         str | None,
         typer.Option(help="How masks are put back: nearest or linear; default: as the model says."),
@@ -56,13 +81,16 @@ def segment(
         bool, typer.Option(help="Write the outlines of the masks as GeoJSON, for QuPath.")
     ] = True,
     limit_to_tissue: Annotated[
-        bool,
+        bool | None,
         typer.Option(
             "--limit-to-tissue/--no-limit-to-tissue",
-            help="Labels outside the slide's tissue become background.",
+            help="Labels outside the slide's tissue become background; default: yes, but for models of images "
+            "without mpp.",
         ),
-    ] = True,
-    fields: Annotated[int, typer.Option(min=1, help="Most fields per forward pass; more suit a GPU.")] = 1,
+    ] = None,
+    fields: Annotated[
+        int, typer.Option(min=1, help="Most fields or patches per forward pass; more suit a GPU.")
+    ] = 1,
     memory_gib: Annotated[
         float | None,
         typer.Option(min=0.1, help="Most memory, GiB; fewer fields per pass and a smaller cache."),
@@ -73,7 +101,7 @@ def segment(
         from wsi_deform.distribute.batch import segment_slides
         from wsi_deform.distribute.sources import slide_sources
         from wsi_deform.slide.path import slide_path
-        from wsi_deform.slide_files import WantedOutputs
+        from wsi_deform.slide_results import WantedOutputs
 
     console = plain_console()
     chosen = None if split is None else checked_split(split)
@@ -81,12 +109,14 @@ def segment(
         raise typer.BadParameter(
             f"{interpolation!r}: needed nearest or linear.", param_hint="--interpolation"
         )
+    patches = checked_patches(method, patch_px=patch_px, overlap=overlap, mpp=patch_mpp, level=patch_level)
     wanted = WantedOutputs(
         interpolation=cast("Interpolation | None", interpolation),
         probabilities=probabilities,
         footprint=footprint,
         geojson=geojson,
         limit_to_tissue=limit_to_tissue,
+        patches=patches,
     )
     found = slide_sources(slide_path(slides), out=out, mpp=mpp, split=chosen)[:limit]
     try:
@@ -121,6 +151,26 @@ def checked_split(text: str) -> Split:
     if text not in SPLITS:
         raise typer.BadParameter(f"{text!r}: needed one of {', '.join(SPLITS)}.", param_hint="--split")
     return text
+
+
+def checked_patches(method: str, **given: Any) -> PatchSettings | None:
+    """How slides are cut into patches, None to sample them, or a usage error."""
+    from wsi_deform.baselines.patch_grid import PatchSettings
+
+    given = {name: value for name, value in given.items() if value is not None}
+    if method == "patches":
+        return PatchSettings(**given)
+    if method != "sampled":
+        raise typer.BadParameter(f"{method!r}: needed sampled or patches.", param_hint="--method")
+    if given:
+        options = {
+            "patch_px": "--patch-px",
+            "overlap": "--overlap",
+            "mpp": "--patch-mpp",
+            "level": "--patch-level",
+        }
+        raise typer.BadParameter("needs --method patches.", param_hint=options[next(iter(given))])
+    return None
 
 
 class SegmentBars:
@@ -163,7 +213,8 @@ class SegmentBars:
         state = outcome.state
         line = f"{outcome.slide_id}: {outcome.status}"
         if outcome.status == "done":
-            line += f", {state.seconds:.1f} s, {state.samples} samples, {state.tiles} tiles read"
+            seen = f"{state.samples} samples" if state.method != "patches" else f"{state.fields} patches"
+            line += f", {state.seconds:.1f} s, {seen}, {state.tiles} tiles read"
         if outcome.reason:
             line += f", {outcome.reason}"
         style = "red" if outcome.status == "failed" else ""

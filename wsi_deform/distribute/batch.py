@@ -19,12 +19,13 @@ from wsi_deform.distribute.outcome import Batch, NullWatcher, Outcome, Watcher
 from wsi_deform.distribute.sources import SlideSource
 from wsi_deform.distribute.summary import BatchReport, write_record, write_summary
 from wsi_deform.distribute.turn import outcome_if_done, segment_to_folder
-from wsi_deform.errors import SlideError
+from wsi_deform.errors import ManifestError, SlideError
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.model import device_name
 from wsi_deform.model_file import find_model
 from wsi_deform.provenance import provenance
-from wsi_deform.slide_files import WantedOutputs
+from wsi_deform.scale import limits_to_tissue
+from wsi_deform.slide_results import WantedOutputs
 
 
 def segment_slides(
@@ -60,7 +61,7 @@ def segment_slides(
         workers: Processes on this machine; 1 works in this one.
         scheduler: Address of a dask scheduler whose workers shall do the slides; they see the same paths.
         wanted: What is written besides masks, samples and overlays, and how masks are put back.
-        fields: Most fields per forward pass.
+        fields: Most fields, or patches, per forward pass.
         memory_gib: Most memory of this machine's work, GiB, shared evenly by its processes; None is no limit.
         watcher: Told how it goes.
         command: The command line, for the record.
@@ -72,6 +73,7 @@ def segment_slides(
         ModelError: The model cannot be used, or ``out`` holds masks of other classes.
         MaskError: ``out`` cannot be written, or vanishes meanwhile (``OutFolderGoneError``).
         SlideError: There are no slides, or the scheduler cannot be reached.
+        ManifestError: The model is an oracle, and no slide has labels.
     """
     if not sources:
         raise SlideError("no slides were given. Needed one or more.")
@@ -82,7 +84,10 @@ def segment_slides(
     sha256 = model_sha256(path)
     # A scheduler's workers choose for themselves; here the device must be there before anything is written.
     chosen = device if scheduler else device_name(device)
-    classes = loaded_model(path, sha256, "cpu" if scheduler else chosen).classes
+    loaded = loaded_model(path, sha256, "cpu" if scheduler else chosen)
+    classes, needs_labels = loaded.classes, loaded.needs_labels and wanted.patches is None
+    if needs_labels:
+        sources = _with_labels(sources, path)
     about = provenance(command=command)
     template = SlideJob(
         source=sources[0],
@@ -92,16 +97,18 @@ def segment_slides(
         folder_identity=prepare_folder(folder, classes),
         device=chosen,
         wanted=wanted,
+        needs_labels=needs_labels,
         batch=fields,
         memory_gib=None if memory_gib is None else memory_gib / workers,
         overwrite=overwrite,
         retry_failed=retry_failed,
         versions={"wsi_deform": about["wsi_deform"], "python": about["python"], **about["packages"]},
     )
-    jobs = [
-        replace(template, source=source.absolute(), seen=_newest_attempt(ledger, source) if overwrite else "")
-        for source in sources
-    ]
+    jobs = []
+    for source in sources:
+        is_limited = limits_to_tissue(wanted.limit_to_tissue, loaded, source.tissue_path)
+        job = replace(template, source=source.absolute(), wanted=replace(wanted, limit_to_tissue=is_limited))
+        jobs.append(replace(job, seen=_newest_attempt(ledger, source)) if overwrite else job)
     outcomes: dict[str, Outcome] = {}
 
     def settle(outcome: Outcome) -> None:
@@ -125,6 +132,26 @@ def segment_slides(
                 gone = f"mask {folder.mask(outcome.slide_id)}: was made, but is no longer there. Segment it again."
                 outcomes[outcome.slide_id] = replace(outcome, status="failed", reason=gone)
     return Batch(out=out, outcomes=_in_order(jobs, outcomes), record=record)
+
+
+def _with_labels(sources: Sequence[SlideSource], model: Path) -> list[SlideSource]:
+    """The slides of an oracle: one without labels is known to fail."""
+    if all(source.labels is None for source in sources):
+        raise ManifestError(
+            f"model {model}: an oracle (sampling.density edges), whose samples lie where the labels of the slide "
+            f"have borders. Found {len(sources)} slides without labels. Needed a manifest CSV with a column mask as "
+            "--slides; on slides without labels use another model, or --method patches."
+        )
+    problem = (
+        "no labels: the column mask of its manifest row is empty. Needed them: the model is an oracle "
+        "(sampling.density edges). Fill the column, or leave the row out."
+    )
+    return [
+        source
+        if source.labels is not None or source.problem
+        else replace(source, problem=f"slide {source.slide_id}: {problem}")
+        for source in sources
+    ]
 
 
 def _outcomes(

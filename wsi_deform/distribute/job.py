@@ -5,17 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from wsi_deform.distribute.sources import SlideSource
-from wsi_deform.errors import ModelError
+from wsi_deform.errors import ModelError, SlideError
 from wsi_deform.model import Model
 from wsi_deform.model_file import CHECKSUM, find_model, load_model, read_model_facts
 from wsi_deform.slide.identity import slide_identity
-from wsi_deform.slide_files import WantedOutputs
+from wsi_deform.slide_results import WantedOutputs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,6 +31,7 @@ class SlideJob:
         device: Torch device, e.g. "cpu".
         threads: Threads that render and encode the mask; more than 1 gained nothing on 2 cores (benchmark `mask`).
         wanted: What is written besides the mask, and how that is put back.
+        needs_labels: Whether the model is an oracle that is shown the slide's labels.
         batch: Most fields per forward pass.
         memory_gib: Most memory of the process that does it, GiB, or None.
         overwrite: Whether a slide that is done is done again.
@@ -48,6 +49,7 @@ class SlideJob:
     device: str = "cpu"
     threads: int = 1
     wanted: WantedOutputs = WantedOutputs()
+    needs_labels: bool = False
     batch: int = 1
     memory_gib: float | None = None
     overwrite: bool = False
@@ -62,7 +64,7 @@ class SlideJob:
         return self.source.slide_id
 
     def identity(self) -> dict[str, str]:
-        """What tells the slide, and the file of its tissue, from others at their paths.
+        """What tells the slide, and the files of its tissue and of labels that it needs, from others at their paths.
 
         Raises:
             SlideError: A file is missing or cannot be read.
@@ -72,10 +74,18 @@ class SlideJob:
             known |= {
                 f"tissue {name}": value for name, value in slide_identity(self.source.tissue_path).items()
             }
+        if self.needs_labels and self.source.labels is not None:
+            try:
+                labels = slide_identity(self.source.labels)
+            except SlideError as error:
+                raise SlideError(f"slide {self.source.path}: labels {error}") from error
+            known |= {f"labels {name}": value for name, value in labels.items()}
         return known
 
     def fingerprint(self, identity: Mapping[str, str] | None = None) -> str:
-        """Hash of what the mask depends on: model, slide file, mpp override, tissue mask, and how it is put back.
+        """Hash of what the mask depends on: model, slide file, mpp override, tissue mask, method, how it is put back.
+
+        Of an oracle also the labels, and of a slide with a region also that.
 
         Args:
             identity: What ``identity`` returned; None asks again.
@@ -85,6 +95,10 @@ class SlideJob:
         """
         known = dict(self.identity() if identity is None else identity)
         parts = [self.model_sha256, known, self.source.mpp, self.wanted.settings()]
+        if self.needs_labels:
+            parts.append({"label_channel": self.source.label_channel})
+        if self.source.region is not None:
+            parts.append({"region": list(astuple(self.source.region))})
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

@@ -27,7 +27,8 @@ class State:
         status: How far the newest attempt is. A "running" whose slide nobody claims was cut off.
         slide: Path of the slide.
         attempt: A name of the newest attempt.
-        fingerprint: What the mask depends on, as a hash: model, slide file, mpp override, tissue mask, settings.
+        fingerprint: What the mask depends on, as a hash: model, slide file, mpp override, tissue mask, settings;
+            of an oracle also its labels.
         identity: What told the slide file from others, see ``slide.identity.slide_identity``.
         model: SHA-256 of the model alone.
         error: Why it failed, in words for people; else empty.
@@ -38,8 +39,9 @@ class State:
         height_px: Level-0 height of the slide.
         mpp: Level-0 um per pixel, or None where nobody said.
         remark: What people should know before they trust the mask; else empty.
-        fields: Number of fields.
-        samples: Number of samples.
+        method: How it was looked at: "sampled", "patches" or "edge oracle".
+        fields: Number of fields, or patches.
+        samples: Number of samples, or pixels of all patches.
         tiles: Number of tiles read.
         class_pixels: Level-0 pixels of each class of the mask.
         class_pixels_in_tissue: Of these those that are tissue; empty in states of older versions.
@@ -75,6 +77,7 @@ class State:
     height_px: int = 0
     mpp: float | None = None
     remark: str = ""
+    method: str = "sampled"
     fields: int = 0
     samples: int = 0
     tiles: int = 0

@@ -53,6 +53,7 @@ def write_record(path: Path, report: BatchReport, about: Mapping[str, Any]) -> N
                 "slide": str(outcome.slide),
                 "outcome": outcome.status,
                 "reason": outcome.reason,
+                "method": outcome.state.method,
                 "seconds": outcome.state.seconds,
                 "fields": outcome.state.fields,
                 "samples": outcome.state.samples,
@@ -96,11 +97,26 @@ def write_summary(folder: MaskFolder, report: BatchReport, states: Sequence[Stat
     ]
     if others:
         lines += [f"Masks of another model lie in this folder: {', '.join(others)}.", ""]
+    lines += _methods(everything)
     lines += [HEADER, "|" + " --- |" * (HEADER.count("|") - 1)]
     # What failed comes first: it is what the reader must act on.
     rows = sorted(everything, key=lambda state: state.status != "failed")
     lines += [_row(state, own.get(state.slide_id)) for state in rows]
     write_text(folder.summary, "\n".join(lines) + "\n")
+
+
+def _methods(states: Sequence[State]) -> list[str]:
+    """Which masks were made otherwise than by sampling alone, a paragraph each."""
+    said = {
+        "edge oracle": "Edge oracle, sampled where the labels of the slide itself have borders (for comparison, not "
+        "for use)",
+        "patches": "Patches, all of whose pixels the network saw (the samples below are their pixels)",
+    }
+    lines = []
+    for method, words in said.items():
+        of = [state.slide_id for state in states if state.result and state.result.method == method]
+        lines += [f"{words}: {', '.join(of)}.", ""] if of else []
+    return lines
 
 
 def _totals(states: Sequence[State]) -> str:

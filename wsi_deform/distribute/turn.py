@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 
+from wsi_deform.annotation.raster import LabelMask, open_label_mask
 from wsi_deform.distribute.claim import claimed
 from wsi_deform.distribute.job import SlideJob, loaded_model
 from wsi_deform.distribute.ledger import Ledger, State, this_process
@@ -23,6 +24,7 @@ from wsi_deform.distribute.staging import broken, publish, staging
 from wsi_deform.errors import SlideError, WsiDeformError
 from wsi_deform.faults import with_notes
 from wsi_deform.mask.folder import MaskFolder
+from wsi_deform.model import Model
 from wsi_deform.slide.open import open_slide
 from wsi_deform.slide.slide import Slide
 from wsi_deform.slide_files import FROM_MASK, OnField, complete_files, segment_to_files
@@ -196,11 +198,13 @@ def _worked_on(job: SlideJob, folder: MaskFolder, running: State, on_field: OnFi
     started = time.monotonic()
     try:
         with staging(folder, job.slide_id) as made:
+            slide, model = _opened(job), loaded_model(job.model, job.model_sha256, job.device)
             files = segment_to_files(
-                _opened(job),
-                loaded_model(job.model, job.model_sha256, job.device),
+                slide,
+                model,
                 made,
                 wanted=job.wanted,
+                labels=_labels(job, slide, model),
                 batch=job.batch,
                 threads=job.threads,
                 memory_gib=job.memory_gib,
@@ -242,7 +246,8 @@ def _completed(
     try:
         with staging(ledger.folder, job.slide_id) as made:
             model = loaded_model(job.model, job.model_sha256, job.device)
-            complete_files(_opened(job), model, ledger.folder, missing, made=made)
+            slide, patches = _opened(job), job.wanted.patches
+            complete_files(slide, model, ledger.folder, missing, patches=patches, made=made)
             _check(job, ledger.folder)
             signatures = publish(made, ledger.folder, job.slide_id)
     except OutFolderGoneError:
@@ -296,7 +301,27 @@ def _deaths(before: State, fingerprint: str) -> int:
 
 def _opened(job: SlideJob) -> Slide:
     source = job.source
-    return open_slide(source.path, mpp=source.mpp, slide_id=source.slide_id, tissue_path=source.tissue_path)
+    return open_slide(
+        source.path,
+        mpp=source.mpp,
+        slide_id=source.slide_id,
+        tissue_path=source.tissue_path,
+        region=source.region,
+    )
+
+
+def _labels(job: SlideJob, slide: Slide, model: Model) -> LabelMask | None:
+    """The slide's labels, where the model is to be shown them."""
+    source = job.source
+    if not job.needs_labels or source.labels is None:
+        return None
+    return open_label_mask(
+        source.labels,
+        slide_size=slide.size,
+        classes=model.classes,
+        channel=source.label_channel,
+        region=source.region,
+    )
 
 
 def _check(job: SlideJob, folder: MaskFolder) -> None:

@@ -105,6 +105,20 @@ class ProbabilityMap:
             if not band.is_empty:
                 self._map.put(band, sampler.probabilities(band, self._map.level))
 
+    @property
+    def size(self) -> Size:
+        """Size of the map, px of it."""
+        return self._map.size
+
+    def put(self, region: Region, probabilities: NDArray[np.float32]) -> None:
+        """Write a region that no field decides.
+
+        Args:
+            region: Px of the map, inside it.
+            probabilities: (C, region.height, region.width), 0 to 1; all 0 where nobody looked.
+        """
+        self._map.put(region, np.rint(probabilities * 255).astype(np.uint8))
+
 
 def _mean(blocks: NDArray[Any]) -> NDArray[Any]:
     """Rounded mean of the pixels that some field shows; 0 where there is none."""

@@ -76,7 +76,7 @@ def report_out(out: Path | str, *, max_slides: int = MAX_SLIDES) -> Path:
     if folder.measurements.is_file():
         sections.append(Section(title="Measurements", table=_measurements(folder.measurements)))
     sections += [_slide_section(folder, state) for state in evenly(done, max_slides)]
-    lead = [f"Masks of {len(states)} slides, made by wsi-deform from a few samples per slide."]
+    lead = [f"Masks of {len(states)} slides, made by wsi-deform {_by(done)}."]
     if len(done) > max_slides:
         lead.append(
             f"{max_slides} of the {len(done)} segmented slides are shown below, all are in the tables."
@@ -89,6 +89,17 @@ def report_out(out: Path | str, *, max_slides: int = MAX_SLIDES) -> Path:
         sections=sections,
         provenance=_last_run(folder),
     )
+
+
+def _by(done: Sequence[State]) -> str:
+    """How the masks were made."""
+    words = {
+        "sampled": "from a few samples per slide",
+        "patches": "from patches that cover the tissue (the baseline)",
+        "edge oracle": "from samples placed by the slides' own labels: an oracle, for comparison and not for use",
+    }
+    methods = {state.method for state in done} or {"sampled"}
+    return ", or ".join(text for method, text in words.items() if method in methods)
 
 
 def evenly(states: Sequence[State], most: int) -> list[State]:
@@ -105,7 +116,11 @@ def _costs(done: Sequence[State]) -> list[Fact]:
         return []
     seconds = sum(state.seconds for state in done)
     return [
-        Fact(value=f"1 / {pixels / samples:,.0f}", what="samples taken / pixels of the slides"),
+        Fact(
+            # Patches overlap, and may hold more pixels than the slide.
+            value=f"1 / {pixels / samples:,.0f}" if pixels > 1.5 * samples else f"{samples / pixels:.2f}",
+            what="samples taken / pixels of the slides",
+        ),
         Fact(value=f"{samples / len(done):,.0f}", what="samples per slide"),
         Fact(value=f"{sum(state.tiles for state in done) / len(done):,.0f}", what="tiles read per slide"),
         Fact(value=duration(seconds / len(done)), what="per slide"),
@@ -133,13 +148,15 @@ def _slide_section(folder: MaskFolder, state: State) -> Section:
     text = [
         f"{state.width_px:,} x {state.height_px:,} px"
         + (f" at {state.mpp:.4g} µm per pixel" if state.mpp else "")
-        + f"; {state.samples:,} samples in {state.fields} field{'s' if state.fields != 1 else ''}, "
+        + f"; {_looked_at(state)}, "
         f"{state.tiles:,} tile{'s' if state.tiles != 1 else ''} read, {duration(state.seconds)}."
     ]
     pictures = []
     overlay = folder.overlay(state.slide_id)
     if overlay.is_file():
         pictures.append(Picture(image=overlay.read_bytes(), caption="The mask over the slide."))
+    if state.method == "patches":
+        return Section(title=state.slide_id, text=text, pictures=pictures)
     try:
         samples = read_samples(folder.samples(state.slide_id))
         try:
@@ -152,6 +169,19 @@ def _slide_section(folder: MaskFolder, state: State) -> Section:
     except WsiDeformError as error:
         text.append(f"The sampling points are not shown: {error}")
     return Section(title=state.slide_id, text=text, pictures=pictures)
+
+
+def _looked_at(state: State) -> str:
+    """How the network saw a slide, in words."""
+    many = "s" if state.fields != 1 else ""
+    if state.method == "patches":
+        return f"{state.fields:,} patch{'es' if many else ''} of {state.samples:,} pixels in all"
+    said = f"{state.samples:,} samples in {state.fields} field{many}"
+    return (
+        f"edge oracle: {said}, placed by the labels of the slide itself"
+        if state.method == "edge oracle"
+        else said
+    )
 
 
 def _blank(size: Size, max_px: int = 1200) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 
 from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.config import parse_config, read_yaml
-from wsi_deform.config_format import FIRST, KEY
+from wsi_deform.config_format import FIRST, FORMAT, KEY
 from wsi_deform.config_sections import Config
 from wsi_deform.errors import ConfigError, TrainingError
 from wsi_deform.provenance import config_sha256
@@ -48,7 +48,9 @@ def check_identity(run: Path, stored: Mapping[str, Any], identity: Mapping[str, 
         TrainingError: They differ; the message names the settings, with their values then and now. Or an earlier
             version wrote the checkpoint, and config.yaml is not the one that it was trained with.
     """
-    before = _of_version_0_1(run, stored) if isinstance(stored.get("config"), str) else stored
+    before = (
+        _of_version_0_1(run, stored) if isinstance(stored.get("config"), str) else _completed(run, stored)
+    )
     changed = [key for key, value in before.items() if identity.get(key) != value]
     if not changed:
         return
@@ -62,6 +64,17 @@ def check_identity(run: Path, stored: Mapping[str, Any], identity: Mapping[str, 
 
 def _settings(config: Config) -> dict[str, Any]:
     return config.model_dump(mode="json", exclude={"format": True, "device": True, "training": FREE})
+
+
+def _completed(run: Path, stored: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An identity whose settings hold the keys that came later too: their defaults are what was so before."""
+    if "config" not in stored:
+        return stored
+    try:
+        config = parse_config({KEY: FORMAT} | stored["config"], source=f"checkpoint of {run}")
+    except ConfigError:
+        return stored  # a key that went, or of a newer version: said as a difference
+    return {**stored, "config": _settings(config)}
 
 
 def _of_version_0_1(run: Path, stored: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -13,12 +14,14 @@ from numpy.typing import NDArray
 
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import tile_region
+from wsi_deform.slide.cache import PICTURES
 from wsi_deform.slide.counting import CountingReader
 from wsi_deform.slide.levels.box_means import box_mean_tile, coarse_levels, stream_box_means
 from wsi_deform.slide.levels.sidecar import Sidecar, build_progress, first_level_within
 from wsi_deform.slide.reader import Address, Level, Reader, SlideInfo, TilesReader, tiles_of
 
 log = logging.getLogger(__name__)
+_TOKENS = itertools.count()
 
 # The coarse levels stay in memory where the coarsest stored level has at most this many decoded bytes; larger
 # ones go to a sidecar.
@@ -75,6 +78,9 @@ class VirtualReader:
         self._key, self._name = key, name
         self._lock = threading.Lock()
         self._built: Sidecar | _Held | None = None
+        # Of a study's many plain images only so many levels stay in memory as fit a limit.
+        self._is_picture = self.in_memory and getattr(reader, "is_picture", False)
+        self._token = next(_TOKENS)
 
     def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
         """Read one tile, (H, W, 3) uint8, from the file, the sidecar or memory; see ``Reader``."""
@@ -88,8 +94,10 @@ class VirtualReader:
             raise SlideError(
                 f"tile (column {column}, row {row}) of level {level} wanted; the level has {found.size} px."
             )
-        built = self._levels()
         number = level - self.stored_levels
+        if self._is_picture:
+            return self._picture_levels()[number][region.y : region.bottom, region.x : region.right].copy()
+        built = self._levels()
         if number >= built.first:
             return built.read_tile(number, column, row)
         return box_mean_tile(self._counted, self.stored_levels - 1, found, 2 << number, column, row)
@@ -115,6 +123,30 @@ class VirtualReader:
     def close(self) -> None:
         """Close the stored levels' reader."""
         self.reader.close()
+
+    def _picture_levels(self) -> list[NDArray[np.uint8]]:
+        """The virtual levels of a plain image, (H, W, 3) each."""
+        sizes = [level.size for level in self._coarse]
+        ends = np.cumsum([0, *(3 * size.area for size in sizes)]).tolist()
+
+        def built() -> NDArray[np.uint8]:
+            held = np.empty(ends[-1], np.uint8)
+
+            def put(number: int, column: int, row: int, pixels: NDArray[np.uint8]) -> None:
+                tile, size = self._coarse[number].tile, sizes[number]
+                whole = held[ends[number] : ends[number + 1]].reshape(*size.shape, 3)
+                place = tile_region(column, row, tile, size)
+                whole[place.y : place.bottom, place.x : place.right] = pixels
+
+            stream_box_means(self.reader, self.stored_levels - 1, self._coarse, put)
+            return held
+
+        with self._lock:
+            held = PICTURES.get(self._token, built)
+        return [
+            held[start:end].reshape(*size.shape, 3)
+            for size, start, end in zip(sizes, ends[:-1], ends[1:], strict=True)
+        ]
 
     def _levels(self) -> Sidecar | _Held:
         built = self._built

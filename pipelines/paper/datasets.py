@@ -1,0 +1,92 @@
+"""The data sets that the studies run on: stand-ins that anyone can have, drawn slides, or a manifest of one's own.
+
+None of them is in this repository; ``pipelines.photos`` and ``pipelines.glas`` write their manifests.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataSet:
+    """How a data set is trained on.
+
+    Attributes:
+        name: In files and commands.
+        label: In tables.
+        budgets: (short, long) sides of sampled images, smallest first.
+        settings: ``key=value`` of every trial of it.
+        steps: Steps of the optimiser of every training.
+        batch: Fields per step.
+        patch_px: Side of the patches of the full-resolution baseline, level-0 px.
+        stands_for: The paper's data set of the same kind, or "".
+        bands_px: Widths of the trimap, level-0 px.
+    """
+
+    name: str
+    label: str
+    budgets: tuple[tuple[int, int], ...]
+    settings: tuple[str, ...] = ()
+    steps: int = 1500
+    batch: int = 2
+    patch_px: int = 256
+    stands_for: str = ""
+    bands_px: tuple[int, ...] = field(default=(1, 2, 4, 8, 16, 32))
+
+
+# A photograph has no physical scale: nothing of its configuration may be a length in um.
+PHOTO = ("fields.side_um=null", "sampling.coarsest_um=null")
+BOTH_FLIPS = ("augmentation.flip_y=true",)
+
+DATA_SETS = {
+    each.name: each
+    for each in (
+        DataSet(
+            name="cwfid",
+            label="CWFID (field)",
+            budgets=((32, 43), (64, 86)),
+            settings=(*PHOTO, *BOTH_FLIPS),
+            stands_for="DeepGlobe",
+        ),
+        DataSet(
+            name="glas",
+            label="GlaS biopsies (histology)",
+            budgets=((16, 75), (24, 113)),
+            settings=(*BOTH_FLIPS, "augmentation.stain_jitter=0.05"),
+            steps=2400,
+            stands_for="PCa-Histo",
+        ),
+        DataSet(
+            name="camvid",
+            label="CamVid (street)",
+            budgets=((24, 32), (48, 64)),
+            settings=PHOTO,
+            stands_for="Cityscapes",
+            patch_px=128,
+        ),
+        DataSet(
+            name="hei_med",
+            label="HEI-MED (fundus)",
+            budgets=((64, 72), (128, 144)),
+            settings=PHOTO,
+        ),
+        DataSet(
+            name="drawn",
+            label="drawn slides",
+            budgets=((16, 64), (24, 96)),
+            settings=(*BOTH_FLIPS, "sampling.coarsest_um=null"),
+        ),
+    )
+}
+
+QUICK = DataSet(
+    name="quick",
+    label="drawn slides, a few steps",
+    budgets=((8, 16), (12, 24)),
+    settings=(*BOTH_FLIPS, "sampling.coarsest_um=null"),
+    steps=4,
+    patch_px=64,
+    bands_px=(1, 2, 4),
+)
+"""Small enough for a test of the commands; its numbers mean nothing."""

@@ -1,0 +1,224 @@
+"""The studies of the paper: which trials each needs, and what is shown of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any
+
+from pipelines.paper.systems import (
+    BLURS,
+    INTERPOLATION,
+    JOINT,
+    METHODS,
+    ORACLE,
+    PAPER,
+    PATCHES,
+    RESIZERS,
+    UNIFORM,
+)
+from pipelines.paper.trial import Trial, data_set_of
+
+Records = Mapping[Trial, Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """What a study is asked for.
+
+    Attributes:
+        data: Names of data sets.
+        seeds: Seeds.
+        budgets: (short, long) sides, for all data sets alike; None is each data set's own.
+        network: Segmentation network, of ``trial.NETWORKS``.
+        classes: Data set -> its classes but the background, for binary studies.
+        most: Of settings that are tried one beside the other, only the first so many; None takes all.
+    """
+
+    data: tuple[str, ...]
+    seeds: tuple[int, ...] = (0,)
+    budgets: tuple[tuple[int, int], ...] | None = None
+    network: str = "dynunet"
+    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    most: int | None = None
+
+    def budgets_of(self, data: str) -> tuple[tuple[int, int], ...]:
+        """The budgets of a data set."""
+        return self.budgets or data_set_of(data).budgets
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Study:
+    """One study.
+
+    Attributes:
+        name: Of the command.
+        about: Of which figure or table, and what it shows.
+        trials: What it needs.
+    """
+
+    name: str
+    about: str
+    trials: Callable[[Scope], list[Trial]]
+
+
+def of_systems(scope: Scope, systems: Sequence[str], **changes: Any) -> list[Trial]:
+    """Systems at all budgets with all seeds; seeds outermost, so that one seed is whole before the next begins."""
+    return [
+        Trial(data=data, system=system, budget=budget, seed=seed, network=scope.network, **changes)
+        for seed, data in product(scope.seeds, scope.data)
+        for budget, system in product(scope.budgets_of(data), systems)
+        # Patches are of full resolution whatever the budget.
+        if system != PATCHES or budget == scope.budgets_of(data)[0]
+    ]
+
+
+def of_variants(
+    scope: Scope, system: str, variants: Sequence[tuple[str, tuple[str, ...]]], *, smallest: bool = True
+) -> list[Trial]:
+    """A system with changes: (name, key=value ...), at the smallest budget or at all."""
+    return [
+        Trial(
+            data=data,
+            system=system,
+            budget=budget,
+            seed=seed,
+            network=scope.network,
+            variant=name,
+            changes=changes,
+        )
+        for seed, data in product(scope.seeds, scope.data)
+        for budget in (scope.budgets_of(data)[:1] if smallest else scope.budgets_of(data))
+        for name, changes in variants[: scope.most]
+    ]
+
+
+def ceilings(scope: Scope) -> list[Trial]:
+    """Uniform with four times the samples of each budget, one seed: what finer sampling could gain at all."""
+    return [
+        Trial(
+            data=data,
+            system=UNIFORM,
+            budget=(2 * short, 2 * long),
+            seed=scope.seeds[0],
+            network=scope.network,
+        )
+        for data in scope.data
+        for short, long in scope.budgets_of(data)
+    ]
+
+
+def _figure3(scope: Scope) -> list[Trial]:
+    return [
+        Trial(
+            data=data,
+            system=f"{ORACLE}-{blur:g}",
+            budget=scope.budgets_of(data)[0],
+            seed=seed,
+            network=scope.network,
+            only_class=name,
+        )
+        for seed, data in product(scope.seeds, scope.data)
+        for name in scope.classes.get(data, ())
+        for blur in BLURS[: scope.most]
+    ]
+
+
+def _figure6(scope: Scope) -> list[Trial]:
+    wanted = []
+    for seed, data in product(scope.seeds, scope.data):
+        budgets = list(scope.budgets_of(data))
+        if scope.budgets is None:  # one octave of samples below and above what is compared otherwise
+            short, long = budgets[0]
+            budgets = [(short // 2, long // 2), *budgets, (2 * budgets[-1][0], 2 * budgets[-1][1])]
+        wanted += [
+            Trial(data=data, system=system, budget=budget, seed=seed, network=scope.network)
+            for budget, system in product(budgets, (UNIFORM, JOINT))
+        ]
+    return wanted
+
+
+SIGMAS = tuple((f"sigma-{value:g}", (f"sampling.sigma={value}",)) for value in (0.125, 0.15, 0.25, 0.33, 0.4))
+KERNELS = tuple((f"kernel-{side}", (f"networks.deformation.kernel={side}",)) for side in (3, 5, 7))
+VIEWS = tuple(
+    (f"view-{scale:g}", (f"sampling.map_scale={scale}",)) for scale in (0.5, 0.75, 1.0, 1.25, 1.5, 3.0)
+)
+GAMMAS = tuple(
+    (f"gamma-{gamma:g}", (f"loss.edge_weight={gamma}", "loss.edge_scale=paper")) for gamma in (50, 100, 200)
+)
+
+
+def _tables(scope: Scope) -> list[Trial]:
+    return [
+        *of_variants(scope, JOINT, SIGMAS),
+        *of_variants(scope, JOINT, KERNELS),
+        *of_variants(scope, JOINT, VIEWS),
+        *of_variants(scope, PAPER, GAMMAS),
+    ]
+
+
+STUDIES = {
+    study.name: study
+    for study in (
+        Study(
+            name="figure3",
+            about="edge oracles of several blurs, one class against all others: no blur suits every class",
+            trials=_figure3,
+        ),
+        Study(
+            name="figure4_5",
+            about="all systems: mIoU and mIoU(Y', Y), and IoU of each class against its frequency",
+            trials=lambda scope: [*of_systems(scope, METHODS), *ceilings(scope)],
+        ),
+        Study(
+            name="figure6",
+            about="cost and performance: what joint saves at the mIoU of uniform, in samples, FLOPs and seconds",
+            trials=_figure6,
+        ),
+        Study(
+            name="figure9",
+            about="accuracy near borders (trimap); with --network pspnet and manifests of crops also its part a",
+            trials=lambda scope: of_systems(scope, METHODS),
+        ),
+        Study(
+            name="figure13",
+            about="class frequency, sampled / whole image, and objects that were missed",
+            trials=lambda scope: of_systems(scope, METHODS),
+        ),
+        Study(
+            name="figure14",
+            about="edge oracles of several blurs, all classes",
+            trials=lambda scope: [
+                Trial(
+                    data=data,
+                    system=f"{ORACLE}-{blur:g}",
+                    budget=scope.budgets_of(data)[0],
+                    seed=seed,
+                    network=scope.network,
+                )
+                for seed, data, blur in product(scope.seeds, scope.data, BLURS[: scope.most])
+            ],
+        ),
+        Study(
+            name="tables2_to_5",
+            about="sigma, kernel, size of the low-res view, weight of the edge loss",
+            trials=_tables,
+        ),
+        Study(
+            name="table6",
+            about="interpolation with 1 to 4 residual blocks of 16 or 32 filters",
+            trials=lambda scope: [
+                Trial(
+                    data=data,
+                    system=f"{INTERPOLATION}-{filters}x{blocks}",
+                    budget=scope.budgets_of(data)[0],
+                    seed=seed,
+                    network=scope.network,
+                )
+                for seed, data in product(scope.seeds, scope.data)
+                for blocks, filters in RESIZERS[: scope.most]
+            ],
+        ),
+    )
+}

@@ -1,0 +1,180 @@
+"""Studies of the paper: intervals, configurations of trials, binary class tables, and a study run whole."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipelines.paper.__main__ import main
+from pipelines.paper.binary import one_against_others
+from pipelines.paper.intervals import Estimate, estimate, ious, mious
+from pipelines.paper.measured import missed_table, saved, trimap_of
+from pipelines.paper.studies import STUDIES, Scope
+from pipelines.paper.tables import budget_text, headroom_table
+from pipelines.paper.trial import Trial, config_of
+from wsi_deform.annotation.classes import ClassTable
+
+
+def record(*images: list[list[int]], seed: int = 0) -> dict[str, Any]:
+    """A record of images with these counts."""
+    return {
+        "trial": {"seed": seed},
+        "images": {f"image {number}": {"predicted": counts} for number, counts in enumerate(images)},
+    }
+
+
+class TestIntervals:
+    def test_iou_is_hits_over_hits_and_misses_and_false(self) -> None:
+        counts = np.array([[6.0, 2.0], [1.0, 3.0]])
+
+        assert ious(counts).tolist() == [6 / 9, 3 / 6]
+        assert mious(counts) == pytest.approx((6 / 9 + 3 / 6) / 2)
+
+    def test_a_class_that_is_nowhere_is_not_in_the_mean(self) -> None:
+        assert mious(np.array([[4.0, 0.0], [0.0, 0.0]])) == 1.0
+
+    def test_counts_are_pooled_over_images_before_the_ratio(self) -> None:
+        found = estimate([record([[1, 0], [0, 9]], [[1, 8], [0, 1]])])
+
+        # Pooled [[2, 8], [0, 10]]: 2/10 and 10/18; the mean of the images' own means would be .667.
+        assert found == Estimate(
+            value=pytest.approx((0.2 + 10 / 18) / 2), low=None, high=None, seeds=(found.value,)
+        )
+
+    def test_a_difference_that_is_the_same_in_every_image_has_an_interval_of_no_width(self) -> None:
+        good, bad = [[5, 5], [0, 10]], [[0, 10], [0, 10]]
+
+        found = estimate([record(*[good] * 6)], minus=[record(*[bad] * 6)])
+
+        # Good: 5/10 and 10/15; bad: 0/10 and 10/20.
+        assert found is not None
+        assert found.value == pytest.approx((0.5 + 10 / 15) / 2 - 0.25)
+        assert (found.low, found.high) == (pytest.approx(found.value), pytest.approx(found.value))
+
+    def test_patients_are_resampled_whole(self) -> None:
+        images = [[[10, 0], [0, 10]]] * 3 + [[[0, 10], [10, 0]]] * 3
+        by_image = estimate([record(*images)])
+        of_one = record(*images)
+        for image in of_one["images"].values():
+            image["patient"] = "all of one"
+
+        assert by_image is not None
+        assert by_image.low is not None
+        assert by_image.low < 0.34 < by_image.high  # 60 hits of 180
+        one_patient = estimate([of_one])
+        assert one_patient is not None
+        assert one_patient.low is None
+
+    def test_seeds_that_differ_cannot_be_paired(self) -> None:
+        one = record([[1, 0], [0, 1]])
+
+        assert estimate([one, one], minus=[one]) is None
+        assert estimate([]) is None
+
+    def test_words_are_points_with_both_spreads(self) -> None:
+        found = Estimate(value=0.0312, low=0.01, high=0.05, seeds=(0.02, 0.0424))
+
+        assert found.text(signed=True) == "+3.1 [+1.0, +5.0] (+2.0 to +4.2)"
+
+
+class TestTrials:
+    def test_systems_share_all_but_what_makes_them(self) -> None:
+        joint, uniform = (
+            config_of(Trial(data="cwfid", system=name, budget=(32, 43)), images=31).model_dump()
+            for name in ("joint", "uniform")
+        )
+
+        differing = {
+            (section, key)
+            for section, values in joint.items()
+            if isinstance(values, dict)
+            for key in values
+            if values[key] != uniform[section][key]
+        }
+        assert differing == {("sampling", "density")}
+
+    def test_length_is_in_steps_whatever_the_number_of_images(self) -> None:
+        for images, epochs in ((31, 100), (4, 750)):
+            config = config_of(
+                Trial(data="cwfid", system="joint", budget=(32, 43)), images=images, steps=1500
+            )
+            assert (config.training.epochs, config.training.batch) == (epochs, 2)
+
+    def test_names_tell_trials_apart(self) -> None:
+        trials = {
+            trial
+            for study in STUDIES.values()
+            for trial in study.trials(Scope(data=("cwfid",), seeds=(0, 1)))
+        }
+
+        assert len({trial.name for trial in trials}) == len(trials)
+
+
+def test_one_class_against_all_others_keeps_what_is_unlabelled() -> None:
+    classes = ClassTable.from_names(["soil", "crop", "weed"])
+
+    table = one_against_others(classes, "crop")
+
+    assert table.mapping == {255: 255, 0: 0, 2: 0, 1: 1}
+    assert (table.names, table.background) == (("other", "crop"), 0)
+
+
+def test_headroom_is_what_four_times_the_samples_gain() -> None:
+    def of(budget: tuple[int, int], hits: int) -> tuple[Trial, dict[str, Any]]:
+        counts = [[hits, 100 - hits], [100 - hits, hits]]
+        return Trial(data="cwfid", system="uniform", budget=budget), record(counts)
+
+    # IoU of both classes: 80 / 120 and 90 / 110.
+    records = dict([of((32, 43), 80), of((64, 86), 90)])
+
+    table = headroom_table(records, Scope(data=("cwfid",)))
+
+    assert table.rows[0] == ("CWFID (field)", "32x43", "+15.2", "yes")
+    assert budget_text((32, 43)) == "32x43"
+
+
+def test_a_study_runs_whole_and_is_not_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["figure6", "--quick", "--out", str(tmp_path), "--budgets", "4x8", "8x16"]
+
+    assert main(asked) == 0
+
+    assert "4 to run" in capsys.readouterr().out
+    found = json.loads((tmp_path / "records/quick/joint_8x16_dynunet_seed0.json").read_text(encoding="utf-8"))
+    assert found["settings"]["sampling"]["budget"] == [8, 16]
+    assert len(found["images"]) == 6
+    # Six slides of 256 x 128 px, all labelled.
+    assert np.sum([image["predicted"] for image in found["images"].values()]) == 6 * 256 * 128
+    assert (tmp_path / "records/figure6/quick_samples.png").read_bytes().startswith(b"\x89PNG")
+    assert main(asked) == 0
+    assert "4 of 4 trials recorded, 0 to run" in capsys.readouterr().out
+
+
+class TestMeasured:
+    def test_what_is_saved_is_read_off_between_points_on_a_logarithmic_scale(self) -> None:
+        ours, theirs = [(10.0, 0.4), (1000.0, 0.6)], [(10.0, 0.3), (400.0, 0.5), (4000.0, 0.7)]
+
+        # .5 lies half way from 10 to 1000: 100 instead of 400. Below .4 and above .6 nothing is said.
+        assert saved(ours, theirs) == [(0.5, pytest.approx(0.75))]
+
+    def test_a_curve_that_falls_counts_where_it_first_reaches(self) -> None:
+        assert saved([(1.0, 0.5), (2.0, 0.4), (4.0, 0.6)], [(8.0, 0.5)]) == [(0.5, 0.875)]
+
+    def test_bands_of_the_trimap_are_means_over_seeds(self) -> None:
+        def of(accuracy: float) -> dict[str, Any]:
+            rows = [{"unit": "px", "width": 2, "accuracy": accuracy, "miou": 0.5}]
+            return {"measured": {"trimap": [*rows, {"unit": "um", "width": 2, "accuracy": 0, "miou": 0}]}}
+
+        assert trimap_of([of(0.5), of(0.75)]) == {2: 0.625}
+
+    def test_missed_objects_are_those_that_no_pixel_of_the_mask_touches(self) -> None:
+        row = {"class": "weed", "unit": "px^2", "from": 10.0, "to": 100.0, "objects": 8, "touched": 6}
+        one = {"measured": {"objects": [row, row | {"from": None, "to": None}]}}
+
+        table = missed_table({"joint": [one], "uniform": [{"measured": {"objects": [row | {"touched": 2}]}}]})
+
+        assert table.header == ("objects of the labels", "number", "joint", "uniform")
+        assert table.rows == (("weed, 10 to 100 px^2", "8", "25 %", "75 %"),)

@@ -1,0 +1,155 @@
+"""What is asked of a slide's files, and what is known of them when they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from wsi_deform.annotation.classes import ClassTable
+from wsi_deform.baselines.patch_grid import PatchSettings
+from wsi_deform.errors import ConfigError
+from wsi_deform.geometry import Size
+from wsi_deform.mask.folder import OutputKind
+from wsi_deform.mask.tissue_limit import TissueCounts
+from wsi_deform.reverse.sampler import Interpolation
+from wsi_deform.slide.slide import Slide
+
+Method = Literal["sampled", "patches", "edge oracle"]
+ORACLE = "oracle: sampled where its own labels have borders, for comparison, not for use"
+# Remarked upon: a slide with less tissue, and a class that lost more of its pixels to the limit (and of the slide).
+MIN_TISSUE_SHARE, MAX_REMOVED_SHARE, MIN_REMOVED_SHARE = 0.001, 0.5, 0.001
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WantedOutputs:
+    """What is written of a slide besides its mask, samples and overlay, and how the mask is put back.
+
+    Attributes:
+        interpolation: "nearest" or "linear"; None takes what the model was configured with.
+        probabilities: Whether a probability map is written.
+        footprint: Whether a footprint map is written; a slide without mpp has none.
+        geojson: Whether the outlines of the mask are written.
+        limit_to_tissue: Whether labels outside the slide's tissue become background; None is yes, but for models that
+            were trained on images without mpp (``scale.limits_to_tissue``).
+        patches: How the slide is cut into patches, all of which the network sees; None samples it.
+
+    Raises:
+        ConfigError: Patches and what only samples have.
+    """
+
+    interpolation: Interpolation | None = None
+    probabilities: bool = False
+    footprint: bool = False
+    geojson: bool = True
+    limit_to_tissue: bool | None = None
+    patches: PatchSettings | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what has no meaning."""
+        if self.patches is not None and (self.footprint or self.interpolation is not None):
+            found = "a footprint map" if self.footprint else f"interpolation {self.interpolation}"
+            raise ConfigError(
+                f"{found} of patches: they look at every pixel, and nothing is put back from samples. Leave it out, or "
+                "use the method sampled."
+            )
+
+    def settings(self) -> dict[str, Any]:
+        """What the pixels of the mask depend on."""
+        known = {"interpolation": self.interpolation, "limit_to_tissue": self.limit_to_tissue}
+        return known if self.patches is None else known | {"patches": asdict(self.patches)}
+
+    def kinds(self, *, has_mpp: bool) -> tuple[OutputKind, ...]:
+        """The files that a finished slide has; a footprint map only where the slide's mpp is known."""
+        maps: list[OutputKind] = ["probabilities"] if self.probabilities else []
+        maps += ["footprint"] if self.footprint and has_mpp else []
+        maps += ["geojson"] if self.geojson else []
+        samples: list[OutputKind] = ["samples"] if self.patches is None else []
+        return (*samples, *maps, "overlay", "mask")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SlideFiles:
+    """What is known of a slide's files.
+
+    Attributes:
+        width_px: Level-0 width of the slide.
+        height_px: Level-0 height of the slide.
+        mpp: Level-0 um per pixel, or None where nobody said.
+        fields: Number of fields, or patches.
+        samples: Number of samples, or pixels of all patches.
+        tiles: Tiles that were read for them.
+        class_pixels: Level-0 pixels of each class of the mask.
+        class_pixels_in_tissue: Of these those that are tissue.
+        removed_pixels: Level-0 pixels of each class that the limit to tissue made background.
+        tissue_pixels: Level-0 pixels that are tissue.
+        remark: What people should know before they trust the mask; else empty.
+        method: How it was looked at: "sampled", "patches", or "edge oracle", whose samples lie where labels say.
+        decoded_pixels: Pixels of tiles of the slide that were decoded, of whatever level; None where nobody counted.
+        decoded_bytes: Their bytes.
+        flops: Floating-point operations of networks, grids and interpolation, see ``flops.py``.
+        peak_memory_bytes: Most memory that this process had held when the slide was done.
+    """
+
+    width_px: int
+    height_px: int
+    mpp: float | None
+    fields: int
+    samples: int
+    tiles: int
+    class_pixels: tuple[int, ...]
+    class_pixels_in_tissue: tuple[int, ...]
+    removed_pixels: tuple[int, ...]
+    tissue_pixels: int
+    remark: str
+    method: Method = "sampled"
+    decoded_pixels: int | None = None
+    decoded_bytes: int | None = None
+    flops: int | None = None
+    peak_memory_bytes: int | None = None
+
+
+def slide_files_of(
+    slide: Slide,
+    classes: ClassTable,
+    counts: TissueCounts,
+    wanted: WantedOutputs,
+    remarks: Sequence[str],
+    *,
+    method: Method,
+    fields: int,
+    samples: int,
+    tiles: int,
+) -> SlideFiles:
+    """What is known of a slide's files, with what people should know of the limit to tissue."""
+    said = [*remarks, tissue_remark(counts, slide.size, classes) if wanted.limit_to_tissue else ""]
+    count = classes.count
+    return SlideFiles(
+        width_px=slide.size.width,
+        height_px=slide.size.height,
+        mpp=slide.mpp_or_none,
+        fields=fields,
+        samples=samples,
+        tiles=tiles,
+        class_pixels=tuple(counts.pixels[:count].tolist()),
+        class_pixels_in_tissue=tuple(counts.pixels_in_tissue[:count].tolist()),
+        removed_pixels=tuple(counts.removed[:count].tolist()),
+        tissue_pixels=counts.tissue_pixels,
+        remark="; ".join(one for one in said if one),
+        method=method,
+    )
+
+
+def tissue_remark(counts: TissueCounts, size: Size, classes: ClassTable) -> str:
+    """What people should know of the limit to tissue before they trust a mask; empty when all is well."""
+    if classes.background is None:
+        return "no class is the background: labels are not limited to tissue, glass has some class"
+    remedy = "if that is wrong, give a tissue_mask in the manifest, or use --no-limit-to-tissue"
+    share = counts.tissue_pixels / size.area
+    if share < MIN_TISSUE_SHARE:
+        return f"tissue was found on {share:.2%} of the slide, all else is background: {remedy}"
+    lost = []
+    for name, removed, kept in zip(classes.names, counts.removed, counts.pixels, strict=False):
+        if removed > max(MAX_REMOVED_SHARE * (removed + kept), MIN_REMOVED_SHARE * size.area):
+            lost.append(f"{removed / (removed + kept):.0%} of {name}")
+    return f"{', '.join(lost)} lay outside the tissue and became background: {remedy}" if lost else ""
