@@ -7,11 +7,12 @@ from PIL import Image
 
 from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.config import read_config
-from wsi_deform.cover import fields_of, mpp_remark, tissue_limit_of, view_of
+from wsi_deform.cover import fields_of, tissue_limit_of, view_of
 from wsi_deform.deform.grid import cell_areas, sampling_grid
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Region, Size
 from wsi_deform.model import Model
+from wsi_deform.scale import mpp_remark
 from wsi_deform.segment import points_of, sample_fields, segment_slide
 from wsi_deform.slide.open import open_slide
 from wsi_deform.slide.slide import Slide
@@ -227,9 +228,19 @@ def test_an_mpp_far_from_the_models_is_remarked_upon(mpp, remark):
     assert bool(found) == bool(remark)
 
 
-def test_slide_without_mpp_is_segmented_as_if_it_had_the_models():
+def test_slide_without_mpp_is_refused_by_a_model_with_lengths_in_um():
+    slide, _ = drawn(mpp=None)
+    said = r"discs: no mpp.*side_um 2048 and sampling\.coarsest_um 16\).*--mpp; the model's training slides have 0\.5"
+    with pytest.raises(SlideError, match=said):
+        segment_slide(slide, make_model())
+    with pytest.raises(SlideError, match=r"\(sampling\.coarsest_um 16\)"):
+        segment_slide(slide, make_model("fields.side_um=null"))
+
+
+def test_slide_without_mpp_is_segmented_where_nothing_is_in_um():
     slide, discs = drawn(mpp=None)
-    predicted = segment_slide(slide, make_model()).reverse().region(Region.whole(slide.size)) == 1
+    model = make_model("fields.side_um=null", "sampling.coarsest_um=null")
+    predicted = segment_slide(slide, model).reverse().region(Region.whole(slide.size)) == 1
     assert iou(predicted, discs) > 0.85
 
 

@@ -26,10 +26,11 @@ class Sampling(_Section):
     budget: tuple[int, int] = Field(
         (80, 800), description="Short and long side of the sampled image, px; see size."
     )
-    size: Literal["area", "sides"] = Field(
+    size: Literal["area", "sides", "exact"] = Field(
         "area",
         description="area: as many samples as the budget's product, in the field's aspect ratio. "
-        "sides: neither side above the budget's (the paper's appendix A.6).",
+        "sides: neither side above the budget's (the paper's appendix A.6). exact: the budget itself, whatever the "
+        "field's aspect ratio.",
     )
     density: Literal["learned", "uniform", "tissue", "edges", "edge_based", "edge_positions"] = Field(
         "learned",
@@ -47,7 +48,16 @@ class Sampling(_Section):
         16, ge=1, description="Cells of their lattice of positions along a field's short side."
     )
     map_scale: float = Field(1.0, gt=0, le=8, description="Side of view and map / side of the sampled image.")
+    view_px: tuple[int, int] | None = Field(
+        None,
+        description="Short and long side of view and map, px, in place of map_scale; null is by map_scale.",
+    )
     sigma: float = Field(0.25, gt=0, description="Standard deviation of the pull / short side of the map.")
+    sigma_px: float | None = Field(
+        None,
+        gt=0,
+        description="Standard deviation of the pull, px of the map, in place of sigma; null is by sigma.",
+    )
     radius_sigmas: float = Field(5.0, gt=0, description="Where the pull ends, in standard deviations.")
     warp_steps: int = Field(2, ge=1, le=8, description="How often the map is applied; 1 is the paper.")
     floor: float = Field(0.0, ge=0, le=1, description="Share of the density that is spread evenly.")
@@ -72,12 +82,16 @@ class Sampling(_Section):
         description="Longer cells are read as if they were this long; null averages cells of any size.",
     )
 
-    @field_validator("budget")
+    @field_validator("budget", "view_px")
     @classmethod
-    def _short_side_first(cls, budget: tuple[int, int]) -> tuple[int, int]:
-        if not 1 <= budget[0] <= budget[1]:
+    def _short_side_first(cls, sides: tuple[int, int] | None) -> tuple[int, int] | None:
+        if sides is not None and not 1 <= sides[0] <= sides[1]:
             raise ValueError("needed [short, long], both positive, short side first")
-        return budget
+        return sides
+
+    def pull_px(self, map_short_px: int) -> float:
+        """Standard deviation of the pull, px of a deformation map whose short side has so many."""
+        return self.sigma * map_short_px if self.sigma_px is None else self.sigma_px
 
 
 class Fields(_Section):
@@ -86,7 +100,14 @@ class Fields(_Section):
     side_um: float | None = Field(
         2048.0, gt=0, description="Longest side of a field; null is one field over the whole slide."
     )
-    whole_below_mm2: float = Field(16.0, ge=0, description="Slides up to this area are one field.")
+    side_px: int | None = Field(
+        None,
+        ge=1,
+        description="The same in level-0 px, in place of side_um, which is null then: for images without um per pixel.",
+    )
+    whole_below_mm2: float = Field(
+        16.0, ge=0, description="With side_um, slides up to this area are one field."
+    )
     margin: float = Field(
         0.1, ge=0, le=1, description="Context read around a field / its side; cut off the mask."
     )
@@ -103,9 +124,17 @@ class Fields(_Section):
     )
     exact: bool = Field(
         False,
-        description="All fields are exactly side_um long, margins included, and overlap: patches. Slides up to "
-        "whole_below_mm2 are no exception.",
+        description="All fields are exactly side_um (side_px) long, margins included, and overlap: patches. Slides up "
+        "to whole_below_mm2 are no exception.",
     )
+
+    @model_validator(mode="after")
+    def _one_side(self) -> Fields:
+        if self.side_um is not None and self.side_px is not None:
+            raise ValueError(
+                f"side_um {self.side_um:g} and side_px {self.side_px}: needed one of them; set the other to null"
+            )
+        return self
 
 
 class SegmentationNetwork(_Section):
@@ -302,12 +331,28 @@ class Config(_Section):
     @model_validator(mode="after")
     def _exact_fields_have_a_scale(self) -> Config:
         if self.fields.exact:
-            if self.fields.side_um is None or self.sampling.budget[0] != self.sampling.budget[1]:
+            no_side = self.fields.side_um is None and self.fields.side_px is None
+            if no_side or self.sampling.budget[0] != self.sampling.budget[1]:
                 raise ValueError(
-                    "fields.exact: needed fields.side_um, and a square sampling.budget such as [512, 512]"
+                    "fields.exact: needed fields.side_um or side_px, and a square sampling.budget such as [512, 512]"
                 )
             if self.fields.margin >= 0.5 or self.fields.cut_to_tissue or self.fields.allocation != "equal":
                 raise ValueError(
                     "fields.exact: needed fields.margin below 0.5, cut_to_tissue: false and allocation: equal"
                 )
         return self
+
+    @model_validator(mode="after")
+    def _exact_images_are_all_alike(self) -> Config:
+        if self.sampling.size == "exact" and self.fields.allocation != "equal":
+            raise ValueError(
+                f"sampling.size exact with fields.allocation {self.fields.allocation}: needed allocation: equal, or "
+                "another size, for shares of samples are images of other sizes"
+            )
+        return self
+
+    @property
+    def lengths_in_um(self) -> dict[str, float]:
+        """Dotted key -> value of what is set in um: a slide without um per pixel cannot be read by it."""
+        lengths = {"fields.side_um": self.fields.side_um, "sampling.coarsest_um": self.sampling.coarsest_um}
+        return {key: value for key, value in lengths.items() if value is not None}

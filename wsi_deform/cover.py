@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from wsi_deform.deform.budget import allocate_samples
-from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Region, Size, size_of_area
 from wsi_deform.look.fields import Field, cover_exactly, cover_with_fields, cut_to_tissue
 from wsi_deform.look.lowres import low_res_view
@@ -19,10 +20,9 @@ from wsi_deform.look.stain import Normalisation, StainChoice, normalisation, sta
 from wsi_deform.look.tissue import TissueMask, tissue_mask, tissue_mask_from_file
 from wsi_deform.mask.tissue_limit import TissueLimit, with_border
 from wsi_deform.model import MIN_SIDE_PX, Model
+from wsi_deform.scale import has_tissue, px_from_um, refuse_too_coarse
 from wsi_deform.slide.slide import Slide
 
-MAX_MPP_RATIO = 4.0
-UM2_PER_MM2 = 1e6
 # Fine enough to choose fields of 2 mm by; finer only costs memory.
 TISSUE_PX = 768
 # Inner edges of fields are multiples of 4 mask tiles, where fields are long enough: few tiles show several.
@@ -155,6 +155,46 @@ def tissue_of(slide: Slide) -> TissueMask:
 _TISSUE: WeakKeyDictionary[Slide, TissueMask] = WeakKeyDictionary()
 
 
+def counted_tissue(slide: Slide, *, limited: bool) -> NDArray[np.bool_]:
+    """The cells of a slide that count as tissue in its measurements.
+
+    Args:
+        slide: An open slide.
+        limited: Whether its mask is limited to tissue.
+
+    Returns:
+        (H, W), cells of ``tissue_of`` that its region touches. One cell, False, for an image without mpp whose mask
+        is not limited: nobody says that it shows tissue.
+
+    Raises:
+        SlideError: See ``tissue_of``.
+    """
+    if not limited and slide.mpp_or_none is None and slide.tissue_path is None:
+        return np.zeros((1, 1), np.bool_)
+    found = tissue_of(slide)
+    if not slide.is_cropped:
+        return found.tissue
+    return np.asarray(found.tissue & _cells_inside(slide.region, found, whole=False))
+
+
+def _cells_inside(region: Region, found: TissueMask, *, whole: bool) -> NDArray[np.bool_]:
+    """(H, W), the cells of a tissue mask that lie in a region, whole or in part."""
+    height, width = found.tissue.shape
+    left, right = np.arange(width) * found.downsample.x, np.arange(1, width + 1) * found.downsample.x
+    top, bottom = np.arange(height) * found.downsample.y, np.arange(1, height + 1) * found.downsample.y
+    if whole:
+        columns, rows = (
+            (left >= region.x) & (right <= region.right),
+            (top >= region.y) & (bottom <= region.bottom),
+        )
+    else:
+        columns, rows = (
+            (right > region.x) & (left < region.right),
+            (bottom > region.y) & (top < region.bottom),
+        )
+    return np.asarray(rows[:, None] & columns)
+
+
 def tissue_limit_of(slide: Slide, background: int | None) -> TissueLimit | None:
     """Where a slide's mask may have other labels than background.
 
@@ -164,7 +204,7 @@ def tissue_limit_of(slide: Slide, background: int | None) -> TissueLimit | None:
 
     Returns:
         Its tissue and one cell of the tissue mask around it; where the tissue was found by colour also the holes in it
-        up to ``HOLE_UM2``. None where no class is the background.
+        up to ``HOLE_UM2``. None where no class is the background. Of a slide with a region, all outside it.
 
     Raises:
         SlideError: See ``tissue_of``.
@@ -176,6 +216,9 @@ def tissue_limit_of(slide: Slide, background: int | None) -> TissueLimit | None:
     if slide.tissue_path is None and mpp is not None:
         hole_cells = int(HOLE_UM2 / (found.downsample.x * found.downsample.y * mpp**2))
     cells = with_border(found.tissue, hole_cells=hole_cells)
+    if slide.is_cropped:
+        # Outside its region nothing is labelled; cells that its edge crosses are left as they are.
+        cells = cells | ~_cells_inside(slide.region, found, whole=True)
     return TissueLimit(cells=cells, size=slide.size, background=background)
 
 
@@ -206,53 +249,56 @@ _NORMALISATION: WeakKeyDictionary[Slide, Normalisation | None] = WeakKeyDictiona
 
 
 def fields_of(slide: Slide, model: Model) -> tuple[Field, ...]:
-    """The fields that cover a slide's tissue.
+    """The fields that cover a slide's tissue, or the tissue in its region.
 
-    A slide up to ``fields.whole_below_mm2`` is one field; sizes in um use the model's mpp where the slide has none.
+    A slide up to ``fields.whole_below_mm2`` is one field. An image without glass (``scale.has_tissue``) is covered
+    whole.
 
     Raises:
-        SlideError: The slide's mpp differs from the model's by more than a factor of 4, and a field has fewer pixels
-            than samples: it was scanned too coarsely, or its mpp is wrong.
+        SlideError: A field has fewer pixels than samples for the slide's mpp is far from the model's
+            (``scale.refuse_too_coarse``), or the model has lengths in um and the slide no mpp.
     """
     settings = model.config.fields
-    mpp = slide.mpp_or_none or model.mpp
-    side_px = field_side_px(slide, model)
-    if side_px is None:
-        fields = cover_with_fields(slide.size, None, field_px=None)
-    elif settings.exact:
+    if settings_um := model.config.lengths_in_um:
+        px_from_um(max(settings_um.values()), slide, model)  # refused before anything is read
+    side_px, part = field_side_px(slide, model), slide.region
+    tissue = None
+    if side_px is not None and has_tissue(model, slide.tissue_path):
+        tissue = tissue_of(slide)
+    if side_px is not None and settings.exact:
         fields = cover_exactly(
-            slide.size, tissue_of(slide), field_px=side_px, margin_fraction=settings.margin
+            part.size, tissue, field_px=side_px, margin_fraction=settings.margin, origin=(part.x, part.y)
         )
     else:
         fields = cover_with_fields(
-            slide.size,
-            tissue_of(slide),
+            part.size,
+            tissue,
             field_px=side_px,
             margin_fraction=settings.margin,
             align_px=ALIGN_PX,
+            origin=(part.x, part.y),
         )
     if settings.cut_to_tissue:
         fields = cut_to_tissue(fields, tissue_of(slide))
     for field in fields:
-        pixels, samples = field.region.size.area, sampled_size_of(slide, field, model).area
-        if mpp_remark(slide, model) and pixels < samples:
-            raise SlideError(
-                f"slide {slide.path}: {mpp:g} um per pixel leave {pixels} pixels to a field of {samples} samples. "
-                f"Needed an mpp nearer to the {model.mpp:g} of the model's training slides. "
-                "If the file is wrong, set the mpp column in the slide's manifest row."
-            )
+        refuse_too_coarse(slide, model, field.region.size, sampled_size_of(slide, field, model))
     return fields
 
 
 def field_side_px(slide: Slide, model: Model) -> int | None:
-    """Side of a slide's fields, level-0 px; None where the whole slide is one."""
+    """Side of a slide's fields, level-0 px; None where the whole slide, or its region, is one.
+
+    Raises:
+        SlideError: It is set in um, and the slide has no mpp.
+    """
     settings = model.config.fields
-    mpp = slide.mpp_or_none or model.mpp
     if settings.side_um is None:
+        return settings.side_px
+    side_px = px_from_um(settings.side_um, slide, model)
+    px_per_mm = side_px / settings.side_um * 1000
+    if not settings.exact and slide.region.size.area / px_per_mm**2 <= settings.whole_below_mm2:
         return None
-    if not settings.exact and slide.size.area * mpp**2 / UM2_PER_MM2 <= settings.whole_below_mm2:
-        return None
-    return max(1, round(settings.side_um / mpp))
+    return max(1, round(side_px))
 
 
 def sampled_size_of(slide: Slide, field: Field, model: Model) -> Size:
@@ -271,22 +317,9 @@ def spacing_px(slide: Slide, model: Model) -> float:
     """How far apart, on average, the samples of a model lie on a slide, level-0 px."""
     side_px = field_side_px(slide, model)
     if side_px is None:
-        region = slide.size
+        region = slide.region.size
     else:
         margin_px = 0 if model.config.fields.exact else math.ceil(model.config.fields.margin * side_px)
         region = Size(side_px + 2 * margin_px, side_px + 2 * margin_px)
     field = Field(Region.whole(region), Region.whole(region))
     return math.sqrt(region.area / sampled_size_of(slide, field, model).area)
-
-
-def mpp_remark(slide: Slide, model: Model) -> str:
-    """What people should know of a slide's mpp before they trust its mask; empty when all is well."""
-    mpp = slide.mpp_or_none
-    if mpp is None:
-        return "no mpp in file or manifest: the model's was taken, and no area is given; set mpp if that is wrong"
-    if 1 / MAX_MPP_RATIO <= mpp / model.mpp <= MAX_MPP_RATIO:
-        return ""
-    return (
-        f"{mpp:g} um per pixel, but the model was trained at {model.mpp:g}: do not trust the mask; "
-        "if the file is wrong, set the mpp column"
-    )

@@ -53,7 +53,7 @@ def grids_of(model: Model, views: Tensor, size: Size, *, targets: Tensor | None 
             grid = grid_of_lattice(lattice, size, placement=settings.placement)
             return Grids(density=None, grid=grid, areas=areas)
     density = model.density(views, targets)
-    sigma_px = settings.sigma * min(density.shape[-2:])
+    sigma_px = settings.pull_px(min(density.shape[-2:]))
 
     def grid_of(lattice: Size, placement: Placement) -> Tensor:
         return sampling_grid(

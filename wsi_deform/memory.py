@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from wsi_deform.errors import ModelError
 from wsi_deform.geometry import Size
 from wsi_deform.model import Model
 from wsi_deform.networks.memory import forward_bytes
-from wsi_deform.slide.cache import TILE_CACHE
+from wsi_deform.slide.cache import PICTURES, TILE_CACHE
 from wsi_deform.slide.tiff.strips import STRIP_CACHE, strips_to_come_bytes
 
 GIB = 1 << 30
@@ -45,10 +46,16 @@ def limit_caches(memory_gib: float | None) -> None:
     if memory_gib is None:
         return
     limit = int(memory_gib * GIB)
-    held = psutil.Process().memory_info().rss - TILE_CACHE.held_bytes - STRIP_CACHE.held_bytes
+    held = (
+        psutil.Process().memory_info().rss
+        - TILE_CACHE.held_bytes
+        - STRIP_CACHE.held_bytes
+        - PICTURES.held_bytes
+    )
     tiles = int(CACHE_SHARE * limit)
     strips = int(STRIP_SHARE * max(0, limit - held))
     TILE_CACHE.set_limit(min(TILE_CACHE.limit_bytes, tiles))
+    PICTURES.set_limit(min(PICTURES.limit_bytes, tiles))
     STRIP_CACHE.set_limit(min(STRIP_CACHE.limit_bytes, strips))
 
 
@@ -157,3 +164,13 @@ def fields_per_batch(
             "smaller budget."
         )
     return min(wanted, fits)
+
+
+def peak_memory_bytes() -> int:
+    """Most memory that this process has held at once since it began, bytes."""
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    # Kilobytes, but bytes on macOS.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

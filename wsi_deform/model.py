@@ -32,7 +32,10 @@ class Model(nn.Module):
     Args:
         config: The configuration; its ``sampling`` and ``networks`` sections fix what the model does.
         classes: The class table.
-        mpp: Level-0 um per pixel of the slides it was trained on.
+        mpp: Level-0 um per pixel of the slides it was trained on; None for images that have none.
+
+    Raises:
+        ConfigError: There is no mpp, and the configuration has lengths in um.
 
     Attributes:
         deformation: Low-res view -> logits of the deformation map; None where no map is learned.
@@ -42,9 +45,16 @@ class Model(nn.Module):
         segmentation: Sampled image -> scores.
     """
 
-    def __init__(self, *, config: Config, classes: ClassTable, mpp: float) -> None:
+    def __init__(self, *, config: Config, classes: ClassTable, mpp: float | None) -> None:
         super().__init__()
         _refuse_misfits(config)
+        if mpp is None and config.lengths_in_um:
+            found = " and ".join(f"{key} {value:g}" for key, value in config.lengths_in_um.items())
+            raise ConfigError(
+                f"config {config.name}: {found} are in um, and the training images have no um per pixel. Needed an mpp "
+                "in the files or in the column mpp of the manifest, or nothing in um: fields.side_um=null (with "
+                "fields.side_px, if images are to be cut) and sampling.coarsest_um=null."
+            )
         self.config = config
         self.classes = classes
         self.mpp = mpp
@@ -108,10 +118,19 @@ class Model(nn.Module):
         short, long = self.config.sampling.budget
         if self.config.sampling.size == "sides":
             return sampled_size(region, Size(long, short), min_px=MIN_SIDE_PX)
+        if self.config.sampling.size == "exact":
+            short, long = max(MIN_SIDE_PX, short), max(MIN_SIDE_PX, long)
+            return Size(long, short) if region.width >= region.height else Size(short, long)
         return size_of_area(region, short * long, min_px=MIN_SIDE_PX)
 
     def map_size(self, sampled: Size) -> Size:
-        """Size of the low-res view and the deformation map for a sampled image of this size, px."""
+        """Size of the low-res view and the deformation map for a sampled image of this size, px.
+
+        Where ``sampling.view_px`` says it, the long side lies along the sampled image's, along x of a square one.
+        """
+        if self.config.sampling.view_px is not None:
+            short, long = self.config.sampling.view_px
+            return Size(long, short) if sampled.width >= sampled.height else Size(short, long)
         scale = self.config.sampling.map_scale
         return Size(max(1, round(sampled.width * scale)), max(1, round(sampled.height * scale)))
 

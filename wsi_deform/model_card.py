@@ -75,11 +75,11 @@ def _purpose(about: Mapping[str, Any]) -> str:
     background = about["classes"].get("background")
     wanted = [each for each in names if each != background] or names
     short, long = sampling["budget"]
-    samples = (
-        f"{short * long:,} samples ({short} x {long}, or as many in another shape)"
-        if sampling["size"] == "area"
-        else f"at most {short} x {long} samples"
-    )
+    samples = {
+        "area": f"{short * long:,} samples ({short} x {long}, or as many in another shape)",
+        "sides": f"at most {short} x {long} samples",
+        "exact": f"{short} x {long} samples",
+    }[sampling["size"]]
     where = {
         "learned": "denser where a learned deformation map says so",
         "uniform": "everywhere equally dense",
@@ -91,11 +91,20 @@ def _purpose(about: Mapping[str, Any]) -> str:
         "edge_positions": "at positions solved from the labels, which must be known of every slide that it segments: "
         "an oracle for comparison, not for use",
     }[sampling["density"]]
+    kind = "images" if about["mpp"] is None else "histology slides"
     return (
-        f"Segments histology slides into {len(names)} classes: {_joined(wanted)}"
+        f"Segments {kind} into {len(names)} classes: {_joined(wanted)}"
         + (f", and {background}" if background in names and wanted != names else "")
-        + f". It looks at {samples} per field, {where}, and writes a mask at full resolution. Its training slides "
-        f"have {about['mpp']:g} um per pixel at level 0 (median); beyond a factor of 4 from that the program warns."
+        + f". It looks at {samples} per field, {where}, and writes a mask at full resolution. {_scale(about['mpp'])}"
+    )
+
+
+def _scale(mpp: float | None) -> str:
+    if mpp is None:
+        return "Its training images have no um per pixel: it knows objects by their size in pixels."
+    return (
+        f"Its training slides have {mpp:g} um per pixel at level 0 (median); beyond a factor of 4 from that the "
+        "program warns."
     )
 
 
@@ -179,13 +188,17 @@ def _settings(config: Mapping[str, Any]) -> str:
     sampling, networks, fields = config["sampling"], config["networks"], config["fields"]
     segmentation = dict(networks["segmentation"])
     name = segmentation.pop("name", "unknown")
+    if name == "hrnetv2":
+        segmentation.setdefault("fuse", "bilinear")  # its default, and all that there was before the option
     options = ", ".join(f"{key} {value}" for key, value in segmentation.items())
-    side, below = fields["side_um"], fields["whole_below_mm2"]
+    side, side_px, below = fields["side_um"], fields["side_px"], fields["whole_below_mm2"]
     cover = (
-        f"patches of {side:g} um cover the tissue"
+        f"patches of {f'{side:g} um' if side else f'{side_px} px'} cover the tissue"
         if fields.get("exact")
         else f"fields of up to {side:g} um cover the tissue; slides up to {below:g} mm2 are one field"
         if side
+        else f"fields of up to {side_px} px cover the slide"
+        if side_px
         else "one field over the whole slide"
     )
     lines = [
@@ -228,9 +241,16 @@ def _density(sampling: Mapping[str, Any]) -> str:
             f"the short side, lambda {sampling['edge_smoothness']:g}"
         )
     return (
-        f"density: {sampling['density']}, sigma {sampling['sigma']:g} of the map's short side, "
+        f"density: {sampling['density']}, sigma {_sigma(sampling)}, "
         f"{sampling['warp_steps']} warp step{'s' if sampling['warp_steps'] != 1 else ''}, floor {sampling['floor']:g}"
     )
+
+
+def _sigma(sampling: Mapping[str, Any]) -> str:
+    """The standard deviation of the pull."""
+    if sampling["sigma_px"] is not None:
+        return f"{sampling['sigma_px']:g} px of the map"
+    return f"{sampling['sigma']:g} of the map's short side"
 
 
 def reading_text(sampling: Mapping[str, Any]) -> str:

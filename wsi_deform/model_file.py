@@ -110,7 +110,9 @@ def load_model(run: Path | str, *, device: str | torch.device = "cpu") -> Model:
     config = parse_config(about["config"], source=str(path.with_suffix(".json")))
     classes = class_table_from_data(about["classes"], f"model {path.with_suffix('.json')}: classes")
     with networks_alone():
-        model = Model(config=config, classes=classes, mpp=float(about["mpp"]))
+        model = Model(
+            config=config, classes=classes, mpp=None if about["mpp"] is None else float(about["mpp"])
+        )
     load_tensors(model, tensors, source=str(path))
     return model.to_device(device).eval()
 

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from wsi_deform.annotation.classes import ClassTable
+from wsi_deform.annotation.classes import UNLABELLED, ClassTable
 from wsi_deform.annotation.raster import LabelMask
 from wsi_deform.cover import FieldBudget, budgets_of, normalised, tissue_limit_of, view_of
 from wsi_deform.geometry import Size
@@ -29,6 +29,7 @@ from wsi_deform.reverse.sampler import Interpolation, ReverseSampler
 from wsi_deform.reverse.samples import FieldSamples
 from wsi_deform.sample.gather import gather
 from wsi_deform.sample.plan import TilePlan, plan_tiles
+from wsi_deform.scale import limits_to_tissue, px_from_um
 from wsi_deform.slide.slide import Slide
 
 
@@ -117,7 +118,7 @@ def segment_slide(
     *,
     budgets: Sequence[FieldBudget] | None = None,
     labels: LabelMask | None = None,
-    limit_to_tissue: bool = True,
+    limit_to_tissue: bool | None = None,
     batch: int = 1,
     scheduler: Any = "auto",
     on_field: Callable[[int, int], None] | None = None,
@@ -129,7 +130,8 @@ def segment_slide(
         model: What ``load_model`` returned.
         budgets: The fields, from ``budgets_of``; None asks it.
         labels: The slide's labels, for an oracle (``model.needs_labels``); others never look at them.
-        limit_to_tissue: Whether the mask is background outside the slide's tissue; the samples stay as they are.
+        limit_to_tissue: Whether the mask is background outside the slide's tissue; the samples stay as they are. None
+            is yes, but for models that were trained on images without mpp (``scale.limits_to_tissue``).
         batch: Most fields per forward pass.
         scheduler: Where tiles are read, see ``sample.gather.gather``.
         on_field: Called after each field with how many are done and how many there are.
@@ -144,6 +146,7 @@ def segment_slide(
         Jin et al., ICLR 2022, section 2.1 and figure 2.
     """
     budgets = budgets_of(slide, model) if budgets is None else budgets
+    is_limited = limits_to_tissue(limit_to_tissue, model, slide.tissue_path)
     done: list[SegmentedField] = []
     for segmented in segment_fields(slide, model, budgets, labels=labels, batch=batch, scheduler=scheduler):
         done.append(segmented)
@@ -153,11 +156,11 @@ def segment_slide(
         slide_id=slide.slide_id,
         size=slide.size,
         fields=tuple(each.samples for each in done),
-        outside_label=outside_label(model.classes),
+        outside_label=outside_label(model.classes, slide),
         interpolation=model.config.sampling.interpolation,
         samples=sum(len(each.samples.labels) for each in done),
         tiles=sum(each.tiles for each in done),
-        limit=tissue_limit_of(slide, model.classes.background) if limit_to_tissue else None,
+        limit=tissue_limit_of(slide, model.classes.background) if is_limited else None,
     )
 
 
@@ -256,9 +259,12 @@ def _neighbours(budgets: Sequence[FieldBudget], batch: int, model: Model) -> lis
     return groups
 
 
-def outside_label(classes: ClassTable) -> int:
-    """The class of everything that no field covers: the background, or class 0 where none is named."""
-    return classes.background or 0
+def outside_label(classes: ClassTable, slide: Slide) -> int:
+    """The label of everything that no field covers: the background, or class 0 where none is named.
+
+    Of a slide of which only a region is segmented all else is unlabelled, so that nobody takes it for segmented.
+    """
+    return UNLABELLED if slide.is_cropped else classes.background or 0
 
 
 def sample_fields(
@@ -325,18 +331,21 @@ def plan_field(model: Model, slide: Slide, field: Field, grid: Tensor, areas: Te
 
     Args:
         model: The model.
-        slide: The field's slide; one without an mpp counts as having the model's.
+        slide: The field's slide.
         field: The field.
         grid: (h, w, 2), unit frame of the field's region.
         areas: (h, w) areas of the warped cells as fractions of the region.
 
     Returns:
         The plan.
+
+    Raises:
+        SlideError: The model's ``coarsest_um`` is set, and the slide has no mpp.
     """
     settings = model.config.sampling
     coarsest_px = None
     if settings.coarsest_um is not None:
-        coarsest_px = settings.coarsest_um / (slide.mpp_or_none or model.mpp)
+        coarsest_px = px_from_um(settings.coarsest_um, slide, model)
     return plan_tiles(
         slide,
         grid,

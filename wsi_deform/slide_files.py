@@ -9,12 +9,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from wsi_deform.annotation.classes import ClassTable
+from wsi_deform.annotation.classes import UNLABELLED, ClassTable
 from wsi_deform.annotation.raster import LabelMask
 from wsi_deform.baselines.patch_files import shown_downsample, write_patch_files
 from wsi_deform.baselines.patch_grid import PatchSettings, level_of
-from wsi_deform.cover import FieldBudget, budgets_of, mpp_remark, tissue_limit_of, tissue_of
+from wsi_deform.cover import FieldBudget, budgets_of, counted_tissue, tissue_limit_of
 from wsi_deform.files import write_aside
+from wsi_deform.flops import NetworkFlops, sampling_flops
 from wsi_deform.geometry import Size
 from wsi_deform.look.lowres import thumbnail
 from wsi_deform.mask.coarse import map_downsample
@@ -27,10 +28,11 @@ from wsi_deform.mask.probability import ProbabilityMap
 from wsi_deform.mask.samples import SamplesWriter
 from wsi_deform.mask.tiff import write_mask
 from wsi_deform.mask.tissue_limit import TissueCounts
-from wsi_deform.memory import fields_per_batch, limit_caches
+from wsi_deform.memory import fields_per_batch, limit_caches, peak_memory_bytes
 from wsi_deform.model import Model
 from wsi_deform.reverse.sampler import Interpolation
 from wsi_deform.reverse.samples import FieldSamples
+from wsi_deform.scale import limits_to_tissue, mpp_remark
 from wsi_deform.segment import SegmentedField, outside_label, segment_fields
 from wsi_deform.slide.slide import Slide
 from wsi_deform.slide_results import ORACLE, Method, SlideFiles, WantedOutputs, slide_files_of
@@ -38,6 +40,7 @@ from wsi_deform.slide_results import ORACLE, Method, SlideFiles, WantedOutputs, 
 OnField = Callable[[int, int], None]
 OVERLAY_PX = 2048
 JPEG_QUALITY = 88
+RGB_BYTES = 3
 # What is made from the mask and the slide alone.
 FROM_MASK = frozenset(["overlay", "geojson"])
 NO_FOOTPRINT = "no mpp, so no footprint map: set the mpp column, or --mpp"
@@ -80,25 +83,49 @@ def segment_to_files(
         folder = MaskFolder(Path(folder))
     # Before the first look at the slide: strips are decoded for the tissue view already.
     limit_caches(memory_gib)
+    is_limited = limits_to_tissue(wanted.limit_to_tissue, model, slide.tissue_path)
+    wanted = replace(wanted, limit_to_tissue=is_limited)
+    decoded = slide.decoded_bytes
+    network_flops = NetworkFlops(model.segmentation, model.deformation, model.positions, model.resizer)
     if wanted.patches is not None:
-        return _patches_to_files(
-            slide, model, folder, wanted, wanted.patches, batch, threads, memory_gib, on_field
-        )
-    budgets = budgets_of(slide, model)
+        with network_flops:
+            files = _patches_to_files(
+                slide, model, folder, wanted, wanted.patches, batch, threads, memory_gib, on_field
+            )
+        return _with_cost(files, decoded=slide.decoded_bytes - decoded, flops=network_flops.total)
+    with network_flops:
+        budgets = budgets_of(slide, model)
     batch = fields_per_batch(model, budgets, wanted=batch, memory_gib=memory_gib)
     if wanted.interpolation is None:
         wanted = replace(wanted, interpolation=model.config.sampling.interpolation)
-    return fields_to_files(
-        slide,
-        model.classes,
-        budgets,
-        segment_fields(slide, model, budgets, labels=labels, batch=batch),
-        folder,
-        wanted=wanted,
-        remark=mpp_remark(slide, model),
-        method="edge oracle" if model.needs_labels else "sampled",
-        threads=threads,
-        on_field=on_field,
+    with network_flops:
+        files = fields_to_files(
+            slide,
+            model.classes,
+            budgets,
+            segment_fields(slide, model, budgets, labels=labels, batch=batch),
+            folder,
+            wanted=wanted,
+            remark=mpp_remark(slide, model),
+            method="edge oracle" if model.needs_labels else "sampled",
+            threads=threads,
+            on_field=on_field,
+        )
+    return _with_cost(
+        files,
+        decoded=slide.decoded_bytes - decoded,
+        flops=network_flops.total + sampling_flops(model, budgets),
+    )
+
+
+def _with_cost(files: SlideFiles, *, decoded: int, flops: int) -> SlideFiles:
+    """With what making them cost."""
+    return replace(
+        files,
+        decoded_pixels=decoded // RGB_BYTES,
+        decoded_bytes=decoded,
+        flops=flops,
+        peak_memory_bytes=peak_memory_bytes(),
     )
 
 
@@ -123,7 +150,7 @@ def fields_to_files(
         budgets: Its fields, as ``budgets_of`` gave them.
         segmented: The labelled samples of each of them, once each.
         folder: Where to; made if missing.
-        wanted: See ``segment_to_files``; None as interpolation is nearest.
+        wanted: See ``segment_to_files``; None as interpolation is nearest, and None as limit to tissue is no.
         remark: What is already known that people should know before they trust the mask.
         method: How the fields were sampled, see ``SlideFiles``.
         threads: See ``segment_to_files``.
@@ -181,7 +208,7 @@ def _patches_to_files(
         model,
         folder,
         settings,
-        limit_to_tissue=wanted.limit_to_tissue,
+        limit_to_tissue=bool(wanted.limit_to_tissue),
         probabilities=wanted.probabilities,
         batch=batch,
         threads=threads,
@@ -288,20 +315,27 @@ def _write_fields(
 ) -> tuple[int, TissueCounts]:
     """Write mask, samples and maps of a slide's fields as they come; tiles read, and pixels."""
     slide_id, size, mpp = slide.slide_id, slide.size, slide.mpp_or_none
-    outside = outside_label(classes)
+    outside = outside_label(classes, slide)
     interpolation: Interpolation = wanted.interpolation or "nearest"
     names = {f"class {index}": name for index, name in enumerate(classes.names)}
     limit = tissue_limit_of(slide, classes.background) if wanted.limit_to_tissue else None
     limited = "no" if limit is None else "yes"
     oracle = {"method": f"{method}: {ORACLE}"} if method == "edge oracle" else {}
-    annotations = {"slide": slide.path.name, **oracle, "limited to tissue": limited, **names}
+    annotations = {
+        "slide": slide.path.name,
+        **oracle,
+        "limited to tissue": limited,
+        **region_note(slide),
+        **names,
+    }
     mosaic = MaskMosaic(
         [budget.field.kept for budget in budgets],
         size=size,
         outside_label=outside,
         interpolation=interpolation,
     )
-    counts = TissueCounts(tissue_of(slide).tissue, size, limit=limit, tile_px=mosaic.tile_px)
+    tissue = counted_tissue(slide, limited=bool(wanted.limit_to_tissue))
+    counts = TissueCounts(tissue, size, limit=limit, tile_px=mosaic.tile_px)
     samples = sum(budget.size.area for budget in budgets)
     downsample = _shown_downsample(slide, budgets)
     tiles = 0
@@ -365,3 +399,11 @@ def _write_fields(
             annotations=annotations,
         )
     return tiles, counts
+
+
+def region_note(slide: Slide) -> dict[str, str]:
+    """What a mask's OME-XML says of a slide of which only a region was segmented; empty for whole slides."""
+    if not slide.is_cropped:
+        return {}
+    part = slide.region
+    return {"region": f"{part.x} {part.y} {part.width} {part.height}", "outside the region": str(UNLABELLED)}

@@ -30,7 +30,8 @@ class WantedOutputs:
         probabilities: Whether a probability map is written.
         footprint: Whether a footprint map is written; a slide without mpp has none.
         geojson: Whether the outlines of the mask are written.
-        limit_to_tissue: Whether labels outside the slide's tissue become background.
+        limit_to_tissue: Whether labels outside the slide's tissue become background; None is yes, but for models that
+            were trained on images without mpp (``scale.limits_to_tissue``).
         patches: How the slide is cut into patches, all of which the network sees; None samples it.
 
     Raises:
@@ -41,7 +42,7 @@ class WantedOutputs:
     probabilities: bool = False
     footprint: bool = False
     geojson: bool = True
-    limit_to_tissue: bool = True
+    limit_to_tissue: bool | None = None
     patches: PatchSettings | None = None
 
     def __post_init__(self) -> None:
@@ -84,6 +85,10 @@ class SlideFiles:
         tissue_pixels: Level-0 pixels that are tissue.
         remark: What people should know before they trust the mask; else empty.
         method: How it was looked at: "sampled", "patches", or "edge oracle", whose samples lie where labels say.
+        decoded_pixels: Pixels of tiles of the slide that were decoded, of whatever level; None where nobody counted.
+        decoded_bytes: Their bytes.
+        flops: Floating-point operations of networks, grids and interpolation, see ``flops.py``.
+        peak_memory_bytes: Most memory that this process had held when the slide was done.
     """
 
     width_px: int
@@ -98,6 +103,10 @@ class SlideFiles:
     tissue_pixels: int
     remark: str
     method: Method = "sampled"
+    decoded_pixels: int | None = None
+    decoded_bytes: int | None = None
+    flops: int | None = None
+    peak_memory_bytes: int | None = None
 
 
 def slide_files_of(

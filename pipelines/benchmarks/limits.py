@@ -133,7 +133,7 @@ def stages(slide: Slide, budget: list[int]) -> list[Row]:
     # A drawn density in place of an untrained one: a warp like a trained model's.
     noise = smooth_noise(np.random.default_rng(0), map_size.shape, 24, 24)
     density = torch.softmax(torch.from_numpy(noise).float().flatten(), 0).view(1, 1, *map_size.shape)
-    sigma = config.sampling.sigma * min(map_size.shape)
+    sigma = config.sampling.pull_px(min(map_size.shape))
     grid_of = partial(
         sampling_grid,
         density,

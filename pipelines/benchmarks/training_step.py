@@ -145,8 +145,8 @@ def _parts(
         grid_of = partial(
             sampling_grid,
             density,
-            sigma_px=settings.sigma * min(density.shape[-2:]),
-            radius_px=settings.radius_sigmas * settings.sigma * min(density.shape[-2:]),
+            sigma_px=settings.pull_px(min(density.shape[-2:])),
+            radius_px=settings.radius_sigmas * settings.pull_px(min(density.shape[-2:])),
             warp_steps=settings.warp_steps,
             border=settings.border,
         )

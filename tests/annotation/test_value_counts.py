@@ -18,9 +18,9 @@ def counting(monkeypatch, tmp_path):
     """Every mask is large enough to be kept; the list says which were counted."""
     counted = []
 
-    def count(path, channel=None):
+    def count(path, channel=None, **options):
         counted.append(path.name)
-        return raw_value_counts(path, channel)
+        return raw_value_counts(path, channel, **options)
 
     monkeypatch.setattr(value_counts, "KEPT_FROM_BYTES", 0)
     monkeypatch.setattr(value_counts, "raw_value_counts", count)

@@ -79,6 +79,15 @@ def run(slides: Path, study: Path, out: Path, **options: Any) -> tuple[Batch, Lo
     return batch, log
 
 
+def without_um(run: Path, copy: Path) -> Path:
+    """A copy of a run whose model has no length in um, so that slides without mpp will do."""
+    shutil.copytree(run, copy)
+    about = json.loads((copy / "best.json").read_text())
+    about["config"]["fields"]["side_um"] = about["config"]["sampling"]["coarsest_um"] = None
+    (copy / "best.json").write_text(json.dumps(about))
+    return copy
+
+
 def outcomes(batch: Batch) -> dict[str, str]:
     return {outcome.slide_id: outcome.status for outcome in batch.outcomes}
 
@@ -161,8 +170,11 @@ def test_a_slide_without_mpp_has_no_area(study: Path, slides: Path, tmp_path: Pa
     (slides / "b.tif").unlink()
     out = tmp_path / "out"
     batch, _ = run(slides, study, out)
+    assert outcomes(batch) == {"a": "failed"}
+    assert "fields.side_um 2048 and sampling.coarsest_um 16" in batch.outcomes[0].reason
+    batch, _ = run(slides, study, out, model=without_um(study / "run", tmp_path / "px"))
     assert outcomes(batch) == {"a": "done"}
-    assert "no mpp in file or manifest: the model's was taken" in (out / "summary.md").read_text()
+    assert "no mpp in file or manifest: nothing tells" in (out / "summary.md").read_text()
     with (out / "measurements.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert {row["area_mm2"] for row in rows} == {""}

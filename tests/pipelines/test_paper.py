@@ -148,7 +148,7 @@ def test_a_study_runs_whole_and_is_not_run_again(tmp_path: Path, capsys: pytest.
     assert len(found["images"]) == 6
     # Six slides of 256 x 128 px, all labelled.
     assert np.sum([image["predicted"] for image in found["images"].values()]) == 6 * 256 * 128
-    assert (tmp_path / "records/figure6/quick.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "records/figure6/quick_samples.png").read_bytes().startswith(b"\x89PNG")
     assert main(asked) == 0
     assert "4 of 4 trials recorded, 0 to run" in capsys.readouterr().out
 

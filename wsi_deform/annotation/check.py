@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
+from wsi_deform.annotation.class_data import COLOUR_VALUE
 from wsi_deform.annotation.classes import UNLABELLED, ClassTable
 from wsi_deform.annotation.label_check import (
     SeenValues,
@@ -14,7 +14,7 @@ from wsi_deform.annotation.label_check import (
     unknown_values_problem,
     values_text,
 )
-from wsi_deform.annotation.raster import open_label_mask
+from wsi_deform.annotation.raster import LabelMask, open_label_mask
 from wsi_deform.annotation.suggested_classes import class_table_text, suggested_classes
 from wsi_deform.annotation.value_counts import counted_values
 from wsi_deform.errors import AnnotationError, SlideError
@@ -62,7 +62,7 @@ def check_manifest(
             on_row(row)
     if for_training:
         check.training(manifest)
-    remarks = check.all_labels(allow_empty_classes=allow_empty_classes)
+    remarks = [*check.scales(), *check.all_labels(allow_empty_classes=allow_empty_classes)]
     if remark := patients_remark(manifest):
         remarks.append(remark)
     if on_remark is not None:
@@ -79,12 +79,14 @@ class _Check:
         problems: In the order of the rows.
         seen: The values of all masks that were counted.
         unread: Whether a mask could not be counted, so that what seems to be missing may be in it.
+        scaled: Rows whose slide opened, and whether it has an mpp.
     """
 
     classes: ClassTable | None
     problems: list[Problem] = field(default_factory=list)
     seen: SeenValues = field(default_factory=SeenValues)
     unread: bool = False
+    scaled: list[tuple[ManifestRow, bool]] = field(default_factory=list)
 
     def add(self, row: ManifestRow, message: str) -> None:
         """Note an error that already says what was found, what was needed and what to do."""
@@ -102,19 +104,30 @@ class _Check:
     def slide(self, row: ManifestRow) -> Size | None:
         """Open a slide and read one tile of it; its size, or None when that fails."""
         try:
-            slide = open_slide(row.slide, mpp=row.mpp, slide_id=row.slide_id)
+            slide = open_slide(row.slide, mpp=row.mpp, slide_id=row.slide_id, region=row.region)
             slide.read_tile(len(slide.info.levels) - 1, 0, 0)
             size = slide.size
         except SlideError as error:
             self.add(row, str(error))
             return None
-        if slide.mpp_or_none is None:
+        self.scaled.append((row, slide.mpp_or_none is not None))
+        return size
+
+    def scales(self) -> list[str]:
+        """Look at the um per pixel of all slides together, which all have or none has; returns remarks."""
+        without = [row for row, has_mpp in self.scaled if not has_mpp]
+        if without and len(without) == len(self.scaled):
+            return [
+                "no slide has um per pixel: they are taken for photographs, and no setting may be in um "
+                "(fields.side_um=null, sampling.coarsest_um=null). If they are slides, fill column mpp of the manifest"
+            ]
+        for row in without:
             self.add(
                 row,
-                f"{row.slide}: no microns-per-pixel in the file. Needed to place it at a physical scale. "
-                "Set the mpp column in its manifest row.",
+                f"{row.slide}: no microns-per-pixel in the file, and {len(self.scaled) - len(without)} other slides "
+                "have them. Needed an mpp of all slides, or of none. Set the mpp column in its manifest row.",
             )
-        return size
+        return []
 
     def labels(self, row: ManifestRow, size: Size | None, *, scan: bool) -> None:
         """Open the mask of a row, compare sizes, and count its classes."""
@@ -130,27 +143,30 @@ class _Check:
             self.unread = True
             return
         try:
-            open_label_mask(
+            mask = open_label_mask(
                 row.mask, slide_size=size, classes=self.classes or ANY_CLASSES, channel=row.mask_channel
             )
             if scan:
-                self.values(row, row.mask)
+                self.values(row, mask)
         except AnnotationError as error:
             self.unread = True
             self.add(row, str(error))
 
-    def values(self, row: ManifestRow, mask: Path) -> None:
+    def values(self, row: ManifestRow, mask: LabelMask) -> None:
         """Count the values of a mask and look for those that mean nothing."""
-        values = counted_values(mask, row.mask_channel)
+        colours = self.classes is not None and self.classes.has_label_colours
+        values = counted_values(mask.path, row.mask_channel, colours=colours)
         self.seen.add(row, values, self.classes)
         if self.classes is None:
             return
-        if problem := unknown_values_problem(_where(row), mask, values, self.classes):
+        if problem := unknown_values_problem(_where(row), mask.path, values, self.classes):
+            if any(value >= COLOUR_VALUE for value in values):
+                mask.class_counts()  # raises with the place of the first unknown colour
             self.problems.append(problem)
         elif not classes_with_pixels(values, self.classes):
             self.add(
                 row,
-                f"mask {mask}: every pixel is unlabelled. Needed at least one labelled pixel. "
+                f"mask {mask.path}: every pixel is unlabelled. Needed at least one labelled pixel. "
                 "Label the slide, or empty its mask cell.",
             )
 

@@ -20,6 +20,7 @@ from wsi_deform.errors import AnnotationError
 
 MAX_CLASSES = 255  # indices 0 to 254; 255 says unlabelled
 LARGEST_VALUE = 65535  # masks are uint8 or uint16
+COLOUR_VALUE = 1 << 24  # colours of colour-coded masks are raw values from here on: this and red, green, blue
 _HEX_DIGITS = frozenset("0123456789abcdefABCDEF")
 
 
@@ -37,6 +38,25 @@ def _red_green_blue(found: object) -> object:
     return colour_from_hex(digits) if len(digits) == 6 and _HEX_DIGITS.issuperset(digits) else found
 
 
+def _colours(found: object) -> object:
+    """One colour, or several, as a list of colours."""
+    is_one = isinstance(found, str) or (
+        isinstance(found, Sequence) and any(isinstance(part, int) for part in found)
+    )
+    return [found] if is_one else found
+
+
+def value_of_colour(colour: tuple[int, int, int]) -> int:
+    """The raw value that stands for a colour of a colour-coded mask."""
+    red, green, blue = colour
+    return COLOUR_VALUE | red << 16 | green << 8 | blue
+
+
+def value_text(value: int) -> str:
+    """A raw value for people: a number, or the colour that it stands for, #rrggbb."""
+    return str(value) if value < COLOUR_VALUE else f"#{value - COLOUR_VALUE:06x}"
+
+
 def colour_from_hex(digits: str) -> tuple[int, int, int]:
     """RGB from six hexadecimal digits."""
     red, green, blue = bytes.fromhex(digits)
@@ -46,6 +66,7 @@ def colour_from_hex(digits: str) -> tuple[int, int, int]:
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1), BeforeValidator(_text)]
 Byte = Annotated[int, Field(strict=True, ge=0, le=255)]
 Colour = Annotated[tuple[Byte, Byte, Byte], BeforeValidator(_red_green_blue)]
+Colours = Annotated[tuple[Colour, ...], BeforeValidator(_colours)]
 Value = Annotated[int, Field(strict=True, ge=0, le=LARGEST_VALUE)]
 Values = Annotated[tuple[Value, ...], BeforeValidator(_several)]
 
@@ -61,11 +82,13 @@ class ClassData(_Part):
         name: Without spaces around it.
         colour: RGB, 0 to 255, or None.
         values: Raw mask values; ``TableData.values`` knows those of a class that says none.
+        label_rgb: Colours that mean the class in colour-coded masks.
     """
 
     name: Name
     colour: Colour | None = Field(None, validation_alias=AliasChoices("color", "colour"))
     values: Values = Field((), validation_alias=AliasChoices("values", "value"))
+    label_rgb: Colours = ()
 
 
 class TableData(_Part):
@@ -75,11 +98,13 @@ class TableData(_Part):
         classes: In the order of their indices.
         background: A name, an index or None, as it is written; see ``background_index``.
         unlabelled: Raw values that mean "nobody said".
+        unlabelled_rgb: Colours of colour-coded masks that mean so.
     """
 
     classes: tuple[ClassData, ...]
     background: Any = None
     unlabelled: Values = ()
+    unlabelled_rgb: Colours = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -121,11 +146,19 @@ class TableData(_Part):
         )
 
 
-_FIELDS = {"name": "name", "color": "colour", "colour": "colour", "value": "values", "values": "values"}
+_FIELDS = {
+    "name": "name",
+    "color": "colour",
+    "colour": "colour",
+    "value": "values",
+    "values": "values",
+    "label_rgb": "label_rgb",
+}
 _NEEDED = {
     "name": "a text. Write e.g. name: tumour (quote yes, no, on, off).",
     "colour": '[red, green, blue] from 0 to 255, or "#rrggbb".',
     "values": f"whole numbers from 0 to {LARGEST_VALUE}. Write the values that the masks hold.",
+    "label_rgb": 'a colour of the masks, [red, green, blue] from 0 to 255 or "#rrggbb", or a list of them.',
 }
 
 
@@ -179,19 +212,28 @@ def _entries(classes: object, source: str) -> list[Mapping[Any, object]]:
 def _contradictions(table: TableData) -> list[str]:
     """What is wrong with a table whose parts are right."""
     taken = [value for values in table.values for value in values]
+    colours = [_hex(colour) for each in table.classes for colour in each.label_rgb]
     problems = [
         *_repeats(table.names, "class name", "Give every class a name of its own."),
         *_repeats(taken, "mask value", "Let every value mean one class."),
+        *_repeats(colours, "label_rgb", "Let every colour mean one class."),
     ]
+    unlabelled = [_hex(colour) for colour in table.unlabelled_rgb]
+    both = [("value", str(value)) for value in sorted(set(taken) & set(table.unlabelled))]
+    both += [("label_rgb", colour) for colour in sorted(set(colours) & set(unlabelled))]
     problems += [
-        f"value {value} is both unlabelled and a class. Needed one meaning per value. Take it out of one of them."
-        for value in sorted(set(taken) & set(table.unlabelled))
+        f"{what} {found} is both unlabelled and a class. Needed one meaning per value. Take it out of one of them."
+        for what, found in both
     ]
     try:
         _ = table.background_index
     except ValueError as error:
         problems.append(str(error))
     return problems
+
+
+def _hex(colour: tuple[int, int, int]) -> str:
+    return value_text(value_of_colour(colour))
 
 
 def _repeats(items: Sequence[object], what: str, remedy: str) -> list[str]:
@@ -203,7 +245,9 @@ def _problem(kind: str, place: Sequence[int | str], raw: Mapping[str, Any]) -> s
     """What pydantic found, in the words of a class table: where, what, what was needed."""
     if place[0] != "classes":
         if kind in ("extra_forbidden", "invalid_key"):
-            return _unknown_key(str(place[0]), ("classes", "background", "unlabelled"))
+            return _unknown_key(str(place[0]), ("classes", "background", "unlabelled", "unlabelled_rgb"))
+        if place[0] == "unlabelled_rgb":
+            return f"unlabelled_rgb: {raw['unlabelled_rgb']!r}. Needed {_NEEDED['label_rgb']}"
         return f"{place[0]}: {_element(raw[str(place[0])], place[1:])!r}. Needed {_NEEDED['values']}"
     index, key = int(place[1]), str(place[2])
     entry, where = raw["classes"][index], f"class {index}"

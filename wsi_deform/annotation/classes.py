@@ -13,7 +13,13 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from wsi_deform.annotation.class_data import LARGEST_VALUE, colour_from_hex, nearest, parsed_table
+from wsi_deform.annotation.class_data import (
+    LARGEST_VALUE,
+    colour_from_hex,
+    nearest,
+    parsed_table,
+    value_of_colour,
+)
 from wsi_deform.errors import AnnotationError
 from wsi_deform.files import write_json, write_text
 
@@ -52,10 +58,13 @@ class ClassTable:
         values: Raw mask values that mean the class, one tuple per class.
         background: Index of the class that "without background" leaves out, or None.
         unlabelled_values: Raw mask values that mean "nobody said"; they count nowhere.
+        label_rgb: Colours that mean the class in colour-coded masks, one tuple per class; empty where no class has any.
+        unlabelled_rgb: Colours of such masks that mean "nobody said".
 
     Convention:
         Class indices are 0 to n - 1 and 255 is unlabelled, in every label map and every mask that wsi-deform
-        writes. Raw values are what a user's mask file holds; by default a raw value is its class index.
+        writes. Raw values are what a user's mask file holds; by default a raw value is its class index. A colour of a
+        colour-coded mask is a raw value from ``class_data.COLOUR_VALUE`` on.
     """
 
     names: tuple[str, ...]
@@ -63,6 +72,8 @@ class ClassTable:
     values: tuple[tuple[int, ...], ...]
     background: int | None = None
     unlabelled_values: tuple[int, ...] = (UNLABELLED,)
+    label_rgb: tuple[tuple[Colour, ...], ...] = ()
+    unlabelled_rgb: tuple[Colour, ...] = ()
 
     @classmethod
     def from_names(cls, names: Sequence[str]) -> ClassTable:
@@ -95,9 +106,23 @@ class ClassTable:
 
     @property
     def mapping(self) -> dict[int, int]:
-        """Raw mask value -> class index, or 255 for unlabelled."""
-        mapping = dict.fromkeys(self.unlabelled_values, UNLABELLED)
-        return mapping | {value: index for index, values in enumerate(self.values) for value in values}
+        """Raw mask value -> class index, or 255 for unlabelled; those of colours too."""
+        colours = [value_of_colour(colour) for colour in self.unlabelled_rgb]
+        mapping = dict.fromkeys((*self.unlabelled_values, *colours), UNLABELLED)
+        mapping |= {value: index for index, values in enumerate(self.values) for value in values}
+        return mapping | {
+            value_of_colour(colour): index for index, own in enumerate(self.label_rgb) for colour in own
+        }
+
+    @property
+    def unlabelled_raw(self) -> set[int]:
+        """The raw values that mean "nobody said", those of colours too."""
+        return {*self.unlabelled_values, *map(value_of_colour, self.unlabelled_rgb)}
+
+    @property
+    def has_label_colours(self) -> bool:
+        """Whether it says what the colours of colour-coded masks mean."""
+        return bool(self.label_rgb)
 
     def index(self, name: str) -> int:
         """Index of the class with this name.
@@ -113,20 +138,31 @@ class ClassTable:
         return self.names.index(name)
 
     def lookup(self) -> NDArray[np.int16]:
-        """(65536,) int16, raw value -> class index, 255 for unlabelled, -1 for unknown values."""
+        """(65536,) int16, raw value -> class index, 255 for unlabelled, -1 for unknown values; without colours."""
         table = np.full(LARGEST_VALUE + 1, -1, np.int16)
         for value, index in self.mapping.items():
-            table[value] = index
+            if value <= LARGEST_VALUE:
+                table[value] = index
         return table
 
     def to_data(self) -> dict[str, Any]:
         """The table as plain lists and numbers, the form that ``class_table_from_data`` reads."""
-        classes = [
+        classes: list[dict[str, Any]] = [
             {"name": name, "color": list(colour), "values": list(values)}
             for name, colour, values in zip(self.names, self.colours, self.values, strict=True)
         ]
+        for one, own in zip(classes, self.label_rgb, strict=False):
+            if own:
+                one["label_rgb"] = [list(colour) for colour in own]
         background = None if self.background is None else self.names[self.background]
-        return {"classes": classes, "background": background, "unlabelled": list(self.unlabelled_values)}
+        data: dict[str, Any] = {
+            "classes": classes,
+            "background": background,
+            "unlabelled": list(self.unlabelled_values),
+        }
+        if self.unlabelled_rgb:
+            data["unlabelled_rgb"] = [list(colour) for colour in self.unlabelled_rgb]
+        return data
 
 
 def read_class_table(path: Path | str) -> ClassTable:
@@ -135,7 +171,8 @@ def read_class_table(path: Path | str) -> ClassTable:
     Args:
         path: The file holds a list of names; or a list of ``{name, color, value | values}``; or
             ``name: value`` pairs; or a table with ``classes`` (any of these), ``background`` (a name, or
-            null) and ``unlabelled`` (raw values).
+            null) and ``unlabelled`` (raw values). For colour-coded masks, a class has ``label_rgb``, a colour or a
+            list of them, and the table may have ``unlabelled_rgb``.
 
     Returns:
         The table. A class without a colour gets one of a palette that colour-blind readers can tell apart.
@@ -181,6 +218,7 @@ def class_table_from_data(data: object, source: str) -> ClassTable:
     """
     found = parsed_table(data, source)
     background = found.background_index
+    has_colours = any(each.label_rgb for each in found.classes)
     unlabelled = found.unlabelled
     if not found.names_unlabelled and not any(UNLABELLED in values for values in found.values):
         unlabelled = (UNLABELLED,)
@@ -193,6 +231,8 @@ def class_table_from_data(data: object, source: str) -> ClassTable:
         values=found.values,
         background=background,
         unlabelled_values=unlabelled,
+        label_rgb=tuple(each.label_rgb for each in found.classes) if has_colours else (),
+        unlabelled_rgb=found.unlabelled_rgb,
     )
 
 

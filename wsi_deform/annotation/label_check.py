@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from wsi_deform.annotation.class_data import value_text
 from wsi_deform.annotation.classes import UNLABELLED, ClassTable
 from wsi_deform.annotation.suggested_classes import MAX_VALUES, suggested_classes
 from wsi_deform.annotation.value_counts import counted_values
@@ -42,7 +43,7 @@ class SeenValues:
         if (
             table is not None
             and len(classes_with_pixels(values, table)) == 1
-            and values.keys() & set(table.unlabelled_values)
+            and values.keys() & table.unlabelled_raw
         ):
             self.lonely.append(row.slide_id)
 
@@ -116,11 +117,12 @@ def refuse_labels_of_one_class(rows: Sequence[ManifestRow], table: ClassTable) -
         if row.mask is None:
             continue
         try:
-            seen.add(row, counted_values(row.mask, row.mask_channel))
+            values = counted_values(row.mask, row.mask_channel, colours=table.has_label_colours)
+            seen.add(row, values)
         except AnnotationError:
             continue  # told with the slide, when it is measured
     total = seen.total
-    if len(classes_with_pixels(total, table)) == 1 and total.keys() & set(table.unlabelled_values):
+    if len(classes_with_pixels(total, table)) == 1 and total.keys() & table.unlabelled_raw:
         raise AnnotationError(str(one_class_problem(total, table, masks=sum(seen.masks.values()))))
 
 
@@ -160,7 +162,7 @@ def unknown_values_problem(
     unknown = [value for value in values if value not in table.mapping]
     if not unknown:
         return None
-    named = f"value {unknown[0]} is" if len(unknown) == 1 else f"values {_listed(unknown)} are"
+    named = f"value {value_text(unknown[0])} is" if len(unknown) == 1 else f"values {_listed(unknown)} are"
     total = sum(values.values())
     share = _share(sum(values[value] for value in unknown), total)
     return Problem(
@@ -181,7 +183,7 @@ def values_text(values: Mapping[int, int], table: ClassTable | None = None) -> s
     parts = []
     for value in shown:
         meaning = "" if table is None else f"{_meaning(value, table)}, "
-        parts.append(f"{value} ({meaning}{_share(values[value], total)})")
+        parts.append(f"{value_text(value)} ({meaning}{_share(values[value], total)})")
     more = f" and {len(values) - len(shown)} other values" if len(values) > len(shown) else ""
     return ", ".join(parts) + more
 
@@ -271,7 +273,7 @@ def _absent(seen: SeenValues, table: ClassTable) -> list[str]:
 
 
 def _lonely(seen: SeenValues, table: ClassTable) -> str:
-    hidden = sorted(seen.total.keys() & set(table.unlabelled_values))
+    hidden = sorted(seen.total.keys() & table.unlabelled_raw)
     return (
         f"{len(seen.lonely)} of {_masks(sum(seen.masks.values()))} hold one class and beside it only what means "
         f"unlabelled ({_listed(hidden)}): {', '.join(seen.lonely[:5])}{' ...' if len(seen.lonely) > 5 else ''}. "
@@ -287,7 +289,7 @@ def _changed(values: Iterable[int], table: ClassTable, suggested: ClassTable) ->
         name = suggested.names[after[value]] if after[value] != UNLABELLED else "unlabelled"
         known = before.get(value, UNLABELLED)
         if known == UNLABELLED or table.names[known] != name:
-            changed.append(f"{value} is {name!r}")
+            changed.append(f"{value_text(value)} is {name!r}")
     return " and ".join(changed)
 
 
@@ -303,7 +305,7 @@ def _masks(count: int) -> str:
 
 
 def _listed(values: Sequence[int]) -> str:
-    shown = ", ".join(map(str, values[:SHOWN_VALUES]))
+    shown = ", ".join(map(value_text, values[:SHOWN_VALUES]))
     return f"{shown} and {len(values) - SHOWN_VALUES} more" if len(values) > SHOWN_VALUES else shown
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from wsi_deform.annotation.class_data import COLOUR_VALUE
 from wsi_deform.errors import AnnotationError, SlideError
 from wsi_deform.geometry import Size, tile_grid
 from wsi_deform.paths import SPECIAL_FILES, trouble_at
@@ -28,18 +29,23 @@ class MaskFile:
         size: Width and height of the mask, px.
         tile: Size of its tiles, px; a PNG is one tile.
         decoded_bytes: Size of all its raw values of all channels, decoded.
+        by_colour: Whether its raw values stand for colours, see ``class_data.value_of_colour``.
     """
 
-    def __init__(self, path: Path, channel: int | None = None) -> None:
+    def __init__(self, path: Path, channel: int | None = None, *, colours: bool = False) -> None:
         """Open a mask.
 
         Args:
             path: TIFF (tiled or stripped, pyramidal or not; level 0 is used) or PNG, of whole numbers.
             channel: Which channel holds the labels, from 0; needed where there are several.
+            colours: Whether red, green and blue (and alpha, which says nothing) are a colour each of which is one raw
+                value, where there are several channels and none is named.
 
         Raises:
             AnnotationError: The file cannot be read, has no such channel, or has several and none is named.
         """
+        self._colours_count = colours and channel is None
+        self.by_colour = False
         self.path = path
         self._tiles: TiffTiles | None = None
         if (trouble := trouble_at(path)) in SPECIAL_FILES:
@@ -69,7 +75,8 @@ class MaskFile:
         if self._tiles is None:
             return self._decoded_picture()
         try:
-            return self._tiles.read_tile(0, column, row)[..., self._channel]
+            pixels = self._tiles.read_tile(0, column, row)
+            return _values_of_colours(pixels) if self.by_colour else pixels[..., self._channel]
         except SlideError as error:
             raise AnnotationError(f"mask {error}") from error
 
@@ -79,6 +86,7 @@ class MaskFile:
         except (SlideError, OSError) as error:
             raise AnnotationError(f"mask {self.path}: cannot be opened as TIFF ({error}).") from error
         self._check_dtype(tiles.dtype)
+        self.by_colour = self._colours_count and tiles.channels in (3, 4) and tiles.dtype == np.uint8
         self._channel = self._chosen_channel(channel, tiles.channels)
         self.size, self.tile = tiles.levels[0].size, tiles.levels[0].tile
         self.decoded_bytes = self.size.area * tiles.channels * tiles.dtype.itemsize
@@ -96,6 +104,7 @@ class MaskFile:
                     f"mask {self.path}: pixel type {picture.mode}. Needed whole numbers. Save it as 8-bit or "
                     "16-bit PNG or TIFF."
                 )
+        self.by_colour = self._colours_count and bands in (("R", "G", "B"), ("R", "G", "B", "A"))
         self._channel = self._chosen_channel(channel, len(bands))
         self.decoded_bytes = self.size.area * len(bands) * (2 if wide else 1)
 
@@ -127,6 +136,8 @@ class MaskFile:
                 "again."
             ) from error
         pixels = pixels.astype(np.uint8) if pixels.dtype == np.bool_ else pixels
+        if self.by_colour:
+            return _values_of_colours(pixels)
         return np.ascontiguousarray(pixels if pixels.ndim == 2 else pixels[..., self._channel])
 
     def _check_dtype(self, dtype: np.dtype[Any]) -> None:
@@ -137,10 +148,13 @@ class MaskFile:
             )
 
     def _chosen_channel(self, channel: int | None, channels: int) -> int:
+        if self.by_colour:
+            return 0
         if channel is None and channels > 1:
             raise AnnotationError(
                 f"mask {self.path}: {channels} channels. Needed one, or the name of the one with the labels. "
-                "Set mask_channel in the manifest (red for PANDA-like masks)."
+                "Set mask_channel in the manifest (red for PANDA-like masks), or, where colours are the labels, say in "
+                "the class table which (label_rgb)."
             )
         if channel is not None and not 0 <= channel < channels:
             raise AnnotationError(
@@ -151,12 +165,23 @@ class MaskFile:
         return channel or 0
 
 
-def raw_value_counts(path: Path | str, channel: int | None = None) -> dict[int, int]:
+def _values_of_colours(pixels: NDArray[np.uint8]) -> NDArray[np.uint32]:
+    """(h, w) raw values of colours, (h, w, 3 or 4)."""
+    values = np.full(pixels.shape[:2], COLOUR_VALUE, np.uint32)
+    for place, shift in enumerate((16, 8, 0)):
+        values |= pixels[..., place].astype(np.uint32) << np.uint32(shift)
+    return values
+
+
+def raw_value_counts(
+    path: Path | str, channel: int | None = None, *, colours: bool = False
+) -> dict[int, int]:
     """Count the raw values of a mask file, a tile at a time.
 
     Args:
         path: TIFF or PNG.
         channel: Which channel holds the labels, where there are several.
+        colours: See ``MaskFile``.
 
     Returns:
         Raw value -> number of pixels, in rising order of values.
@@ -164,7 +189,7 @@ def raw_value_counts(path: Path | str, channel: int | None = None) -> dict[int, 
     Raises:
         AnnotationError: The mask cannot be read.
     """
-    file = MaskFile(Path(path), channel)
+    file = MaskFile(Path(path), channel, colours=colours)
     counts: dict[int, int] = {}
     grid = tile_grid(file.size, file.tile)
     for row in range(grid.height):
@@ -184,5 +209,10 @@ def _counted(raw: NDArray[Any]) -> list[tuple[int, int]]:
         numbers = np.bincount(raw.ravel())
         values = np.flatnonzero(numbers)
         return list(zip(values.tolist(), numbers[values].tolist(), strict=True))
-    found, times = np.unique(raw, return_counts=True)
+    # Labels are the same for many pixels in a row: few runs are sorted, not all pixels.
+    flat = raw.ravel()
+    starts = np.flatnonzero(np.concatenate(([True], flat[1:] != flat[:-1])))
+    found, which = np.unique(flat[starts], return_inverse=True)
+    times = np.zeros(len(found), np.int64)
+    np.add.at(times, which, np.diff(starts, append=flat.size))
     return list(zip(found.tolist(), times.tolist(), strict=True))

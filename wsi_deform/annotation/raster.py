@@ -9,15 +9,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_deform.annotation.class_data import LARGEST_VALUE
+from wsi_deform.annotation.class_data import COLOUR_VALUE, LARGEST_VALUE, value_text
 from wsi_deform.annotation.classes import UNLABELLED, ClassTable
 from wsi_deform.annotation.mask_file import MaskFile
 from wsi_deform.errors import AnnotationError, ShapeError
-from wsi_deform.geometry import Region, Size, level_downsample, tile_grid, tile_region
+from wsi_deform.geometry import Point, Region, Size, level_downsample, tile_grid, tile_region
 from wsi_deform.slide.cache import TileCache
 
 WHOLE_MASK_BYTES = 100 << 20  # masks that decode to less are decoded once and kept
 CACHE_BYTES = 512 << 20
+BAND_ROWS = 256  # of a tile of colours that are looked up at a time
 
 # Masks and tiles of masks, already mapped to class indices, of all masks of this process.
 LABEL_CACHE = TileCache(CACHE_BYTES)
@@ -35,6 +36,7 @@ class LabelMask:
         slide_size: Size of the slide's level 0, px.
         classes: What its raw values mean.
         channel: Channel that holds the labels, or None.
+        region: What is labelled, level-0 px; all else is unlabelled, whatever the file says. None is all of it.
         downsample: Level-0 px of the slide per mask pixel, a whole number; 1 for a mask of the slide's size.
 
     Convention:
@@ -44,20 +46,30 @@ class LabelMask:
     """
 
     def __init__(
-        self, path: Path, *, slide_size: Size, classes: ClassTable, channel: int | None = None
+        self,
+        path: Path,
+        *,
+        slide_size: Size,
+        classes: ClassTable,
+        channel: int | None = None,
+        region: Region | None = None,
     ) -> None:
         """Open a mask; see ``open_label_mask``."""
         self.path, self.slide_size, self.classes, self.channel = Path(path), slide_size, classes, channel
-        self._file = MaskFile(self.path, channel)
+        self.region = region
+        self._file = MaskFile(self.path, channel, colours=classes.has_label_colours)
         self.downsample = self._checked_downsample()
         status = self.path.stat()
         # A mask that was written again is another mask; so is one that is read by another class table.
         self._key = (str(self.path.resolve()), status.st_mtime_ns, status.st_size, channel, classes)
         self._lookup = classes.lookup()
+        colours = sorted((v, index) for v, index in classes.mapping.items() if v >= COLOUR_VALUE)
+        self._colours = np.array([value for value, _ in colours], np.uint32)
+        self._colour_labels = np.array([index for _, index in colours], np.uint8)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle as the arguments of ``open_label_mask``."""
-        return _reopened, (self.path, self.slide_size, self.classes, self.channel)
+        return _reopened, (self.path, self.slide_size, self.classes, self.channel, self.region)
 
     def read_region(self, region: Region) -> NDArray[np.uint8]:
         """Read the label map of a region.
@@ -73,6 +85,8 @@ class LabelMask:
         """
         labels = np.full((region.height, region.width), UNLABELLED, np.uint8)
         inside = region.intersection(Region.whole(self.slide_size))
+        if self.region is not None:
+            inside = inside.intersection(self.region)
         if inside.is_empty:
             return labels
         columns = self._mask_pixels(np.arange(inside.x, inside.right), self._file.size.width)
@@ -109,6 +123,17 @@ class LabelMask:
             )
         limit = (self.slide_size.width - 1, self.slide_size.height - 1)
         pixels = np.clip(np.floor(points_px), 0, limit).astype(np.int64)
+        found = self._at_pixels(pixels)
+        if self.region is None:
+            return found
+        x, y = pixels.T
+        outside = (
+            (x < self.region.x) | (x >= self.region.right) | (y < self.region.y) | (y >= self.region.bottom)
+        )
+        return np.where(outside, np.uint8(UNLABELLED), found)
+
+    def _at_pixels(self, pixels: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Labels of slide pixels, (N, 2) (x, y), whatever the region."""
         columns = self._mask_pixels(pixels[:, 0], self._file.size.width)
         rows = self._mask_pixels(pixels[:, 1], self._file.size.height)
         if self._is_small:
@@ -167,7 +192,7 @@ class LabelMask:
         return np.ascontiguousarray(shares.transpose(2, 0, 1))
 
     def class_counts(self) -> NDArray[np.int64]:
-        """Count the mask's pixels per class, a tile at a time.
+        """Count the mask's pixels per class, a tile at a time, whatever the region.
 
         Returns:
             (classes + 1,) int64 pixels of the mask; the last is unlabelled.
@@ -179,7 +204,7 @@ class LabelMask:
         grid = tile_grid(self._file.size, self._file.tile)
         for row in range(grid.height):
             for column in range(grid.width):
-                labels = self._mapped(self._file.read_tile(column, row))
+                labels = self._mapped(self._file.read_tile(column, row), column, row)
                 counts += np.bincount(labels.ravel(), minlength=UNLABELLED + 1)
         return np.append(counts[: self.classes.count], counts[UNLABELLED])
 
@@ -231,18 +256,20 @@ class LabelMask:
         for column, row in Region.whole(self._file.size).tiles(self._file.tile):
             place = tile_region(column, row, self._file.tile, self._file.size)
             labels[place.y : place.bottom, place.x : place.right] = self._mapped(
-                self._file.read_tile(column, row)
+                self._file.read_tile(column, row), column, row
             )
         return labels
 
     def _tile(self, column: int, row: int) -> NDArray[np.uint8]:
         """Labels of one tile of a large mask."""
         return LABEL_CACHE.get(
-            (*self._key, column, row), lambda: self._mapped(self._file.read_tile(column, row))
+            (*self._key, column, row), lambda: self._mapped(self._file.read_tile(column, row), column, row)
         )
 
-    def _mapped(self, raw: NDArray[Any]) -> NDArray[np.uint8]:
-        """Class indices of raw values."""
+    def _mapped(self, raw: NDArray[Any], column: int, row: int) -> NDArray[np.uint8]:
+        """Class indices of the raw values of a tile."""
+        if self._file.by_colour:
+            return self._of_colours(raw, Point(column * self._file.tile.width, row * self._file.tile.height))
         if raw.dtype == np.uint8:
             labels = self._lookup[:256].take(raw)
         else:
@@ -251,7 +278,7 @@ class LabelMask:
             )
         if labels.size and labels.min() < 0:
             value = int(raw[labels < 0].min())
-            known = ", ".join(str(known) for known in sorted(self.classes.mapping))
+            known = ", ".join(map(value_text, sorted(self.classes.mapping)))
             raise AnnotationError(
                 f"mask {self.path}: value {value} is not in the class table. Known values: {known}. Add the "
                 "value to a class or to "
@@ -259,18 +286,43 @@ class LabelMask:
             )
         return labels.astype(np.uint8)
 
+    def _of_colours(self, raw: NDArray[np.uint32], corner: Point) -> NDArray[np.uint8]:
+        """Class indices of raw values that stand for colours, of a tile whose corner lies there on the mask."""
+        labels = np.empty(raw.shape, np.uint8)
+        for top in range(0, len(raw), BAND_ROWS):
+            band = raw[top : top + BAND_ROWS]
+            place = np.searchsorted(self._colours, band).clip(max=len(self._colours) - 1)
+            if not (known := self._colours[place] == band).all():
+                y, x = np.argwhere(~known)[0]
+                value = band[y, x]
+                raise AnnotationError(
+                    f"mask {self.path}: colour {value_text(int(value))} at ({corner.x + x:.0f}, "
+                    f"{corner.y + top + y:.0f}), in {np.count_nonzero(raw == value):,} of its pixels, is not in the "
+                    f"class table. Known colours: {', '.join(value_text(int(each)) for each in self._colours)}. Add it "
+                    "to label_rgb of a class or to unlabelled_rgb, or export the mask without blending colours."
+                )
+            labels[top : top + BAND_ROWS] = self._colour_labels[place]
+        return labels
+
 
 def open_label_mask(
-    path: Path | str, *, slide_size: Size, classes: ClassTable, channel: int | None = None
+    path: Path | str,
+    *,
+    slide_size: Size,
+    classes: ClassTable,
+    channel: int | None = None,
+    region: Region | None = None,
 ) -> LabelMask:
     """Open the label mask of a slide.
 
     Args:
         path: Single-channel TIFF (tiled, stripped, pyramidal or not) or PNG of whole numbers; palettes count
-            as indices.
+            as indices. Or one of colours, where the class table says what they mean (``label_rgb``).
         slide_size: Size of the slide's level 0, px.
         classes: What the raw values mean.
-        channel: Channel that holds the labels, from 0; needed where there are several (PANDA-like masks: 0).
+        channel: Channel that holds the labels, from 0; needed where there are several (PANDA-like masks: 0) that are
+            no colours.
+        region: The part of the slide whose labels count, level-0 px: all else is unlabelled. None is all of it.
 
     Returns:
         The mask; pixels are read when asked for.
@@ -280,9 +332,11 @@ def open_label_mask(
             it must be the slide's, or ``slide / k`` for one whole number k on both axes (to less than a
             pixel: writers round).
     """
-    return LabelMask(Path(path), slide_size=slide_size, classes=classes, channel=channel)
+    return LabelMask(Path(path), slide_size=slide_size, classes=classes, channel=channel, region=region)
 
 
-def _reopened(path: Path, slide_size: Size, classes: ClassTable, channel: int | None) -> LabelMask:
+def _reopened(
+    path: Path, slide_size: Size, classes: ClassTable, channel: int | None, region: Region | None = None
+) -> LabelMask:
     """Open a mask from the arguments that it pickles as."""
-    return LabelMask(path, slide_size=slide_size, classes=classes, channel=channel)
+    return LabelMask(path, slide_size=slide_size, classes=classes, channel=channel, region=region)

@@ -8,6 +8,7 @@ from typing import Any
 
 import yaml
 
+from wsi_deform.annotation.class_data import COLOUR_VALUE
 from wsi_deform.annotation.classes import ClassTable, class_table_from_data, default_colour
 
 # Labels have a few values; a picture, or labels that were blended when they were resized, have many.
@@ -32,7 +33,7 @@ def suggested_classes(values: Collection[int], table: ClassTable) -> SuggestedCl
     """Make a class table for masks whose values the given table leaves without a class.
 
     Args:
-        values: Raw values that occur in the masks.
+        values: Raw values that occur in the masks; no table is made for colours.
         table: The table as it is.
 
     Returns:
@@ -45,6 +46,8 @@ def suggested_classes(values: Collection[int], table: ClassTable) -> SuggestedCl
         is for people to say.
     """
     occurring = set(values)
+    if any(value >= COLOUR_VALUE for value in occurring):
+        return None  # which colours mean what is nothing to guess
     held = {
         index: [value for value in own if value in occurring]
         for index, own in enumerate(table.values)
@@ -92,6 +95,8 @@ def _entry(table: ClassTable, index: int, values: list[int]) -> dict[str, Any]:
     entry: dict[str, Any] = {"name": table.names[index]}
     if table.colours[index] != default_colour(index, table.background):
         entry["color"] = list(table.colours[index])
+    if table.has_label_colours and table.label_rgb[index]:
+        entry["label_rgb"] = [list(colour) for colour in table.label_rgb[index]]
     return entry | ({"value": values[0]} if len(values) == 1 else {"values": values})
 
 

@@ -22,12 +22,13 @@ SUFFIX = ".values.json"
 logger = logging.getLogger(__name__)
 
 
-def counted_values(path: Path | str, channel: int | None = None) -> dict[int, int]:
+def counted_values(path: Path | str, channel: int | None = None, *, colours: bool = False) -> dict[int, int]:
     """Count the raw values of a mask file, or take the counts of the same file from the cache folder.
 
     Args:
         path: TIFF or PNG.
         channel: Which channel holds the labels, where there are several.
+        colours: Whether those of several channels without a name are colours, see ``MaskFile``.
 
     Returns:
         Raw value -> number of pixels, in rising order of values.
@@ -39,16 +40,17 @@ def counted_values(path: Path | str, channel: int | None = None) -> dict[int, in
         A file is the same while its path, size, inode and time of change are.
     """
     path = Path(path)
-    if MaskFile(path, channel).decoded_bytes < KEPT_FROM_BYTES:
-        return raw_value_counts(path, channel)
+    file = MaskFile(path, channel, colours=colours)
+    if file.decoded_bytes < KEPT_FROM_BYTES:
+        return raw_value_counts(path, channel, colours=colours)
     # A file of some hundred bytes per large mask: too little to be worth a limit of its own.
-    kept = CACHE.folder / f"{_key(path, channel)}{SUFFIX}"
+    kept = CACHE.folder / f"{_key(path, channel, by_colour=file.by_colour)}{SUFFIX}"
     try:
         held = json.loads(kept.read_text(encoding="utf-8"))
         return {int(value): int(number) for value, number in held.items()}
     except (OSError, ValueError, AttributeError, TypeError):
         logger.debug("mask %s: no counts kept as %s", path, kept)
-    counts = raw_value_counts(path, channel)
+    counts = raw_value_counts(path, channel, colours=colours)
     try:
         write_json(kept, {str(value): number for value, number in counts.items()})
     except OSError as error:
@@ -56,9 +58,9 @@ def counted_values(path: Path | str, channel: int | None = None) -> dict[int, in
     return counts
 
 
-def _key(path: Path, channel: int | None) -> str:
+def _key(path: Path, channel: int | None, *, by_colour: bool) -> str:
     try:
-        said = [COUNT_VERSION, str(path.resolve()), *file_version(path), channel]
+        said = [COUNT_VERSION, str(path.resolve()), *file_version(path), "colours" if by_colour else channel]
     except SlideError as error:
         raise AnnotationError(f"mask {error}") from error
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()[:40]

@@ -20,7 +20,8 @@ from wsi_deform.baselines.patch_grid import (
 )
 from wsi_deform.baselines.patch_tiles import patch_tiles
 from wsi_deform.baselines.patches import LabelledBlock, Patches
-from wsi_deform.cover import normalised, tissue_limit_of, tissue_of
+from wsi_deform.cover import counted_tissue, normalised, tissue_limit_of, tissue_of
+from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Region
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.mask.probability import ProbabilityMap
@@ -120,18 +121,24 @@ def write_patch_files(
         What it took, and the pixels of each class.
 
     Raises:
-        SlideError: The slide cannot be read.
+        SlideError: The slide cannot be read, or only a region of it is wanted.
         MaskError: A file cannot be written.
         ModelError: Not even one patch fits into the memory.
     """
+    if slide.is_cropped:
+        raise SlideError(
+            f"slide {slide.path}: patches of a region of it are not made. Needed the whole slide, or the method "
+            "sampled. Empty the region column in its manifest row; evaluate may still measure the region alone."
+        )
     grid, remark = grid_of(slide, model, settings, everywhere=not limit_to_tissue)
     plan = patches_per_batch(
         model, grid.patch_px, block_px=grid.block_px, wanted=batch, memory_gib=memory_gib
     )
     grid = grid.in_blocks(plan.block_px)
-    outside, classes = outside_label(model.classes), model.classes
+    outside, classes = outside_label(model.classes, slide), model.classes
     limit = tissue_limit_of(slide, classes.background) if limit_to_tissue else None
-    counts = TissueCounts(tissue_of(slide).tissue, slide.size, limit=limit, tile_px=TILE_PX)
+    tissue = counted_tissue(slide, limited=limit_to_tissue)
+    counts = TissueCounts(tissue, slide.size, limit=limit, tile_px=TILE_PX)
     annotations = patch_annotations(slide, classes, grid.text, limited=limit is not None)
     shown = shown_downsample(slide, grid.level)
     patches = Patches(

@@ -57,6 +57,7 @@ def evaluate(
     from wsi_deform.evaluate.masks import evaluate_masks, rows_of_split
     from wsi_deform.evaluate.slide_measures import ALL, BASIC
     from wsi_deform.manifest.read import read_manifest
+    from wsi_deform.mask.folder import MaskFolder
     from wsi_deform.provenance import provenance
 
     if out is not None and out.suffix.lower() not in ("", ".json", ".csv"):
@@ -81,7 +82,7 @@ def evaluate(
             allow_empty_classes=allow_empty_classes,
             wanted=ALL if measures == "all" else BASIC,
         )
-    written = write_all(measured, out or masks / "evaluation", provenance=provenance())
+    written = write_all(measured, out or MaskFolder(masks).evaluation, provenance=provenance())
     show(measured, console)
     for path in written:
         console.print(str(path), soft_wrap=True)
@@ -108,28 +109,37 @@ def show(evaluation: Evaluation, console: Console) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from wsi_deform.evaluate.summary import object_notes
     from wsi_deform.evaluate.tables import evaluation_data, mean_notes
 
-    pooled = evaluation_data(evaluation)["pooled"]
+    data = evaluation_data(evaluation)
+    pooled = data["pooled"]
     predicted, sampled = pooled["predicted"], pooled["sampled"]
     count = f"{len(evaluation.slides)} slide{'s' if len(evaluation.slides) > 1 else ''}"
     table = Table(
-        "", "IoU(Y^, Y)", "IoU(Y', Y)", title=f"{count}, split {evaluation.split}, pooled over all pixels"
+        "",
+        "IoU(Y^, Y)",
+        "IoU(Y', Y)",
+        "Dice",
+        title=f"{count}, split {evaluation.split}, pooled over all pixels",
     )
 
-    def add(name: str, key: str, inner: str | None = None, *, end: bool = False) -> None:
+    def add(
+        name: str, key: str, inner: str | None = None, *, dice: float | None = None, end: bool = False
+    ) -> None:
         cells: list[Any] = [Text(name)]
         for kind in (predicted, sampled):
             value = None if kind is None else kind[key] if inner is None else kind[key][inner]
             cells.append("-" if value is None else f"{value:.4f}")
-        table.add_row(*cells, end_section=end)
+        table.add_row(*cells, "" if dice is None else f"{dice:.4f}", end_section=end)
 
     for name in evaluation.classes.names:
-        add(name, "iou", name, end=name == evaluation.classes.names[-1])
-    add("mean", "miou")
+        last = name == evaluation.classes.names[-1]
+        add(name, "iou", name, dice=predicted["dice"][name], end=last)
+    add("mean", "miou", dice=predicted["mdice"])
     if evaluation.classes.background is not None:
         add("mean without background", "miou_without_background")
     add("pixel accuracy", "accuracy")
     console.print(table)
-    for note in mean_notes(evaluation):
+    for note in [*mean_notes(data), *object_notes(data)]:
         console.print(note, markup=False, highlight=False, soft_wrap=True)

@@ -81,12 +81,13 @@ def segment(
         bool, typer.Option(help="Write the outlines of the masks as GeoJSON, for QuPath.")
     ] = True,
     limit_to_tissue: Annotated[
-        bool,
+        bool | None,
         typer.Option(
             "--limit-to-tissue/--no-limit-to-tissue",
-            help="Labels outside the slide's tissue become background.",
+            help="Labels outside the slide's tissue become background; default: yes, but for models of images "
+            "without mpp.",
         ),
-    ] = True,
+    ] = None,
     fields: Annotated[
         int, typer.Option(min=1, help="Most fields or patches per forward pass; more suit a GPU.")
     ] = 1,

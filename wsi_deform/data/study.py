@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.annotation.raster import LabelMask, open_label_mask
-from wsi_deform.errors import ManifestError
+from wsi_deform.errors import ManifestError, SlideError
 from wsi_deform.manifest.rows import ManifestRow
 from wsi_deform.slide.open import open_slide
 from wsi_deform.slide.slide import Slide
@@ -20,7 +20,7 @@ def open_labelled(row: ManifestRow, classes: ClassTable) -> tuple[Slide, LabelMa
         classes: The class table that the mask's values are read with.
 
     Returns:
-        Slide and mask of the same level-0 size.
+        Slide and mask of the same level-0 size, both with the region of the row.
 
     Raises:
         ManifestError: The row has no mask.
@@ -31,14 +31,28 @@ def open_labelled(row: ManifestRow, classes: ClassTable) -> tuple[Slide, LabelMa
         raise ManifestError(
             f"slide {row.slide_id}: no mask in its manifest row. Needed labels. Fill the mask column."
         )
-    slide = open_slide(row.slide, mpp=row.mpp, slide_id=row.slide_id, tissue_path=row.tissue_mask)
-    return slide, open_label_mask(row.mask, slide_size=slide.size, classes=classes, channel=row.mask_channel)
+    slide = open_slide(
+        row.slide, mpp=row.mpp, slide_id=row.slide_id, tissue_path=row.tissue_mask, region=row.region
+    )
+    labels = open_label_mask(
+        row.mask, slide_size=slide.size, classes=classes, channel=row.mask_channel, region=row.region
+    )
+    return slide, labels
 
 
-def median_mpp(slides: Sequence[Slide]) -> float:
-    """The middle mpp of some slides, um per level-0 pixel.
+def median_mpp(slides: Sequence[Slide]) -> float | None:
+    """The middle mpp of some slides, um per level-0 pixel; None where none of them has one.
 
     Raises:
-        SlideError: A slide has none.
+        SlideError: Some have one and some have none: a model learns at a physical scale or without.
     """
-    return sorted(slide.mpp for slide in slides)[len(slides) // 2]
+    known = sorted(slide.mpp for slide in slides if slide.mpp_or_none is not None)
+    if not known:
+        return None
+    if len(known) < len(slides):
+        without = [slide.slide_id for slide in slides if slide.mpp_or_none is None]
+        raise SlideError(
+            f"{len(without)} of {len(slides)} slides have no um per pixel: {', '.join(without[:5])}. Needed an mpp of "
+            "all of them, or of none. Fill the mpp column of the manifest."
+        )
+    return known[len(known) // 2]

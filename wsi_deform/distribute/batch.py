@@ -24,6 +24,7 @@ from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.model import device_name
 from wsi_deform.model_file import find_model
 from wsi_deform.provenance import provenance
+from wsi_deform.scale import limits_to_tissue
 from wsi_deform.slide_results import WantedOutputs
 
 
@@ -103,10 +104,11 @@ def segment_slides(
         retry_failed=retry_failed,
         versions={"wsi_deform": about["wsi_deform"], "python": about["python"], **about["packages"]},
     )
-    jobs = [
-        replace(template, source=source.absolute(), seen=_newest_attempt(ledger, source) if overwrite else "")
-        for source in sources
-    ]
+    jobs = []
+    for source in sources:
+        is_limited = limits_to_tissue(wanted.limit_to_tissue, loaded, source.tissue_path)
+        job = replace(template, source=source.absolute(), wanted=replace(wanted, limit_to_tissue=is_limited))
+        jobs.append(replace(job, seen=_newest_attempt(ledger, source)) if overwrite else job)
     outcomes: dict[str, Outcome] = {}
 
     def settle(outcome: Outcome) -> None:

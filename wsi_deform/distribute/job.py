@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,7 @@ class SlideJob:
     def fingerprint(self, identity: Mapping[str, str] | None = None) -> str:
         """Hash of what the mask depends on: model, slide file, mpp override, tissue mask, method, how it is put back.
 
-        Of an oracle also the labels.
+        Of an oracle also the labels, and of a slide with a region also that.
 
         Args:
             identity: What ``identity`` returned; None asks again.
@@ -97,6 +97,8 @@ class SlideJob:
         parts = [self.model_sha256, known, self.source.mpp, self.wanted.settings()]
         if self.needs_labels:
             parts.append({"label_channel": self.source.label_channel})
+        if self.source.region is not None:
+            parts.append({"region": list(astuple(self.source.region))})
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wsi_deform.errors import MaskError, SlideError
+from wsi_deform.geometry import Region
 from wsi_deform.manifest.read import read_manifest
 from wsi_deform.manifest.rows import ManifestRow, Split
 from wsi_deform.paths import (
@@ -38,6 +39,7 @@ class SlideSource:
         slide_id: Its name in all outputs; no other slide of the same call has it.
         mpp: Level-0 um per pixel that wins over the file's own, or None.
         tissue_path: Raster file whose pixels above 0 are tissue, or None.
+        region: The part of it that is segmented, level-0 px, or None for all of it.
         labels: Raster file of its labels, for an oracle; or None.
         label_channel: The channel that holds them, or None.
         problem: Why it cannot be segmented; empty when nothing is known against it. With a problem, ``path`` is
@@ -48,6 +50,7 @@ class SlideSource:
     slide_id: str
     mpp: float | None = None
     tissue_path: Path | None = None
+    region: Region | None = None
     labels: Path | None = None
     label_channel: int | None = None
     problem: str = ""
@@ -219,6 +222,7 @@ def _rows(path: Path, mpp: float | None, split: Split | None) -> tuple[SlideSour
             slide_id=row.slide_id,
             mpp=row.mpp if mpp is None else mpp,
             tissue_path=row.tissue_mask,
+            region=row.region,
             labels=row.mask,
             label_channel=row.mask_channel,
             problem=problem,

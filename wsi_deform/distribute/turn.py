@@ -301,7 +301,13 @@ def _deaths(before: State, fingerprint: str) -> int:
 
 def _opened(job: SlideJob) -> Slide:
     source = job.source
-    return open_slide(source.path, mpp=source.mpp, slide_id=source.slide_id, tissue_path=source.tissue_path)
+    return open_slide(
+        source.path,
+        mpp=source.mpp,
+        slide_id=source.slide_id,
+        tissue_path=source.tissue_path,
+        region=source.region,
+    )
 
 
 def _labels(job: SlideJob, slide: Slide, model: Model) -> LabelMask | None:
@@ -310,7 +316,11 @@ def _labels(job: SlideJob, slide: Slide, model: Model) -> LabelMask | None:
     if not job.needs_labels or source.labels is None:
         return None
     return open_label_mask(
-        source.labels, slide_size=slide.size, classes=model.classes, channel=source.label_channel
+        source.labels,
+        slide_size=slide.size,
+        classes=model.classes,
+        channel=source.label_channel,
+        region=source.region,
     )
 
 

@@ -166,6 +166,7 @@ def frequency_figure(rows: Sequence[Row]) -> bytes:
         values = [row[key] or 0.0 for row in rows]
         shares.barh(at + offset, values, 0.38, color=colour, label=label, linewidth=0)
     shares.set_yticks(at, names)
+    shares.margins(x=0.3)  # room for the legend
     shares.set(xlabel="share of the labelled samples, and pixels", ylim=(len(rows) - 0.4, -0.6))
     shares.xaxis.set_major_formatter(PercentFormatter(1, decimals=None))
     _tidy(shares, along="x")
@@ -191,7 +192,7 @@ def _size_text(begin: float, end: float | None) -> str:
 
 def _number(value: float) -> str:
     for scale, letter in ((1e6, " M"), (1e3, " k")):
-        if value >= scale and value % (scale / 1e3) == 0 and value >= 1e4:
+        if value >= scale and value % scale == 0:
             return f"{value / scale:g}{letter}"
     return f"{value:,.0f}"
 

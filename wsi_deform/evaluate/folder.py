@@ -15,6 +15,7 @@ from wsi_deform.evaluate.rows import Row, class_rows
 from wsi_deform.evaluate.summary import summary_text
 from wsi_deform.evaluate.tables import evaluation_data, write_evaluation
 from wsi_deform.files import name_aside, write_text
+from wsi_deform.mask.folder import MaskFolder
 
 DATA, SLIDES, SUMMARY = "evaluation.json", "slides.csv", "summary.md"
 
@@ -56,8 +57,9 @@ def write_all(
 
 def evaluations_in(out: Path) -> list[Path]:
     """The JSON files of the evaluations beside masks, of each split; of an older version, its only one."""
-    found = sorted((out / "evaluation").glob(f"[!.]*/{DATA}"))
-    newest = out / "evaluation.json"
+    folder = MaskFolder(out).evaluation
+    found = sorted(folder.glob(f"[!.]*/{DATA}"))
+    newest = folder.with_suffix(".json")
     if newest.is_file() and _split_of(newest) not in {each.parent.name for each in found}:
         found.append(newest)
     return found

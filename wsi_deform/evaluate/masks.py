@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_deform.annotation.classes import ClassTable, read_class_table
+from wsi_deform.annotation.classes import UNLABELLED, ClassTable, read_class_table
 from wsi_deform.annotation.label_check import refuse_labels_of_one_class
 from wsi_deform.data.study import open_labelled
 from wsi_deform.errors import AnnotationError, ManifestError, MaskError, WsiDeformError
@@ -197,13 +197,15 @@ def evaluate_masks(
     )
 
 
-def mask_label_map(path: Path, *, size: Size, classes: ClassTable) -> LabelMap:
+def mask_label_map(path: Path, *, size: Size, classes: ClassTable, region: Region | None = None) -> LabelMap:
     """Open a mask that wsi-deform wrote and read level 0 where it is asked for.
 
     Args:
         path: The mask.
         size: Level-0 size of its slide, px.
         classes: The classes that may occur.
+        region: The part of the slide that is measured, level-0 px, or None: outside it the mask may be unlabelled, as
+            where only that part was segmented.
 
     Returns:
         From a level-0 region to (H, W) uint8 class indices; raises MaskError for a label that is no class,
@@ -225,11 +227,23 @@ def mask_label_map(path: Path, *, size: Size, classes: ClassTable) -> LabelMap:
             f"mask {path}: {tiles.channels} channels of {tiles.dtype}. Needed one channel of uint8 labels."
         )
 
+    measured = Region.whole(size) if region is None else region
+
     def read(region: Region) -> NDArray[np.uint8]:
         labels: NDArray[np.uint8] = tiles.read_region(0, region)[..., 0]
-        if labels.max() >= classes.count:
+        part = region.intersection(measured)
+        if part != region:
+            inside = np.zeros(labels.shape, np.bool_)
+            inside[part.y - region.y : part.bottom - region.y, part.x - region.x : part.right - region.x] = (
+                True
+            )
+            labels = np.where(inside, labels, np.uint8(UNLABELLED))
+            seen = labels[inside]
+        else:
+            seen = labels
+        if seen.size and seen.max() >= classes.count:
             raise MaskError(
-                f"mask {path}: label {labels.max()}. Needed class indices 0 to {classes.count - 1} "
+                f"mask {path}: label {seen.max()}. Needed class indices 0 to {classes.count - 1} "
                 f"({', '.join(classes.names)}). Segment the slide again."
             )
         return labels
@@ -242,7 +256,9 @@ def _evaluate_slide(
 ) -> SlideEvaluation:
     """Measure one slide; what cannot be measured is a WsiDeformError."""
     slide, truth = open_labelled(row, classes)
-    label_maps = [mask_label_map(folder.mask(row.slide_id), size=slide.size, classes=classes)]
+    label_maps = [
+        mask_label_map(folder.mask(row.slide_id), size=slide.size, classes=classes, region=row.region)
+    ]
     samples = _samples_of(folder.samples(row.slide_id), slide.size)
     true_labels = None
     if samples is None:

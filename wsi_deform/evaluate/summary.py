@@ -59,6 +59,20 @@ def shown_unit(rows: Sequence[Row], slides: Sequence[Mapping[str, Any]]) -> str:
     return "um" if has_um and all(slide["mpp"] is not None for slide in slides) else "px"
 
 
+def object_notes(data: Mapping[str, Any]) -> list[str]:
+    """One sentence per class with objects: how many of them the mask does not touch.
+
+    Args:
+        data: What ``evaluation_data`` gave.
+    """
+    return [
+        f"{row['class']}: {row['objects'] - row['touched']:,} of {row['objects']:,} objects not touched, "
+        f"{row['objects'] - row['half_covered']:,} covered by less than half."
+        for row in data["measured"]["objects"]
+        if row["from"] is None and row["objects"]
+    ]
+
+
 def _classes(data: Mapping[str, Any]) -> list[str]:
     pooled, intervals = data["pooled"]["predicted"], data["intervals"]
     sampled = data["pooled"]["sampled"]

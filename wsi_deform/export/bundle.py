@@ -143,7 +143,7 @@ def metadata(model: Model, *, version: str) -> dict[str, Any]:
     image = {
         "type": "image",
         "format": "magnitude",
-        "modality": "histopathology",
+        "modality": "natural image" if model.mpp is None else "histopathology",
         "num_channels": len(channels),
         "spatial_shape": ["*", "*"],
         "dtype": "float32",
@@ -170,14 +170,19 @@ def metadata(model: Model, *, version: str) -> dict[str, Any]:
         "numpy_version": importlib.metadata.version("numpy"),
         "required_packages_version": {"wsi-deform": importlib.metadata.version("wsi-deform")},
         "name": f"wsi-deform {model.config.name}",
-        "task": "semantic segmentation of histology slides through a deformed sampling grid",
-        "description": f"Scores of the classes {names} for images sampled from slides of {model.mpp:g} um per pixel, "
+        "task": f"semantic segmentation of {'images' if model.mpp is None else 'histology slides'} through a deformed "
+        "sampling grid",
+        "description": f"Scores of the classes {names} for images sampled from {_slides(model)}, "
         "and the network that says where to sample. See docs/README.md and model.json.",
         "authors": "not stated",
         "copyright": "not stated",
         "intended_use": "research use only; not a medical device",
         "network_data_format": {"inputs": {"image": image}, "outputs": {"pred": pred}},
     }
+
+
+def _slides(model: Model) -> str:
+    return "images without scale" if model.mpp is None else f"slides of {model.mpp:g} um per pixel"
 
 
 def run_bundle(folder: Path, part: str) -> Runner:

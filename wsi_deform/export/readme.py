@@ -92,20 +92,32 @@ def _method(about: Mapping[str, Any]) -> str:
     short, long = sampling["budget"]
     if sampling["size"] == "area":
         size = f"{short * long} samples in the field's aspect ratio"
+    elif sampling["size"] == "exact":
+        size = f"{short} x {long} px (short x long side), whatever the field's aspect ratio"
     else:
         size = f"at most {short} x {long} px (short x long side) in the field's aspect ratio"
     names = ", ".join(f"{index} {each['name']}" for index, each in enumerate(about["classes"]["classes"]))
+    known = (
+        "images without um per pixel"
+        if about["mpp"] is None
+        else f"slides of {about['mpp']:g} um per pixel at level 0"
+    )
     steps = [
-        f"The model knows slides of {about['mpp']:g} um per pixel at level 0. A field (a region of the slide, or all "
+        f"The model knows {known}. A field (a region of the slide, or all "
         f"of it) gets a sampled image of {size}."
     ]
     if "deformation" in about["networks"]:
         scale = f", {sampling['map_scale']:g} times that size" if sampling["map_scale"] != 1 else ""
+        if (view := sampling["view_px"]) is not None:
+            scale = f", {view[0]} x {view[1]} px (short x long side)"
+        sigma = f"{sampling['sigma']:g} times the map's short side"
+        if sampling["sigma_px"] is not None:
+            sigma = f"{sampling['sigma_px']:g} px of the map"
         steps += [
             f"Read the low-res view of the field, area-averaged{scale or ', of that size'}; `deformation` makes the "
             "deformation map of it.",
             "Grid: every sample is pulled towards the map cells around it, weighted by density times a Gaussian of "
-            f"{sampling['sigma']:g} times the map's short side (cut at {sampling['radius_sigmas']:g} standard "
+            f"{sigma} (cut at {sampling['radius_sigmas']:g} standard "
             f"deviations; border: {sampling['border']}), {sampling['warp_steps']} times. "
             "`wsi_deform.deform.grid.sampling_grid` does it and needs numpy and torch only.",
         ]

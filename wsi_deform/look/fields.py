@@ -38,16 +38,18 @@ def cover_with_fields(
     field_px: int | None,
     margin_fraction: float = 0.0,
     align_px: int = 1,
+    origin: tuple[int, int] = (0, 0),
 ) -> tuple[Field, ...]:
-    """Cover the tissue of a slide with fields.
+    """Cover the tissue of a slide, or of a region of it, with fields.
 
     Args:
-        size: Size of the slide, level-0 px.
+        size: Size of what is covered, level-0 px.
         tissue: Where the tissue is; None covers the whole slide.
         field_px: The longest side of a kept region, level-0 px; None takes one field over everything.
         margin_fraction: Context margin on every side as a fraction of the kept region's longer side, 0 to 1.
-        align_px: Inner edges of kept regions are multiples of this, where the fields are longer than that: then few
-            tiles of a mask show several fields. A power of two.
+        align_px: Inner edges of kept regions are multiples of this from the origin, where the fields are longer than
+            that: then few tiles of a mask show several fields. A power of two.
+        origin: Where the top-left corner of what is covered lies on the slide, level-0 px.
 
     Returns:
         Fields row by row. Those without any tissue are left out: a slide of bare glass has none.
@@ -59,13 +61,14 @@ def cover_with_fields(
         ``field_px=None``, or a slide whose longer side is at most ``field_px``, gives one field over
         everything, without margin and whether or not tissue was found. Otherwise each axis is cut into the
         fewest equal parts of at most ``field_px``, equal to whole pixels, or to ``align_px`` where that is at most half
-        a field. Margins are clipped at the slide's border.
+        a field. Margins are clipped at the border of what is covered.
     """
     if field_px is not None and field_px < 1:
         raise ShapeError(f"field_px {field_px}: needed at least 1, or None for one field over the slide.")
     if not 0.0 <= margin_fraction <= 1.0:
         raise ShapeError(f"margin_fraction {margin_fraction}: needed 0 to 1.")
-    whole = Region.whole(size)
+    x, y = origin
+    whole = Region(x, y, size.width, size.height)
     if field_px is None or size.long <= field_px:
         return (Field(whole, whole),)
     while align_px > 1 and 2 * align_px > field_px:
@@ -74,24 +77,36 @@ def cover_with_fields(
     fields = []
     for top, bottom in zip(rows[:-1], rows[1:], strict=True):
         for left, right in zip(columns[:-1], columns[1:], strict=True):
-            kept = Region(left, top, right - left, bottom - top)
+            kept = Region(x + left, y + top, right - left, bottom - top)
             if tissue is not None and tissue.fraction_of(kept) == 0.0:
                 continue
             margin_px = math.ceil(margin_fraction * kept.size.long)
-            fields.append(Field(kept.grown(margin_px, size), kept))
+            around = Region(
+                kept.x - margin_px,
+                kept.y - margin_px,
+                kept.width + 2 * margin_px,
+                kept.height + 2 * margin_px,
+            )
+            fields.append(Field(around.intersection(whole), kept))
     return tuple(fields)
 
 
 def cover_exactly(
-    size: Size, tissue: TissueMask | None, *, field_px: int, margin_fraction: float = 0.0
+    size: Size,
+    tissue: TissueMask | None,
+    *,
+    field_px: int,
+    margin_fraction: float = 0.0,
+    origin: tuple[int, int] = (0, 0),
 ) -> tuple[Field, ...]:
-    """Cover the tissue of a slide with fields of one size, margins included.
+    """Cover the tissue of a slide, or of a region of it, with fields of one size, margins included.
 
     Args:
-        size: Size of the slide, level-0 px.
+        size: Size of what is covered, level-0 px.
         tissue: Where the tissue is; None covers the whole slide.
         field_px: Side of a field's region, level-0 px.
         margin_fraction: Context margin on every side as a fraction of ``field_px``, 0 to below 1/2.
+        origin: Where the top-left corner of what is covered lies on the slide, level-0 px.
 
     Returns:
         Fields row by row; those whose kept region has no tissue are left out.
@@ -110,12 +125,13 @@ def cover_exactly(
         raise ShapeError(f"margin_fraction {margin_fraction}: needed 0 to below 1/2 of exact fields.")
     step = max(1, field_px - 2 * math.floor(margin_fraction * field_px))
     columns, rows = (_exact_parts(length, field_px, step) for length in (size.width, size.height))
+    x, y = origin
     fields = []
     for top, bottom, first_row, last_row in rows:
         for left, right, first, last in columns:
-            kept = Region(first, first_row, last - first, last_row - first_row)
+            kept = Region(x + first, y + first_row, last - first, last_row - first_row)
             if tissue is None or tissue.fraction_of(kept) > 0.0:
-                fields.append(Field(Region(left, top, right - left, bottom - top), kept))
+                fields.append(Field(Region(x + left, y + top, right - left, bottom - top), kept))
     return tuple(fields)
 
 

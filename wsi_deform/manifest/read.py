@@ -1,9 +1,9 @@
 """Reading a manifest: a CSV, of which all problems are told at once.
 
 One row per slide. ``slide`` is required (also written wsi, image or path); ``slide_id``, ``patient``,
-``split`` (train, val, test), ``mask`` or ``annotation``, ``mask_channel``, ``tissue_mask`` and ``mpp`` may
-follow, and every other column is kept as it is. Relative paths start at the folder of the CSV. Slides are not
-opened here: ``annotation/check.py`` does that.
+``split`` (train, val, test), ``mask`` or ``annotation``, ``mask_channel``, ``tissue_mask``, ``mpp`` and
+``region`` may follow, and every other column is kept as it is. Relative paths start at the folder of the CSV. Slides
+are not opened here: ``annotation/check.py`` does that.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from wsi_deform.errors import ManifestError
+from wsi_deform.geometry import Region
 from wsi_deform.manifest.rows import (
     COLUMNS,
     MAX_MPP,
@@ -120,6 +121,7 @@ class _RowReader:
         values["patient"] = cells.get("patient") or None
         values["split"] = self.split(cells.get("split", ""))
         values["mpp"] = self.mpp(cells.get("mpp", ""))
+        values["region"] = self.region(cells.get("region", ""))
         values["mask_channel"] = self.channel(cells.get("mask_channel", ""))
         if values["mask"] and values["annotation"]:
             found = f"both mask {cells['mask']!r} and annotation {cells['annotation']!r}"
@@ -188,6 +190,23 @@ class _RowReader:
             f"a number from {MIN_MPP} to {MAX_MPP:g} um per level-0 pixel",
             f"Write it{comma} (0.25 is usual for 40x, 0.5 for 20x), or empty the cell to use what the slide "
             "says",
+        )
+        return None
+
+    def region(self, cell: str) -> Region | None:
+        """A part of the slide, or None for an empty cell."""
+        if not cell:
+            return None
+        numbers = cell.replace(",", " ").split()
+        if len(numbers) == 4 and all(number.isdecimal() for number in numbers):
+            found = Region(*map(int, numbers))
+            if not found.is_empty:
+                return found
+        self.refuse(
+            "region",
+            repr(cell),
+            "x y width height of a part of the slide, whole level-0 px, such as 512 0 1024 1024",
+            "Write it so, or empty the cell for the whole slide",
         )
         return None
 

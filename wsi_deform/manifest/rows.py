@@ -12,12 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from wsi_deform.cells import safe_row
 from wsi_deform.files import write_aside
+from wsi_deform.geometry import Region
 from wsi_deform.paths import clean_id
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 COLUMNS = (
-    "slide_id", "slide", "patient", "split", "mask", "annotation", "mask_channel", "tissue_mask", "mpp",
+    "slide_id", "slide", "patient", "split", "mask", "annotation", "mask_channel", "tissue_mask", "mpp", "region",
 )  # fmt: skip
 MIN_MPP, MAX_MPP = 0.05, 20.0
 DOUBLE_SUFFIXES = (".ome.tiff", ".ome.tif", ".ome.btf", ".ome.tf8", ".ome.zarr")
@@ -65,6 +66,7 @@ class ManifestRow(BaseModel):
         mask_channel: Channel of the mask that holds the labels, from 0, or None for a single channel.
         tissue_mask: Raster file whose pixels above 0 are tissue, or None.
         mpp: Level-0 um per pixel that overrides what the file says, or None.
+        region: The part of the slide that is segmented, learned from and measured, level-0 px; None is all of it.
         line: Line of the CSV, from 1; 0 for rows that never were in a CSV.
         extra: Cells of the columns that this program does not know.
     """
@@ -80,6 +82,7 @@ class ManifestRow(BaseModel):
     mask_channel: int | None = Field(default=None, ge=0)
     tissue_mask: Path | None = None
     mpp: float | None = Field(default=None, ge=MIN_MPP, le=MAX_MPP)
+    region: Region | None = None
     line: int = 0
     extra: Mapping[str, str] = Field(default_factory=dict)
 
@@ -166,4 +169,6 @@ def _cell(value: object, folder: Path) -> str:
     if isinstance(value, Path):
         absolute, root = value.absolute(), folder.absolute()
         return absolute.relative_to(root).as_posix() if absolute.is_relative_to(root) else str(absolute)
+    if isinstance(value, Region):
+        return f"{value.x} {value.y} {value.width} {value.height}"
     return "" if value is None else str(value)

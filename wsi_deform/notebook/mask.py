@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.annotation.raster import LabelMask
-from wsi_deform.cover import FieldBudget, budgets_of, mpp_remark
+from wsi_deform.cover import FieldBudget, budgets_of
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Region, Size
 from wsi_deform.look import lowres
@@ -24,6 +24,7 @@ from wsi_deform.notebook.lazy import dask_of_labels
 from wsi_deform.notebook.png import png_of
 from wsi_deform.notebook.slide import SHOWN_PX, THUMBNAIL_PX, checked_side
 from wsi_deform.reverse.sampler import ReverseSampler
+from wsi_deform.scale import limits_to_tissue, mpp_remark
 from wsi_deform.segment import SegmentedField, SegmentedSlide
 from wsi_deform.segment import segment_slide as segmented_slide
 from wsi_deform.slide.identity import slide_identity
@@ -42,6 +43,7 @@ class SlideMask(SegmentedSlide):
         budgets: The fields of the slide with the sizes of their sampled images.
         identity: What was known of the slide's file when it was segmented; empty for one without a file.
         remark: What people should know before they trust the mask; else empty.
+        is_limited: Whether it is limited to tissue, where a class is the background.
         method: "sampled", or "edge oracle", whose samples lie where the slide's own labels have borders.
     """
 
@@ -50,6 +52,7 @@ class SlideMask(SegmentedSlide):
     budgets: tuple[FieldBudget, ...]
     identity: dict[str, str]
     remark: str
+    is_limited: bool
     method: Method = "sampled"
 
     @property
@@ -144,7 +147,7 @@ class SlideMask(SegmentedSlide):
             probabilities=probabilities,
             footprint=footprint,
             geojson=geojson,
-            limit_to_tissue=self.limit is not None or self.classes.background is None,
+            limit_to_tissue=self.is_limited,
         )
         segmented = (SegmentedField(samples=each, tiles=0) for each in self.fields)
         files = fields_to_files(
@@ -182,7 +185,7 @@ def segment_slide(
     model: Model,
     *,
     labels: LabelMask | None = None,
-    limit_to_tissue: bool = True,
+    limit_to_tissue: bool | None = None,
     batch: int = 1,
     scheduler: Any = "auto",
     on_field: Callable[[int, int], None] | None = None,
@@ -193,7 +196,8 @@ def segment_slide(
         slide: What ``open_slide`` returned.
         model: What ``load_model`` returned.
         labels: The slide's labels, for an oracle (``model.needs_labels``); others never look at them.
-        limit_to_tissue: Whether the mask is background outside the slide's tissue.
+        limit_to_tissue: Whether the mask is background outside the slide's tissue; None is yes, but for models that
+            were trained on images without mpp.
         batch: Most fields per forward pass.
         scheduler: Where tiles are read, see ``sample.gather.gather``.
         on_field: Called after each field with how many are done and how many there are.
@@ -209,13 +213,14 @@ def segment_slide(
         Jin et al., ICLR 2022, section 2.1 and figure 2.
     """
     identity = _identity(slide)
+    is_limited = limits_to_tissue(limit_to_tissue, model, slide.tissue_path)
     budgets = budgets_of(slide, model)
     segmented = segmented_slide(
         slide,
         model,
         budgets=budgets,
         labels=labels,
-        limit_to_tissue=limit_to_tissue,
+        limit_to_tissue=is_limited,
         batch=batch,
         scheduler=scheduler,
         on_field=on_field,
@@ -227,6 +232,7 @@ def segment_slide(
         budgets=budgets,
         identity=identity,
         remark=mpp_remark(slide, model),
+        is_limited=is_limited,
         method="edge oracle" if model.needs_labels else "sampled",
     )
 

@@ -29,6 +29,7 @@ def open_slide(
     mpp: float | None = None,
     slide_id: str | None = None,
     tissue_path: str | Path | None = None,
+    region: Region | None = None,
 ) -> OpenedSlide:
     """Open a slide.
 
@@ -39,6 +40,7 @@ def open_slide(
         mpp: um per level-0 pixel that wins over the file's own.
         slide_id: Its name, after which outputs are called; None takes the file name without suffixes.
         tissue_path: A raster file whose pixels above 0 are tissue; None finds it by colour.
+        region: The part of it that is segmented, level-0 px; None is all of it.
 
     Returns:
         The open slide. ``.size``, ``.levels`` and ``.mpp`` say what it is, ``.thumbnail()``, ``.read()`` and
@@ -48,8 +50,8 @@ def open_slide(
         SlideError: No reader can open the file; the message has what each of them said.
     """
     tissue = None if tissue_path is None else Path(tissue_path)
-    slide = OpenedSlide(path, slide_id=slide_id, mpp=mpp, tissue_path=tissue)
-    _ = slide.info  # opens the file now, so that an unreadable one is refused here
+    slide = OpenedSlide(path, slide_id=slide_id, mpp=mpp, tissue_path=tissue, region=region)
+    _ = slide.region  # opens the file now, so that an unreadable one is refused here
     return slide
 
 

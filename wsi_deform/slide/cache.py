@@ -89,7 +89,24 @@ class TileCache:
             self._held_bytes -= dropped.nbytes
 
 
+class PictureCache(TileCache):
+    """Whole pictures, least recently used first to go; the newest stays, whatever its size."""
+
+    def keep(self, key: Hashable, tile: NDArray[np.uint8]) -> None:
+        """Hold a picture that was decoded; it becomes read-only, and older ones go."""
+        tile.setflags(write=False)
+        with self._lock:
+            if key not in self._tiles:
+                self._tiles[key] = tile
+                self._held_bytes += tile.nbytes
+                while self._held_bytes > self.limit_bytes and len(self._tiles) > 1:
+                    _, dropped = self._tiles.popitem(last=False)
+                    self._held_bytes -= dropped.nbytes
+
+
 TILE_CACHE = TileCache()
+PICTURES = PictureCache(512 << 20)
+"""Plain images, decoded as a whole, and the coarse levels built of them, of all such slides of this process."""
 
 
 def set_cache_bytes(limit_bytes: int) -> None:
@@ -99,3 +116,4 @@ def set_cache_bytes(limit_bytes: int) -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=TILE_CACHE.forget)
+    os.register_at_fork(after_in_child=PICTURES.forget)

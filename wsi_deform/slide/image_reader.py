@@ -1,4 +1,4 @@
-"""Plain PNG, JPEG and BMP images, decoded once into memory."""
+"""Plain PNG, JPEG and BMP images, decoded as a whole; so many of them stay decoded as fit a limit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from PIL import Image, UnidentifiedImageError
 
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Point, Region, Size, tile_region
+from wsi_deform.slide.cache import PICTURES
 from wsi_deform.slide.colour import composited
+from wsi_deform.slide.identity import file_version
 from wsi_deform.slide.reader import WHITE, Level, SlideInfo
 
 TILE = Size(256, 256)
@@ -24,10 +26,18 @@ Image.MAX_IMAGE_PIXELS = MAX_DECODED_BYTES // 3
 class ImageReader:
     """A plain image as a slide of one level; implements ``Reader``.
 
+    A study may have thousands of images open: their pixels are in ``PICTURES``, and an image that had to leave is
+    decoded again when it is read again.
+
+    Attributes:
+        is_picture: Always True: it is decoded as a whole, and nothing of it need stay in memory.
+
     Convention:
         Pixels are served as stored: an EXIF rotation is not applied, so that a mask drawn on the stored
         pixels fits. The dpi of plain images is a printer's and never taken for um per pixel.
     """
+
+    is_picture = True
 
     def __init__(self, path: str | Path) -> None:
         """Decode an image.
@@ -50,12 +60,14 @@ class ImageReader:
                         "image to 8-bit RGB or gray."
                     )
                 vendor = f"{(image.format or 'plain').lower()}-image"
-                self._pixels = _rgb(image)
+                self._key = (str(self.path.absolute()), *file_version(self.path))
+                # Decoded now, so that a damaged one is refused here.
+                PICTURES.get(self._key, lambda: _rgb(image))
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise _too_large(self.path, str(error)) from error
         except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
             raise SlideError(f"{path}: not a readable image ({error}).") from error
-        self._pixels.setflags(write=False)
+        self._is_open = True
         self.info = SlideInfo(
             levels=(Level(size=size, downsample=Point(1.0, 1.0), tile=TILE),),
             mpp=None,
@@ -65,7 +77,7 @@ class ImageReader:
 
     def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
         """Read one tile, (H, W, 3) uint8; see ``Reader``."""
-        if not self._pixels.size:
+        if not self._is_open:
             raise SlideError(f"{self.path}: reading from a closed slide. Open the slide again.")
         size = self.info.size
         region = tile_region(column, row, TILE, size)
@@ -74,11 +86,28 @@ class ImageReader:
                 f"{self.path}: tile (column {column}, row {row}) of level {level} wanted; the image has "
                 f"level 0 of {size} px."
             )
-        return self._pixels[region.y : region.bottom, region.x : region.right]
+        pixels = PICTURES.get(self._key, self._decoded)
+        # A copy: a tile that is kept must not keep the image.
+        return pixels[region.y : region.bottom, region.x : region.right].copy()
 
     def close(self) -> None:
-        """Forget the pixels; reading afterwards is an error."""
-        self._pixels = np.empty((0, 0, 3), np.uint8)
+        """Reading afterwards is an error."""
+        self._is_open = False
+
+    def _decoded(self) -> NDArray[np.uint8]:
+        try:
+            with Image.open(self.path) as image:
+                pixels = _rgb(image)
+        except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+            raise SlideError(
+                f"{self.path}: can no longer be read ({error}). Open the slide again."
+            ) from error
+        if pixels.shape[:2] != self.info.size.shape:
+            raise SlideError(
+                f"{self.path}: was {self.info.size} px and is {pixels.shape[1]} x {pixels.shape[0]} px now. Needed "
+                "a file that stays as it is. Open the slide again."
+            )
+        return pixels
 
 
 def _rgb(image: Image.Image) -> NDArray[np.uint8]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from wsi_deform.geometry import Region
 from wsi_deform.slide.find import is_slide
 from wsi_deform.slide.path import SlideUrl
 from wsi_deform.slide.search import find_slides
@@ -18,6 +19,7 @@ def open_slide(
     mpp: float | None = None,
     slide_id: str | None = None,
     tissue_path: Path | None = None,
+    region: Region | None = None,
 ) -> Slide:
     """Open a slide.
 
@@ -28,13 +30,15 @@ def open_slide(
         mpp: um per level-0 pixel that wins over the file's own.
         slide_id: Its name; None takes the file name without suffixes.
         tissue_path: A raster file whose pixels above 0 are tissue; None finds it by colour.
+        region: The part of it that is segmented, learned from and measured, level-0 px; None is all of it.
 
     Returns:
         The open slide.
 
     Raises:
-        SlideError: No reader can open the file; the message has what each of them said.
+        SlideError: No reader can open the file; the message has what each of them said. Or the region is not inside
+            the slide.
     """
-    slide = Slide(path, slide_id=slide_id, mpp=mpp, tissue_path=tissue_path)
-    _ = slide.info  # opens the file now, so that an unreadable one is refused here
+    slide = Slide(path, slide_id=slide_id, mpp=mpp, tissue_path=tissue_path, region=region)
+    _ = slide.region  # opens the file now, so that an unreadable one is refused here
     return slide

@@ -33,6 +33,7 @@ class Slide:
         path: The file or folder, or the URL; for a slide made from a reader, its name.
         slide_id: The name of the slide in manifests and outputs.
         tissue_path: A raster file whose pixels above 0 are tissue, or None where tissue is to be found.
+        is_cropped: Whether only a part of it is segmented, learned from and measured: ``region``.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Slide:
         slide_id: str | None = None,
         mpp: float | None = None,
         tissue_path: Path | None = None,
+        region: Region | None = None,
     ) -> None:
         """Name a slide; the file is opened on first use.
 
@@ -50,6 +52,8 @@ class Slide:
             slide_id: Its name; None takes the file name without suffixes.
             mpp: um per level-0 pixel that wins over the file's own.
             tissue_path: A raster file whose pixels above 0 are tissue.
+            region: The part of it that is segmented, learned from and measured, level-0 px; None is all of it. Its
+                frame and its size stay those of the file.
 
         Raises:
             SlideError: The mpp is not a positive number.
@@ -63,6 +67,7 @@ class Slide:
             )
         self._mpp_override = None if mpp is None else float(mpp)
         self.tissue_path = tissue_path
+        self._region = region
         self._own_reader: Reader | None = None
         self._own_key: str | None = None
         self._open: tuple[int, int, VirtualReader] | None = None
@@ -76,6 +81,7 @@ class Slide:
         mpp: float | None = None,
         virtual_levels: bool = True,
         key: str | None = None,
+        region: Region | None = None,
     ) -> Self:
         """Make a slide from a reader object; it pickles only if the reader does.
 
@@ -86,11 +92,12 @@ class Slide:
             virtual_levels: Whether missing coarse levels are built, as for files.
             key: Names these very pixels: a sidecar with the coarse levels of a large slide is kept under it for
                 other slides and processes with the same key; None builds it for this slide alone.
+            region: The part of it that is segmented, level-0 px; None is all of it.
 
         Returns:
             The slide.
         """
-        slide = cls(Path(slide_id), slide_id=slide_id, mpp=mpp)
+        slide = cls(Path(slide_id), slide_id=slide_id, mpp=mpp, region=region)
         slide._own(reader, virtual_levels=virtual_levels, key=key)
         return slide
 
@@ -118,6 +125,30 @@ class Slide:
     def size(self) -> Size:
         """Size of level 0, px."""
         return self.info.size
+
+    @property
+    def is_cropped(self) -> bool:
+        """Whether only a part of it is segmented."""
+        return self._region is not None
+
+    @property
+    def region(self) -> Region:
+        """The part that is segmented, learned from and measured, level-0 px; all of it unless one was given.
+
+        Raises:
+            SlideError: It is not a part of the slide.
+        """
+        whole = Region.whole(self.size)
+        if self._region is None:
+            return whole
+        if self._region.is_empty or self._region.intersection(whole) != self._region:
+            found = self._region
+            raise SlideError(
+                f"slide {self.path}: region {found.x} {found.y} {found.width} {found.height} is not inside its "
+                f"{self.size} px. Needed x y width height of a part of it, level-0 px. Correct the region column in "
+                "its manifest row."
+            )
+        return self._region
 
     @property
     def bounds(self) -> Region:
@@ -218,6 +249,16 @@ class Slide:
             ]
         return out
 
+    @property
+    def decoded_bytes(self) -> int:
+        """Bytes of tiles (three a pixel) that were decoded from the file since it was opened in this process.
+
+        Convention:
+            Tiles that the cache or a sidecar of coarse levels holds are not decoded; building the sidecar decodes all
+            of the coarsest stored level. Copies of a slide share the count.
+        """
+        return self._reader()[1].decoded_bytes
+
     def level_for_downsample(self, downsample: float) -> int:
         """The coarsest level that is still fine enough.
 
@@ -253,6 +294,7 @@ class Slide:
             "slide_id": self.slide_id,
             "mpp": self._mpp_override,
             "tissue_path": self.tissue_path,
+            "region": self._region,
         }
         if self._own_reader is not None:
             reader = self._reader()[1]
@@ -261,7 +303,11 @@ class Slide:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(  # type: ignore[misc]
-            state["path"], slide_id=state["slide_id"], mpp=state["mpp"], tissue_path=state["tissue_path"]
+            state["path"],
+            slide_id=state["slide_id"],
+            mpp=state["mpp"],
+            tissue_path=state["tissue_path"],
+            region=state["region"],
         )
         if "reader" in state:
             self._own(state["reader"], virtual_levels=state["virtual_levels"], key=state["key"])

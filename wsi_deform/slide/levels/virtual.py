@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -13,11 +14,14 @@ from numpy.typing import NDArray
 
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import tile_region
+from wsi_deform.slide.cache import PICTURES
+from wsi_deform.slide.counting import CountingReader
 from wsi_deform.slide.levels.box_means import box_mean_tile, coarse_levels, stream_box_means
 from wsi_deform.slide.levels.sidecar import Sidecar, build_progress, first_level_within
 from wsi_deform.slide.reader import Address, Level, Reader, SlideInfo, TilesReader, tiles_of
 
 log = logging.getLogger(__name__)
+_TOKENS = itertools.count()
 
 # The coarse levels stay in memory where the coarsest stored level has at most this many decoded bytes; larger
 # ones go to a sidecar.
@@ -57,6 +61,7 @@ class VirtualReader:
             name: The slide, for messages.
         """
         self.reader = reader
+        self._counted = CountingReader(reader)
         self.append = append
         self.stored_levels = len(reader.info.levels)
         stored = reader.info
@@ -73,11 +78,14 @@ class VirtualReader:
         self._key, self._name = key, name
         self._lock = threading.Lock()
         self._built: Sidecar | _Held | None = None
+        # Of a study's many plain images only so many levels stay in memory as fit a limit.
+        self._is_picture = self.in_memory and getattr(reader, "is_picture", False)
+        self._token = next(_TOKENS)
 
     def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
         """Read one tile, (H, W, 3) uint8, from the file, the sidecar or memory; see ``Reader``."""
         if level < self.stored_levels:
-            return self.reader.read_tile(level, column, row)
+            return self._counted.read_tile(level, column, row)
         if level >= len(self.info.levels):
             raise SlideError(f"level {level} wanted, levels 0 to {len(self.info.levels) - 1} exist.")
         found = self.info.levels[level]
@@ -86,11 +94,18 @@ class VirtualReader:
             raise SlideError(
                 f"tile (column {column}, row {row}) of level {level} wanted; the level has {found.size} px."
             )
-        built = self._levels()
         number = level - self.stored_levels
+        if self._is_picture:
+            return self._picture_levels()[number][region.y : region.bottom, region.x : region.right].copy()
+        built = self._levels()
         if number >= built.first:
             return built.read_tile(number, column, row)
-        return box_mean_tile(self.reader, self.stored_levels - 1, found, 2 << number, column, row)
+        return box_mean_tile(self._counted, self.stored_levels - 1, found, 2 << number, column, row)
+
+    @property
+    def decoded_bytes(self) -> int:
+        """Bytes of all tiles of the file that were decoded through this reader."""
+        return self._counted.total_bytes
 
     @property
     def reads_ahead(self) -> bool:
@@ -101,13 +116,37 @@ class VirtualReader:
         """Read several tiles, each (H, W, 3) uint8, in the stored reader's best way; see ``TilesReader``."""
         for is_stored, some in groupby(tiles, key=lambda tile: tile[0] < self.stored_levels):
             if is_stored:
-                yield from tiles_of(self.reader, list(some))
+                yield from tiles_of(self._counted, list(some))
             else:
                 yield from (self.read_tile(*tile) for tile in some)
 
     def close(self) -> None:
         """Close the stored levels' reader."""
         self.reader.close()
+
+    def _picture_levels(self) -> list[NDArray[np.uint8]]:
+        """The virtual levels of a plain image, (H, W, 3) each."""
+        sizes = [level.size for level in self._coarse]
+        ends = np.cumsum([0, *(3 * size.area for size in sizes)]).tolist()
+
+        def built() -> NDArray[np.uint8]:
+            held = np.empty(ends[-1], np.uint8)
+
+            def put(number: int, column: int, row: int, pixels: NDArray[np.uint8]) -> None:
+                tile, size = self._coarse[number].tile, sizes[number]
+                whole = held[ends[number] : ends[number + 1]].reshape(*size.shape, 3)
+                place = tile_region(column, row, tile, size)
+                whole[place.y : place.bottom, place.x : place.right] = pixels
+
+            stream_box_means(self.reader, self.stored_levels - 1, self._coarse, put)
+            return held
+
+        with self._lock:
+            held = PICTURES.get(self._token, built)
+        return [
+            held[start:end].reshape(*size.shape, 3)
+            for size, start, end in zip(sizes, ends[:-1], ends[1:], strict=True)
+        ]
 
     def _levels(self) -> Sidecar | _Held:
         built = self._built
@@ -121,10 +160,10 @@ class VirtualReader:
     def _build(self) -> Sidecar | _Held:
         coarsest = self.stored_levels - 1
         if self.in_memory:
-            return _Held(self.reader, coarsest, self._coarse, first=0, name=None)
+            return _Held(self._counted, coarsest, self._coarse, first=0, name=None)
         try:
             key = None if self._key is None else self._key()
-            return Sidecar(self.reader, coarsest, self._coarse, key=key, name=self._name)
+            return Sidecar(self._counted, coarsest, self._coarse, key=key, name=self._name)
         except OSError as error:
             first = first_level_within(self._coarse, MAX_DECODED_BYTES)
             first = len(self._coarse) - 1 if first is None else first
@@ -136,7 +175,7 @@ class VirtualReader:
                 error,
                 first,
             )
-            return _Held(self.reader, coarsest, self._coarse, first=first, name=self._name)
+            return _Held(self._counted, coarsest, self._coarse, first=first, name=self._name)
 
 
 class _Held:
