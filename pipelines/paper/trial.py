@@ -21,8 +21,9 @@ import torch
 from pydantic import TypeAdapter
 
 from pipelines.paper.datasets import DATA_SETS, QUICK, DataSet
-from pipelines.paper.systems import SYSTEMS, System
+from pipelines.paper.systems import SYSTEMS
 from wsi_deform.annotation.classes import read_class_table
+from wsi_deform.baselines.patch_grid import PatchSettings
 from wsi_deform.config import find_config, read_config
 from wsi_deform.config_sections import Config
 from wsi_deform.distribute.batch import segment_slides
@@ -43,7 +44,10 @@ W18 = "{name: hrnetv2, width: 18, stem_stride: 1}"
 PSPNET = "{name: pspnet}"
 NETWORKS = {"dynunet": DYNUNET, "w18": W18, "pspnet": PSPNET}
 """Segmentation networks of the trials: name in files -> setting."""
-VALIDATIONS = 8
+VALIDATIONS, PATCH_VALIDATIONS = 8, 2
+"""Of a training; patches look at every pixel of every validation image each time."""
+PATCHES_PER_EPOCH = 4
+"""Random crops of each image."""
 FORMAT = 1
 
 
@@ -123,8 +127,10 @@ def config_of(trial: Trial, *, images: int, steps: int | None = None, given: Seq
         and augmentation, but those that bring their own (``System.keeps_rates``).
     """
     data, system = data_set_of(trial.data), SYSTEMS[trial.system]
-    per_epoch = max(1, images // data.batch)
+    crops = PATCHES_PER_EPOCH if system.method == "patches" else 1
+    per_epoch = max(1, images * crops // data.batch)
     epochs = max(1, round((steps or data.steps) / per_epoch))
+    validations = VALIDATIONS if system.method == "sampled" else PATCH_VALIDATIONS
     settings = [
         each for each in data.settings if not (system.keeps_rates and each.startswith("augmentation"))
     ]
@@ -136,10 +142,13 @@ def config_of(trial: Trial, *, images: int, steps: int | None = None, given: Seq
             "device=cpu",
             f"networks.segmentation={NETWORKS[trial.network]}",
             f"sampling.budget={list(trial.budget)}",
-            f"training={{epochs: {epochs}, validate_every: {max(1, epochs // VALIDATIONS)}, batch: {data.batch}, "
-            "threads: 1, pictures: 0}",
+            f"training.epochs={epochs}",
+            f"training.validate_every={max(1, epochs // validations)}",
+            f"training.batch={data.batch}",
+            "training.threads=1",
+            "training.pictures=0",
             *settings,
-            *_patches(system, data),
+            *(_patches(data) if system.method == "patches" else ()),
             *given,
             *system.changes,
             *trial.changes,
@@ -147,11 +156,16 @@ def config_of(trial: Trial, *, images: int, steps: int | None = None, given: Seq
     )
 
 
-def _patches(system: System, data: DataSet) -> list[str]:
+def _patches(data: DataSet) -> list[str]:
     """Fields that are patches of full resolution."""
-    if system.method != "patches":
-        return []
-    return [f"sampling.budget=[{data.patch_px}, {data.patch_px}]", f"fields.side_px={data.patch_px}"]
+    side = data.patch_px
+    length = "fields.side_px={side}" if data.mpp is None else f"fields.side_um={side * data.mpp:g}"
+    return [
+        f"sampling.budget=[{side}, {side}]",
+        "fields.side_um=null",
+        length.format(side=side),
+        f"training.fields_per_slide={PATCHES_PER_EPOCH}",
+    ]
 
 
 def run_trial(trial: Trial, place: Place) -> dict[str, Any]:
@@ -175,7 +189,11 @@ def run_trial(trial: Trial, place: Place) -> dict[str, Any]:
         place.work / "run",
         place.work / "masks",
         device="cpu",
-        wanted=WantedOutputs(geojson=False, limit_to_tissue=False),
+        wanted=WantedOutputs(
+            geojson=False,
+            limit_to_tissue=False,
+            patches=PatchSettings() if system.method == "patches" else None,
+        ),
     )
     segment_cpu_s = time.process_time() - started
     failed = batch.of("failed")

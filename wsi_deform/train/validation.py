@@ -65,7 +65,7 @@ def _of_patches(model: Model, slide: Slide, labels: LabelMask) -> Confusion:
         classes=model.classes.count,
         batch=model.config.training.batch,
         device=model.device,
-        outside_label=outside_label(model.classes),
+        outside_label=outside_label(model.classes, slide),
     )
     pairs = no_pairs()
     for region, predicted in slide_labels(patches):
