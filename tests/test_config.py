@@ -85,8 +85,8 @@ def test_joint_is_the_default():
 
 
 NAMES = [
-    *("cityscapes", "deepglobe", "edge_based", "glas", "interpolation", "joint", "pca_histo", "single_loss"),
-    "uniform",
+    *("cityscapes", "deepglobe", "edge_based", "edge_oracle", "glas", "interpolation", "joint", "patches"),
+    *("pca_histo", "single_loss", "uniform"),
 ]
 
 
