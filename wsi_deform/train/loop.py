@@ -129,6 +129,7 @@ def _train_epoch(run: Run, watcher: Watcher, stop: Callable[[], bool]) -> dict[s
     config, counters = run.config, run.counters
     epoch, since = counters.epoch, time.monotonic()
     run.allocate()
+    run.move()
     run.model.train()
     batches = run.batches(epoch=epoch)
     # A run that stopped after the last step of an epoch has none left, and its rates all the same.

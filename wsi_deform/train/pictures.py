@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from wsi_deform.annotation.raster import LabelMask
-from wsi_deform.cover import fields_of, view_of
+from wsi_deform.cover import fields_of, sampled_size_of, view_of
 from wsi_deform.data.fields import LabelledField
 from wsi_deform.drawing.panels import Stages, field_picture
 from wsi_deform.geometry import Size
@@ -103,7 +103,7 @@ def _ranked_fields(model: Model, slide: Slide, labels: LabelMask) -> list[Labell
         fields = tuple(
             sorted(fields, key=lambda field: _interest(seen[field], model.classes.background), reverse=True)
         )
-    sizes = [model.sampled_size(field.region.size) for field in fields]
+    sizes = [sampled_size_of(slide, field, model) for field in fields]
     return [
         LabelledField(slide=slide, labels=labels, field=field, size=size, map_size=model.map_size(size))
         for field, size in zip(fields, sizes, strict=True)

@@ -20,8 +20,9 @@ from wsi_deform.annotation.classes import ClassTable, write_class_table
 from wsi_deform.annotation.raster import LABEL_CACHE, LabelMask
 from wsi_deform.config import dump_config
 from wsi_deform.config_sections import Config
-from wsi_deform.cover import fields_of
+from wsi_deform.cover import fields_of, sampled_size_of
 from wsi_deform.data.batches import shuffled_batches
+from wsi_deform.data.crops import drawn_fields, moved_fields
 from wsi_deform.data.fields import FieldViews, LabelledField
 from wsi_deform.data.study import median_mpp, open_labelled
 from wsi_deform.errors import TrainingError
@@ -64,6 +65,7 @@ class Run:
         counters: How far it is; changes from step to step.
         average: Of the weights, where ``optimiser.ema`` asks for one.
         views: The training fields.
+        fields: The same, where they lie before they are moved.
         validation: Slides and labels that choose the best model.
         saved_at: Monotonic time of the newest checkpoint, s.
         checkpoint_every_s: Least time between checkpoints, s.
@@ -78,6 +80,7 @@ class Run:
     counters: Counters
     average: WeightAverage | None
     views: FieldViews
+    fields: Sequence[LabelledField]
     validation: list[tuple[Slide, LabelMask]]
     saved_at: float
     checkpoint_every_s: float
@@ -130,20 +133,36 @@ class Run:
         """Share the samples of each slide out among its fields by the map as it is now, where it is time."""
         if not is_due(self.config, epoch=self.counters.epoch, step=self.counters.step):
             return
-        items = allocated_fields(self.views.items, self.model, self.ranks)
-        if items != self.views.items:
+        items = allocated_fields(self.fields, self.model, self.ranks)
+        if items != self.fields:
+            self.fields = items
             self.views = views_of(items, self.model)
+
+    def move(self) -> None:
+        """Move the training fields on their slides for this epoch, where random crops are wanted."""
+        share = self.config.augmentation.move
+        if share > 0:
+            self.views.move(
+                moved_fields(self.fields, share, seed=self.config.seed, epoch=self.counters.epoch)
+            )
 
     def batches(self, *, epoch: int) -> list[list[int]]:
         """All batches of an epoch, each of all processes together."""
-        return shuffled_batches(
-            self.views.items,
-            self.config.training.batch * self.ranks.world,
-            seed=self.config.seed,
+        settings, seed, weights = self.config.training, self.config.seed, self.field_weights
+        items = self.views.items
+        drawn = drawn_fields(items, settings.fields_per_slide, seed=seed, epoch=epoch, weights=weights)
+        if settings.fields_per_slide is not None:
+            # The draw has weighed them.
+            weights = None
+        batches = shuffled_batches(
+            [items[index] for index in drawn],
+            settings.batch * self.ranks.world,
+            seed=seed,
             epoch=epoch,
-            mixed=self.config.training.mixed_shapes,
-            weights=self.field_weights,
+            mixed=settings.mixed_shapes,
+            weights=weights,
         )
+        return [[drawn[place] for place in batch] for batch in batches]
 
     def save(self, row: dict[str, Any] | None) -> None:
         """Write the model as it is now, and the checkpoint."""
@@ -234,6 +253,7 @@ def start_run(
         counters=counters,
         average=average,
         views=views_of(items, model),
+        fields=items,
         validation=validation,
         saved_at=time.monotonic(),
         checkpoint_every_s=checkpoint_every_s,
@@ -269,7 +289,7 @@ def training_fields(training: Sequence[tuple[Slide, LabelMask]], model: Model) -
     items = []
     for slide, labels in training:
         for field in fields_of(slide, model):
-            size = model.sampled_size(field.region.size)
+            size = sampled_size_of(slide, field, model)
             items.append(
                 LabelledField(
                     slide=slide, labels=labels, field=field, size=size, map_size=model.map_size(size)
