@@ -85,9 +85,70 @@ def test_joint_is_the_default():
 
 
 NAMES = [
-    *("cityscapes", "deepglobe", "edge_based", "edge_oracle", "glas", "interpolation", "joint", "patches"),
-    *("pca_histo", "single_loss", "uniform"),
+    *("cityscapes", "deepglobe", "edge_based", "edge_oracle", "glas", "interpolation", "joint", "paper"),
+    *("patches", "pca_histo", "single_loss", "uniform", "uniform_point"),
 ]
+
+
+def flat(data, above=""):
+    """Nested dictionaries as dotted key -> value."""
+    found = {}
+    for key, value in data.items():
+        found |= flat(value, f"{above}{key}.") if isinstance(value, dict) else {above + key: value}
+    return found
+
+
+def unlike(name, other):
+    """Keys in which a packaged configuration differs from another, with its values."""
+    own, others = (flat(read_config(find_config(each)).model_dump()) for each in (name, other))
+    assert not others.keys() - own.keys()
+    return {key: value for key, value in own.items() if others.get(key) != value}
+
+
+def test_the_paper_as_published_differs_from_joint_in_these_keys():
+    assert unlike("paper", "joint") == {
+        "name": "paper",
+        "sampling.size": "sides",
+        "sampling.radius_sigmas": 1.0,
+        "sampling.warp_steps": 1,
+        "sampling.border": "replicate",
+        "sampling.placement": "corner",
+        "sampling.interpolation": "nearest",
+        "sampling.level": "exact",
+        "sampling.coarsest_um": None,
+        "fields.side_um": None,
+        "networks.segmentation.width": 48,
+        "networks.segmentation.stem_stride": 4,
+        "networks.segmentation.fuse": "bilinear",
+        "networks.deformation.zero_init_head": False,
+        "networks.area_channel": False,
+        "loss.focal_gamma": 2.0,
+        "loss.edge_weight": 100.0,
+        "loss.edge_scale": "paper",
+        "loss.edge_target": "class_numbers",
+        "loss.edge_floor": 0.0,
+        "optimiser.learning_rate": 0.001,
+        "optimiser.deformation_learning_rate": 0.001,
+        "optimiser.weight_decay": 0.0001,
+        "optimiser.decay": "step",
+        "optimiser.clip_norm": None,
+        "augmentation.shift_cells": 0.0,
+        "augmentation.warp_cells": 0.0,
+    }
+
+
+def test_baselines_are_a_few_keys_away():
+    assert unlike("uniform", "joint") == {"name": "uniform", "sampling.density": "uniform"}
+    assert unlike("single_loss", "joint") == {"name": "single loss", "loss.edge_weight": 0.0}
+    point = {"name": "uniform point", "sampling.level": "exact", "sampling.coarsest_um": None}
+    assert unlike("uniform_point", "uniform") == point
+    edge_loss = {
+        "loss.edge_weight": 100.0,
+        "loss.edge_scale": "paper",
+        "loss.edge_target": "class_numbers",
+        "networks.segmentation.fuse": "bilinear",
+    }
+    assert unlike("paper", "pca_histo") == {"name": "paper"} | edge_loss
 
 
 def test_packaged_configurations_are_found_by_name_from_any_folder(tmp_path, monkeypatch):

@@ -57,6 +57,7 @@ SINCE_825D58F = SINCE_967AEC1 | {
 }
 # Keys that came with files of format 2 already there: absent, they have their default.
 SINCE_FORMAT_2 = {
+    "loss.edge_scale": "mean",
     "sampling.edge_smoothness": 1.0,
     "sampling.edge_lattice": 16,
     "networks.resizer": None,

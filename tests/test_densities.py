@@ -173,6 +173,19 @@ def test_target_kinds(labels, target, densest):
     assert (border > inside) == (densest == "border")
 
 
+def test_an_oracle_samples_by_a_density_on_whatever_scale_the_edge_loss_is(labels):
+    size = Size(64, 32)
+    fractions = torch.from_numpy(labels.cell_fractions(Region.whole(SIZE), size))[None]
+    paper = "loss.edge_scale=paper", "loss.edge_floor=0", "loss.edge_target=class_numbers"
+    raw = model_of(*paper).target_of(fractions)
+    assert raw.min() == 0
+    assert raw.mean() != pytest.approx(1.0, abs=0.1)
+    oracle = model_of(*paper, "sampling.density=edges").target_of(fractions)
+    torch.testing.assert_close(oracle, raw / raw.mean())
+    none = torch.zeros_like(fractions)
+    assert (model_of(*paper, "sampling.density=edges").target_of(none) == 1).all()
+
+
 def test_the_tissue_mask_of_a_manifest_decides_what_is_segmented(tmp_path):
     """The slide's left half is tissue by its mask, whatever its colours are."""
     write_slide(tmp_path / "slide.tif", pixels_of(), mpp=4.0)

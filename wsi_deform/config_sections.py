@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from wsi_deform.config_format import FORMAT
 from wsi_deform.deform.grid import Border, Placement
+from wsi_deform.deform.targets import EdgeScale
 from wsi_deform.look.stain import StainChoice
 from wsi_deform.reverse.sampler import Interpolation
 from wsi_deform.sample.plan import LevelMode
@@ -208,9 +209,15 @@ class Loss(_Section):
     edge_decay: Literal["none", "linear", "cosine"] = Field(
         "none", description="How the edge weight falls to 0 over the run."
     )
-    edge_target: Literal["edge", "region", "both"] = Field(
+    edge_scale: EdgeScale = Field(
+        "mean",
+        description="mean: map and target both with mean 1, on which the paper's gamma of 100 becomes 1. paper: the "
+        "bare squared error of a map that sums to 1 and edges as they are.",
+    )
+    edge_target: Literal["edge", "class_numbers", "region", "both"] = Field(
         "edge",
-        description="edge: class borders (the paper). region: labelled parts but background. both: their mean.",
+        description="edge: borders of each class. class_numbers: edges of the map of class numbers (the paper, word "
+        "for word), a control. region: labelled parts but background. both: the mean of edge and region.",
     )
     edge_blur: float = Field(1.0, ge=0, description="Standard deviation of the target's blur, map cells.")
     edge_floor: float = Field(0.03, ge=0, description="Added to the target / its maximum.")

@@ -10,7 +10,13 @@ from wsi_deform.config_sections import Config
 from wsi_deform.deform.density import deformation_map, density_of, uniform_map
 from wsi_deform.deform.equation2 import solved_lattices
 from wsi_deform.deform.lattice import lattice_size, uniform_lattice
-from wsi_deform.deform.targets import edge_target, region_target, target_map
+from wsi_deform.deform.targets import (
+    EdgeScale,
+    class_number_target,
+    edge_target,
+    region_target,
+    target_map,
+)
 from wsi_deform.errors import ConfigError, ModelError
 from wsi_deform.geometry import Size, sampled_size, size_of_area
 from wsi_deform.networks.deformation import DeformationNetwork
@@ -261,7 +267,8 @@ class Model(nn.Module):
             fractions: (B, C, H, W) class fractions of the cells of the map.
 
         Returns:
-            (B, 1, H, W), mean 1 per image; or (B, n, m, 2) float32, (x, y), unit frame.
+            (B, 1, H, W), mean 1 per image, or with ``loss.edge_scale: paper`` the edges as they are; or
+            (B, n, m, 2) float32, (x, y), unit frame.
 
         Source:
             Jin et al., ICLR 2022, section 2.4; ``loss.edge_target`` names ours beside it.
@@ -272,14 +279,18 @@ class Model(nn.Module):
                 fractions, cells=sampling.edge_lattice, smoothness=sampling.edge_smoothness
             )
         settings = self.config.loss
-        kinds = {"edge": ("edge",), "region": ("region",), "both": ("edge", "region")}[settings.edge_target]
+        kinds = ("edge", "region") if settings.edge_target == "both" else (settings.edge_target,)
+        # What an oracle samples by is a density, on whatever scale the loss is.
+        scale: EdgeScale = "mean" if self.needs_labels else settings.edge_scale
         maps = []
         for kind in kinds:
             if kind == "edge":
                 strength = edge_target(fractions, blur_std=settings.edge_blur)
+            elif kind == "class_numbers":
+                strength = class_number_target(fractions, blur_std=settings.edge_blur)
             else:
                 strength = region_target(fractions, self.classes.background, blur_std=settings.edge_blur)
-            maps.append(target_map(strength, floor=settings.edge_floor))
+            maps.append(target_map(strength, floor=settings.edge_floor, scale=scale))
         return torch.stack(maps).mean(0)
 
     @property

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from scipy import ndimage
 
-from wsi_deform.deform.targets import edge_target, region_target, target_map
+from wsi_deform.deform.targets import class_number_target, edge_target, region_target, target_map
 from wsi_deform.errors import ShapeError
 
 
@@ -131,6 +131,45 @@ def test_one_flat_image_does_not_change_the_other():
     edges = torch.rand(2, 1, 5, 6)
     edges[0] = 0
     torch.testing.assert_close(target_map(edges)[1:], target_map(edges[1:]))
+
+
+@pytest.mark.parametrize("std", [0.0, 1.0])
+def test_class_numbers_labelled_everywhere_are_filtered_as_grey_values(std: float):
+    torch.manual_seed(0)
+    numbers = F.interpolate(torch.randint(0, 5, (1, 1, 4, 6)).double(), size=(16, 24), mode="nearest")
+    fractions = F.one_hot(numbers[:, 0].long(), 5).movedim(-1, 1).double()
+    # A cell with less of another class has the number of the larger one.
+    fractions = 0.7 * fractions + 0.3 * fractions.roll(1, dims=1)
+    kernel = np.full((3, 3), -1.0)
+    kernel[1, 1] = 8.0
+    blurred = ndimage.gaussian_filter(numbers[0, 0].numpy(), std, mode="nearest", radius=3 * int(std))
+    expected = np.abs(ndimage.convolve(blurred, kernel, mode="nearest"))
+    found = class_number_target(fractions, blur_std=std)
+    assert found.shape == (1, 1, 16, 24)
+    np.testing.assert_allclose(found[0, 0].numpy(), expected, atol=1e-12)
+
+
+def test_class_numbers_make_borders_count_by_the_difference_and_each_class_alone_does_not():
+    fractions = torch.zeros(1, 5, 5, 9)
+    for number, columns in ((0, slice(0, 3)), (4, slice(3, 6)), (3, slice(6, 9))):
+        fractions[:, number, :, columns] = 1
+    assert class_number_target(fractions, blur_std=0)[0, 0, 2].tolist() == [0, 0, 12, 12, 0, 3, 3, 0, 0]
+    assert edge_target(fractions, blur_std=0)[0, 0, 2].tolist() == [0, 0, 3, 3, 0, 3, 3, 0, 0]
+
+
+@pytest.mark.parametrize("std", [0.0, 1.0])
+def test_class_numbers_of_one_class_or_none_give_exactly_zero(std: float):
+    fractions = torch.zeros(2, 4, 12, 14)
+    fractions[0, 3, 2:9, 3:11] = torch.rand(7, 8)
+    assert (class_number_target(fractions, blur_std=std) == 0).all()
+    with pytest.raises(ShapeError, match=r"needed floating-point \(B, C, H, W\)"):
+        class_number_target(fractions[0], blur_std=std)
+
+
+def test_target_on_the_papers_scale_is_the_edges_as_they_are_and_the_floor():
+    edges = torch.tensor([[[[0.0, 2.0], [4.0, 1.0]]], [[[0.0, 0.0], [0.0, 0.0]]]])
+    assert torch.equal(target_map(edges, floor=0, scale="paper"), edges)
+    assert target_map(edges, floor=0.5, scale="paper")[0, 0].tolist() == [[2, 4], [6, 3]]
 
 
 def test_region_target_is_the_blurred_labelled_area_without_background():

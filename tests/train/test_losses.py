@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from wsi_deform.errors import ShapeError
-from wsi_deform.train.losses import class_weights_of, edge_loss, focal_loss
+from wsi_deform.train.losses import class_weights_of, edge_loss, edge_losses, focal_loss
 
 
 @pytest.fixture
@@ -136,6 +136,14 @@ def test_edge_loss_does_not_depend_on_the_scale_of_either():
 def test_edge_loss_by_hand():
     found, wanted = torch.tensor([1.0, 3.0]).view(1, 1, 1, 2), torch.tensor([3.0, 1.0]).view(1, 1, 1, 2)
     assert edge_loss(found, wanted).item() == pytest.approx(1.0)
+
+
+def test_edge_loss_on_the_papers_scale_is_the_bare_squared_error_by_hand():
+    density = torch.tensor([[[[0.1, 0.2], [0.3, 0.4]]], [[[0.25, 0.25], [0.25, 0.25]]]])
+    edges = torch.tensor([[[[0.0, 1.2], [0.3, 2.4]]], [[[0.0, 0.0], [0.0, 0.0]]]])
+    # (.1^2 + 1^2 + 0 + 2^2) / 4 and .25^2: nothing is divided by a mean, and no edge is no uniform map.
+    assert edge_losses(density, edges, scale="paper").tolist() == pytest.approx([1.2525, 0.0625])
+    assert float(edge_loss(density, edges, scale="paper")) == pytest.approx(0.6575)
 
 
 @pytest.mark.parametrize("flat", [0.0, 5.0])

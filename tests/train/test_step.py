@@ -6,8 +6,10 @@ import copy
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from wsi_deform.annotation.classes import read_class_table
 from wsi_deform.config import parse_config
@@ -227,6 +229,31 @@ def test_focal_gamma_takes_weight_from_what_is_labelled_well(learner_and_views, 
     (mixed,) = load(views, [[0, 1, 2]], 0)
     _, numbers = learner.loss(mixed, epoch=0, step=0, edge_weight=0.0)
     assert numbers["segmentation_loss"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_edge_loss_as_published_is_the_bare_squared_error_of_a_softmax_and_edges_of_class_numbers(
+    learner_and_views,
+):
+    """A deformation network that says nothing gives 1 / N everywhere; scipy filters the class numbers."""
+    loss = {"edge_scale": "paper", "edge_target": "class_numbers", "edge_floor": 0}
+    learner, views = learner_and_views(loss=loss)
+    torch.nn.init.zeros_(learner.model.deformation.head.weight)
+    torch.nn.init.zeros_(learner.model.deformation.head.bias)
+    (mixed,) = load(views, [[0, 1, 2]], 0)
+    _, numbers = learner.loss(mixed, epoch=0, step=0, edge_weight=0.0)
+    laplacian = np.full((3, 3), -1.0)
+    laplacian[1, 1] = 8.0
+    expected = []
+    for item in views.items:
+        fractions = item.labels.cell_fractions(item.field.region, item.map_size)
+        np.testing.assert_allclose(fractions.sum(axis=0), 1, atol=1e-5)
+        blurred = ndimage.gaussian_filter(
+            fractions.argmax(axis=0).astype(float), 1.0, mode="nearest", radius=3
+        )
+        edges = np.abs(ndimage.convolve(blurred, laplacian, mode="nearest"))
+        assert edges.max() > 0.5
+        expected.append(np.square(1 / edges.size - edges).mean())
+    assert numbers["edge_loss"] == pytest.approx(np.mean(expected), rel=1e-4)
 
 
 @pytest.mark.parametrize("moves", [True, False])

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import math
 from itertools import product
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from wsi_deform.errors import ShapeError
+
+EdgeScale = Literal["mean", "paper"]
 
 
 def edge_target(fractions: Tensor, *, blur_std: float = 1.0) -> Tensor:
@@ -52,6 +55,46 @@ def edge_target(fractions: Tensor, *, blur_std: float = 1.0) -> Tensor:
     return _laplacian(shares, known).abs().amax(1, keepdim=True) * support
 
 
+def class_number_target(fractions: Tensor, *, blur_std: float = 1.0) -> Tensor:
+    """The edges of a map of class numbers, taken as if they were grey values: a control, not a recipe.
+
+    It is the paper's formula word for word, whose downsampled label has one channel. A border between classes 0 and 4
+    counts four times as much as one between 0 and 1, and renumbering the classes changes it; ``edge_target`` does
+    neither.
+
+    Args:
+        fractions: (B, C, H, W), as for ``edge_target``. A cell has the number of its largest class, the lower one
+            where two are alike.
+        blur_std: Standard deviation of the Gaussian, in map cells; 0 leaves it out.
+
+    Returns:
+        (B, 1, H, W), non-negative, at most 8 (C - 1).
+
+    Raises:
+        ShapeError: Not a floating-point (B, C, H, W), or a negative ``blur_std``.
+
+    Convention:
+        Absolute values and unlabelled parts are as for ``edge_target``: the paper's filter gives both signs along
+        every border, and a density has one. One class, with or without unlabelled parts, gives exactly 0.
+
+    Source:
+        Jin et al., ICLR 2022, section 2.4 and footnote 4.
+    """
+    _require_fractions(fractions, blur_std)
+    fractions = _at_least_float32(fractions)
+    labelled = fractions.sum(1, keepdim=True)
+    numbers = fractions.argmax(1, keepdim=True).to(fractions.dtype)
+    # Differences are all that counts: from the least number on, so that one class is 0 without rounding.
+    least = numbers.masked_fill(labelled <= 0, math.inf).amin((2, 3), keepdim=True)
+    numbers = torch.where(labelled > 0, numbers - least, torch.zeros_like(numbers))
+    support = _blurred(labelled, blur_std)
+    known = (support > 0).to(fractions.dtype)
+    blurred = _blurred(numbers * labelled, blur_std) / torch.where(
+        support > 0, support, torch.ones_like(support)
+    )
+    return _laplacian(blurred, known).abs() * support
+
+
 def region_target(fractions: Tensor, background_class: int | None = None, *, blur_std: float = 1.0) -> Tensor:
     """How much of each cell of the deformation map is labelled as something other than background.
 
@@ -77,18 +120,18 @@ def region_target(fractions: Tensor, background_class: int | None = None, *, blu
     return _blurred(area, blur_std).clamp(0, 1)
 
 
-def target_map(edges: Tensor, *, floor: float = 0.03) -> Tensor:
+def target_map(edges: Tensor, *, floor: float = 0.03, scale: EdgeScale = "mean") -> Tensor:
     """Turn the strength of edges (or of regions) into a target deformation map.
 
     Args:
         edges: (B, 1, H, W), non-negative.
         floor: Added everywhere, as a fraction of the largest value of the image: it keeps some samples away
             from edges.
+        scale: "mean": every image has mean 1. "paper": the edges as they are, with the floor on top.
 
     Returns:
-        (B, 1, H, W), mean 1 per image, positive if ``floor`` is. An image with no edge, or the same value
-        everywhere, gives all
-        ones: the uniform map.
+        (B, 1, H, W), positive if ``floor`` is. With mean 1 an image with no edge, or the same value everywhere, gives
+        all ones: the uniform map.
 
     Raises:
         ShapeError: Not a floating-point (B, 1, H, W), or a negative floor.
@@ -101,6 +144,8 @@ def target_map(edges: Tensor, *, floor: float = 0.03) -> Tensor:
         raise ShapeError(f"floor {floor}: needed 0 or more.")
     edges = _at_least_float32(edges)
     largest, least = edges.amax((2, 3), keepdim=True), edges.amin((2, 3), keepdim=True)
+    if scale == "paper":
+        return edges + floor * largest
     # Scaled by the maximum first: no mean of the result can underflow.
     scaled = edges / torch.where(largest > 0, largest, torch.ones_like(largest)) + floor
     mean = scaled.mean((2, 3), keepdim=True)

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wsi_deform.annotation.classes import UNLABELLED
+from wsi_deform.deform.targets import EdgeScale
 from wsi_deform.errors import ShapeError
 
 
@@ -134,13 +135,15 @@ def class_weights_of(kind: Literal["inverse", "effective"], pixels: Sequence[flo
     return torch.tensor([weight(number) / mean_weight if number > 0 else 1.0 for number in pixels])
 
 
-def edge_loss(deformation_map: Tensor, target: Tensor) -> Tensor:
-    """Mean squared difference of two deformation maps, both scaled to mean 1 per image.
+def edge_loss(deformation_map: Tensor, target: Tensor, *, scale: EdgeScale = "mean") -> Tensor:
+    """Mean squared difference of two deformation maps.
 
     Args:
-        deformation_map: (B, 1, H, W), positive, whatever it sums to.
-        target: (B, 1, H, W), non-negative. No gradient flows into it. An image where it is 0 everywhere
-            asks for the uniform map.
+        deformation_map: (B, 1, H, W), positive; on the scale "mean" whatever it sums to.
+        target: (B, 1, H, W), non-negative. No gradient flows into it. On the scale "mean" an image where it is 0
+            everywhere asks for the uniform map.
+        scale: "mean": both are scaled to mean 1 per image. "paper": both as they are, where the map is a softmax, which
+            sums to 1, and the target is the edges, ``target_map(..., scale="paper")``.
 
     Returns:
         Scalar, the mean over cells and images.
@@ -149,22 +152,24 @@ def edge_loss(deformation_map: Tensor, target: Tensor) -> Tensor:
         ShapeError: Not two floating-point (B, 1, H, W) of the same size.
 
     Convention:
-        A deformation map sums to 1 and its target does not: only shapes are compared. On this scale a
+        A deformation map sums to 1 and its target does not: with mean 1 only shapes are compared. On this scale a
         weight of 1 beside the segmentation loss works; with both summing to 1 the gradient would be N^2
-        times smaller.
+        times smaller. The paper's scale, with its weight of 100, is there to be measured: no softmax over N cells comes
+        near edges of size 1 everywhere, so that it is pulled towards the strongest ones alone.
 
     Source:
-        Jin et al., ICLR 2022, equation 4, on a scale of our own.
+        Jin et al., ICLR 2022, equation 4 and appendix A.7; the scale "mean" is ours.
     """
-    return edge_losses(deformation_map, target).mean()
+    return edge_losses(deformation_map, target, scale=scale).mean()
 
 
-def edge_losses(deformation_map: Tensor, target: Tensor) -> Tensor:
+def edge_losses(deformation_map: Tensor, target: Tensor, *, scale: EdgeScale = "mean") -> Tensor:
     """``edge_loss`` of each image, (B,): the mean over its cells, so that images of all sizes count the same.
 
     Args:
         deformation_map: As for ``edge_loss``.
         target: As for ``edge_loss``.
+        scale: As for ``edge_loss``.
 
     Raises:
         ShapeError: As ``edge_loss``.
@@ -179,8 +184,10 @@ def edge_losses(deformation_map: Tensor, target: Tensor) -> Tensor:
             f"deformation map {tuple(deformation_map.shape)} {deformation_map.dtype} and "
             f"target {tuple(target.shape)} {target.dtype}: needed floating-point (B, 1, H, W) of one size."
         )
-    wanted = _mean_one(target.detach().to(torch.promote_types(target.dtype, torch.float32)))
-    found = _mean_one(deformation_map.to(wanted.dtype))
+    wanted = target.detach().to(torch.promote_types(target.dtype, torch.float32))
+    found = deformation_map.to(wanted.dtype)
+    if scale == "mean":
+        wanted, found = _mean_one(wanted), _mean_one(found)
     return F.mse_loss(found, wanted, reduction="none").mean((1, 2, 3))
 
 

@@ -182,7 +182,7 @@ def field_sums(
     )
     edge = torch.zeros(len(batch.items), device=model.device)
     if learns and targets is not None and sampled.density is not None:
-        edge = edge_losses(sampled.density, targets)
+        edge = edge_losses(sampled.density, targets, scale=config.loss.edge_scale)
     return FieldSums(
         segmentation=segmentation,
         weight=weight,
