@@ -84,7 +84,10 @@ def test_joint_is_the_default():
     assert read_config(Path(__file__).parents[1] / "configs" / "joint.yaml") == Config()
 
 
-NAMES = ["cityscapes", "deepglobe", "glas", "joint", "pca_histo", "single_loss", "uniform"]
+NAMES = [
+    *("cityscapes", "deepglobe", "edge_based", "glas", "interpolation", "joint", "pca_histo", "single_loss"),
+    "uniform",
+]
 
 
 def test_packaged_configurations_are_found_by_name_from_any_folder(tmp_path, monkeypatch):
@@ -124,7 +127,7 @@ def test_a_name_that_is_also_a_file_here_is_the_packaged_one_with_a_warning(
     [
         ("unifrom", "no packaged configuration, and no file.*Did you mean uniform"),
         ("configs/joint.yaml", "configs/joint.yaml: no such file.*Did you mean joint"),
-        ("nothing-like-it", "one of cityscapes, deepglobe, glas, joint, pca_histo, single_loss, uniform.$"),
+        ("nothing-like-it", f"one of {', '.join(NAMES)}.$"),
     ],
 )
 def test_an_unknown_name_is_told_the_names_and_the_nearest(tmp_path, monkeypatch, text, said):

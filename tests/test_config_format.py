@@ -57,6 +57,10 @@ SINCE_825D58F = SINCE_967AEC1 | {
 }
 # Keys that came with files of format 2 already there: absent, they have their default.
 SINCE_FORMAT_2 = {
+    "sampling.edge_smoothness": 1.0,
+    "sampling.edge_lattice": 16,
+    "networks.resizer": None,
+    "training.auxiliary_epochs": 50,
     "sampling.view_px": None,
     "sampling.sigma_px": None,
     "fields.side_px": None,
@@ -158,6 +162,23 @@ def test_a_few_settings_without_a_format_take_todays_defaults(tmp_path, caplog):
     config = read_config(path)
     assert (config.sampling.interpolation, config.sampling.coarsest_um) == ("linear", 16.0)
     assert caplog.messages == []
+
+
+def test_the_pull_ends_at_three_sigma_in_what_earlier_versions_wrote_and_at_five_in_new_models(
+    commit, tmp_path
+):
+    before = read_config(DATA / commit / "config.yaml")
+    assert before.sampling.radius_sigmas == 3.0
+    path = tmp_path / "config.yaml"
+    path.write_text(dump_config(before))
+    assert read_config(path).sampling.radius_sigmas == 3.0
+    for few in ("seed: 7\n", "format: 2\nsampling: {budget: [40, 400]}\n"):
+        path.write_text(few)
+        assert read_config(path).sampling.radius_sigmas == 5.0
+    whole = yaml.safe_load((DATA / commit / "config.yaml").read_text())
+    del whole["sampling"]["radius_sigmas"]
+    with pytest.raises(ConfigError, match=r"but without sampling\.radius_sigmas\. Needed every key"):
+        parse_config({"format": 1} | whole, source="test")
 
 
 def test_a_format_that_is_written_down_is_taken_at_its_word(tmp_path, caplog):

@@ -37,6 +37,13 @@ def test_card_names_classes_budget_and_mpp(about: dict):
     assert "| 2 | odd \\| name | #" in card
 
 
+@pytest.mark.parametrize(("option", "said"), [({}, "bilinear"), ({"fuse": "nearest"}, "nearest")])
+def test_card_says_how_hrnet_fuses_its_branches(about: dict, option: dict, said: str):
+    changed = copy.deepcopy(about)
+    changed["config"]["networks"]["segmentation"] |= option
+    assert f"segmentation network: hrnetv2 (width 4, stem_stride 1, fuse {said})" in model_card(changed)
+
+
 def test_card_says_what_was_not_recorded(about: dict):
     card = model_card(about)
     assert "counts of slides and patients were not recorded" in card

@@ -171,7 +171,7 @@ def test_no_pixel_is_coarser_than_the_limit_in_um(coarsest_um, tiles):
 
 def test_a_folded_grid_is_segmented_all_the_same():
     slide, _ = drawn()
-    model = make_model(density=Peaks)
+    model = make_model("sampling.radius_sigmas=3", density=Peaks)
     segmented = segment_slide(slide, model)  # refused areas below 0 once
     (field,) = segmented.fields
     assert field.areas_px.min() >= 0
@@ -180,7 +180,7 @@ def test_a_folded_grid_is_segmented_all_the_same():
 
 def test_folded_cells_have_the_areas_that_their_four_corners_span():
     slide, _ = drawn()
-    model = make_model(density=Peaks)
+    model = make_model("sampling.radius_sigmas=3", density=Peaks)
     (field,) = fields_of(slide, model)
     size = Size(32, 16)
     view = view_of(slide, field, Size(64, 32))[None]
@@ -201,7 +201,7 @@ def test_folded_cells_have_the_areas_that_their_four_corners_span():
     torch.testing.assert_close(sampled.areas, signed.abs())
 
 
-@pytest.mark.parametrize(("sigmas", "radius_px"), [(0.5, 4.0), (1, 8.0), (3, 24.0)])
+@pytest.mark.parametrize(("sigmas", "radius_px"), [(0.5, 4.0), (1, 8.0), (3, 24.0), (5, 40.0)])
 def test_radius_sigmas_is_where_the_pull_ends(sigmas, radius_px):
     slide, _ = drawn()
     model = make_model(f"sampling.radius_sigmas={sigmas}")

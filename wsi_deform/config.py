@@ -10,7 +10,7 @@ import difflib
 import logging
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -195,7 +195,9 @@ def _apply(raw: dict[str, Any], change: str) -> None:
     *sections, last = key.strip().split(".")
     target = raw
     for section in sections:
-        target = target.setdefault(section, {})
+        if target.get(section) is None:  # null is a section that is left out
+            target[section] = {}
+        target = target[section]
         if not isinstance(target, dict):
             raise ConfigError(f"--set {change}: {section} is a value, not a section.")
     try:
@@ -212,6 +214,8 @@ def _problem(error: Any) -> str:
     model: Any = Config
     for part in error["loc"][:-1]:
         model = model.model_fields[str(part)].annotation
+        # A section that may be null.
+        model = next((each for each in get_args(model) if each is not type(None)), model)
     known = list(model.model_fields)
     unknown = str(error["loc"][-1])
     near = difflib.get_close_matches(unknown, known, n=1)

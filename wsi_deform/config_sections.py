@@ -32,10 +32,20 @@ class Sampling(_Section):
         "sides: neither side above the budget's (the paper's appendix A.6). exact: the budget itself, whatever the "
         "field's aspect ratio.",
     )
-    density: Literal["learned", "uniform", "tissue", "edges"] = Field(
+    density: Literal["learned", "uniform", "tissue", "edges", "edge_based", "edge_positions"] = Field(
         "learned",
         description="learned: the deformation network decides. uniform: the same density everywhere. tissue: the "
-        "tissue mask, nothing learned. edges: the target drawn from the labels, an oracle.",
+        "tissue mask, nothing learned. edges: the target drawn from the labels, an oracle. edge_based: positions near "
+        "class borders, predicted by a network that is trained first (Marin et al.). edge_positions: what that is "
+        "trained towards, solved from the labels, an oracle.",
+    )
+    edge_smoothness: float = Field(
+        1.0,
+        ge=0,
+        description="With edge_based and edge_positions: lambda of the paper's equation 2, each pair counted once.",
+    )
+    edge_lattice: int = Field(
+        16, ge=1, description="Cells of their lattice of positions along a field's short side."
     )
     map_scale: float = Field(1.0, gt=0, le=8, description="Side of view and map / side of the sampled image.")
     view_px: tuple[int, int] | None = Field(
@@ -48,7 +58,7 @@ class Sampling(_Section):
         gt=0,
         description="Standard deviation of the pull, px of the map, in place of sigma; null is by sigma.",
     )
-    radius_sigmas: float = Field(3.0, gt=0, description="Where the pull ends, in standard deviations.")
+    radius_sigmas: float = Field(5.0, gt=0, description="Where the pull ends, in standard deviations.")
     warp_steps: int = Field(2, ge=1, le=8, description="How often the map is applied; 1 is the paper.")
     floor: float = Field(0.0, ge=0, le=1, description="Share of the density that is spread evenly.")
     border: Border = Field("mirror", description="replicate is the paper.")
@@ -153,6 +163,18 @@ class DeformationNetwork(_Section):
     zero_init_head: bool = Field(True, description="Start from the uniform grid.")
 
 
+class ResizerNetwork(_Section):
+    """The network that makes the sampled image out of a larger one."""
+
+    blocks: int = Field(1, ge=1, le=4, description="Residual blocks, r of the paper's Table 6.")
+    filters: Literal[16, 32] = Field(16, description="Channels, n of Table 6.")
+    input_scale: float = Field(
+        4.0,
+        ge=1,
+        description="Side of the image that it is given / side of the sampled image, up to level 0.",
+    )
+
+
 class Networks(_Section):
     """Both networks."""
 
@@ -160,6 +182,11 @@ class Networks(_Section):
         default_factory=lambda: SegmentationNetwork.model_validate({"width": 18, "stem_stride": 2})
     )
     deformation: DeformationNetwork = DeformationNetwork()
+    resizer: ResizerNetwork | None = Field(
+        None,
+        description="{blocks: 1 to 4, filters: 16 or 32, input_scale: 4.0}: fields are read finer, evenly, and a "
+        "network makes the sampled image (Talebi and Milanfar).",
+    )
     area_channel: bool = Field(
         True,
         description="The segmentation network sees how large each sample's cell is, as a fourth channel; false is the "
@@ -250,6 +277,9 @@ class Training(_Section):
     """The loop."""
 
     epochs: int = Field(250, ge=1)
+    auxiliary_epochs: int = Field(
+        50, ge=1, description="With edge_based: epochs of the network of positions, before all others."
+    )
     patience: int | None = Field(
         None, ge=1, description="Stop after so many validations without a better one; null never."
     )

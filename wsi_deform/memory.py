@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -142,6 +143,15 @@ def fields_per_batch(
     limit_caches(memory_gib)
     largest = max((budget.size for budget in budgets), key=lambda size: size.area)
     field = SAMPLING_BYTES_PER_SAMPLE * largest.area
+    if model.resizer is not None:
+        read = max(
+            (model.read_size(each.size, each.field.region.size) or each.size for each in budgets),
+            key=lambda size: size.area,
+        )
+        field += SAMPLING_BYTES_PER_SAMPLE * read.area
+        if model.device.type == "cpu":
+            # As much as if all of it were done at the size of what is read: its residual blocks are at a smaller one.
+            field += forward_bytes(model.resizer.features, read)
     if model.device.type == "cpu":
         field += forward_bytes(model.segmentation, largest, channels=4 if model.sees_areas else 3)
     caches = TILE_CACHE.limit_bytes - TILE_CACHE.held_bytes + strips_to_come_bytes()
@@ -154,3 +164,13 @@ def fields_per_batch(
             "smaller budget."
         )
     return min(wanted, fits)
+
+
+def peak_memory_bytes() -> int:
+    """Most memory that this process has held at once since it began, bytes."""
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
+    # Kilobytes, but bytes on macOS.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

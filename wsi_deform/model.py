@@ -8,11 +8,15 @@ from torch import Tensor, nn
 from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.config_sections import Config
 from wsi_deform.deform.density import deformation_map, density_of, uniform_map
+from wsi_deform.deform.equation2 import solved_lattices
+from wsi_deform.deform.lattice import lattice_size, uniform_lattice
 from wsi_deform.deform.targets import edge_target, region_target, target_map
 from wsi_deform.errors import ConfigError, ModelError
 from wsi_deform.geometry import Size, sampled_size, size_of_area
 from wsi_deform.networks.deformation import DeformationNetwork
+from wsi_deform.networks.positions import PositionNetwork
 from wsi_deform.networks.registry import segmentation_network
+from wsi_deform.networks.resizer import Resizer
 
 # Mean and standard deviation of ImageNet's channels: what published HRNetV2 weights expect.
 CHANNEL_MEAN = (0.485, 0.456, 0.406)
@@ -34,12 +38,16 @@ class Model(nn.Module):
         ConfigError: There is no mpp, and the configuration has lengths in um.
 
     Attributes:
-        deformation: Low-res view -> logits of the deformation map; None for a uniform density.
+        deformation: Low-res view -> logits of the deformation map; None where no map is learned.
+        positions: Low-res view -> offsets of a lattice of positions; None unless the density is "edge_based". Always in
+            evaluation mode: only ``train.positions`` trains it, before anything else.
+        resizer: A finer image -> the sampled image; None unless the configuration asks for one.
         segmentation: Sampled image -> scores.
     """
 
     def __init__(self, *, config: Config, classes: ClassTable, mpp: float | None) -> None:
         super().__init__()
+        _refuse_misfits(config)
         if mpp is None and config.lengths_in_um:
             found = " and ".join(f"{key} {value:g}" for key, value in config.lengths_in_um.items())
             raise ConfigError(
@@ -60,12 +68,25 @@ class Model(nn.Module):
                 dilations=networks.deformation.dilations,
                 zero_init_head=networks.deformation.zero_init_head,
             )
+        self.positions: PositionNetwork | None = None
+        if config.sampling.density == "edge_based":
+            self.positions = PositionNetwork(in_channels=4 if self.sees_tissue else 3).eval()
         self.segmentation = segmentation_network(
             networks.segmentation.name,
             classes=classes.count,
             in_channels=4 if self.sees_areas else 3,
             **networks.segmentation.options,
         )
+        self.resizer: Resizer | None = None
+        if networks.resizer is not None:
+            self.resizer = Resizer(blocks=networks.resizer.blocks, filters=networks.resizer.filters)
+
+    def train(self, mode: bool = True) -> Model:
+        """Training mode or not, of all networks but ``positions``."""
+        super().train(mode)
+        if self.positions is not None:
+            self.positions.eval()
+        return self
 
     @property
     def device(self) -> torch.device:
@@ -118,13 +139,37 @@ class Model(nn.Module):
         """Whether views carry the tissue mask as a fourth channel."""
         sampling, deformation = self.config.sampling, self.config.networks.deformation
         return sampling.density == "tissue" or (
-            sampling.density == "learned" and deformation.inputs == "rgb+tissue"
+            sampling.density in ("learned", "edge_based") and deformation.inputs == "rgb+tissue"
         )
 
     @property
     def needs_labels(self) -> bool:
-        """Whether it is an oracle, whose density is drawn from the labels of the slide that it segments."""
-        return self.config.sampling.density == "edges"
+        """Whether it is an oracle, whose samples lie where the labels of the slide that it segments say."""
+        return self.config.sampling.density in ("edges", "edge_positions")
+
+    @property
+    def has_lattice(self) -> bool:
+        """Whether samples lie where a lattice of positions says, not where a deformation map does."""
+        return self.config.sampling.density in ("edge_based", "edge_positions")
+
+    def read_size(self, sampled: Size, region: Size) -> Size | None:
+        """Size of the image that is read for the resizer; None without one.
+
+        Args:
+            sampled: Size of the sampled image, px.
+            region: Size of the field's region, level-0 px.
+
+        Returns:
+            The sampled size times ``networks.resizer.input_scale``, but at most the region's along each axis. A field
+            that is no larger is therefore given whole, as in the paper; of a larger one the resizer sees area means.
+        """
+        settings = self.config.networks.resizer
+        if settings is None:
+            return None
+        width, height = (
+            max(1, round(side * settings.input_scale)) for side in (sampled.width, sampled.height)
+        )
+        return Size(min(width, region.width), min(height, region.height))
 
     def logits(self, view: Tensor) -> Tensor:
         """What the deformation network says of low-res views, before the softmax.
@@ -143,12 +188,31 @@ class Model(nn.Module):
                 f"density {self.config.sampling.density}: this model has no deformation network. "
                 "Needed density: learned."
             )
-        seen = network_input(view[:, :3])
-        if view.shape[1] > 3:
-            # Centred like the colours: half tissue is 0.
-            seen = torch.cat((seen, 2 * view[:, 3:] - 1), dim=1)
-        logits: Tensor = self.deformation(seen)
+        logits: Tensor = self.deformation(view_input(view))
         return logits
+
+    def lattice(self, view: Tensor, targets: Tensor | None = None) -> Tensor:
+        """The lattice of positions of low-res views, where ``has_lattice``.
+
+        Args:
+            view: As for ``density``.
+            targets: (B, n, m, 2) of ``target_of``, where ``needs_labels``.
+
+        Returns:
+            (B, n, m, 2), (x, y), unit frame of the fields; the first and last row and column lie on the frame.
+
+        Raises:
+            ModelError: An oracle without labels, or the model has deformation maps.
+        """
+        if self.positions is None:
+            if not self.has_lattice:
+                raise ModelError(
+                    f"density {self.config.sampling.density}: this model has no lattice. Needed density: edge_based."
+                )
+            return self._with_labels(targets)
+        size = lattice_size(Size(view.shape[3], view.shape[2]), self.config.sampling.edge_lattice)
+        offsets: Tensor = self.positions(view_input(view), size)
+        return (uniform_lattice(size).to(offsets) + offsets).clamp(0, 1)
 
     def density(self, view: Tensor, targets: Tensor | None = None) -> Tensor:
         """The deformation map of low-res views.
@@ -173,25 +237,40 @@ class Model(nn.Module):
             return density_of(
                 target_map(view[:, 3:4], floor=self.config.loss.edge_floor), floor=sampling.floor
             )
+        if self.has_lattice:
+            raise ModelError(
+                f"density {sampling.density}: positions are predicted, and there is no map of density. Needed another "
+                "density."
+            )
+        return density_of(self._with_labels(targets), floor=sampling.floor)
+
+    def _with_labels(self, targets: Tensor | None) -> Tensor:
+        """What an oracle goes by."""
         if targets is None:
             raise ModelError(
-                "density edges: an oracle whose samples lie where labels say. Needed the labels of the slide: give "
-                "them, such as a manifest with a column mask to `wsi-deform segment`, or take another model."
+                f"density {self.config.sampling.density}: an oracle whose samples lie where labels say. Needed the "
+                "labels of the slide: give them, such as a manifest with a column mask to `wsi-deform segment`, or "
+                "take another model."
             )
-        return density_of(targets, floor=sampling.floor)
+        return targets
 
     def target_of(self, fractions: Tensor) -> Tensor:
-        """The deformation map that is wanted, from labels.
+        """The deformation map that is wanted, from labels; where ``has_lattice``, the lattice of positions.
 
         Args:
             fractions: (B, C, H, W) class fractions of the cells of the map.
 
         Returns:
-            (B, 1, H, W), mean 1 per image.
+            (B, 1, H, W), mean 1 per image; or (B, n, m, 2) float32, (x, y), unit frame.
 
         Source:
             Jin et al., ICLR 2022, section 2.4; ``loss.edge_target`` names ours beside it.
         """
+        if self.has_lattice:
+            sampling = self.config.sampling
+            return solved_lattices(
+                fractions, cells=sampling.edge_lattice, smoothness=sampling.edge_smoothness
+            )
         settings = self.config.loss
         kinds = {"edge": ("edge",), "region": ("region",), "both": ("edge", "region")}[settings.edge_target]
         maps = []
@@ -212,7 +291,7 @@ class Model(nn.Module):
         """What the segmentation network is given of sampled fields.
 
         Args:
-            images: (B, 3, h, w) RGB in [0, 255].
+            images: (B, 3, h, w) RGB in [0, 255]; with a resizer of ``read_size``.
             areas: (B, h, w) areas of the warped cells, in any unit.
 
         Returns:
@@ -222,6 +301,9 @@ class Model(nn.Module):
             What looks alike at two magnifications need not be alike: in a warped image a texture's period says little
             without the size of the cells.
         """
+        if self.resizer is not None:
+            size = Size(areas.shape[2], areas.shape[1])
+            return rgb_of_input(self.resizer(network_input(images), size))
         if not self.sees_areas:
             return images
         relative = areas / areas.mean(dim=(1, 2), keepdim=True)
@@ -250,6 +332,33 @@ def network_input(rgb: Tensor) -> Tensor:
     mean = torch.tensor(CHANNEL_MEAN, device=rgb.device).view(1, 3, 1, 1)
     std = torch.tensor(CHANNEL_STD, device=rgb.device).view(1, 3, 1, 1)
     return (rgb.float() / 255 - mean) / std
+
+
+def rgb_of_input(seen: Tensor) -> Tensor:
+    """``network_input`` backwards: (B, 3, H, W) to RGB, of which [0, 255] is what images hold; float32."""
+    mean = torch.tensor(CHANNEL_MEAN, device=seen.device).view(1, 3, 1, 1)
+    std = torch.tensor(CHANNEL_STD, device=seen.device).view(1, 3, 1, 1)
+    return (seen.float() * std + mean) * 255
+
+
+def view_input(view: Tensor) -> Tensor:
+    """A low-res view, (B, 3 or 4, H, W), RGB in [0, 255] and the share of tissue, as networks see it."""
+    seen = network_input(view[:, :3])
+    # Centred like the colours: half tissue is 0.
+    return torch.cat((seen, 2 * view[:, 3:] - 1), dim=1) if view.shape[1] > 3 else seen
+
+
+def _refuse_misfits(config: Config) -> None:
+    """Settings that contradict each other.
+
+    Raises:
+        ConfigError: A resizer whose samples do not lie evenly.
+    """
+    if config.networks.resizer is not None and config.sampling.density != "uniform":
+        raise ConfigError(
+            f"networks.resizer, sampling.density {config.sampling.density}: a resizer makes an even image out of a "
+            "finer even one. Needed sampling.density=uniform, or networks.resizer=null."
+        )
 
 
 def area_input(relative: Tensor) -> Tensor:

@@ -86,6 +86,10 @@ def _purpose(about: Mapping[str, Any]) -> str:
         "tissue": "denser on tissue, by a mask and nothing learned",
         "edges": "denser at the borders of labels, which must be known of every "
         "slide that it segments: an oracle for comparison, not for use",
+        "edge_based": "at positions that a network, trained before all else, expects near class borders (Marin et al., "
+        "2019)",
+        "edge_positions": "at positions solved from the labels, which must be known of every slide that it segments: "
+        "an oracle for comparison, not for use",
     }[sampling["density"]]
     kind = "images" if about["mpp"] is None else "histology slides"
     return (
@@ -184,6 +188,8 @@ def _settings(config: Mapping[str, Any]) -> str:
     sampling, networks, fields = config["sampling"], config["networks"], config["fields"]
     segmentation = dict(networks["segmentation"])
     name = segmentation.pop("name", "unknown")
+    if name == "hrnetv2":
+        segmentation.setdefault("fuse", "bilinear")  # its default, and all that there was before the option
     options = ", ".join(f"{key} {value}" for key, value in segmentation.items())
     side, side_px, below = fields["side_um"], fields["side_px"], fields["whole_below_mm2"]
     cover = (
@@ -199,13 +205,24 @@ def _settings(config: Mapping[str, Any]) -> str:
         f"segmentation network: {name}"
         + (f" ({options})" if options else "")
         + (", sees the areas of the samples' cells beside the colours" if networks["area_channel"] else ""),
-        f"density: {sampling['density']}, sigma {_sigma(sampling)}, "
-        f"{sampling['warp_steps']} warp step{'s' if sampling['warp_steps'] != 1 else ''}, floor {sampling['floor']:g}",
+        _density(sampling),
         f"pyramid level: {reading_text(sampling)}; mask from samples: {sampling['interpolation']}",
         cover,
     ]
     if (stain := networks["stain"]) != "none":
         lines.append(f"stain: colours are brought to one reference per slide first ({stain})")
+    if (resizer := networks.get("resizer")) is not None:
+        lines.insert(
+            1,
+            f"resizer: {resizer['blocks']} residual block{'s' if resizer['blocks'] != 1 else ''} of "
+            f"{resizer['filters']} filters make the sampled image out of one {resizer['input_scale']:g} times as long "
+            "along each axis, or of level 0 where that is smaller",
+        )
+    if sampling["density"] == "edge_based":
+        lines.insert(
+            1,
+            f"network of positions: trained first, for {config['training']['auxiliary_epochs']} epochs, then frozen",
+        )
     if sampling["density"] == "learned":
         deformation = networks["deformation"]
         widths = " - ".join(map(str, deformation["widths"]))
@@ -214,6 +231,19 @@ def _settings(config: Mapping[str, Any]) -> str:
             1, f"deformation network: convolutions of {widths} channels on {seen} of the low-res view"
         )
     return _list(lines) + "\n\nThe full configuration is in the JSON beside the model."
+
+
+def _density(sampling: Mapping[str, Any]) -> str:
+    """Where samples lie, with the settings that matter there."""
+    if sampling["density"] in ("edge_based", "edge_positions"):
+        return (
+            f"positions: {sampling['density'].replace('_', ' ')}, lattice of {sampling['edge_lattice']} cells along "
+            f"the short side, lambda {sampling['edge_smoothness']:g}"
+        )
+    return (
+        f"density: {sampling['density']}, sigma {_sigma(sampling)}, "
+        f"{sampling['warp_steps']} warp step{'s' if sampling['warp_steps'] != 1 else ''}, floor {sampling['floor']:g}"
+    )
 
 
 def _sigma(sampling: Mapping[str, Any]) -> str:

@@ -19,8 +19,8 @@ from torch import Tensor
 from wsi_deform.annotation.classes import UNLABELLED, ClassTable
 from wsi_deform.annotation.raster import LabelMask
 from wsi_deform.cover import FieldBudget, budgets_of, normalised, tissue_limit_of, view_of
-from wsi_deform.deform.grid import cell_areas, sampling_grid
 from wsi_deform.geometry import Size
+from wsi_deform.grids import even_grids, grids_of
 from wsi_deform.kernels.ahead import ahead
 from wsi_deform.look.fields import Field
 from wsi_deform.mask.tissue_limit import TissueLimit, reverse_sampler
@@ -38,16 +38,16 @@ class Sampled:
     """What sampling a batch of fields gives; all fields have sampled images of one size.
 
     Attributes:
-        density: (B, 1, H, W) deformation maps.
+        density: (B, 1, H, W) deformation maps; None where a lattice of positions says where samples lie.
         grid: (B, h, w, 2) sampling grids, (x, y), unit frame of each field's region.
         areas: (B, h, w) areas of the warped cells as fractions of the region, without gradient; folded
             cells too have a positive one.
-        images: (B, 3, h, w) RGB in [0, 255].
+        images: (B, 3, h, w) RGB in [0, 255]; with a resizer of the ``model.read_size`` that it is given.
         tiles: Tiles read for each field.
         read_seconds: Time that planning and reading of tiles took.
     """
 
-    density: Tensor
+    density: Tensor | None
     grid: Tensor
     areas: Tensor
     images: Tensor
@@ -186,7 +186,7 @@ def segment_fields(
     Yields:
         The labelled samples of each field, in order. Memory follows the batch, not the number of fields.
     """
-    groups = _neighbours(budgets, batch)
+    groups = _neighbours(budgets, batch, model)
     # One batch is read ahead of the one that the network works on; more would only take memory.
     read = ahead(
         lambda group: _read_batch(slide, model, group, labels, scheduler), groups, threads=1, max_waiting=2
@@ -218,6 +218,7 @@ def _read_batch(
         views.to(model.device),
         targets=targets,
         size=size,
+        read_size=model.read_size(size, fields[0].region.size),
         scheduler=scheduler,
     )
 
@@ -243,11 +244,15 @@ def _labelled(model: Model, group: Sequence[FieldBudget], sampled: Sampled) -> I
         yield SegmentedField(samples=samples, tiles=sampled.tiles[number])
 
 
-def _neighbours(budgets: Sequence[FieldBudget], batch: int) -> list[list[FieldBudget]]:
-    """Runs of fields whose sampled images have one size, up to ``batch`` at a time, in order."""
+def _neighbours(budgets: Sequence[FieldBudget], batch: int, model: Model) -> list[list[FieldBudget]]:
+    """Runs of fields whose sampled images, and those that are read, have one size; up to ``batch``, in order."""
+
+    def sizes(budget: FieldBudget) -> tuple[Size, Size | None]:
+        return budget.size, model.read_size(budget.size, budget.field.region.size)
+
     groups: list[list[FieldBudget]] = []
     for budget in budgets:
-        if groups and len(groups[-1]) < batch and groups[-1][0].size == budget.size:
+        if groups and len(groups[-1]) < batch and sizes(groups[-1][0]) == sizes(budget):
             groups[-1].append(budget)
         else:
             groups.append([budget])
@@ -269,6 +274,7 @@ def sample_fields(
     views: Tensor,
     *,
     size: Size,
+    read_size: Size | None = None,
     targets: Tensor | None = None,
     place: Callable[[Tensor], Tensor] | None = None,
     cut_gradient: bool = False,
@@ -282,7 +288,9 @@ def sample_fields(
         fields: B fields.
         views: (B, 3 or 4, H, W) low-res views of ``view_of``.
         size: Size of the sampled images.
-        targets: (B, 1, H, W) of ``model.target_of``, for an oracle.
+        read_size: ``model.read_size`` of the fields, the same for all: where a resizer makes the sampled images, that
+            is the size of what is read for it, at the places of the same grid refined.
+        targets: Of ``model.target_of``, for an oracle.
         place: Changes the sampling grids before they are used (augmentation by sampling). What it puts outside a
             region reads the nearest place inside; ``Sampled.grid`` keeps where it was put.
         cut_gradient: Whether the sampled images tell the density nothing in the backward pass.
@@ -291,41 +299,27 @@ def sample_fields(
     Returns:
         Maps, grids and sampled images.
     """
-    settings = model.config.sampling
-    density = model.density(views, targets)
-    sigma_px = settings.pull_px(min(density.shape[-2:]))
-
-    def grid_of(lattice: Size, placement: Any) -> Tensor:
-        return sampling_grid(
-            density,
-            sigma_px=sigma_px,
-            radius_px=settings.radius_sigmas * sigma_px,
-            size=lattice,
-            placement=placement,
-            warp_steps=settings.warp_steps,
-            border=settings.border,
-        )
-
-    grid = grid_of(size, settings.placement)
-    with torch.no_grad():
-        # A map of extreme peaks folds the grid; a folded cell is as large as its area is without the sign.
-        areas = cell_areas(grid_of(Size(size.width + 1, size.height + 1), "corner")).abs()
-    if cut_gradient:
-        grid = grid.detach()
+    found = grids_of(model, views, size, targets=targets)
+    grid = found.grid.detach() if cut_gradient else found.grid
+    # A resizer is given a finer image of the same places.
+    finer = None if read_size is None else even_grids(read_size, like=views)
+    read = grid if finer is None else finer.grid
     if place is not None:
         grid = place(grid)
+        read = grid if finer is None else place(read)
     images, tiles = [], []
     started = time.monotonic()
-    for slide, field, field_grid, field_areas in zip(slides, fields, grid, areas, strict=True):
+    areas = found.areas if finer is None else finer.areas
+    for slide, field, field_grid, field_areas in zip(slides, fields, read, areas, strict=True):
         inside = field_grid if place is None else field_grid.clamp(0, 1)
         plan = plan_field(model, slide, field, inside, field_areas)
         image = gather(slide, inside, plan=plan, scheduler=scheduler)
         images.append(normalised(slide, image, model.config.networks.stain))
         tiles.append(plan.tile_count)
     return Sampled(
-        density=density,
+        density=found.density,
         grid=grid,
-        areas=areas,
+        areas=found.areas,
         images=torch.stack(images),
         tiles=tuple(tiles),
         read_seconds=time.monotonic() - started,

@@ -15,6 +15,7 @@ from wsi_deform.baselines.patch_files import shown_downsample, write_patch_files
 from wsi_deform.baselines.patch_grid import PatchSettings, level_of
 from wsi_deform.cover import FieldBudget, budgets_of, counted_tissue, tissue_limit_of
 from wsi_deform.files import write_aside
+from wsi_deform.flops import NetworkFlops, sampling_flops
 from wsi_deform.geometry import Size
 from wsi_deform.look.lowres import thumbnail
 from wsi_deform.mask.coarse import map_downsample
@@ -27,7 +28,7 @@ from wsi_deform.mask.probability import ProbabilityMap
 from wsi_deform.mask.samples import SamplesWriter
 from wsi_deform.mask.tiff import write_mask
 from wsi_deform.mask.tissue_limit import TissueCounts
-from wsi_deform.memory import fields_per_batch, limit_caches
+from wsi_deform.memory import fields_per_batch, limit_caches, peak_memory_bytes
 from wsi_deform.model import Model
 from wsi_deform.reverse.sampler import Interpolation
 from wsi_deform.reverse.samples import FieldSamples
@@ -39,6 +40,7 @@ from wsi_deform.slide_results import ORACLE, Method, SlideFiles, WantedOutputs, 
 OnField = Callable[[int, int], None]
 OVERLAY_PX = 2048
 JPEG_QUALITY = 88
+RGB_BYTES = 3
 # What is made from the mask and the slide alone.
 FROM_MASK = frozenset(["overlay", "geojson"])
 NO_FOOTPRINT = "no mpp, so no footprint map: set the mpp column, or --mpp"
@@ -83,25 +85,47 @@ def segment_to_files(
     limit_caches(memory_gib)
     is_limited = limits_to_tissue(wanted.limit_to_tissue, model, slide.tissue_path)
     wanted = replace(wanted, limit_to_tissue=is_limited)
+    decoded = slide.decoded_bytes
+    network_flops = NetworkFlops(model.segmentation, model.deformation, model.positions, model.resizer)
     if wanted.patches is not None:
-        return _patches_to_files(
-            slide, model, folder, wanted, wanted.patches, batch, threads, memory_gib, on_field
-        )
-    budgets = budgets_of(slide, model)
+        with network_flops:
+            files = _patches_to_files(
+                slide, model, folder, wanted, wanted.patches, batch, threads, memory_gib, on_field
+            )
+        return _with_cost(files, decoded=slide.decoded_bytes - decoded, flops=network_flops.total)
+    with network_flops:
+        budgets = budgets_of(slide, model)
     batch = fields_per_batch(model, budgets, wanted=batch, memory_gib=memory_gib)
     if wanted.interpolation is None:
         wanted = replace(wanted, interpolation=model.config.sampling.interpolation)
-    return fields_to_files(
-        slide,
-        model.classes,
-        budgets,
-        segment_fields(slide, model, budgets, labels=labels, batch=batch),
-        folder,
-        wanted=wanted,
-        remark=mpp_remark(slide, model),
-        method="edge oracle" if model.needs_labels else "sampled",
-        threads=threads,
-        on_field=on_field,
+    with network_flops:
+        files = fields_to_files(
+            slide,
+            model.classes,
+            budgets,
+            segment_fields(slide, model, budgets, labels=labels, batch=batch),
+            folder,
+            wanted=wanted,
+            remark=mpp_remark(slide, model),
+            method="edge oracle" if model.needs_labels else "sampled",
+            threads=threads,
+            on_field=on_field,
+        )
+    return _with_cost(
+        files,
+        decoded=slide.decoded_bytes - decoded,
+        flops=network_flops.total + sampling_flops(model, budgets),
+    )
+
+
+def _with_cost(files: SlideFiles, *, decoded: int, flops: int) -> SlideFiles:
+    """With what making them cost."""
+    return replace(
+        files,
+        decoded_pixels=decoded // RGB_BYTES,
+        decoded_bytes=decoded,
+        flops=flops,
+        peak_memory_bytes=peak_memory_bytes(),
     )
 
 

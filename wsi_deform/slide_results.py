@@ -85,6 +85,10 @@ class SlideFiles:
         tissue_pixels: Level-0 pixels that are tissue.
         remark: What people should know before they trust the mask; else empty.
         method: How it was looked at: "sampled", "patches", or "edge oracle", whose samples lie where labels say.
+        decoded_pixels: Pixels of tiles of the slide that were decoded, of whatever level; None where nobody counted.
+        decoded_bytes: Their bytes.
+        flops: Floating-point operations of networks, grids and interpolation, see ``flops.py``.
+        peak_memory_bytes: Most memory that this process had held when the slide was done.
     """
 
     width_px: int
@@ -99,6 +103,10 @@ class SlideFiles:
     tissue_pixels: int
     remark: str
     method: Method = "sampled"
+    decoded_pixels: int | None = None
+    decoded_bytes: int | None = None
+    flops: int | None = None
+    peak_memory_bytes: int | None = None
 
 
 def slide_files_of(

@@ -135,7 +135,11 @@ def stages(slide: Slide, budget: list[int]) -> list[Row]:
     density = torch.softmax(torch.from_numpy(noise).float().flatten(), 0).view(1, 1, *map_size.shape)
     sigma = config.sampling.pull_px(min(map_size.shape))
     grid_of = partial(
-        sampling_grid, density, sigma_px=sigma, radius_px=3 * sigma, warp_steps=config.sampling.warp_steps
+        sampling_grid,
+        density,
+        sigma_px=sigma,
+        radius_px=config.sampling.radius_sigmas * sigma,
+        warp_steps=config.sampling.warp_steps,
     )
 
     def grids() -> tuple[Tensor, Tensor]:

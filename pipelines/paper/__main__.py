@@ -23,7 +23,6 @@ from pipelines.paper.trial import NETWORKS
 from wsi_deform.annotation.classes import read_class_table
 from wsi_deform.drawn.study import draw_study
 from wsi_deform.geometry import Size
-from wsi_deform.manifest.read import read_manifest
 
 QUICK_SLIDE = Size(256, 128)
 TINY = "networks.segmentation={name: 'monai:BasicUNet', features: [4, 4, 4, 4, 4, 4]}"
@@ -88,9 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ]
         if not given.show:
             failed += len(grid.run(trials, binary_tables(trials, manifests, given.out)))
-        for path in show(
-            name, records_of(recorded, trials), scope, recorded / name, patients=patients_of(manifests)
-        ):
+        for path in show(name, records_of(recorded, trials), scope, recorded / name):
             print(path, flush=True)
     return int(failed > 0)
 
@@ -101,14 +98,6 @@ def quick_slides(out: Path) -> Path:
     if not (folder / "manifest.csv").is_file():
         draw_study(folder, train=4, val=2, test=6, size=QUICK_SLIDE, slides_per_patient=1)
     return folder / "manifest.csv"
-
-
-def patients_of(manifests: dict[str, Path]) -> dict[str, dict[str, str]]:
-    """Data set -> image -> patient, where manifests say."""
-    return {
-        name: {row.slide_id: row.patient for row in read_manifest(path).rows if row.patient is not None}
-        for name, path in manifests.items()
-    }
 
 
 def _foreground(manifest: Path) -> tuple[str, ...]:

@@ -20,6 +20,7 @@ class DataSet:
         steps: Steps of the optimiser of every training.
         batch: Fields per step.
         patch_px: Side of the patches of the full-resolution baseline, level-0 px.
+        mpp: Level-0 um per pixel; None for photographs.
         stands_for: The paper's data set of the same kind, or "".
         bands_px: Widths of the trimap, level-0 px.
     """
@@ -31,6 +32,7 @@ class DataSet:
     steps: int = 1500
     batch: int = 2
     patch_px: int = 256
+    mpp: float | None = None
     stands_for: str = ""
     bands_px: tuple[int, ...] = field(default=(1, 2, 4, 8, 16, 32))
 
@@ -54,6 +56,8 @@ DATA_SETS = {
             label="GlaS biopsies (histology)",
             budgets=((16, 75), (24, 113)),
             settings=(*BOTH_FLIPS, "augmentation.stain_jitter=0.05"),
+            steps=2400,
+            mpp=0.62,
             stands_for="PCa-Histo",
         ),
         DataSet(
@@ -74,6 +78,7 @@ DATA_SETS = {
             name="drawn",
             label="drawn slides",
             budgets=((16, 64), (24, 96)),
+            mpp=0.5,
             settings=(*BOTH_FLIPS, "sampling.coarsest_um=null"),
         ),
     )
@@ -85,6 +90,7 @@ QUICK = DataSet(
     budgets=((8, 16), (12, 24)),
     settings=(*BOTH_FLIPS, "sampling.coarsest_um=null"),
     steps=4,
+    mpp=0.5,
     patch_px=64,
     bands_px=(1, 2, 4),
 )

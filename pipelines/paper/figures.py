@@ -52,7 +52,8 @@ def bars(
     axes.set_ylabel(y_label)
     axes.set_title(title, loc="left", color=INK)
     axes.axhline(0, color=FAINT, linewidth=0.8)
-    figure.legend(loc="outside right upper", frameon=False, fontsize="small")
+    if names:
+        figure.legend(loc="outside right upper", frameon=False, fontsize="small")
     return _png(figure, axes_list=[axes])
 
 
@@ -95,7 +96,8 @@ def lines(
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     axes.set_title(title, loc="left", color=INK)
-    axes.legend(frameon=False, fontsize="small")
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(frameon=False, fontsize="small")
     return _png(figure, axes_list=[axes])
 
 

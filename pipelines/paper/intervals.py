@@ -65,9 +65,9 @@ def image_counts(record: Record, kind: Kind, names: Sequence[str]) -> NDArray[np
     return np.array([record["images"][name][kind] for name in names], dtype=float)
 
 
-def groups_of(names: Sequence[str], patients: Mapping[str, str] | None) -> NDArray[np.intp]:
+def groups_of(record: Record, names: Sequence[str]) -> NDArray[np.intp]:
     """A number for each image: that of its patient, or its own where nobody says."""
-    keys = [(patients or {}).get(name) or name for name in names]
+    keys = [record["images"][name].get("patient") or name for name in names]
     return np.unique(keys, return_inverse=True)[1]
 
 
@@ -77,7 +77,6 @@ def estimate(
     minus: Sequence[Record] | None = None,
     kind: Kind = "predicted",
     class_index: int | None = None,
-    patients: Mapping[str, str] | None = None,
 ) -> Estimate | None:
     """Mean IoU, or the IoU of a class, of trials that differ by seed alone; or by how much it is above others'.
 
@@ -86,14 +85,14 @@ def estimate(
         minus: As many of another system, with the same seeds in the same order; differences are paired.
         kind: Of the mask, or of the true labels at the samples put back.
         class_index: A class; None is the mean over classes.
-        patients: Image -> patient; resampled are patients where they are known, else images.
 
     Returns:
         The estimate; None without records, or where an image lacks counts.
 
     Convention:
-        A resample draws as many patients as there are, with replacement, pools the counts of their images for every
-        seed and averages over the seeds; the ends of the interval are the 2.5th and 97.5th percentile of 2,000.
+        A resample draws as many patients as there are (images, where nobody says whose they are), with replacement,
+        pools the counts of their images for every seed and averages over the seeds; the ends of the interval are the
+        2.5th and 97.5th percentile of 2,000.
     """
     if not records or (minus is not None and len(minus) != len(records)):
         return None
@@ -101,7 +100,7 @@ def estimate(
     everything = [*records, *(minus or ())]
     if any(kind not in record["images"].get(name, {}) for record in everything for name in names):
         return None
-    group = groups_of(names, patients)
+    group = groups_of(records[0], names)
 
     def measured(weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """(resamples, seeds) for (resamples, images) weights."""

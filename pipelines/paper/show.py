@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from pipelines.paper import figures, tables
-from pipelines.paper.intervals import Estimate, estimate
+from pipelines.paper import figures, measured, tables
+from pipelines.paper.intervals import Estimate, Record, estimate
 from pipelines.paper.studies import GAMMAS, KERNELS, SIGMAS, VIEWS, Records, Scope
-from pipelines.paper.systems import BLURS, INTERPOLATION, JOINT, ORACLE, PAPER, RESIZERS, SYSTEMS, UNIFORM
+from pipelines.paper.systems import (
+    BLURS,
+    INTERPOLATION,
+    JOINT,
+    METHODS,
+    ORACLE,
+    PAPER,
+    PATCHES,
+    RESIZERS,
+    SYSTEMS,
+    UNIFORM,
+)
 from pipelines.paper.trial import data_set_of
 from wsi_deform.files import write_aside, write_text
 
 PAPER_TABLES = Path(__file__).with_name("paper_tables.csv")
-Patients = Mapping[str, Mapping[str, str]]
 Page = Iterator[str | tuple[str, bytes]]
 """Parts of a page: Markdown, or a figure with its name."""
 
 
-def show(
-    study: str, records: Records, scope: Scope, folder: Path, *, patients: Patients | None = None
-) -> list[Path]:
+def show(study: str, records: Records, scope: Scope, folder: Path) -> list[Path]:
     """Write a study's page and figures.
 
     Args:
@@ -30,7 +38,6 @@ def show(
         records: What is recorded of its trials.
         scope: What it was asked for.
         folder: Gets ``README.md`` and PNG files.
-        patients: Data set -> image -> patient.
 
     Returns:
         The files; none where nothing is recorded.
@@ -39,7 +46,7 @@ def show(
         return []
     folder.mkdir(parents=True, exist_ok=True)
     written, text = [], []
-    for part in PAGES[study](records, scope, patients or {}):
+    for part in PAGES[study](records, scope):
         if isinstance(part, str):
             text.append(part)
             continue
@@ -61,20 +68,20 @@ def _bar(found: Estimate | None) -> tuple[float, float, float] | None:
     return value, low, high
 
 
-def _figure4_5(records: Records, scope: Scope, patients: Patients) -> Page:
+def _figure4_5(records: Records, scope: Scope) -> Page:
     yield "# Figures 4 and 5: all systems\n"
     yield "Headroom first: what four times the samples gain with the same network, evenly spread.\n"
-    yield tables.headroom_table(records, scope, patients=patients).markdown()
+    yield tables.headroom_table(records, scope).markdown()
     for data in scope.data:
         yield f"## {data_set_of(data).label}\n"
         yield "mIoU, points: mean over seeds [95 % over images or patients] (range over seeds).\n"
-        yield tables.methods_table(records, data, scope, patients=patients).markdown()
+        yield tables.methods_table(records, data, scope).markdown()
         yield "Joint ahead, points, paired by seed and image.\n"
-        yield tables.differences_table(records, data, scope, patients=patients).markdown()
+        yield tables.differences_table(records, data, scope).markdown()
         yield "mIoU(Y', Y), points: true labels at the samples, put back.\n"
-        yield tables.methods_table(records, data, scope, kind="sampled", patients=patients).markdown()
+        yield tables.methods_table(records, data, scope, kind="sampled").markdown()
         yield "Classes at the smallest budget, rarest first.\n"
-        yield tables.class_table(records, data, scope, patients=patients).markdown()
+        yield tables.class_table(records, data, scope).markdown()
     for kind, words in (("predicted", "mIoU"), ("sampled", "mIoU(Y', Y)")):
         values = {}
         for data in scope.data:
@@ -92,7 +99,6 @@ def _figure4_5(records: Records, scope: Scope, patients: Patients) -> Page:
                             only_class=None,
                         ),
                         kind=kind,  # type: ignore[arg-type]
-                        patients=patients.get(data),
                     )
                 )
                 for name in SYSTEMS
@@ -107,7 +113,7 @@ def _figure4_5(records: Records, scope: Scope, patients: Patients) -> Page:
 
 
 def _blurs(
-    records: Records, scope: Scope, patients: Patients, *, only_class: str | None, data: str, kind: str
+    records: Records, scope: Scope, *, only_class: str | None, data: str, kind: str
 ) -> list[tuple[float, float, float, float]]:
     points = []
     for blur in BLURS:
@@ -122,7 +128,6 @@ def _blurs(
             ),
             kind=kind,  # type: ignore[arg-type]
             class_index=None if only_class is None else 1,
-            patients=patients.get(data),
         )
         bar = _bar(found)
         if bar is not None:
@@ -130,17 +135,14 @@ def _blurs(
     return points
 
 
-def _figure3(records: Records, scope: Scope, patients: Patients) -> Page:
+def _figure3(records: Records, scope: Scope) -> Page:
     yield "# Figure 3: edge oracles of several blurs, one class against all others\n"
     for data in scope.data:
         names = scope.classes.get(data) or sorted(
             {trial.only_class for trial in records if trial.data == data and trial.only_class}
         )
         for kind, words in (("sampled", "IoU(Y', Y)"), ("predicted", "IoU")):
-            curves = {
-                name: _blurs(records, scope, patients, only_class=name, data=data, kind=kind)
-                for name in names
-            }
+            curves = {name: _blurs(records, scope, only_class=name, data=data, kind=kind) for name in names}
             best = ", ".join(
                 f"{name}: {max(points, key=lambda point: point[1])[0]:g}"
                 for name, points in curves.items()
@@ -158,12 +160,10 @@ def _figure3(records: Records, scope: Scope, patients: Patients) -> Page:
             )
 
 
-def _figure14(records: Records, scope: Scope, patients: Patients) -> Page:
+def _figure14(records: Records, scope: Scope) -> Page:
     yield "# Figure 14: edge oracles of several blurs, all classes\n"
     curves = {
-        f"{data_set_of(data).label}, {words}": _blurs(
-            records, scope, patients, only_class=None, data=data, kind=kind
-        )
+        f"{data_set_of(data).label}, {words}": _blurs(records, scope, only_class=None, data=data, kind=kind)
         for data in scope.data
         for kind, words in (("predicted", "mIoU"), ("sampled", "mIoU(Y', Y)"))
     }
@@ -177,41 +177,114 @@ def _figure14(records: Records, scope: Scope, patients: Patients) -> Page:
         yield tables.variants_table(records, data, rows, network=scope.network).markdown()
 
 
-def _figure6(records: Records, scope: Scope, patients: Patients) -> Page:
+COSTS = {"samples": "samples per image", "flops": "FLOPs per image", "seconds": "seconds per image"}
+
+
+def _figure6(records: Records, scope: Scope) -> Page:
     yield "# Figure 6: cost and performance\n"
     for data in scope.data:
-        curves: dict[str, list[tuple[float, float, float, float]]] = {}
+        yield f"## {data_set_of(data).label}\n"
+        groups = {}
         for system in (UNIFORM, JOINT):
             budgets = sorted(
                 {t.budget for t in records if t.data == data and t.system == system}, key=np.prod
             )
-            curves[SYSTEMS[system].label] = [
-                (float(np.prod(budget)), *bar)
-                for budget in budgets
-                if (
-                    bar := _bar(
-                        estimate(
-                            tables.chosen(
-                                records, data=data, system=system, budget=budget, network=scope.network
-                            ),
-                            patients=patients.get(data),
-                        )
-                    )
+            for budget in budgets:
+                groups[system, budget] = tables.chosen(
+                    records, data=data, system=system, budget=budget, network=scope.network
                 )
+        yield measured.cost_table(
+            {
+                f"{SYSTEMS[system].label}, {tables.budget_text(budget)}": held
+                for (system, budget), held in groups.items()
+            }
+        ).markdown()
+        for cost, words in COSTS.items():
+            curves, bands = {}, {}
+            for system in (UNIFORM, JOINT):
+                points = {
+                    value: estimate(held)
+                    for (name, _), held in groups.items()
+                    if name == system and (value := measured.cost_of(held, cost)) is not None
+                }
+                curves[system] = measured.curve_of(points)
+                bands[SYSTEMS[system].label] = [
+                    (value, *bar)
+                    for value, found in sorted(points.items())
+                    if (bar := _bar(found)) is not None
+                ]
+            if not any(curves.values()):
+                yield f"{words.capitalize()}: not recorded.\n"
+                continue
+            found = measured.saved(curves[JOINT], curves[UNIFORM])
+            said = "; ".join(f"{100 * share:.0f} % at {100 * miou:.1f}" for miou, share in found)
+            yield f"{words.capitalize()} saved by joint at the mIoU of uniform: {said or 'nowhere comparable'}.\n"
+            yield (
+                f"{data}_{cost}.png",
+                figures.lines(
+                    bands,
+                    title=f"{data_set_of(data).label}",
+                    x_label=words,
+                    y_label="mIoU, points",
+                    log_x=True,
+                ),
+            )
+
+
+def _of_system(records: Records, scope: Scope, data: str, system: str) -> list[Record]:
+    budget = None if system == PATCHES else scope.budgets_of(data)[0]
+    wanted = {"data": data, "system": system, "network": scope.network, "variant": "", "only_class": None}
+    return tables.chosen(records, **wanted, **({} if budget is None else {"budget": budget}))
+
+
+def _figure9(records: Records, scope: Scope) -> Page:
+    yield "# Figure 9: accuracy near borders\n"
+    yield "Trimap: accuracy of the pixels at most so far from a border between two labelled classes, smallest budget.\n"
+    for data in scope.data:
+        held = {system: _of_system(records, scope, data, system) for system in METHODS}
+        curves = {
+            SYSTEMS[system].label: [
+                (width, 100 * value, 100 * value, 100 * value)
+                for width, value in measured.trimap_of(found).items()
             ]
+            for system, found in held.items()
+        }
+        yield f"## {data_set_of(data).label}\n"
         yield (
-            f"{data}.png",
+            f"{data}_trimap.png",
             figures.lines(
                 curves,
-                title=f"{data_set_of(data).label}",
-                x_label="samples per image",
-                y_label="mIoU, points",
+                title=f"{data_set_of(data).label}: near borders",
+                x_label="width of the band, level-0 px",
+                y_label="accuracy, points",
                 log_x=True,
             ),
         )
+        yield "mIoU of all pixels, points.\n"
+        yield tables.methods_table(records, data, scope).markdown()
 
 
-def _tables2_to_5(records: Records, scope: Scope, patients: Patients) -> Page:
+def _figure13(records: Records, scope: Scope) -> Page:
+    yield "# Figure 13: class frequency, sampled / whole image\n"
+    values: dict[str, dict[str, tuple[float, float, float]]] = {}
+    for data in scope.data:
+        ratios = measured.frequency_of(_of_system(records, scope, data, JOINT))
+        values |= {f"{data}\n{name}": {"joint": (ratio, ratio, ratio)} for name, ratio in ratios.items()}
+    yield (
+        "figure13.png",
+        figures.bars(values, title="Share of samples / share of pixels", y_label="ratio"),
+    )
+    for data in scope.data:
+        yield f"## {data_set_of(data).label}: objects that the mask does not touch\n"
+        groups = {
+            SYSTEMS[system].label: found
+            for system in METHODS
+            if (found := _of_system(records, scope, data, system))
+        }
+        yield measured.missed_table(groups).markdown()
+
+
+def _tables2_to_5(records: Records, scope: Scope) -> Page:
     yield "# Tables 2 to 5: sigma, kernel, low-res size, weight of the edge loss\n"
     for number, words, system, variants in (
         ("2", "sigma / short side of the map", JOINT, SIGMAS),
@@ -227,7 +300,7 @@ def _tables2_to_5(records: Records, scope: Scope, patients: Patients) -> Page:
         yield tables.paper_rows(PAPER_TABLES, number).markdown()
 
 
-def _table6(records: Records, scope: Scope, patients: Patients) -> Page:
+def _table6(records: Records, scope: Scope) -> Page:
     yield "# Table 6: interpolation, filters x blocks\n"
     for data in scope.data:
         yield f"{data_set_of(data).label}\n"
@@ -236,10 +309,12 @@ def _table6(records: Records, scope: Scope, patients: Patients) -> Page:
     yield tables.paper_rows(PAPER_TABLES, "6").markdown()
 
 
-PAGES: dict[str, Callable[[Records, Scope, Patients], Page]] = {
+PAGES: dict[str, Callable[[Records, Scope], Page]] = {
     "figure3": _figure3,
     "figure4_5": _figure4_5,
     "figure6": _figure6,
+    "figure9": _figure9,
+    "figure13": _figure13,
     "figure14": _figure14,
     "tables2_to_5": _tables2_to_5,
     "table6": _table6,

@@ -11,7 +11,6 @@ from pipelines.paper.systems import (
     BLURS,
     INTERPOLATION,
     JOINT,
-    MARIN,
     METHODS,
     ORACLE,
     PAPER,
@@ -179,13 +178,13 @@ STUDIES = {
         ),
         Study(
             name="figure9",
-            about="central crops with PSPNet, and accuracy near borders (trimap)",
-            trials=lambda scope: of_systems(scope, (UNIFORM, MARIN, INTERPOLATION, JOINT)),
+            about="accuracy near borders (trimap); with --network pspnet and manifests of crops also its part a",
+            trials=lambda scope: of_systems(scope, METHODS),
         ),
         Study(
             name="figure13",
-            about="class frequency, sampled / whole image",
-            trials=lambda scope: of_systems(scope, (JOINT,)),
+            about="class frequency, sampled / whole image, and objects that were missed",
+            trials=lambda scope: of_systems(scope, METHODS),
         ),
         Study(
             name="figure14",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,6 @@ from wsi_deform.report.tables import NOTHING, Table
 
 HEADROOM = 0.05
 """Less than this between a budget and four times as many samples: no claim about where samples lie."""
-Patients = Mapping[str, Mapping[str, str]]
 
 
 def chosen(records: Records, **wanted: Any) -> list[Record]:
@@ -52,9 +51,7 @@ def _plain(trial: Trial) -> bool:
     return not trial.variant and trial.only_class is None
 
 
-def methods_table(
-    records: Records, data: str, scope: Scope, *, kind: Kind = "predicted", patients: Patients | None = None
-) -> Table:
+def methods_table(records: Records, data: str, scope: Scope, *, kind: Kind = "predicted") -> Table:
     """Mean IoU of systems at the budgets of a data set: mean over seeds [95 % over images] (range over seeds)."""
     budgets = scope.budgets_of(data)
     plain = {trial: record for trial, record in records.items() if trial.data == data and _plain(trial)}
@@ -63,15 +60,13 @@ def methods_table(
         cells = []
         for budget in budgets:
             own = chosen(plain, system=name, budget=budget, network=scope.network)
-            cells.append(said(estimate(own, kind=kind, patients=(patients or {}).get(data))))
+            cells.append(said(estimate(own, kind=kind)))
         if any(cell != NOTHING for cell in cells):
             rows.append((SYSTEMS[name].label, *cells))
     return Table(header=("system", *map(budget_text, budgets)), rows=tuple(rows))
 
 
-def differences_table(
-    records: Records, data: str, scope: Scope, *, patients: Patients | None = None
-) -> Table:
+def differences_table(records: Records, data: str, scope: Scope) -> Table:
     """By how many points joint is ahead of every other system, paired by seed and by image."""
     budgets = scope.budgets_of(data)
     plain = {trial: record for trial, record in records.items() if trial.data == data and _plain(trial)}
@@ -84,13 +79,13 @@ def differences_table(
             if other is None:
                 other = chosen(plain, system=name, budget=budget, network=scope.network)
             ours, theirs = paired(chosen(plain, system=JOINT, budget=budget, network=scope.network), other)
-            cells.append(said(estimate(ours, minus=theirs, patients=(patients or {}).get(data)), signed=True))
+            cells.append(said(estimate(ours, minus=theirs), signed=True))
         if any(cell != NOTHING for cell in cells):
             rows.append((SYSTEMS[name].label, *cells))
     return Table(header=("joint ahead of", *map(budget_text, budgets)), rows=tuple(rows))
 
 
-def headroom_table(records: Records, scope: Scope, *, patients: Patients | None = None) -> Table:
+def headroom_table(records: Records, scope: Scope) -> Table:
     """What four times the samples would gain: where that is little, where samples lie cannot matter."""
     rows = []
     for data in scope.data:
@@ -106,7 +101,7 @@ def headroom_table(records: Records, scope: Scope, *, patients: Patients | None 
                 chosen(records, budget=size, **own) for size in ((short, long), (2 * short, 2 * long))
             )
             ours, theirs = paired(many, few)
-            gain = estimate(ours, minus=theirs, patients=(patients or {}).get(data))
+            gain = estimate(ours, minus=theirs)
             verdict = NOTHING if gain is None else "yes" if gain.value >= HEADROOM else "no"
             rows.append(
                 (data_set_of(data).label, budget_text((short, long)), said(gain, signed=True), verdict)
@@ -116,7 +111,7 @@ def headroom_table(records: Records, scope: Scope, *, patients: Patients | None 
     )
 
 
-def class_table(records: Records, data: str, scope: Scope, *, patients: Patients | None = None) -> Table:
+def class_table(records: Records, data: str, scope: Scope) -> Table:
     """IoU of each class at the smallest budget, rarest first, joint beside uniform."""
     budget = scope.budgets_of(data)[0]
     own = {"data": data, "budget": budget, "network": scope.network, "variant": "", "only_class": None}
@@ -126,15 +121,14 @@ def class_table(records: Records, data: str, scope: Scope, *, patients: Patients
     names = ours[0]["classes"]
     counts = np.array(ours[0]["pooled"]["predicted"]["confusion"], dtype=float).sum(axis=1)
     rows = []
-    known = (patients or {}).get(data)
     for number in np.argsort(counts):
         rows.append(
             (
                 names[number],
                 f"{100 * counts[number] / counts.sum():.2f} %",
-                said(estimate(theirs, class_index=int(number), patients=known)),
-                said(estimate(ours, class_index=int(number), patients=known)),
-                said(estimate(ours, minus=theirs, class_index=int(number), patients=known), signed=True),
+                said(estimate(theirs, class_index=int(number))),
+                said(estimate(ours, class_index=int(number))),
+                said(estimate(ours, minus=theirs, class_index=int(number)), signed=True),
             )
         )
     return Table(header=("class", "pixels", "uniform", "joint", "gain"), rows=tuple(rows))

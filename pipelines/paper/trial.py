@@ -21,14 +21,17 @@ import torch
 from pydantic import TypeAdapter
 
 from pipelines.paper.datasets import DATA_SETS, QUICK, DataSet
-from pipelines.paper.systems import SYSTEMS, System
+from pipelines.paper.systems import SYSTEMS
 from wsi_deform.annotation.classes import read_class_table
+from wsi_deform.baselines.patch_grid import PatchSettings
 from wsi_deform.config import find_config, read_config
 from wsi_deform.config_sections import Config
 from wsi_deform.distribute.batch import segment_slides
 from wsi_deform.distribute.sources import slide_sources
 from wsi_deform.errors import WsiDeformError
+from wsi_deform.evaluate.cost import mean_cost_of_rows
 from wsi_deform.evaluate.masks import evaluate_masks
+from wsi_deform.evaluate.slide_measures import ALL
 from wsi_deform.evaluate.tables import evaluation_data
 from wsi_deform.files import write_json
 from wsi_deform.manifest.read import read_manifest
@@ -41,7 +44,10 @@ W18 = "{name: hrnetv2, width: 18, stem_stride: 1}"
 PSPNET = "{name: pspnet}"
 NETWORKS = {"dynunet": DYNUNET, "w18": W18, "pspnet": PSPNET}
 """Segmentation networks of the trials: name in files -> setting."""
-VALIDATIONS = 8
+VALIDATIONS, PATCH_VALIDATIONS = 8, 2
+"""Of a training; patches look at every pixel of every validation image each time."""
+PATCHES_PER_EPOCH = 4
+"""Random crops of each image."""
 FORMAT = 1
 
 
@@ -121,8 +127,10 @@ def config_of(trial: Trial, *, images: int, steps: int | None = None, given: Seq
         and augmentation, but those that bring their own (``System.keeps_rates``).
     """
     data, system = data_set_of(trial.data), SYSTEMS[trial.system]
-    per_epoch = max(1, images // data.batch)
+    crops = PATCHES_PER_EPOCH if system.method == "patches" else 1
+    per_epoch = max(1, images * crops // data.batch)
     epochs = max(1, round((steps or data.steps) / per_epoch))
+    validations = VALIDATIONS if system.method == "sampled" else PATCH_VALIDATIONS
     settings = [
         each for each in data.settings if not (system.keeps_rates and each.startswith("augmentation"))
     ]
@@ -134,10 +142,13 @@ def config_of(trial: Trial, *, images: int, steps: int | None = None, given: Seq
             "device=cpu",
             f"networks.segmentation={NETWORKS[trial.network]}",
             f"sampling.budget={list(trial.budget)}",
-            f"training={{epochs: {epochs}, validate_every: {max(1, epochs // VALIDATIONS)}, batch: {data.batch}, "
-            "threads: 1, pictures: 0}",
+            f"training.epochs={epochs}",
+            f"training.validate_every={max(1, epochs // validations)}",
+            f"training.batch={data.batch}",
+            "training.threads=1",
+            "training.pictures=0",
             *settings,
-            *_patches(system, data),
+            *(_patches(data) if system.method == "patches" else ()),
             *given,
             *system.changes,
             *trial.changes,
@@ -145,11 +156,16 @@ def config_of(trial: Trial, *, images: int, steps: int | None = None, given: Seq
     )
 
 
-def _patches(system: System, data: DataSet) -> list[str]:
+def _patches(data: DataSet) -> list[str]:
     """Fields that are patches of full resolution."""
-    if system.method != "patches":
-        return []
-    return [f"sampling.budget=[{data.patch_px}, {data.patch_px}]", f"fields.side_px={data.patch_px}"]
+    side = data.patch_px
+    length = "fields.side_px={side}" if data.mpp is None else f"fields.side_um={side * data.mpp:g}"
+    return [
+        f"sampling.budget=[{side}, {side}]",
+        "fields.side_um=null",
+        length.format(side=side),
+        f"training.fields_per_slide={PATCHES_PER_EPOCH}",
+    ]
 
 
 def run_trial(trial: Trial, place: Place) -> dict[str, Any]:
@@ -157,7 +173,7 @@ def run_trial(trial: Trial, place: Place) -> dict[str, Any]:
 
     Returns:
         The record, which is written too: what was trained, ``curve`` (epoch, validation mIoU), ``pooled`` and
-        per image ``images`` measures of the test images, ``cost``.
+        per image ``images`` counts of the test images, what else was ``measured`` of them, mean ``cost`` of an image.
     """
     manifest = read_manifest(place.manifest)
     classes = read_class_table(place.classes or place.manifest.parent / "classes.yaml")
@@ -173,13 +189,19 @@ def run_trial(trial: Trial, place: Place) -> dict[str, Any]:
         place.work / "run",
         place.work / "masks",
         device="cpu",
-        wanted=WantedOutputs(geojson=False, limit_to_tissue=False),
+        wanted=WantedOutputs(
+            geojson=False,
+            limit_to_tissue=False,
+            patches=PatchSettings() if system.method == "patches" else None,
+        ),
     )
     segment_cpu_s = time.process_time() - started
     failed = batch.of("failed")
     if failed:
         raise WsiDeformError(f"{trial.name}: {failed[0].slide_id}: {failed[0].reason}")
-    evaluation = evaluate_masks(manifest.of_split("test"), place.work / "masks", classes, split="test")
+    evaluation = evaluate_masks(
+        manifest.of_split("test"), place.work / "masks", classes, split="test", wanted=ALL
+    )
     state = git_state()
     record = {
         "format": FORMAT,
@@ -216,11 +238,20 @@ def _measures(data: Mapping[str, Any]) -> dict[str, Any]:
     """What a record keeps of an evaluation: pooled measures, and the counts of each image for intervals."""
     images = {
         slide["slide_id"]: {
-            kind: slide[kind]["confusion"] for kind in ("predicted", "sampled") if slide[kind] is not None
+            "patient": slide["patient"],
+            **{
+                kind: slide[kind]["confusion"] for kind in ("predicted", "sampled") if slide[kind] is not None
+            },
         }
         for slide in data["slides"]
     }
-    return {"classes": data["classes"], "pooled": data["pooled"], "images": images}
+    return {
+        "classes": data["classes"],
+        "pooled": data["pooled"],
+        "measured": data["measured"],
+        "cost": mean_cost_of_rows([slide["cost"] for slide in data["slides"]]),
+        "images": images,
+    }
 
 
 def main() -> None:

@@ -150,8 +150,8 @@ def test_all_problems_are_told_at_once():
         "  - class 1: name None. Needed a text. Write e.g. name: tumour (quote yes, no, on, off).",
         "  - class 1 (None): color '#12'. Needed [red, green, blue] from 0 to 255, or \"#rrggbb\".",
         "  - class 1: unknown key 'nam'. Known: name, color, colour, value, values, label_rgb. Did you mean 'name'?",
-        "  - unknown key 'unlabeled'. Known: classes, background, unlabelled, unlabelled_rgb. "
-        "Did you mean 'unlabelled'?",
+        "  - unknown key 'unlabeled'. Known: classes, background, unlabelled, unlabelled_rgb. Did you mean "
+        "'unlabelled'?",
     ]
     data = {"classes": {"a": [1, 2], "b": [2, 3]}, "unlabelled": [3], "background": "A"}
     assert [line.split(". Needed")[0] for line in refusal(data).splitlines()[1:]] == [

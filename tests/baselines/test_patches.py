@@ -10,7 +10,7 @@ from drawn_reader import AddressReader, ArrayReader
 from monai.inferers import sliding_window_inference
 
 from wsi_deform.annotation.classes import ClassTable
-from wsi_deform.baselines.patch_files import grid_of, write_patch_files
+from wsi_deform.baselines.patch_files import grid_of, scores_of, write_patch_files
 from wsi_deform.baselines.patch_grid import PatchSettings, level_of, patch_grid, patch_px_of, patch_starts
 from wsi_deform.baselines.patch_tiles import patch_tiles
 from wsi_deform.baselines.patches import Patches
@@ -363,3 +363,22 @@ def test_means_of_a_map_are_over_what_patches_cover():
     # Scores of 88 or 112 either way are certain.
     np.testing.assert_allclose(block.probabilities[1, 0, 0], truth[:32, :32].mean(), atol=1e-4)
     np.testing.assert_allclose(block.probabilities.sum(axis=0), 1, atol=1e-4)
+
+
+def test_a_model_that_sees_areas_sees_patches_as_cells_that_are_all_alike():
+    slide, pixels, _ = noise(96, 40)
+    model = model_of("sampling.density=tissue")
+    assert model.sees_areas
+    grid, _ = grid_of(slide, model, PatchSettings(patch_px=96, level=0), everywhere=True)
+    found = put_together(Patches(slide, scores_of(slide, model), grid, classes=3, mean_px=1), slide.size)
+    # One patch, padded by its own border: 28 rows above, and as many below.
+    seen = (
+        torch.from_numpy(np.pad(pixels, ((28, 28), (0, 0), (0, 0)), mode="edge"))
+        .permute(2, 0, 1)[None]
+        .float()
+    )
+    with torch.no_grad():
+        scores = model.scores(torch.cat((seen, torch.ones_like(seen[:, :1])), dim=1))
+    expected = scores.softmax(dim=1)[0, :, 28:68].numpy()
+    assert np.ptp(expected[0]) > 1e-3
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)

@@ -53,6 +53,18 @@ def test_masks_of_the_test_split_are_measured_from_their_files(study: Path) -> N
         counts = counts + Confusion.of(tifffile.imread(row.mask), mask, classes)
     np.testing.assert_array_equal(held["pooled"]["predicted"]["confusion"], counts.counts)
     assert f"{counts.miou():.4f}" in output
+    for slide in held["slides"]:
+        cost = slide["cost"]
+        assert cost["samples"] == 12 * 48
+        assert cost["decoded_bytes"] == 3 * cost["decoded_pixels"] > 0
+        assert cost["flops"] > 2 * 12 * 48 * 27
+        assert cost["peak_memory_bytes"] > 50 << 20
+        assert cost["seconds"] > 0
+    assert held["measured"]["trimap"]
+    assert "objects not touched" in output
+    summary = study / "out" / "evaluation" / "test" / "summary.md"
+    assert str(summary) in output.replace("\n", "")
+    assert "GFLOPs" in summary.read_text(encoding="utf-8")
     # What sampling alone loses is less than what an untrained network loses.
     assert held["pooled"]["sampled"]["miou"] > held["pooled"]["predicted"]["miou"]
 
@@ -64,7 +76,7 @@ def test_a_missing_mask_is_exit_code_1_and_the_rest_is_measured(study: Path, tmp
     try:
         code, output = call(
             "evaluate", "--slides", study / "manifest.csv", "--masks", study / "out", "--split", "all",
-            "--out", tmp_path / "kept.json",
+            "--out", tmp_path / "kept.json", "--measures", "basic",
         )  # fmt: skip
     finally:
         (tmp_path / "moved").rename(mask)
@@ -74,6 +86,7 @@ def test_a_missing_mask_is_exit_code_1_and_the_rest_is_measured(study: Path, tmp
     assert len(held["slides"]) == 2
     assert [each["slide_id"] for each in held["unmeasured"]] == [row.slide_id]
     assert (tmp_path / "kept.csv").is_file()
+    assert (tmp_path / "kept" / "all" / "summary.md").is_file()
 
 
 def test_a_class_table_of_other_classes_is_refused(study: Path, tmp_path: Path) -> None:
@@ -97,6 +110,7 @@ def test_without_a_table_beside_the_manifest_the_masks_own_is_used(study: Path) 
 def test_usage_errors(study: Path, tmp_path: Path) -> None:
     arguments = ("evaluate", "--slides", study / "manifest.csv", "--masks", study / "out")
     assert call(*arguments, "--split", "tset")[0] == 2
+    assert call(*arguments, "--measures", "some")[0] == 2
     assert call(*arguments, "--out", tmp_path / "a.xlsx")[0] == 2
     with pytest.raises(WsiDeformError, match="no such folder"):
         call("evaluate", "--slides", study / "manifest.csv", "--masks", tmp_path / "none")

@@ -19,8 +19,8 @@ class Shaped:
     size: Size
 
     @property
-    def map_size(self) -> Size:
-        return self.size
+    def shape(self) -> tuple[Size, Size, None]:
+        return self.size, self.size, None
 
 
 def of_sizes(*widths: int) -> list[Shaped]:

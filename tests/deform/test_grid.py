@@ -6,6 +6,7 @@ import torch
 
 from wsi_deform.deform.density import deformation_map, uniform_map
 from wsi_deform.deform.grid import cell_areas, sampling_grid
+from wsi_deform.deform.targets import target_map
 from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Size
 
@@ -70,7 +71,7 @@ def test_convention_borders_map_to_borders_exactly_for_any_map(warp_steps):
 
 
 @pytest.mark.parametrize("same_size", [True, False])
-def test_no_folds_with_a_radius_of_three_sigma(same_size):
+def test_no_folds_with_the_default_radius(same_size):
     for seed in range(1000):
         height, width = 6 + seed % 11, 9 + seed % 17
         spiky = spiky_map(seed, height, width)
@@ -87,7 +88,50 @@ def test_a_floor_keeps_even_absurd_maps_from_folding():
         assert cell_areas(sampling_grid(floored, sigma_px=2, size=Size(31, 25), placement="corner")).min() > 0
 
 
-def test_short_radius_of_the_paper_can_fold_where_three_sigma_cannot():
+def folded(
+    sigmas: float, maps: int = 100, *, warp_steps: int = 1, floor: float | None = None
+) -> tuple[int, int]:
+    """Folded cells, and maps that have any, of maps of 24 x 96 cells with one to five peaks of 10^6; sigma 6."""
+    counts = []
+    for seed in range(maps):
+        generator = torch.Generator().manual_seed(seed)
+        peaked = 0.5 + torch.rand(1, 1, 24, 96, generator=generator, dtype=torch.float64)
+        peaked.view(-1)[torch.randperm(24 * 96, generator=generator)[: 1 + seed % 5]] *= 1e6
+        if floor is not None:
+            peaked = target_map(peaked, floor=floor)
+        corners = sampling_grid(
+            peaked,
+            sigma_px=6,
+            radius_px=6 * sigmas,
+            size=Size(97, 25),
+            placement="corner",
+            warp_steps=warp_steps,
+        )
+        counts.append(int((cell_areas(corners) < -1e-12).sum()))
+    return sum(counts), sum(count > 0 for count in counts)
+
+
+def test_peaks_of_a_million_fold_the_grid_at_three_sigma_and_not_at_five():
+    assert folded(3) == (90, 17)
+    assert folded(5) == (0, 0)
+
+
+@pytest.mark.parametrize("warp_steps", [1, 2])
+def test_the_floor_of_the_target_keeps_peaks_of_a_million_from_folding(warp_steps):
+    assert folded(5, 60, warp_steps=warp_steps, floor=0.03) == (0, 0)
+    # Not for want of peaks: without it two steps fold them.
+    assert (folded(5, 60, warp_steps=warp_steps)[1] > 0) == (warp_steps == 2)
+
+
+def test_the_default_radius_is_five_sigma_rounded_up():
+    spiky = spiky_map(2, 12, 40)
+    for sigma, radius in ((1.5, 8), (2.0, 10), (0.1, 1)):
+        grid = sampling_grid(spiky, sigma_px=sigma, size=Size(40, 12))
+        same = sampling_grid(spiky, sigma_px=sigma, radius_px=radius, size=Size(40, 12))
+        torch.testing.assert_close(grid, same, rtol=0, atol=0)
+
+
+def test_short_radius_of_the_paper_can_fold_where_the_default_cannot():
     folded = 0
     for seed in range(200):
         corners = sampling_grid(

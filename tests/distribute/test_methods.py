@@ -13,13 +13,14 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+import typer
 from PIL import Image
-from tiny_study import MPP, SIZE, tiny_model, tiny_study
+from tiny_study import MPP, SIZE, tiny_study
 from typer.testing import CliRunner
 
 from wsi_deform.annotation.classes import read_class_table
 from wsi_deform.baselines.patch_grid import PatchSettings
-from wsi_deform.cli.main import app
+from wsi_deform.cli.segment import segment
 from wsi_deform.config import parse_config
 from wsi_deform.distribute.batch import segment_slides
 from wsi_deform.distribute.ledger import Ledger
@@ -33,7 +34,6 @@ from wsi_deform.model_card import model_card
 from wsi_deform.model_file import find_model, load_model, read_model_facts, save_model
 from wsi_deform.report.out import report_out
 from wsi_deform.segment import segment_slide
-from wsi_deform.slide.open import open_slide
 from wsi_deform.slide_results import WantedOutputs
 
 PATCHES = PatchSettings(patch_px=64, level=0)
@@ -43,17 +43,17 @@ PATCHES = PatchSettings(patch_px=64, level=0)
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three drawn slides with labels, and two untrained models."""
     folder = tmp_path_factory.mktemp("study")
-    classes = tiny_study(folder).classes
-    tiny_model(folder / "run", classes)
-    raw = {
-        "sampling": {"budget": [12, 48], "density": "edges"},
-        "networks": {"segmentation": {"name": "hrnetv2", "width": 4, "stem_stride": 1}},
-    }
-    torch.manual_seed(1)
-    oracle = Model(config=parse_config(raw, source="oracle"), classes=read_class_table(classes), mpp=MPP)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        save_model(oracle, folder / "oracle" / "best.safetensors", facts={"epoch": 0})
+    classes = read_class_table(tiny_study(folder).classes)
+    for name, density in (("run", "learned"), ("oracle", "edges")):
+        raw = {
+            "sampling": {"budget": [12, 48], "density": density},
+            "networks": {"segmentation": {"name": "monai:BasicUNet", "features": [4, 4, 4, 4, 4, 4]}},
+        }
+        torch.manual_seed(1)
+        model = Model(config=parse_config(raw, source=name), classes=classes, mpp=MPP)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            save_model(model, folder / name / "best.safetensors", facts={"epoch": 0})
     return folder
 
 
@@ -135,7 +135,9 @@ def test_patches_have_no_footprint_and_are_not_put_back() -> None:
 
 
 def test_the_command_line_of_patches(study: Path, tmp_path: Path) -> None:
-    call = ["segment", "--slides", study / "manifest.csv", "--model", study / "run", "--device", "cpu"]
+    app = typer.Typer()
+    app.command()(segment)
+    call = ["--slides", study / "manifest.csv", "--model", study / "run", "--device", "cpu"]
 
     def done(*more: object) -> Any:
         return CliRunner().invoke(app, [str(each) for each in (*call, "--out", tmp_path, *more)])
@@ -146,25 +148,7 @@ def test_the_command_line_of_patches(study: Path, tmp_path: Path) -> None:
     assert done("--method", "pach").exit_code == 2
     assert done("--patch-px", 64).exit_code == 2
     assert done("--overlap", 0.5).exit_code == 2
-
-
-def test_a_model_that_sees_areas_segments_patches_as_cells_that_are_all_alike(
-    study: Path, tmp_path: Path
-) -> None:
-    model = load_model(find_model(study / "run"))
-    assert model.sees_areas
-    out = tmp_path / "out"
-    wanted = WantedOutputs(patches=PatchSettings(patch_px=640, level=0), limit_to_tissue=False)
-    batch = run(study, out, model="run", wanted=wanted)
-    slide = open_slide(batch.outcomes[0].slide)
-    pixels = torch.from_numpy(slide.read_region(0, slide.bounds)).permute(2, 0, 1)[None].float()
-    # One patch, padded by its own border: 240 rows above, and as many below.
-    padded = torch.nn.functional.pad(pixels, (0, 0, 240, 240), mode="replicate")
-    with torch.no_grad():
-        seen = torch.cat((padded, torch.ones_like(padded[:, :1])), dim=1)
-        expected = model.scores(seen).argmax(dim=1)[0, 240:400].numpy()
-    mask = tifffile.imread(MaskFolder(out).mask(batch.outcomes[0].slide_id), level=0)
-    assert (mask != expected).mean() < 1e-3
+    assert done("--patch-level", 1, "--method", "sampled").exit_code == 2
 
 
 def test_an_oracle_is_shown_the_labels_and_called_one_everywhere(study: Path, tmp_path: Path) -> None:

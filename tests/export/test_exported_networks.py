@@ -10,6 +10,7 @@ from wsi_deform.export.networks import Centred, DensityNetwork, exported_network
 from wsi_deform.export.verify import example_input
 from wsi_deform.geometry import Size
 from wsi_deform.model import network_input
+from wsi_deform.model_file import load_model, save_model
 
 
 @pytest.mark.parametrize("inputs", ["rgb", "rgb+tissue"])
@@ -26,6 +27,22 @@ def test_parts_compute_what_the_model_computes(inputs: str, areas: bool):
         assert density.max() > 1.5 * density.min()
         sampled = example_input(4 if areas else 3, Size(37, 11), batch=2)
         torch.testing.assert_close(parts["segmentation"](sampled), model.scores(sampled))
+
+
+def test_parts_of_hrnet_fuse_as_the_model_does(tmp_path):
+    scores = {}
+    sampled = example_input(4, Size(72, 40), batch=1)
+    for fuse in ("nearest", "bilinear"):
+        segmentation = {"name": "hrnetv2", "width": 2, "stem_stride": 4, "fuse": fuse}
+        save_model(small_model(segmentation=segmentation), tmp_path / "best.safetensors", facts={})
+        model = load_model(tmp_path)
+        part = exported_networks(model)["segmentation"]
+        with torch.inference_mode():
+            scores[fuse] = part(sampled)
+            # Rounding grows through 300 layers of random weights.
+            assert (scores[fuse] - model.scores(sampled)).norm() < 1e-3 * scores[fuse].norm()
+    # The same weights; only the option differs.
+    assert (scores["nearest"] - scores["bilinear"]).norm() > 0.01 * scores["bilinear"].norm()
 
 
 def test_channels_are_centred_as_the_model_does():

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+import scipy.ndimage
 import torch
 
 from wsi_deform.errors import ModelError, ShapeError
@@ -37,7 +40,7 @@ LITERAL_W18 = {
 }
 
 
-def shapes(width: int, **options: int) -> dict[str, tuple[int, ...]]:
+def shapes(width: int, **options: int | str) -> dict[str, tuple[int, ...]]:
     with torch.device("meta"):
         backbone = HRNetBackbone(width=width, **options)
     return {name: tuple(tensor.shape) for name, tensor in backbone.state_dict().items()}
@@ -65,9 +68,75 @@ def test_backbone_names_equal_the_reference_files(width: int, shared_data: Path)
     assert shapes(width) == reference
 
 
-@pytest.mark.parametrize("stem_stride", [2, 1])
-def test_stem_stride_changes_no_parameter(stem_stride: int):
-    assert shapes(18, stem_stride=stem_stride) == shapes(18)
+def test_nearest_neighbours_give_the_branches_of_an_independent_imagenet_network(shared_data: Path):
+    """Its weights are drawn from their names, so that both have the same; bilinear differs by an eighth and more."""
+    folder = shared_data.parent / "reference"
+    script, branches = folder / "hrnetv2_reference.py", folder / "hrnetv2_w18_reference.npz"
+    if not (script.is_file() and branches.is_file()):
+        pytest.skip(f"no reference branches at {branches}")
+    spec = importlib.util.spec_from_file_location("hrnetv2_reference", script)
+    reference = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(reference)
+    image = torch.from_numpy(np.random.RandomState(7).standard_normal((1, 3, 64, 96)).astype(np.float32))
+    apart = {}
+    for fuse in ("nearest", "bilinear"):
+        backbone = HRNetBackbone(width=18, fuse=fuse).eval()
+        backbone.load_state_dict(reference.drawn_state(backbone.state_dict()))
+        with torch.inference_mode():
+            found = [branch[0].numpy() for branch in backbone(image)]
+        with np.load(branches) as stored:
+            wanted = [stored[f"branch{number}"] for number in range(4)]
+        apart[fuse] = [
+            np.linalg.norm(ours - theirs) / np.linalg.norm(theirs)
+            for ours, theirs in zip(found, wanted, strict=True)
+        ]
+    assert max(apart["nearest"]) < 1e-5
+    assert apart["bilinear"] == pytest.approx([0.176, 0.145, 0.137, 0.123], abs=0.001)
+
+
+def enlarged(branch: np.ndarray, factor: int, fuse: str) -> np.ndarray:
+    """(C, h, w) -> (C, factor h, factor w), by numpy and scipy."""
+    if fuse == "nearest":
+        return branch.repeat(factor, axis=1).repeat(factor, axis=2)
+    zoom = {"order": 1, "mode": "nearest", "grid_mode": True}
+    return np.stack([scipy.ndimage.zoom(channel, factor, **zoom) for channel in branch])
+
+
+@pytest.mark.parametrize("fuse", ["nearest", "bilinear"])
+def test_branches_are_fused_as_numpy_and_scipy_do(fuse: str):
+    torch.manual_seed(0)
+    module = HRNetBackbone(width=2, fuse=fuse).eval().stage4[0]
+    sizes = [(2, 16, 24), (4, 8, 12), (8, 4, 6), (16, 2, 3)]
+    with torch.inference_mode():
+        inner = [branch(torch.randn(1, *size)) for branch, size in zip(module.branches, sizes, strict=True)]
+        # The blocks have done their work: what is left is the fusing.
+        module.branches = torch.nn.ModuleList(torch.nn.Identity() for _ in sizes)
+        found = [branch[0].numpy() for branch in module([branch.clone() for branch in inner])]
+        for target, size in enumerate(sizes):
+            wanted = inner[target][0].numpy().copy()
+            for source in range(4):
+                if source != target:
+                    carried = module.fuse_layers[target][source](inner[source])[0].numpy()
+                    factor = 2 ** max(0, source - target)
+                    wanted += carried if factor == 1 else enlarged(carried, factor, fuse)
+            assert wanted.shape == size
+            np.testing.assert_allclose(found[target], np.maximum(wanted, 0), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("option", [{"stem_stride": 2}, {"stem_stride": 1}, {"fuse": "nearest"}])
+def test_stem_stride_and_fuse_change_no_parameter(option: dict):
+    assert shapes(18, **option) == shapes(18)
+
+
+def test_branches_are_fused_bilinearly_unless_told_otherwise():
+    assert HRNetV2(width=2, classes=2).backbone.fuse == "bilinear"
+    torch.manual_seed(0)
+    networks = {fuse: HRNetV2(width=2, classes=2, fuse=fuse).eval() for fuse in ("bilinear", "nearest")}
+    networks["nearest"].load_state_dict(networks["bilinear"].state_dict())
+    image = torch.randn(1, 3, 40, 72)
+    with torch.inference_mode():
+        scores = {fuse: network(image) for fuse, network in networks.items()}
+    assert (scores["bilinear"] - scores["nearest"]).norm() > 0.01 * scores["bilinear"].norm()
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +149,14 @@ def small() -> HRNetV2:
 @pytest.mark.parametrize("training", [True, False])
 def test_any_input_size_works(small: HRNetV2, size: tuple[int, int], training: bool):
     scores = small.train(training)(torch.randn(1, 3, *size))
+    assert scores.shape == (1, 5, *size)
+    assert scores.isfinite().all()
+
+
+@pytest.mark.parametrize("size", [(17, 33), (1, 40)])
+def test_any_input_size_works_with_nearest_neighbours(size: tuple[int, int]):
+    torch.manual_seed(0)
+    scores = HRNetV2(width=2, classes=5, fuse="nearest")(torch.randn(1, 3, *size))
     assert scores.shape == (1, 5, *size)
     assert scores.isfinite().all()
 
@@ -122,7 +199,7 @@ def test_channels_last_is_kept_and_changes_no_value(small: HRNetV2):
         plain = small(image)
         other = small.to(memory_format=torch.channels_last)(image.to(memory_format=torch.channels_last))
     small.to(memory_format=torch.contiguous_format)
-    torch.testing.assert_close(other, plain, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(other, plain, rtol=1e-4, atol=1e-4 * float(plain.abs().max()))
     assert other.is_contiguous(memory_format=torch.channels_last)
 
 
@@ -139,6 +216,7 @@ def test_extra_input_channels_are_accepted_and_wrong_ones_refused():
         {"width": 0, "classes": 2},
         {"width": 4, "classes": 0},
         {"width": 4, "classes": 2, "stem_stride": 3},
+        {"width": 4, "classes": 2, "fuse": "cubic"},
     ],
 )
 def test_impossible_settings_are_refused(options: dict[str, int]):

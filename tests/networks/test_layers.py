@@ -27,3 +27,11 @@ def test_resized_keeps_a_fitting_size_and_a_constant():
     features = torch.full((1, 2, 3, 5), 7.0)
     assert resized(features, (3, 5)) is features
     assert torch.allclose(resized(features, (8, 9)), torch.tensor(7.0))
+
+
+def test_nearest_is_the_pixel_that_a_new_pixels_centre_lies_in():
+    features = torch.tensor([[[[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]]])
+    doubled = [[1, 1, 2, 2, 3, 3], [1, 1, 2, 2, 3, 3], [4, 4, 5, 5, 6, 6], [4, 4, 5, 5, 6, 6]]
+    assert resized(features, (4, 6), mode="nearest")[0, 0].tolist() == doubled
+    # Centres of five pixels over three: .3, .9, 1.5, 2.1, 2.7. The same from both sides.
+    assert resized(features, (2, 5), mode="nearest")[0, 0].tolist() == [[1, 1, 2, 3, 3], [4, 4, 5, 6, 6]]

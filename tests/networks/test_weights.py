@@ -33,6 +33,80 @@ def published() -> dict[str, Tensor]:
     }
 
 
+#: Of the classification head in the published hrnetv2_w48_imagenet_pretrained.pth.
+IMAGENET_HEAD = {
+    "incre_modules.0.0.conv1.weight": (32, 48, 1, 1),
+    "incre_modules.3.0.bn3.running_var": (1024,),
+    "downsamp_modules.0.0.weight": (256, 128, 3, 3),
+    "downsamp_modules.2.0.bias": (1024,),
+    "final_layer.0.weight": (2048, 1024, 1, 1),
+    "classifier.weight": (1000, 2048),
+    "classifier.bias": (1000,),
+}
+
+
+def test_a_file_with_the_names_of_the_published_w48_loads_whole(tmp_path: Path):
+    path = tmp_path / "hrnetv2_w48_imagenet_pretrained.pth"
+    with torch.device("meta"):
+        shapes = {
+            name: tensor.shape for name, tensor in HRNetV2(width=48, classes=2).backbone.state_dict().items()
+        }
+    # One number per tensor, spread out: 300 MB of weights in 1 MB.
+    torch.save(
+        {name: torch.tensor(0.5).expand(shape) for name, shape in (shapes | IMAGENET_HEAD).items()}, path
+    )
+    with torch.device("meta"):
+        target = HRNetV2(width=48, classes=6, fuse="nearest")
+    target.to_empty(device="cpu")
+    report = load_pretrained(target, path)
+    assert len(report.loaded) == 1830
+    assert report.unexpected == tuple(IMAGENET_HEAD)
+    assert (report.shape_mismatched, report.remark) == ((), "")
+    assert all(name.startswith("head.") for name in report.missing)
+    assert all(
+        (tensor == torch.tensor(0.5).to(tensor.dtype)).all()
+        for tensor in target.backbone.state_dict().values()
+    )
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "model."])
+@pytest.mark.parametrize(
+    ("head", "fuse", "said"),
+    [
+        (
+            "incre_modules.0.0.conv1.weight",
+            "bilinear",
+            "of HRNet's ImageNet classification network, which resizes bra",
+        ),
+        ("downsamp_modules.0.0.weight", "bilinear", "set networks.segmentation.fuse=nearest."),
+        ("incre_modules.0.0.conv1.weight", "nearest", ""),
+        (
+            "last_layer.0.weight",
+            "nearest",
+            "of HRNet's segmentation network, which resizes branches by bilinear",
+        ),
+        ("ocr_distri_head.conv_bn_dropout.0.weight", "nearest", "fuse=bilinear."),
+        ("last_layer.0.weight", "bilinear", ""),
+        ("decode_head.conv_seg.weight", "nearest", ""),
+    ],
+)
+def test_weights_of_a_network_that_fuses_otherwise_are_remarked_upon(
+    tmp_path: Path, published: dict[str, Tensor], prefix: str, head: str, fuse: str, said: str
+):
+    path = tmp_path / "weights.pth"
+    tensors = {name: t for name, t in published.items() if not name.startswith(("incre", "classifier"))}
+    torch.save({prefix + name: t for name, t in (tensors | {head: torch.zeros(2)}).items()}, path)
+    for part in ("network", "backbone"):
+        target = HRNetV2(width=2, classes=3, fuse=fuse)
+        report = load_pretrained(target if part == "network" else target.backbone, path)
+        assert len(report.loaded) == 1830
+        assert bool(report.remark) == bool(said)
+        assert said in report.remark
+        assert report.remark in report.text()
+    if said:
+        assert "differ by .12 to .18 of their norm (measured on drawn weights, width 18)" in report.remark
+
+
 def wrap(tensors: dict[str, Tensor], how: str) -> object:
     return {
         "plain": tensors,

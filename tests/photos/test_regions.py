@@ -18,7 +18,7 @@ from wsi_deform.annotation.raster import open_label_mask
 from wsi_deform.cli.main import typer_app
 from wsi_deform.config import read_config
 from wsi_deform.cover import fields_of, tissue_limit_of
-from wsi_deform.data.crops import with_central_crops
+from wsi_deform.data.central_crops import with_central_crops
 from wsi_deform.distribute.job import SlideJob
 from wsi_deform.distribute.sources import SlideSource
 from wsi_deform.errors import ManifestError, MaskError, SlideError

@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from pipelines.paper.__main__ import main
 from pipelines.paper.binary import one_against_others
 from pipelines.paper.intervals import Estimate, estimate, ious, mious
+from pipelines.paper.measured import missed_table, saved, trimap_of
 from pipelines.paper.studies import STUDIES, Scope
 from pipelines.paper.tables import budget_text, headroom_table
 from pipelines.paper.trial import Trial, config_of
-
 from wsi_deform.annotation.classes import ClassTable
 
 
@@ -57,12 +58,16 @@ class TestIntervals:
     def test_patients_are_resampled_whole(self) -> None:
         images = [[[10, 0], [0, 10]]] * 3 + [[[0, 10], [10, 0]]] * 3
         by_image = estimate([record(*images)])
-        patients = {f"image {number}": "all of one" for number in range(6)}
+        of_one = record(*images)
+        for image in of_one["images"].values():
+            image["patient"] = "all of one"
 
-        assert by_image is not None and by_image.low is not None
+        assert by_image is not None
+        assert by_image.low is not None
         assert by_image.low < 0.34 < by_image.high  # 60 hits of 180
-        one_patient = estimate([record(*images)], patients=patients)
-        assert one_patient is not None and one_patient.low is None
+        one_patient = estimate([of_one])
+        assert one_patient is not None
+        assert one_patient.low is None
 
     def test_seeds_that_differ_cannot_be_paired(self) -> None:
         one = record([[1, 0], [0, 1]])
@@ -143,6 +148,33 @@ def test_a_study_runs_whole_and_is_not_run_again(tmp_path: Path, capsys: pytest.
     assert len(found["images"]) == 6
     # Six slides of 256 x 128 px, all labelled.
     assert np.sum([image["predicted"] for image in found["images"].values()]) == 6 * 256 * 128
-    assert (tmp_path / "records/figure6/quick.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "records/figure6/quick_samples.png").read_bytes().startswith(b"\x89PNG")
     assert main(asked) == 0
     assert "4 of 4 trials recorded, 0 to run" in capsys.readouterr().out
+
+
+class TestMeasured:
+    def test_what_is_saved_is_read_off_between_points_on_a_logarithmic_scale(self) -> None:
+        ours, theirs = [(10.0, 0.4), (1000.0, 0.6)], [(10.0, 0.3), (400.0, 0.5), (4000.0, 0.7)]
+
+        # .5 lies half way from 10 to 1000: 100 instead of 400. Below .4 and above .6 nothing is said.
+        assert saved(ours, theirs) == [(0.5, pytest.approx(0.75))]
+
+    def test_a_curve_that_falls_counts_where_it_first_reaches(self) -> None:
+        assert saved([(1.0, 0.5), (2.0, 0.4), (4.0, 0.6)], [(8.0, 0.5)]) == [(0.5, 0.875)]
+
+    def test_bands_of_the_trimap_are_means_over_seeds(self) -> None:
+        def of(accuracy: float) -> dict[str, Any]:
+            rows = [{"unit": "px", "width": 2, "accuracy": accuracy, "miou": 0.5}]
+            return {"measured": {"trimap": [*rows, {"unit": "um", "width": 2, "accuracy": 0, "miou": 0}]}}
+
+        assert trimap_of([of(0.5), of(0.75)]) == {2: 0.625}
+
+    def test_missed_objects_are_those_that_no_pixel_of_the_mask_touches(self) -> None:
+        row = {"class": "weed", "unit": "px^2", "from": 10.0, "to": 100.0, "objects": 8, "touched": 6}
+        one = {"measured": {"objects": [row, row | {"from": None, "to": None}]}}
+
+        table = missed_table({"joint": [one], "uniform": [{"measured": {"objects": [row | {"touched": 2}]}}]})
+
+        assert table.header == ("objects of the labels", "number", "joint", "uniform")
+        assert table.rows == (("weed, 10 to 100 px^2", "8", "25 %", "75 %"),)

@@ -20,6 +20,7 @@ from wsi_deform.manifest.read import read_manifest
 from wsi_deform.slide.cache import TILE_CACHE
 from wsi_deform.train import run as run_module
 from wsi_deform.train.checkpoint import stored_counters
+from wsi_deform.train.identity import check_identity
 from wsi_deform.train.ranks import Ranks
 from wsi_deform.train.run import start_run
 
@@ -166,3 +167,20 @@ def test_shares_that_an_earlier_version_did_not_train_with_are_not_made_up(start
         TrainingError, match="holds no sizes. Needed them to go on: the version that wrote it trained"
     ):
         start(config, run)
+
+
+def test_settings_that_came_after_a_checkpoint_are_as_they_were_before(start, tmp_path):
+    """A checkpoint of format 2 lacks a key that a later version knows, with a default that changes nothing."""
+    config = read_config(changes=GIVEN)
+    run = start(config, tmp_path)
+    run.save_checkpoint()
+    stored = stored_counters(tmp_path).identity
+    del stored["config"]["networks"]["resizer"]
+    del stored["config"]["sampling"]["edge_lattice"]
+    check_identity(tmp_path, stored, run.counters.identity)
+    with pytest.raises(TrainingError, match=r"sampling.edge_lattice 16 \(now 8\)"):
+        check_identity(
+            tmp_path,
+            stored,
+            start(read_config(changes=[*GIVEN, "sampling.edge_lattice=8"]), tmp_path / "b").counters.identity,
+        )

@@ -83,3 +83,19 @@ def test_pretrained_weights_are_where_training_starts(start, tmp_path):
     name = "segmentation.backbone.conv1.weight"
     model = start(f"networks.pretrained={path}", "networks.area_channel=false").model
     assert (model.state_dict()[name] == 0.25).all()
+
+
+def test_imagenet_weights_that_were_trained_with_another_fuse_are_warned_of(start, tmp_path, caplog):
+    path = tmp_path / "published.safetensors"
+    head = {"incre_modules.0.0.conv1.weight": torch.zeros(2)}
+    save_file({"conv1.weight": torch.full((64, 3, 3, 3), 0.25), **head}, path)
+    start(f"networks.pretrained={path}", "networks.area_channel=false")
+    (warning,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert warning.getMessage().startswith(
+        "pretrained weights published.safetensors: fuse: the file is of HRNet's "
+    )
+    caplog.clear()
+    nearest = "networks.segmentation={name: hrnetv2, width: 4, stem_stride: 2, fuse: nearest}"
+    model = start(f"networks.pretrained={path}", nearest, "networks.area_channel=false").model
+    assert model.segmentation.backbone.fuse == "nearest"
+    assert all(record.levelname != "WARNING" for record in caplog.records)

@@ -31,7 +31,9 @@ def evaluate(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Write FILE.json and FILE.csv; default: evaluation in the folder of the masks."),
+        typer.Option(
+            help="Write FILE.json, FILE.csv and the folder FILE/SPLIT; default: evaluation in the folder of the masks."
+        ),
     ] = None,
     allow_empty_classes: Annotated[
         bool,
@@ -39,19 +41,29 @@ def evaluate(
             "--allow-empty-classes", help="Measure although one class is labelled and all else is unlabelled."
         ),
     ] = False,
+    measures: Annotated[
+        str,
+        typer.Option(
+            help="all, or basic: no objects, boundary distances and trimap, which take several times as long."
+        ),
+    ] = "all",
 ) -> None:
     """Measure masks against labels at full resolution. Exit code 1 if a slide could not be measured."""
     from rich.progress import Progress
 
     from wsi_deform.cli.console import plain_console
     from wsi_deform.cli.segment import checked_split
+    from wsi_deform.evaluate.folder import write_all
     from wsi_deform.evaluate.masks import evaluate_masks, rows_of_split
-    from wsi_deform.evaluate.tables import write_evaluation
+    from wsi_deform.evaluate.slide_measures import ALL, BASIC
     from wsi_deform.manifest.read import read_manifest
+    from wsi_deform.mask.folder import MaskFolder
     from wsi_deform.provenance import provenance
 
     if out is not None and out.suffix.lower() not in ("", ".json", ".csv"):
         raise typer.BadParameter(f"{out}: needed .json or .csv; both are written.", param_hint="--out")
+    if measures not in ("all", "basic"):
+        raise typer.BadParameter(f"{measures}: needed all or basic.", param_hint="--measures")
     console = plain_console()
     read = read_manifest(slides)
     if split == "all":
@@ -68,8 +80,9 @@ def evaluate(
             split=taken,
             on_slide=lambda slide_id: progress.advance(bar),
             allow_empty_classes=allow_empty_classes,
+            wanted=ALL if measures == "all" else BASIC,
         )
-    written = write_evaluation(measured, out or masks / "evaluation", provenance=provenance())
+    written = write_all(measured, out or MaskFolder(masks).evaluation, provenance=provenance())
     show(measured, console)
     for path in written:
         console.print(str(path), soft_wrap=True)
@@ -96,28 +109,37 @@ def show(evaluation: Evaluation, console: Console) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from wsi_deform.evaluate.summary import object_notes
     from wsi_deform.evaluate.tables import evaluation_data, mean_notes
 
-    pooled = evaluation_data(evaluation)["pooled"]
+    data = evaluation_data(evaluation)
+    pooled = data["pooled"]
     predicted, sampled = pooled["predicted"], pooled["sampled"]
     count = f"{len(evaluation.slides)} slide{'s' if len(evaluation.slides) > 1 else ''}"
     table = Table(
-        "", "IoU(Y^, Y)", "IoU(Y', Y)", title=f"{count}, split {evaluation.split}, pooled over all pixels"
+        "",
+        "IoU(Y^, Y)",
+        "IoU(Y', Y)",
+        "Dice",
+        title=f"{count}, split {evaluation.split}, pooled over all pixels",
     )
 
-    def add(name: str, key: str, inner: str | None = None, *, end: bool = False) -> None:
+    def add(
+        name: str, key: str, inner: str | None = None, *, dice: float | None = None, end: bool = False
+    ) -> None:
         cells: list[Any] = [Text(name)]
         for kind in (predicted, sampled):
             value = None if kind is None else kind[key] if inner is None else kind[key][inner]
             cells.append("-" if value is None else f"{value:.4f}")
-        table.add_row(*cells, end_section=end)
+        table.add_row(*cells, "" if dice is None else f"{dice:.4f}", end_section=end)
 
     for name in evaluation.classes.names:
-        add(name, "iou", name, end=name == evaluation.classes.names[-1])
-    add("mean", "miou")
+        last = name == evaluation.classes.names[-1]
+        add(name, "iou", name, dice=predicted["dice"][name], end=last)
+    add("mean", "miou", dice=predicted["mdice"])
     if evaluation.classes.background is not None:
         add("mean without background", "miou_without_background")
     add("pixel accuracy", "accuracy")
     console.print(table)
-    for note in mean_notes(evaluation):
+    for note in [*mean_notes(data), *object_notes(data)]:
         console.print(note, markup=False, highlight=False, soft_wrap=True)

@@ -108,7 +108,7 @@ def crop(
     out: Annotated[Path, typer.Option(help="The manifest CSV to write.")],
 ) -> None:
     """Write a manifest whose column region is the centre of every slide: only that is segmented and measured."""
-    from wsi_deform.data.crops import with_central_crops
+    from wsi_deform.data.central_crops import with_central_crops
     from wsi_deform.geometry import Size
     from wsi_deform.manifest.read import read_manifest
     from wsi_deform.manifest.rows import write_manifest

@@ -37,6 +37,7 @@ class TrainingBars:
         )
 
         self.title = title
+        self.phase = ""
         self.console = console
         self.progress = Progress(
             TextColumn("{task.description}", markup=False),
@@ -65,11 +66,14 @@ class TrainingBars:
     def __exit__(self, *_: object) -> None:
         self._shown.close()
 
-    def start(self, *, epochs: int, steps: int, fields: int, samples: int, resumed_at: int) -> None:
+    def start(
+        self, *, epochs: int, steps: int, fields: int, samples: int, resumed_at: int, phase: str = ""
+    ) -> None:
         """Show the bar, or a first line."""
+        self.phase = phase
         self.pace = Pace(epochs=epochs, steps=steps, samples=samples, done=resumed_at)
         self.task = self.progress.add_task(
-            f"{self.title} ({fields} fields)", total=epochs * steps, completed=resumed_at * steps, shown=""
+            f"{self._named()} ({fields} fields)", total=epochs * steps, completed=resumed_at * steps, shown=""
         )
         self.said = time.monotonic()
         if self.progress.disable:
@@ -104,7 +108,10 @@ class TrainingBars:
             self._say(", ".join(parts))
 
     def _say(self, text: str) -> None:
-        self.console.print(f"{self.title}: {text}", soft_wrap=True)
+        self.console.print(f"{self._named()}: {text}", soft_wrap=True)
+
+    def _named(self) -> str:
+        return f"{self.title}, {self.phase}" if self.phase else self.title
 
 
 class Pace:

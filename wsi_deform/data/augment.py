@@ -94,13 +94,19 @@ class GridChange:
         """Where to sample on the slide.
 
         Args:
-            grid: (B, h, w, 2), unit frame of the views that the networks see.
+            grid: (B, h, w, 2), unit frame of the views that the networks see. A grid of another size than the sampled
+                image's, such as the finer one of a resizer, gets the same change, its displacement interpolated.
 
         Returns:
             (B, h, w, 2), unit frame of the regions. Only a rotation leads outside [0, 1]: there ``sample_fields`` reads
             the nearest place of the region, and nothing is labelled.
         """
-        displaced = (grid + torch.stack(self.displacement).to(grid)).clamp(0, 1)
+        displacement = torch.stack(self.displacement).to(grid)
+        if displacement.shape[1:3] != grid.shape[1:3]:
+            displacement = F.interpolate(
+                displacement.permute(0, 3, 1, 2), size=grid.shape[1:3], mode="bilinear", align_corners=False
+            ).permute(0, 2, 3, 1)
+        displaced = (grid + displacement).clamp(0, 1)
         if self.transposed:
             displaced = displaced.flip(-1)
         flipped = torch.stack((self.flip_x, self.flip_y), dim=1).view(-1, 1, 1, 2).to(grid.device)

@@ -17,6 +17,8 @@ from wsi_deform.geometry import Size
 # shape, yet an order of their own in each epoch.
 BATCHES_SORTED_TOGETHER = 8
 
+Shape = tuple[Size, Size, Size | None]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
@@ -67,7 +69,7 @@ def shuffled_batches(
         order = rng.permutation(len(items))
     else:
         order = rng.choice(len(items), size=len(items), p=_shares(weights, len(items)))
-    shapes = [(items[index].size, items[index].map_size) for index in order]
+    shapes = [items[index].shape for index in order]
     groups = _mixed(shapes, batch, rng) if mixed else _of_one_shape(shapes, batch)
     batches = [[int(order[place]) for place in group] for group in groups]
     # Left-overs of rare sizes would otherwise always come last.
@@ -89,9 +91,9 @@ def shares_of(
     Returns:
         One share per shape, in the same order of shapes in every process; no share is empty.
     """
-    shapes: dict[tuple[Size, Size], list[int]] = {}
+    shapes: dict[Shape, list[int]] = {}
     for place, index in enumerate(batch):
-        shapes.setdefault((items[index].size, items[index].map_size), []).append(place)
+        shapes.setdefault(items[index].shape, []).append(place)
     shares = []
     for places in shapes.values():
         own = places[rank::world]
@@ -133,9 +135,9 @@ def _field_batch(views: FieldViews, share: Share, entries: Iterator[Any]) -> Fie
     return views.batch(views.collate(read), places=share.places, counted=share.counted)
 
 
-def _of_one_shape(shapes: Sequence[tuple[Size, Size]], batch: int) -> Iterator[list[int]]:
+def _of_one_shape(shapes: Sequence[Shape], batch: int) -> Iterator[list[int]]:
     """Places of equal shapes, up to ``batch`` at a time, in order."""
-    waiting: dict[tuple[Size, Size], list[int]] = {}
+    waiting: dict[Shape, list[int]] = {}
     for place, shape in enumerate(shapes):
         group = waiting.setdefault(shape, [])
         group.append(place)
@@ -144,7 +146,7 @@ def _of_one_shape(shapes: Sequence[tuple[Size, Size]], batch: int) -> Iterator[l
     yield from waiting.values()
 
 
-def _mixed(shapes: Sequence[tuple[Size, Size]], batch: int, rng: np.random.Generator) -> Iterator[list[int]]:
+def _mixed(shapes: Sequence[Shape], batch: int, rng: np.random.Generator) -> Iterator[list[int]]:
     """Places in batches that are full but for the last, with like shapes side by side."""
     pool = batch * BATCHES_SORTED_TOGETHER
     for start in range(0, len(shapes), pool):
@@ -157,8 +159,8 @@ def _mixed(shapes: Sequence[tuple[Size, Size]], batch: int, rng: np.random.Gener
         yield from (places[first : first + batch] for first in range(0, len(places), batch))
 
 
-def _aspect(shape: tuple[Size, Size]) -> tuple[float, int, int]:
-    size, map_size = shape
+def _aspect(shape: Shape) -> tuple[float, int, int]:
+    size, map_size, _ = shape
     return size.width / size.height, size.width, map_size.width
 
 

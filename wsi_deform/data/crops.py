@@ -1,50 +1,94 @@
-"""Central crops of images, as regions of a manifest."""
+"""Fields of an epoch: some of each slide's, moved at random on it, so that patches are random crops."""
 
 from __future__ import annotations
 
-from wsi_deform.errors import ManifestError, SlideError
-from wsi_deform.geometry import Region, Size
-from wsi_deform.manifest.rows import Manifest, Problem, problem_text
-from wsi_deform.slide.open import open_slide
+from collections.abc import Sequence
+
+import numpy as np
+
+from wsi_deform.data.fields import LabelledField
+from wsi_deform.geometry import Region
+from wsi_deform.look.fields import Field
 
 
-def with_central_crops(manifest: Manifest, size: Size) -> Manifest:
-    """Give every slide of a manifest the region of its central crop.
+def drawn_fields(
+    items: Sequence[LabelledField],
+    per_slide: int | None,
+    *,
+    seed: int,
+    epoch: int,
+    weights: Sequence[float] | None = None,
+) -> list[int]:
+    """Which fields an epoch works on.
 
     Args:
-        manifest: Its slides are opened, for their sizes. A region that a row has is what is cropped.
-        size: Of the crops, level-0 px.
+        items: All fields, those of a slide side by side.
+        per_slide: Most fields of a slide; None takes all.
+        seed: Seed of the run.
+        epoch: Number of the epoch; another epoch draws others.
+        weights: How likely each field is drawn, on any scale; None draws all alike.
 
     Returns:
-        The same rows with ``region``; half a pixel that is over lies right and below.
-
-    Raises:
-        ManifestError: A slide cannot be opened or is smaller than the crop; all of them at once.
-
-    Source:
-        Jin et al., ICLR 2022, section 4.2: the central 1,024 x 1,024 px of Cityscapes.
+        Indices, ascending. Of a slide with more fields, so many different ones; with weights those of weight 0 come
+        only where there are not enough others.
     """
-    rows, problems = [], []
-    for row in manifest.rows:
-        try:
-            whole = open_slide(row.slide, slide_id=row.slide_id, region=row.region).region
-        except SlideError as error:
-            problems.append(
-                _problem(row.slide_id, str(error), "a slide that opens", "Mend or remove the row")
-            )
+    if per_slide is None:
+        return list(range(len(items)))
+    of_slide: dict[str, list[int]] = {}
+    for index, item in enumerate(items):
+        of_slide.setdefault(item.slide.slide_id, []).append(index)
+    rng = np.random.default_rng((seed, epoch, 2))
+    chosen: list[int] = []
+    for own in of_slide.values():
+        if len(own) <= per_slide:
+            chosen += own
             continue
-        if size.width > whole.width or size.height > whole.height:
-            problems.append(
-                _problem(row.slide_id, f"{whole.size} px", f"at least {size} px", "Choose a smaller crop")
-            )
-            continue
-        left, top = (whole.width - size.width) // 2, (whole.height - size.height) // 2
-        region = Region(whole.x + left, whole.y + top, size.width, size.height)
-        rows.append(row.model_copy(update={"region": region}))
-    if problems:
-        raise ManifestError(problem_text(f"manifest in {manifest.folder}", problems))
-    return manifest.model_copy(update={"rows": tuple(rows)})
+        keys = rng.random(len(own))
+        if weights is not None:
+            # The largest of u^(1 / w) are a weighted draw without replacement (Efraimidis and Spirakis 2006).
+            given = np.maximum([weights[index] for index in own], 1e-30)
+            keys = np.log(keys) / given
+        chosen += [own[place] for place in np.argsort(-keys, kind="stable")[:per_slide]]
+    return sorted(chosen)
 
 
-def _problem(slide_id: str, found: str, needed: str, remedy: str) -> Problem:
-    return Problem(where=f"slide {slide_id}", found=found.rstrip("."), needed=needed, remedy=remedy)
+def moved_fields(
+    items: Sequence[LabelledField], share: float, *, seed: int, epoch: int
+) -> list[LabelledField]:
+    """The fields, each moved on its slide by whole pixels: no pixel is interpolated that was not before.
+
+    Args:
+        items: All fields.
+        share: Most of its side by which a field moves along each axis.
+        seed: Seed of the run.
+        epoch: Number of the epoch; another epoch moves them elsewhere.
+
+    Returns:
+        Fields of the same sizes that lie on their slides, and in the regions of these, in the same order.
+    """
+    draws = np.random.default_rng((seed, epoch, 3)).uniform(-share, share, (len(items), 2))
+    moved = []
+    for item, (across, down) in zip(items, draws, strict=True):
+        region, part = item.field.region, item.slide.region
+        x = part.x + _inside(region.x - part.x + round(across * region.width), region.width, part.width)
+        y = part.y + _inside(region.y - part.y + round(down * region.height), region.height, part.height)
+        field = _at(item.field, x - region.x, y - region.y, part)
+        moved.append(
+            LabelledField(
+                slide=item.slide, labels=item.labels, field=field, size=item.size, map_size=item.map_size
+            )
+        )
+    return moved
+
+
+def _inside(start: int, length: int, whole: int) -> int:
+    return max(0, min(start, whole - length))
+
+
+def _at(field: Field, across: int, down: int, part: Region) -> Field:
+    """A field elsewhere."""
+
+    def shifted(region: Region) -> Region:
+        return Region(region.x + across, region.y + down, region.width, region.height)
+
+    return Field(region=shifted(field.region), kept=shifted(field.kept).intersection(part))

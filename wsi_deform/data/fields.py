@@ -35,6 +35,7 @@ class LabelledField:
         field: Where on the slide.
         size: Size of its sampled image, px.
         map_size: Size of its low-res view and deformation map, px.
+        read_size: Size of the image that a resizer is given of it, px; None without one.
     """
 
     slide: Slide
@@ -42,6 +43,12 @@ class LabelledField:
     field: Field
     size: Size
     map_size: Size
+    read_size: Size | None = None
+
+    @property
+    def shape(self) -> tuple[Size, Size, Size | None]:
+        """What fields that share a batch have in common."""
+        return self.size, self.map_size, self.read_size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -78,9 +85,20 @@ class FieldViews(Dataset[tuple[int, Tensor, Tensor]]):
         self.tissue = tissue
         self.stain: StainChoice = stain
         self.cache_bytes = cache_bytes
+        self._moved = False
         self._kept: OrderedDict[int, tuple[Tensor, Tensor]] = OrderedDict()
         self._kept_bytes = 0
         self._workers: Workers | None = None
+
+    def move(self, items: Sequence[LabelledField]) -> None:
+        """Look elsewhere from now on: at as many fields of the same slides and sizes; what is read is not kept.
+
+        Workers stay: they are told with every field where it lies.
+        """
+        self.items = list(items)
+        self._moved = True
+        self._kept.clear()
+        self._kept_bytes = 0
 
     def __getstate__(self) -> dict[str, Any]:
         """Without what was kept: a spawned worker gets names of files, and reads its own share."""
@@ -89,13 +107,15 @@ class FieldViews(Dataset[tuple[int, Tensor, Tensor]]):
     def __len__(self) -> int:
         return len(self.items)
 
-    def __getitem__(self, index: int) -> tuple[int, Tensor, Tensor]:
-        """Index, view (3, H, W) and fractions (C, H, W) of one field."""
+    def __getitem__(self, at: int | tuple[int, Field]) -> tuple[int, Tensor, Tensor]:
+        """Index, view (3, H, W) and fractions (C, H, W) of one field, or of another place on its slide."""
+        if isinstance(at, tuple):
+            index, field = at
+            view, fractions = self._read(index, field)
+            return index, view, torch.from_numpy(fractions)
+        index = at
         if index not in self._kept:
-            item = self.items[index]
-            view = view_of(item.slide, item.field, item.map_size, tissue=self.tissue, stain=self.stain)
-            fractions = item.labels.cell_fractions(item.field.region, item.map_size)
-            self._keep(index, view, fractions)
+            self._keep(index, *self._read(index, self.items[index].field))
         view_3hw, fractions_chw = self._kept[index]
         return index, view_3hw, fractions_chw
 
@@ -116,14 +136,18 @@ class FieldViews(Dataset[tuple[int, Tensor, Tensor]]):
             WsiDeformError: A slide or mask cannot be read.
             TrainingError: A worker was killed.
         """
+        places: list[list[int | tuple[int, Field]]] = [
+            [(index, self.items[index].field) if self._moved else index for index in batch]
+            for batch in batches
+        ]
         if workers == 0:
-            for batch in batches:
-                yield [self[index] for index in batch]
+            for batch in places:
+                yield [self[at] for at in batch]
             return
         if self._workers is None or self._workers.count != workers:
             # A copy, which holds no workers: they end when this object does.
             self._workers = Workers(copy.copy(self), workers)
-        yield from self._workers.read(batches)
+        yield from self._workers.read(places)
 
     def collate(self, read: Sequence[tuple[int, Tensor, Tensor]]) -> tuple[list[int], Tensor, Tensor]:
         """Stack what was read for one batch, (3 or 4, H, W) and (C, H, W), to (B, 3 or 4, H, W) and (B, C, H, W)."""
@@ -152,6 +176,11 @@ class FieldViews(Dataset[tuple[int, Tensor, Tensor]]):
             places=tuple(range(len(indices))) if places is None else places,
             counted=counted,
         )
+
+    def _read(self, index: int, field: Field) -> tuple[Tensor, NDArray[np.float32]]:
+        item = self.items[index]
+        view = view_of(item.slide, field, item.map_size, tissue=self.tissue, stain=self.stain)
+        return view, item.labels.cell_fractions(field.region, item.map_size)
 
     def _keep(self, index: int, view: Tensor, fractions: NDArray[np.float32]) -> None:
         entry = (view, torch.from_numpy(fractions))

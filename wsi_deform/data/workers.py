@@ -14,7 +14,7 @@ from wsi_deform.errors import TrainingError, WsiDeformError
 class Source(Protocol):
     """What workers read from; pickled once for each of them."""
 
-    def __getitem__(self, index: int) -> Any:
+    def __getitem__(self, index: Any) -> Any:
         """Read one entry."""
         ...
 
@@ -33,7 +33,7 @@ class Workers:
 
     def __init__(self, source: Source, count: int) -> None:
         self.count = count
-        self._batches: list[list[int]] = []
+        self._batches: list[list[Any]] = []
         self._loader: DataLoader[Any] = DataLoader(
             _Entries(source),
             batch_sampler=self._batches,
@@ -44,11 +44,11 @@ class Workers:
             persistent_workers=True,
         )
 
-    def read(self, batches: Sequence[Sequence[int]]) -> Iterator[list[Any]]:
+    def read(self, batches: Sequence[Sequence[Any]]) -> Iterator[list[Any]]:
         """Read batches.
 
         Args:
-            batches: Indices of each batch.
+            batches: Indices of each batch, or whatever else the source is asked for.
 
         Yields:
             The entries of each batch.
@@ -80,10 +80,10 @@ class _Entries(Dataset[Any]):
     def __init__(self, source: Source) -> None:
         self.source = source
 
-    def __getitems__(self, indices: Sequence[int]) -> list[Any]:
+    def __getitems__(self, indices: Sequence[Any]) -> list[Any]:
         return [self._entry(index) for index in indices]
 
-    def _entry(self, index: int) -> Any:
+    def _entry(self, index: Any) -> Any:
         try:
             return self.source[index]
         except WsiDeformError as error:

@@ -47,6 +47,10 @@ class State:
         class_pixels_in_tissue: Of these those that are tissue; empty in states of older versions.
         removed_pixels: Level-0 pixels of each class that lay outside the tissue and became background.
         tissue_pixels: Level-0 pixels that are tissue; None in states of older versions.
+        decoded_pixels: Pixels of tiles that were decoded; None, like the next three, in states of older versions.
+        decoded_bytes: Their bytes.
+        flops: Floating-point operations of networks, grids and interpolation, see ``flops.py``.
+        peak_memory_bytes: Most memory that the process had held when the slide was done.
         outputs: Kind of file -> its signature, see ``staging.signature``; files of this attempt, and of earlier ones
             that it did not make anew.
         earlier: Kinds among ``outputs`` that an earlier attempt made -> the fingerprint that they were made with.
@@ -81,6 +85,10 @@ class State:
     class_pixels_in_tissue: tuple[int, ...] = ()
     removed_pixels: tuple[int, ...] = ()
     tissue_pixels: int | None = None
+    decoded_pixels: int | None = None
+    decoded_bytes: int | None = None
+    flops: int | None = None
+    peak_memory_bytes: int | None = None
     outputs: Mapping[str, str] = field(default_factory=dict)
     earlier: Mapping[str, str] = field(default_factory=dict)
     deaths: int = 0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from operator import add
 from pathlib import Path
@@ -16,12 +16,17 @@ from wsi_deform.annotation.classes import UNLABELLED, ClassTable, read_class_tab
 from wsi_deform.annotation.label_check import refuse_labels_of_one_class
 from wsi_deform.data.study import open_labelled
 from wsi_deform.errors import AnnotationError, ManifestError, MaskError, WsiDeformError
+from wsi_deform.evaluate.bootstrap import Intervals, intervals_of
+from wsi_deform.evaluate.calibration import calibration_of
+from wsi_deform.evaluate.cost import NOTHING, SlideCost, slide_cost
+from wsi_deform.evaluate.frequency import ClassFrequency
 from wsi_deform.evaluate.measures import Confusion
-from wsi_deform.evaluate.slides import LabelMap, confusions_of
+from wsi_deform.evaluate.slide_measures import BASIC, Measured, MeasuresWanted, counted_slide
+from wsi_deform.evaluate.slides import LabelMap
 from wsi_deform.geometry import Region, Size
 from wsi_deform.manifest.rows import Manifest, ManifestRow, Split
 from wsi_deform.mask.folder import MaskFolder
-from wsi_deform.mask.samples import read_samples
+from wsi_deform.mask.samples import SlideSamples, read_samples
 from wsi_deform.slide.tiff.tiles import TiffTiles
 
 logger = logging.getLogger(__name__)
@@ -37,12 +42,20 @@ class SlideEvaluation:
         predicted: The mask Y^ against the labels Y.
         sampled: Y' against Y, where Y' are the labels at the samples put back by the reverse sampler and limited
             to tissue like the mask: what the sampling alone loses. None where the mask came without its samples.
+        patient: Whose it is, or None where the manifest does not say.
+        mpp: um per level-0 pixel, or None.
+        measured: What else was measured of it.
+        cost: What its mask cost.
     """
 
     slide_id: str
     size: Size
     predicted: Confusion
     sampled: Confusion | None
+    patient: str | None = None
+    mpp: float | None = None
+    measured: Measured = Measured()
+    cost: SlideCost = NOTHING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +95,25 @@ class Evaluation:
         counts = [slide.sampled for slide in self.slides if slide.sampled is not None]
         return reduce(add, counts) if counts else None
 
+    @property
+    def measured(self) -> Measured:
+        """What else was measured, over all slides that have it."""
+        return Measured.together([slide.measured for slide in self.slides])
+
+    @property
+    def groups_are(self) -> str:
+        """What intervals are over: "patients" where every slide says whose it is, else "slides"."""
+        return "patients" if all(slide.patient is not None for slide in self.slides) else "slides"
+
+    @property
+    def intervals(self) -> Intervals | None:
+        """Intervals of the pooled measures over patients, or slides; None where they are too few."""
+        counts = [slide.predicted.counts for slide in self.slides]
+        by_patient = self.groups_are == "patients"
+        return intervals_of(
+            counts, [(slide.patient if by_patient else None) or slide.slide_id for slide in self.slides]
+        )
+
 
 def rows_of_split(manifest: Manifest, split: Split | None = None) -> tuple[tuple[ManifestRow, ...], str]:
     """The rows that are measured.
@@ -115,6 +147,7 @@ def evaluate_masks(
     split: str = "all",
     on_slide: Callable[[str], None] | None = None,
     allow_empty_classes: bool = False,
+    wanted: MeasuresWanted = BASIC,
 ) -> Evaluation:
     """Measure the masks of some slides.
 
@@ -129,6 +162,7 @@ def evaluate_masks(
         on_slide: Called with the id of each slide that is settled.
         allow_empty_classes: Whether labels of one class, with every other pixel unlabelled, are measured all the same;
             there is no mean IoU of them.
+        wanted: What is measured beyond confusion counts, class frequency and calibration.
 
     Returns:
         Counts per slide; pooled over all pixels of the data set by ``pooled``.
@@ -150,7 +184,7 @@ def evaluate_masks(
     unmeasured: list[Unmeasured] = []
     for row in rows:
         try:
-            measured.append(_evaluate_slide(row, folder, classes))
+            measured.append(_evaluate_slide(row, folder, classes, wanted))
         except WsiDeformError as error:
             unmeasured.append(Unmeasured(slide_id=row.slide_id, reason=str(error)))
         if on_slide is not None:
@@ -217,30 +251,54 @@ def mask_label_map(path: Path, *, size: Size, classes: ClassTable, region: Regio
     return read
 
 
-def _evaluate_slide(row: ManifestRow, folder: MaskFolder, classes: ClassTable) -> SlideEvaluation:
-    """Count one slide; what cannot be measured is a WsiDeformError."""
+def _evaluate_slide(
+    row: ManifestRow, folder: MaskFolder, classes: ClassTable, wanted: MeasuresWanted
+) -> SlideEvaluation:
+    """Measure one slide; what cannot be measured is a WsiDeformError."""
     slide, truth = open_labelled(row, classes)
     label_maps = [
         mask_label_map(folder.mask(row.slide_id), size=slide.size, classes=classes, region=row.region)
     ]
-    samples_file = folder.samples(row.slide_id)
-    if samples_file.is_file():
-        samples = read_samples(samples_file)
-        if samples.size != slide.size:
-            raise MaskError(
-                f"samples {samples_file}: of a slide of {samples.size} px, this one is {slide.size} px. "
-                "Needed those of this slide. Segment it again."
-            )
-        label_maps.append(samples.relabelled(truth.at_points).reverse().region)
-    else:
+    samples = _samples_of(folder.samples(row.slide_id), slide.size)
+    true_labels = None
+    if samples is None:
         logger.info("%s: no samples beside the mask, so no IoU(Y', Y)", row.slide_id)
-    counts = confusions_of(truth, label_maps, size=slide.size, classes=classes.count)
+    else:
+        true_samples = samples.relabelled(truth.at_points)
+        true_labels = true_samples.labels
+        label_maps.append(true_samples.reverse().region)
+    counts, measured = counted_slide(
+        truth, label_maps, size=slide.size, mpp=slide.mpp_or_none, classes=classes, wanted=wanted
+    )
+    if true_labels is not None:
+        frequency = ClassFrequency.of(true_labels, counts[0].counts.sum(axis=1))
+        measured = replace(measured, frequency=frequency)
+    calibrated = calibration_of(truth, folder.probabilities(row.slide_id), samples, classes=classes.count)
+    if calibrated is not None:
+        measured = replace(measured, calibration=calibrated[0], probabilities_of=frozenset([calibrated[1]]))
     return SlideEvaluation(
         slide_id=row.slide_id,
         size=slide.size,
         predicted=counts[0],
         sampled=counts[1] if len(counts) > 1 else None,
+        patient=row.patient,
+        mpp=slide.mpp_or_none,
+        measured=measured,
+        cost=slide_cost(folder, row.slide_id),
     )
+
+
+def _samples_of(path: Path, size: Size) -> SlideSamples | None:
+    """The samples beside a mask; None where they were not kept."""
+    if not path.is_file():
+        return None
+    samples = read_samples(path)
+    if samples.size != size:
+        raise MaskError(
+            f"samples {path}: of a slide of {samples.size} px, this one is {size} px. "
+            "Needed those of this slide. Segment it again."
+        )
+    return samples
 
 
 def _check_classes(folder: MaskFolder, classes: ClassTable) -> None:

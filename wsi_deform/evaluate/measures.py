@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,9 +70,20 @@ class Confusion:
     def iou(self) -> NDArray[np.float64]:
         """Intersection over union of each class, (C,); NaN where a class is in neither label map."""
         hit = np.diag(self.counts).astype(float)
-        union = self.counts.sum(axis=0) + self.counts.sum(axis=1) - hit
-        iou: NDArray[np.float64] = np.divide(hit, union, out=np.full(len(hit), np.nan), where=union > 0)
-        return iou
+        return _ratio(hit, self.counts.sum(axis=0) + self.counts.sum(axis=1) - hit)
+
+    def dice(self) -> NDArray[np.float64]:
+        """Dice coefficient, or F1, of each class, (C,); NaN where a class is in neither label map."""
+        hit = np.diag(self.counts).astype(float)
+        return _ratio(2 * hit, self.counts.sum(axis=0) + self.counts.sum(axis=1))
+
+    def precision(self) -> NDArray[np.float64]:
+        """Share of the pixels predicted as each class that are of it, (C,); NaN where none is predicted."""
+        return _ratio(np.diag(self.counts).astype(float), self.counts.sum(axis=0))
+
+    def recall(self) -> NDArray[np.float64]:
+        """Share of the pixels of each class that are predicted as it, (C,); NaN where the labels have none."""
+        return _ratio(np.diag(self.counts).astype(float), self.counts.sum(axis=1))
 
     def miou(self, *, without: int | None = None) -> float:
         """Mean IoU over the classes that occur.
@@ -91,6 +103,12 @@ class Confusion:
         """Share of the labelled pixels that are right; NaN when none is labelled."""
         total = self.counts.sum()
         return float(np.diag(self.counts).sum() / total) if total else float("nan")
+
+
+def _ratio(part: NDArray[np.float64], whole: NDArray[Any]) -> NDArray[np.float64]:
+    """Shares, NaN where there is no whole."""
+    ratio: NDArray[np.float64] = np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
+    return ratio
 
 
 def no_pairs() -> NDArray[np.int64]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from wsi_deform.annotation.classes import UNLABELLED
 from wsi_deform.annotation.raster import LabelMask
+from wsi_deform.evaluate.block import Block, BlockMeasure
 from wsi_deform.evaluate.measures import Confusion, count_pairs, no_pairs
 from wsi_deform.geometry import Region, Size
 
@@ -33,7 +34,12 @@ def confusion_of(truth: LabelMask, predicted: LabelMap, *, size: Size, classes: 
 
 
 def confusions_of(
-    truth: LabelMask, label_maps: Sequence[LabelMap], *, size: Size, classes: int
+    truth: LabelMask,
+    label_maps: Sequence[LabelMap],
+    *,
+    size: Size,
+    classes: int,
+    measures: Sequence[BlockMeasure] = (),
 ) -> list[Confusion]:
     """Confusion counts of several label maps of one slide at level 0, in one pass over its labels.
 
@@ -43,6 +49,7 @@ def confusions_of(
             as labels put back through the reverse sampler may, the pixel counts nowhere in it.
         size: Level-0 size of the slide.
         classes: Number of classes.
+        measures: What else is counted of the first label map, in the same pass.
 
     Returns:
         The counts of each label map; memory stays bounded by one block.
@@ -51,13 +58,27 @@ def confusions_of(
         ShapeError: A label is neither a class nor unlabelled.
     """
     pairs = [no_pairs() for _ in label_maps]
+    halo_px = max((measure.halo_px for measure in measures), default=0)
     for block in blocks(size):
-        true = truth.read_region(block)
+        outer = block.grown(halo_px, size)
+        around, first = truth.read_region(outer), label_maps[0](outer)
+        if measures:
+            seen = Block.of(block, outer, around, first)
+            for measure in measures:
+                measure.add(seen)
+        true = _inside(around, outer, block)
         for counted, label_map in zip(pairs, label_maps, strict=True):
-            predicted = label_map(block)
+            is_first = label_map is label_maps[0]
+            predicted = _inside(first, outer, block) if is_first else label_map(block)
             for part in blocks(block.size, PART_PX):
                 inside = np.s_[part.y : part.bottom, part.x : part.right]
                 count_pairs(true[inside], predicted[inside], into=counted)
     for counted in pairs:
         counted[:, UNLABELLED] = 0
     return [Confusion.from_pairs(counted, classes) for counted in pairs]
+
+
+def _inside(labels: NDArray[np.uint8], outer: Region, inner: Region) -> NDArray[np.uint8]:
+    """The labels of a region inside the one that they are of."""
+    left, top = inner.x - outer.x, inner.y - outer.y
+    return labels[top : top + inner.height, left : left + inner.width]

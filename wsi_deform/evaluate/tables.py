@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import csv
-import math
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.annotation.mean_classes import MeanClasses
 from wsi_deform.cells import safe_row
-from wsi_deform.evaluate.masks import Evaluation
+from wsi_deform.evaluate.cost import COSTS
+from wsi_deform.evaluate.masks import Evaluation, SlideEvaluation
 from wsi_deform.evaluate.means import mean_classes, measured_miou
 from wsi_deform.evaluate.measures import Confusion
+from wsi_deform.evaluate.rows import intervals_data, measured_data, missed_row, number
 from wsi_deform.files import write_aside, write_json
 
 POOLED = "all slides"
+OBJECT_COLUMNS = ("objects", "touched", "half_covered", "predicted_objects", "predicted_false")
 
 
 def measures_of(counts: Confusion, classes: ClassTable) -> dict[str, Any]:
@@ -27,20 +32,29 @@ def measures_of(counts: Confusion, classes: ClassTable) -> dict[str, Any]:
         classes: The class table.
 
     Returns:
-        ``iou`` (class name -> IoU), ``miou``, ``miou_without_background``, ``miou_classes`` (which classes the means
+        ``iou``, ``dice``, ``precision`` and ``recall`` (class name -> value), ``miou``, ``mdice`` (mean of the same
+        classes), ``miou_without_background``, ``miou_classes`` (which classes the means
         are over, see ``MeanClasses.to_data``), ``accuracy``, ``pixels``. Shares in [0, 1]; None where nothing was
         there to measure, means also where the labels hold one class only, and where no class is the background.
     """
     background = classes.background
     without = None if background is None else measured_miou(counts, without=background)
+    measured = {
+        "iou": counts.iou(),
+        "dice": counts.dice(),
+        "precision": counts.precision(),
+        "recall": counts.recall(),
+    }
     return {
-        "iou": {
-            name: _number(value) for name, value in zip(classes.names, counts.iou().tolist(), strict=True)
+        **{
+            key: {name: number(value) for name, value in zip(classes.names, values.tolist(), strict=True)}
+            for key, values in measured.items()
         },
         "miou": measured_miou(counts),
+        "mdice": _mean_dice(counts),
         "miou_without_background": without,
         "miou_classes": mean_classes(counts, classes.names).to_data(),
-        "accuracy": _number(counts.accuracy()),
+        "accuracy": number(counts.accuracy()),
         "pixels": int(counts.counts.sum()),
     }
 
@@ -51,7 +65,8 @@ def evaluation_data(evaluation: Evaluation) -> dict[str, Any]:
     Returns:
         ``pooled`` and, per slide, ``slides``: ``predicted`` (the mask against the labels, Y^ and Y) and
         ``sampled`` (Y' and Y, or None), each as ``measures_of`` and with ``confusion`` (rows true, columns
-        predicted); ``unmeasured``.
+        predicted); ``unmeasured``; over all slides ``measured`` (see ``rows.measured_data``), ``missed`` objects and
+        ``intervals``; per slide also its ``patient``, ``mpp`` and ``cost``.
     """
     classes = evaluation.classes
 
@@ -67,13 +82,43 @@ def evaluation_data(evaluation: Evaluation) -> dict[str, Any]:
         "masks": str(evaluation.masks),
         "split": evaluation.split,
         "classes": list(classes.names),
+        "colours": [list(colour) for colour in classes.colours],
         "background": None if classes.background is None else classes.names[classes.background],
         "pooled": both(evaluation.pooled, evaluation.pooled_sampled),
         "slides": [
-            {"slide_id": slide.slide_id, **both(slide.predicted, slide.sampled)}
+            {
+                "slide_id": slide.slide_id,
+                **both(slide.predicted, slide.sampled),
+                "patient": slide.patient,
+                "mpp": slide.mpp,
+                "cost": asdict(slide.cost),
+                "measured": _slide_summary(slide, classes),
+            }
             for slide in evaluation.slides
         ],
+        "measured": measured_data(evaluation.measured, classes),
+        "missed": [
+            missed_row(slide.slide_id, missed, classes)
+            for slide in evaluation.slides
+            if slide.measured.objects is not None
+            for missed in slide.measured.objects.missed
+        ],
+        "intervals": intervals_data(evaluation.intervals, classes, evaluation.groups_are),
         "unmeasured": [{"slide_id": each.slide_id, "reason": each.reason} for each in evaluation.unmeasured],
+    }
+
+
+def _slide_summary(slide: SlideEvaluation, classes: ClassTable) -> dict[str, Any]:
+    """What stands beside a slide in its row: objects of all sizes, distances of each class, calibration."""
+    data = measured_data(slide.measured, classes)
+    whole = [row for row in data["objects"] if row["from"] is None]
+    unit = "um" if slide.mpp is not None else "px"
+    calibration = data["calibration"]
+    return {
+        **{key: sum(row[key] for row in whole) if slide.measured.objects else None for key in OBJECT_COLUMNS},
+        "boundary_unit": unit,
+        "boundary_mean": {row["class"]: row["mean"] for row in data["boundary"] if row["unit"] == unit},
+        "expected_calibration_error": calibration and calibration["expected_calibration_error"],
     }
 
 
@@ -141,12 +186,30 @@ def _cells(row: Mapping[str, Any], names: list[str]) -> Iterator[tuple[str, obje
         yield f"{prefix}mean without", "; ".join(over.get("absent", []))
         for name in names:
             yield f"{prefix}iou {name}", _cell(held["iou"][name])
+    for key in ("dice", "precision", "recall"):
+        for name in names:
+            yield f"{key} {name}", _cell(row["predicted"][key][name])
+    yield "mdice", _cell(row["predicted"]["mdice"])
+    yield "patient", row.get("patient") or ""
+    measured = row.get("measured", {})
+    for key in OBJECT_COLUMNS:
+        yield key.replace("_", " "), "" if measured.get(key) is None else measured[key]
+    yield "boundary unit", measured.get("boundary_unit", "")
+    for name in names:
+        yield f"boundary distance {name}", _cell(measured.get("boundary_mean", {}).get(name))
+    yield "expected calibration error", _cell(measured.get("expected_calibration_error"))
+    for key in COSTS:
+        value = row.get("cost", {}).get(key)
+        yield key.replace("_", " "), "" if value is None else value
 
 
 def _cell(value: float | None) -> str:
     return "" if value is None else f"{value:.6f}"
 
 
-def _number(value: float) -> float | None:
-    """JSON has no NaN."""
-    return None if math.isnan(value) else float(value)
+def _mean_dice(counts: Confusion) -> float | None:
+    """Mean Dice coefficient over the classes that the mean IoU is over; None where that measures nothing."""
+    if measured_miou(counts) is None:
+        return None
+    values = counts.dice()
+    return float(values[~np.isnan(values)].mean())

@@ -59,6 +59,7 @@ def export_model(run: Path | str, *, format: Format, out: Path | str | None = No
     folder = source.parent / "export" / format if out is None else Path(out)
     _check_free(folder)
     model = load_model(source)
+    refuse_parts_left_out(model, source)
     with _folder_aside(folder) as aside:
         files = _write_networks(model, format, aside)
         compared = verify(model, _runners(format, aside, files), source=folder)
@@ -68,6 +69,28 @@ def export_model(run: Path | str, *, format: Format, out: Path | str | None = No
         write_text(aside / ("docs/README.md" if format == "monai-bundle" else "README.md"), text)
         write_text(aside / "model_card.md", model_card(read_model_facts(source)))
     return folder
+
+
+def refuse_parts_left_out(model: Model, source: Path) -> None:
+    """Refuse a model with a network that no format has a place for: without it the others are of no use.
+
+    Raises:
+        ModelError: It has a network of positions or a resizer.
+    """
+    left_out = [
+        f"{what} ({setting})"
+        for what, setting, network in (
+            ("network of positions", "sampling.density=edge_based", model.positions),
+            ("resizer", "networks.resizer", model.resizer),
+        )
+        if network is not None
+    ]
+    if left_out:
+        raise ModelError(
+            f"model {source}: its {' and '.join(left_out)} cannot be exported, and the segmentation network alone was "
+            "trained on what that makes. Needed a model whose density is learned or that has none. Segment with "
+            "wsi-deform itself."
+        )
 
 
 def _write_networks(model: Model, format: Format, folder: Path) -> dict[str, str]:

@@ -85,6 +85,11 @@ class MaskFolder:
         """How far all slides of the folder are and what the last call did, for people."""
         return self.path / "summary.md"
 
+    @property
+    def evaluation(self) -> Path:
+        """Measures against labels: a folder per split, and beside it the newest as ``.json`` and ``.csv``."""
+        return self.path / "evaluation"
+
     def outputs(self, slide_id: str) -> dict[OutputKind, Path]:
         """All files of one slide, the mask last."""
         return {

@@ -10,7 +10,7 @@ Source:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import cast
+from typing import Literal, cast, get_args
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 from wsi_deform.errors import ModelError
 from wsi_deform.networks.layers import BatchNorm, he_initialise, require_image, resized
+
+Fuse = Literal["bilinear", "nearest"]
 
 STEM_CHANNELS = 64
 BLOCKS_PER_BRANCH = 4
@@ -97,8 +99,9 @@ def _exchange(source: int, target: int, widths: Sequence[int]) -> nn.Module:
 class _MultiResolutionModule(nn.Module):
     """Residual blocks on every branch, then every branch receives the sum of all of them."""
 
-    def __init__(self, widths: Sequence[int]) -> None:
+    def __init__(self, widths: Sequence[int], fuse: Fuse) -> None:
         super().__init__()
+        self.fuse = fuse
         count = len(widths)
         self.branches = nn.ModuleList(
             nn.Sequential(*(_BasicBlock(width) for _ in range(BLOCKS_PER_BRANCH))) for width in widths
@@ -117,7 +120,7 @@ class _MultiResolutionModule(nn.Module):
         total = inner[target]
         for source, layer in enumerate(cast(nn.ModuleList, self.fuse_layers[target])):
             if source != target:
-                total = total + resized(layer(inner[source]), inner[target].shape[-2:])
+                total = total + resized(layer(inner[source]), inner[target].shape[-2:], mode=self.fuse)
         return F.relu(total)
 
 
@@ -139,14 +142,20 @@ class HRNetBackbone(nn.Module):
         width: Channels of the finest branch; the others have 2, 4 and 8 times as many.
         stem_stride: Input pixels per pixel of the finest branch, along each axis: 4, 2 or 1.
         in_channels: Channels of the input.
+        fuse: How coarser branches are resized where they join finer ones, see ``HRNetV2``.
     """
 
-    def __init__(self, *, width: int, stem_stride: int = 4, in_channels: int = 3) -> None:
+    def __init__(
+        self, *, width: int, stem_stride: int = 4, in_channels: int = 3, fuse: Fuse = "bilinear"
+    ) -> None:
         super().__init__()
         if width < 1:
             raise ModelError(f"HRNetV2 width {width}: needed at least 1; published are 18, 32 and 48.")
         if stem_stride not in STEM_STRIDES:
             raise ModelError(f"HRNetV2 stem_stride {stem_stride}: needed 4, 2 or 1.")
+        if fuse not in get_args(Fuse):
+            raise ModelError(f"HRNetV2 fuse {fuse!r}: needed {' or '.join(get_args(Fuse))}.")
+        self.fuse: Fuse = fuse
         self.in_channels = in_channels
         self.widths = tuple(width * 2**branch for branch in range(4))
         first, second = STEM_STRIDES[stem_stride]
@@ -174,7 +183,9 @@ class HRNetBackbone(nn.Module):
 
     def _stage(self, branches: int) -> nn.Sequential:
         widths = self.widths[:branches]
-        return nn.Sequential(*(_MultiResolutionModule(widths) for _ in range(MODULES_PER_STAGE[branches])))
+        return nn.Sequential(
+            *(_MultiResolutionModule(widths, self.fuse) for _ in range(MODULES_PER_STAGE[branches]))
+        )
 
     def _transition(self, branches: int) -> _Transition:
         """Keep all branches and open the last one of ``branches``."""
@@ -211,9 +222,12 @@ class HRNetV2(nn.Module):
             of few pixels. It changes strides only, so a checkpoint fits all three; time and memory grow
             with 1 / stem_stride^2.
         in_channels: Channels of the input.
+        fuse: How coarser branches are resized where they join finer ones: "bilinear", as in the segmentation network of
+            the paper, or "nearest", as in the network that the published ImageNet checkpoints were trained as. It
+            changes no parameter.
 
     Raises:
-        ModelError: A width, stride or number of classes that cannot be.
+        ModelError: A width, stride, way to fuse or number of classes that cannot be.
 
     Convention:
         Any input size works, in training too: sizes are rounded up on the way down, and what goes up is
@@ -221,13 +235,32 @@ class HRNetV2(nn.Module):
         ImageNet mean and standard deviation. ``network.to(memory_format=torch.channels_last)`` with an
         input of that format is kept through to the scores. On CUDA the backward pass of bilinear resizing
         adds in no fixed order: equal seeds give nearly equal, not equal, runs.
+
+        Weights know nothing of ``fuse``, and do something else under the other one: with equal weights the four
+        branches of the two differ by .12 to .18 of their norm. Weights that are *kept* want the one that they were
+        trained with, which their batch statistics fit: ImageNet checkpoints "nearest", segmentation checkpoints of Sun
+        et al. "bilinear" (theirs corner on corner, which is .07 to .12 from ours, edge on edge). For ImageNet
+        checkpoints that are *fine-tuned* to segment the default is "bilinear": Sun et al. change to it when they
+        fine-tune the same checkpoints and report 80.9 mIoU on Cityscapes so, fine-tuning makes up for the change, and
+        a sum of nearest neighbours puts blocks of up to 8 x 8 pixels on the finest branch, which a mask then shows.
+        Which is better was not measured here: no ImageNet checkpoint could be had.
     """
 
-    def __init__(self, *, width: int, classes: int, stem_stride: int = 4, in_channels: int = 3) -> None:
+    def __init__(
+        self,
+        *,
+        width: int,
+        classes: int,
+        stem_stride: int = 4,
+        in_channels: int = 3,
+        fuse: Fuse = "bilinear",
+    ) -> None:
         super().__init__()
         if classes < 1:
             raise ModelError(f"HRNetV2 with {classes} classes: needed at least 1.")
-        self.backbone = HRNetBackbone(width=width, stem_stride=stem_stride, in_channels=in_channels)
+        self.backbone = HRNetBackbone(
+            width=width, stem_stride=stem_stride, in_channels=in_channels, fuse=fuse
+        )
         channels = sum(self.backbone.widths)
         self.head = nn.Sequential(
             nn.Conv2d(channels, channels, 1),

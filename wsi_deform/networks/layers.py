@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -65,18 +66,24 @@ def he_initialise(network: nn.Module) -> None:
             nn.init.zeros_(layer.bias)
 
 
-def resized(features: Tensor, size: tuple[int, int] | torch.Size) -> Tensor:
-    """Feature maps resized bilinearly, edge on edge; the same tensor where the size already fits.
+def resized(
+    features: Tensor, size: tuple[int, int] | torch.Size, *, mode: Literal["bilinear", "nearest"] = "bilinear"
+) -> Tensor:
+    """Feature maps resized edge on edge; the same tensor where the size already fits.
 
     Args:
         features: (B, C, H, W).
         size: (height, width) wanted.
+        mode: "bilinear"; or "nearest", the value of the pixel that a new pixel's centre lies in.
 
     Returns:
         (B, C, height, width).
     """
     if features.shape[-2:] == torch.Size(size):
         return features
+    if mode == "nearest":
+        # Plain "nearest" takes the pixel under a new pixel's top-left corner, which is another where sizes are odd.
+        return F.interpolate(features, size=tuple(size), mode="nearest-exact")
     return F.interpolate(features, size=tuple(size), mode="bilinear", align_corners=False)
 
 

@@ -21,7 +21,7 @@ def segmentation_network(name: str, *, classes: int, in_channels: int = 3, **opt
     """Build a segmentation network: (B, in_channels, H, W) -> scores (B, classes, H, W), for any H and W.
 
     Args:
-        name: ``hrnetv2`` (options ``width``, ``stem_stride``), ``pspnet`` (``depth``,
+        name: ``hrnetv2`` (options ``width``, ``stem_stride``, ``fuse``), ``pspnet`` (``depth``,
             ``stem_stride``), or ``monai:`` and the name of a class in ``monai.networks.nets`` (its
             arguments, and ``size_multiple``), such as ``monai:BasicUNet``.
         classes: Classes to score.

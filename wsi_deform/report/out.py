@@ -9,24 +9,22 @@ from typing import Any
 
 import numpy as np
 
-from wsi_deform.annotation.mean_classes import MeanClasses
 from wsi_deform.cells import plain_text
 from wsi_deform.distribute.ledger import Ledger, State
 from wsi_deform.drawing.figures import sampling_points_figure
 from wsi_deform.errors import MaskError, WsiDeformError
-from wsi_deform.evaluate.tables import mean_notes
+from wsi_deform.evaluate.folder import evaluations_in
 from wsi_deform.geometry import Size
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.mask.samples import read_samples
 from wsi_deform.redact import redacted_data
+from wsi_deform.report.evaluated import evaluated_sections
 from wsi_deform.report.files import duration, read_json
-from wsi_deform.report.measured import CEILING, MIOU, measures
 from wsi_deform.report.page import Fact, Picture, Section, write_report
 from wsi_deform.report.pictures import slide_picture
-from wsi_deform.report.tables import Table, comparison_table, number
+from wsi_deform.report.tables import Table
 
 REPORT = "report.html"
-EVALUATION = "evaluation.json"
 MAX_SLIDES = 12
 
 
@@ -71,10 +69,10 @@ def report_out(out: Path | str, *, max_slides: int = MAX_SLIDES) -> Path:
                 quote={f"traceback: {s.slide_id}": s.traceback for s in failed if s.traceback},
             )
         )
-    if (out / EVALUATION).is_file():
-        section, fact = _evaluated(out / EVALUATION)
-        sections.append(section)
-        facts.insert(0, fact)
+    for place, evaluation in enumerate(evaluations_in(out)):
+        parts, fact = evaluated_sections(evaluation)
+        sections += parts
+        facts.insert(place, fact)
     if folder.measurements.is_file():
         sections.append(Section(title="Measurements", table=_measurements(folder.measurements)))
     sections += [_slide_section(folder, state) for state in evenly(done, max_slides)]
@@ -127,31 +125,6 @@ def _costs(done: Sequence[State]) -> list[Fact]:
         Fact(value=f"{sum(state.tiles for state in done) / len(done):,.0f}", what="tiles read per slide"),
         Fact(value=duration(seconds / len(done)), what="per slide"),
     ]
-
-
-def _evaluated(path: Path) -> tuple[Section, Fact]:
-    """The measures against labels, and the one to see first."""
-    data = read_json(path)
-    pooled = measures(data)
-    rows = {"all slides, pooled": pooled}
-    rows |= {
-        each["slide_id"]: measures(
-            {**data, "pooled": {kind: each[kind] for kind in ("predicted", "sampled")}}
-        )
-        for each in data["slides"]
-    }
-    section = Section(
-        title="Against the labels",
-        text=[
-            f'Split "{data["split"]}", at full resolution. {CEILING} is what the sampling alone allows: '
-            "the labels at the samples, put back like the mask.",
-            *mean_notes(data),
-        ],
-        table=comparison_table(rows, of="slide", largest_is_best=()),
-    )
-    over = MeanClasses.from_data(data["pooled"]["predicted"].get("miou_classes"))
-    said = "" if over is None or over.is_whole else f", {over.text()}"
-    return section, Fact(value=number(pooled[MIOU]), what=f'mIoU, split "{data["split"]}"{said}')
 
 
 def _measurements(path: Path) -> Table:

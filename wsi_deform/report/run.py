@@ -156,12 +156,20 @@ def describe_config(config: Config) -> list[str]:
     sampling = config.sampling
     short, long = sampling.budget
     image = f"(a sampled image of about {short} x {long} px)"
-    how = (
-        "The deformation network looks at a low-res view and decides where "
-        f"{short * long:,} samples per field {image} are taken."
-        if sampling.density == "learned"
-        else f"Each field is sampled evenly with {short * long:,} samples {image}."
-    )
+    samples = f"{short * long:,} samples"
+    how = {
+        "learned": f"The deformation network looks at a low-res view and decides where {samples} per field {image} are "
+        "taken.",
+        "uniform": f"Each field is sampled evenly with {samples} {image}.",
+        "tissue": f"Each field is sampled with {samples} {image}, more densely on tissue.",
+        "edges": f"An oracle: each field is sampled with {samples} {image}, more densely at the borders of its labels.",
+        "edge_based": "A network, trained first and then frozen, looks at a low-res view and predicts positions near "
+        f"class borders for {samples} per field {image}.",
+        "edge_positions": f"An oracle: each field is sampled with {samples} {image} at positions solved from its "
+        "labels.",
+    }[sampling.density]
+    if (resizer := config.networks.resizer) is not None:
+        how += f" A network makes the sampled image out of one {resizer.input_scale:g} times as long along each axis."
     network = config.networks.segmentation.name
     return [
         f"{how} The network {network} segments the sampled image; the reverse sampler puts the labels back."

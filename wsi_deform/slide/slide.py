@@ -249,6 +249,16 @@ class Slide:
             ]
         return out
 
+    @property
+    def decoded_bytes(self) -> int:
+        """Bytes of tiles (three a pixel) that were decoded from the file since it was opened in this process.
+
+        Convention:
+            Tiles that the cache or a sidecar of coarse levels holds are not decoded; building the sidecar decodes all
+            of the coarsest stored level. Copies of a slide share the count.
+        """
+        return self._reader()[1].decoded_bytes
+
     def level_for_downsample(self, downsample: float) -> int:
         """The coarsest level that is still fine enough.
 

@@ -55,30 +55,33 @@ class Counters:
 
 def save_checkpoint(
     folder: Path,
-    model: Model,
+    model: Model | None,
     optimiser: torch.optim.Optimizer,
     counters: Counters,
     *,
     extra: Mapping[str, Tensor],
+    name: str = NAME,
 ) -> None:
     """Store the state of a run, written aside and moved into place.
 
     Args:
         folder: The run folder.
-        model: Both networks.
-        optimiser: Of both.
+        model: All networks; None where ``extra`` holds the weights.
+        optimiser: Of those that are trained.
         counters: How far the run is.
         extra: State besides these: name -> tensor of any shape.
+        name: Of the file.
     """
-    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
-    tensors |= {f"extra.{name}": tensor for name, tensor in extra.items()}
+    weights = {} if model is None else model.state_dict()
+    tensors = {f"model.{each}": tensor for each, tensor in weights.items()}
+    tensors |= {f"extra.{each}": tensor for each, tensor in extra.items()}
     state = optimiser.state_dict()
     for index, moments in state["state"].items():
-        tensors |= {f"optimiser.{index}.{name}": torch.as_tensor(value) for name, value in moments.items()}
+        tensors |= {f"optimiser.{index}.{each}": torch.as_tensor(value) for each, value in moments.items()}
     # Clones, because some networks hold one tensor under two names and safetensors stores no sharing.
-    stored = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    stored = {each: tensor.detach().cpu().contiguous().clone() for each, tensor in tensors.items()}
     about = {"counters": vars(counters), "groups": state["param_groups"]}
-    with write_aside(folder / NAME) as aside:
+    with write_aside(folder / name) as aside:
         safetensors.torch.save_file(stored, aside, metadata={"state": json.dumps(about)})
 
 
@@ -88,13 +91,13 @@ def remove_leftovers(folder: Path) -> None:
         aside.unlink(missing_ok=True)
 
 
-def stored_counters(folder: Path) -> Counters:
-    """How far the run in a folder is; a fresh ``Counters`` if nothing was stored.
+def stored_counters(folder: Path, *, name: str = NAME) -> Counters:
+    """How far the run in a folder is, by its checkpoint of that name; a fresh ``Counters`` if nothing was stored.
 
     Raises:
         TrainingError: The checkpoint cannot be read.
     """
-    path = folder / NAME
+    path = folder / name
     if not path.is_file():
         return Counters()
     with _opened(path) as (about, _):
@@ -119,15 +122,21 @@ def _opened(path: Path) -> Iterator[tuple[dict[str, Any], Any]]:
 
 
 def load_checkpoint(
-    folder: Path, model: Model, optimiser: torch.optim.Optimizer, *, extra: Mapping[str, Tensor]
+    folder: Path,
+    model: Model | None,
+    optimiser: torch.optim.Optimizer,
+    *,
+    extra: Mapping[str, Tensor],
+    name: str = NAME,
 ) -> Counters:
     """Put a stored state into a model and its optimiser.
 
     Args:
         folder: The run folder.
-        model: Built from the same configuration.
+        model: Built from the same configuration; None where ``extra`` holds the weights.
         optimiser: Built for that model.
         extra: The tensors that ``save_checkpoint`` stored under these names are copied into these, of the same shapes.
+        name: Of the file.
 
     Returns:
         How far the run was; a fresh ``Counters`` if nothing was stored.
@@ -136,13 +145,14 @@ def load_checkpoint(
         TrainingError: The file cannot be read, or lacks state that a run with these settings has.
         ModelError: Its weights do not fit the model.
     """
-    path = folder / NAME
+    path = folder / name
     if not path.is_file():
         return Counters()
     with _opened(path) as (about, opened):
         tensors: dict[str, Tensor] = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     weights = {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
-    load_tensors(model, weights, source=str(path))
+    if model is not None:
+        load_tensors(model, weights, source=str(path))
     with torch.no_grad():
         for name, tensor in extra.items():
             stored = tensors.get(f"extra.{name}")

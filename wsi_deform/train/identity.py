@@ -48,11 +48,9 @@ def check_identity(run: Path, stored: Mapping[str, Any], identity: Mapping[str, 
         TrainingError: They differ; the message names the settings, with their values then and now. Or an earlier
             version wrote the checkpoint, and config.yaml is not the one that it was trained with.
     """
-    before = _of_version_0_1(run, stored) if isinstance(stored.get("config"), str) else dict(stored)
-    if "config" in stored and before["config"] is stored["config"]:
-        # Keys that came since have the default that was so before them.
-        written = {KEY: FORMAT, **stored["config"]}
-        before["config"] = _settings(parse_config(written, source=f"of the checkpoint in {run}"))
+    before = (
+        _of_version_0_1(run, stored) if isinstance(stored.get("config"), str) else _completed(run, stored)
+    )
     changed = [key for key, value in before.items() if identity.get(key) != value]
     if not changed:
         return
@@ -66,6 +64,17 @@ def check_identity(run: Path, stored: Mapping[str, Any], identity: Mapping[str, 
 
 def _settings(config: Config) -> dict[str, Any]:
     return config.model_dump(mode="json", exclude={"format": True, "device": True, "training": FREE})
+
+
+def _completed(run: Path, stored: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An identity whose settings hold the keys that came later too: their defaults are what was so before."""
+    if "config" not in stored:
+        return stored
+    try:
+        config = parse_config({KEY: FORMAT} | stored["config"], source=f"checkpoint of {run}")
+    except ConfigError:
+        return stored  # a key that went, or of a newer version: said as a difference
+    return {**stored, "config": _settings(config)}
 
 
 def _of_version_0_1(run: Path, stored: Mapping[str, Any]) -> dict[str, Any]:

@@ -89,6 +89,7 @@ def train(
         Started by ``torchrun``, every process calls this with the same arguments; process 0 writes and watches.
     """
     with joined_ranks(device_name(config.device)) as ranks:
+        told = watcher if watcher is not None and ranks.writes else NullWatcher()
         training_run = start_run(
             config,
             manifest,
@@ -97,9 +98,11 @@ def train(
             command,
             ranks=ranks,
             checkpoint_every_s=seconds_between_checkpoints,
+            watcher=told,
+            stop=stop,
         )
-        if not training_run.finished:
-            _train(training_run, watcher if watcher is not None and ranks.writes else NullWatcher(), stop)
+        if training_run.knows_positions and not training_run.finished:
+            _train(training_run, told, stop)
         return _result(training_run)
 
 
@@ -129,6 +132,7 @@ def _train_epoch(run: Run, watcher: Watcher, stop: Callable[[], bool]) -> dict[s
     config, counters = run.config, run.counters
     epoch, since = counters.epoch, time.monotonic()
     run.allocate()
+    run.move()
     run.model.train()
     batches = run.batches(epoch=epoch)
     # A run that stopped after the last step of an epoch has none left, and its rates all the same.

@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from wsi_deform.annotation.raster import LabelMask
-from wsi_deform.cover import fields_of, view_of
+from wsi_deform.cover import fields_of, sampled_size_of, view_of
 from wsi_deform.data.fields import LabelledField
+from wsi_deform.deform.lattice import density_of_cells
 from wsi_deform.drawing.panels import Stages, field_picture
 from wsi_deform.geometry import Size
 from wsi_deform.model import Model
@@ -76,17 +77,28 @@ def stages_of(model: Model, item: LabelledField) -> Stages:
         fractions = torch.from_numpy(item.labels.cell_fractions(field.region, item.map_size))
         targets = model.target_of(fractions[None].to(model.device))
     sampled = sample_fields(
-        model, [item.slide], [field], view[None].to(model.device), targets=targets, size=item.size
+        model,
+        [item.slide],
+        [field],
+        view[None].to(model.device),
+        targets=targets,
+        size=item.size,
+        read_size=model.read_size(item.size, field.region.size),
     )
-    predicted = model.scores(model.segmentation_input(sampled.images, sampled.areas)).argmax(dim=1)[0]
+    seen = model.segmentation_input(sampled.images, sampled.areas)
+    predicted = model.scores(seen).argmax(dim=1)[0]
+    if sampled.density is None:
+        density = density_of_cells(sampled.grid[0], sampled.areas[0], item.map_size)
+    else:
+        density = sampled.density[0, 0].cpu().double().numpy()
     labels = item.labels.at_points(points_of(field, sampled.grid[0])).reshape(item.size.shape)
     return Stages(
         title=_title(item),
         aspect=field.region.width / field.region.height,
         view=_rgb(view[:3]),
         points=sampled.grid[0].cpu().double().numpy(),
-        density=sampled.density[0, 0].cpu().double().numpy(),
-        image=_rgb(sampled.images[0]),
+        density=density,
+        image=_rgb(seen[0, :3]),
         labels=labels,
         predicted=predicted.to(torch.uint8).cpu().numpy(),
     )
@@ -103,7 +115,7 @@ def _ranked_fields(model: Model, slide: Slide, labels: LabelMask) -> list[Labell
         fields = tuple(
             sorted(fields, key=lambda field: _interest(seen[field], model.classes.background), reverse=True)
         )
-    sizes = [model.sampled_size(field.region.size) for field in fields]
+    sizes = [sampled_size_of(slide, field, model) for field in fields]
     return [
         LabelledField(slide=slide, labels=labels, field=field, size=size, map_size=model.map_size(size))
         for field, size in zip(fields, sizes, strict=True)

@@ -7,7 +7,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +20,9 @@ from wsi_deform.annotation.classes import ClassTable, write_class_table
 from wsi_deform.annotation.raster import LABEL_CACHE, LabelMask
 from wsi_deform.config import dump_config
 from wsi_deform.config_sections import Config
-from wsi_deform.cover import fields_of
+from wsi_deform.cover import fields_of, sampled_size_of
 from wsi_deform.data.batches import shuffled_batches
+from wsi_deform.data.crops import drawn_fields, moved_fields
 from wsi_deform.data.fields import FieldViews, LabelledField
 from wsi_deform.data.study import median_mpp, open_labelled
 from wsi_deform.errors import TrainingError
@@ -45,9 +46,11 @@ from wsi_deform.train.checkpoint import (
 )
 from wsi_deform.train.ema import WeightAverage
 from wsi_deform.train.identity import check_identity, identity_of
+from wsi_deform.train.positions import FirstPhase, learn_positions
 from wsi_deform.train.ranks import Ranks
 from wsi_deform.train.schedule import optimiser_of
 from wsi_deform.train.step import Learner, learner_of
+from wsi_deform.train.watcher import NullWatcher, Watcher
 
 logger = logging.getLogger(__name__)
 SCALE, SIZES = "scale", "sizes"
@@ -64,12 +67,14 @@ class Run:
         counters: How far it is; changes from step to step.
         average: Of the weights, where ``optimiser.ema`` asks for one.
         views: The training fields.
+        fields: The same, where they lie before they are moved.
         validation: Slides and labels that choose the best model.
         saved_at: Monotonic time of the newest checkpoint, s.
         checkpoint_every_s: Least time between checkpoints, s.
         shown: The validation fields that are drawn; None before the first validation.
         field_weights: How often each training field is drawn; None takes each once an epoch.
         data: How many slides, patients and fields there are, for the model card.
+        knows_positions: Whether the first phase, if there is one, is over; False where it was asked to stop.
     """
 
     folder: Path
@@ -78,12 +83,14 @@ class Run:
     counters: Counters
     average: WeightAverage | None
     views: FieldViews
+    fields: Sequence[LabelledField]
     validation: list[tuple[Slide, LabelMask]]
     saved_at: float
     checkpoint_every_s: float
     shown: list[LabelledField] | None = None
     field_weights: Sequence[float] | None = None
     data: dict[str, Any] = dataclasses.field(default_factory=dict)
+    knows_positions: bool = True
 
     @property
     def model(self) -> Model:
@@ -130,20 +137,36 @@ class Run:
         """Share the samples of each slide out among its fields by the map as it is now, where it is time."""
         if not is_due(self.config, epoch=self.counters.epoch, step=self.counters.step):
             return
-        items = allocated_fields(self.views.items, self.model, self.ranks)
-        if items != self.views.items:
+        items = allocated_fields(self.fields, self.model, self.ranks)
+        if items != self.fields:
+            self.fields = items
             self.views = views_of(items, self.model)
+
+    def move(self) -> None:
+        """Move the training fields on their slides for this epoch, where random crops are wanted."""
+        share = self.config.augmentation.move
+        if share > 0:
+            self.views.move(
+                moved_fields(self.fields, share, seed=self.config.seed, epoch=self.counters.epoch)
+            )
 
     def batches(self, *, epoch: int) -> list[list[int]]:
         """All batches of an epoch, each of all processes together."""
-        return shuffled_batches(
-            self.views.items,
-            self.config.training.batch * self.ranks.world,
-            seed=self.config.seed,
+        settings, seed, weights = self.config.training, self.config.seed, self.field_weights
+        items = self.views.items
+        drawn = drawn_fields(items, settings.fields_per_slide, seed=seed, epoch=epoch, weights=weights)
+        if settings.fields_per_slide is not None:
+            # The draw has weighed them.
+            weights = None
+        batches = shuffled_batches(
+            [items[index] for index in drawn],
+            settings.batch * self.ranks.world,
+            seed=seed,
             epoch=epoch,
-            mixed=self.config.training.mixed_shapes,
-            weights=self.field_weights,
+            mixed=settings.mixed_shapes,
+            weights=weights,
         )
+        return [[drawn[place] for place in batch] for batch in batches]
 
     def save(self, row: dict[str, Any] | None) -> None:
         """Write the model as it is now, and the checkpoint."""
@@ -184,8 +207,13 @@ def start_run(
     *,
     ranks: Ranks,
     checkpoint_every_s: float,
+    watcher: Watcher | None = None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Run:
-    """Open slides and masks, build model and optimiser, and take up the checkpoint if there is one."""
+    """Open slides and masks, build model and optimiser, and take up the checkpoint if there is one.
+
+    A network that is trained before all others (``train.positions``) is trained here, with this watcher and ``stop``.
+    """
     allocates(config)  # refused before anything is read
     torch.manual_seed(config.seed)
     if config.training.threads is not None:
@@ -206,7 +234,19 @@ def start_run(
     if config.networks.pretrained is not None:
         report = load_pretrained(model.segmentation, config.networks.pretrained)
         logger.info("pretrained weights: %s", report.text())
+        if report.remark:
+            logger.warning("pretrained weights %s: %s", report.path.name, report.remark)
     model.to_device(ranks.device)
+    # Before anything copies its weights: the optimiser's processes, the average.
+    phase = FirstPhase(
+        folder=run,
+        identity=identity,
+        ranks=ranks,
+        watcher=watcher or NullWatcher(),
+        stop=stop,
+        checkpoint_every_s=checkpoint_every_s,
+    )
+    knows_positions = learn_positions(model, views_of(items, model), phase)
     balance = balance_of(config, items)
     learner = learner_of(model, optimiser_of(model), ranks=ranks, class_weights=balance.class_weights)
     average = None if config.optimiser.ema is None else WeightAverage(model, config.optimiser.ema)
@@ -234,11 +274,13 @@ def start_run(
         counters=counters,
         average=average,
         views=views_of(items, model),
+        fields=items,
         validation=validation,
         saved_at=time.monotonic(),
         checkpoint_every_s=checkpoint_every_s,
         field_weights=balance.field_weights,
         data=_data_facts(manifest, fields=len(items)),
+        knows_positions=knows_positions,
     )
 
 
@@ -269,10 +311,15 @@ def training_fields(training: Sequence[tuple[Slide, LabelMask]], model: Model) -
     items = []
     for slide, labels in training:
         for field in fields_of(slide, model):
-            size = model.sampled_size(field.region.size)
+            size = sampled_size_of(slide, field, model)
             items.append(
                 LabelledField(
-                    slide=slide, labels=labels, field=field, size=size, map_size=model.map_size(size)
+                    slide=slide,
+                    labels=labels,
+                    field=field,
+                    size=size,
+                    map_size=model.map_size(size),
+                    read_size=model.read_size(size, field.region.size),
                 )
             )
     if not items:

@@ -15,11 +15,15 @@ RATES = ("learning_rate", "deformation_learning_rate")
 
 
 def optimiser_of(model: Model) -> torch.optim.Optimizer:
-    """Adam with a learning rate for each network; ``base`` remembers it for the schedule."""
+    """Adam with a learning rate for each network; ``base`` remembers it for the schedule.
+
+    A resizer learns as the segmentation network does; a network of positions is not trained with them.
+    """
     settings = model.config.optimiser
-    groups: list[dict[str, Any]] = [
-        {"params": model.segmentation.parameters(), "base": settings.learning_rate}
-    ]
+    segmentation = [*model.segmentation.parameters()]
+    if model.resizer is not None:
+        segmentation += model.resizer.parameters()
+    groups: list[dict[str, Any]] = [{"params": segmentation, "base": settings.learning_rate}]
     if model.deformation is not None:
         groups.append({"params": model.deformation.parameters(), "base": settings.deformation_learning_rate})
     return torch.optim.Adam(

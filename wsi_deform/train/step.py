@@ -157,6 +157,7 @@ def field_sums(
         [item.field for item in batch.items],
         views,
         size=size,
+        read_size=None if batch.items[0].read_size is None else change.size_of(batch.items[0].read_size),
         targets=targets if model.needs_labels else None,
         place=change,
         cut_gradient=not config.loss.segmentation_gradient,
@@ -180,7 +181,7 @@ def field_sums(
         sample_weights=_sample_weights(config, sampled),
     )
     edge = torch.zeros(len(batch.items), device=model.device)
-    if learns and targets is not None:
+    if learns and targets is not None and sampled.density is not None:
         edge = edge_losses(sampled.density, targets)
     return FieldSums(
         segmentation=segmentation,

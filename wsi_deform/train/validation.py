@@ -7,13 +7,16 @@ from typing import Any
 
 import torch
 
-from wsi_deform.annotation.classes import ClassTable
+from wsi_deform.annotation.classes import UNLABELLED, ClassTable
 from wsi_deform.annotation.raster import LabelMask
+from wsi_deform.baselines.patch_files import grid_of, scores_of
+from wsi_deform.baselines.patch_grid import PatchSettings
+from wsi_deform.baselines.patches import Patches, slide_labels
 from wsi_deform.evaluate.means import mean_classes, measured_miou
-from wsi_deform.evaluate.measures import Confusion
+from wsi_deform.evaluate.measures import Confusion, count_pairs, no_pairs
 from wsi_deform.evaluate.slides import confusion_of
 from wsi_deform.model import Model
-from wsi_deform.segment import segment_slide
+from wsi_deform.segment import outside_label, segment_slide
 from wsi_deform.slide.slide import Slide
 from wsi_deform.train.ranks import Ranks
 
@@ -22,6 +25,8 @@ def validate(
     model: Model, validation: Sequence[tuple[Slide, LabelMask]], *, ranks: Ranks | None = None
 ) -> dict[str, Any]:
     """Measure mIoU at full resolution over the validation slides, with and without background.
+
+    A model of exact fields is measured as patches: blended where they overlap, on tissue alone.
 
     Args:
         model: The model; left in evaluation mode.
@@ -37,11 +42,36 @@ def validate(
     model.eval()
     counts = Confusion.empty(model.classes.count)
     for slide, labels in ranks.share(validation):
+        if model.config.fields.exact:
+            counts = counts + _of_patches(model, slide, labels)
+            continue
         # What the networks say, not what the limit to tissue makes of it: it is the same for every model.
         reverse = segment_slide(slide, model, labels=labels, limit_to_tissue=False).reverse()
         counts = counts + confusion_of(labels, reverse.region, size=slide.size, classes=model.classes.count)
     counts = Confusion(ranks.sum(torch.from_numpy(counts.counts)).numpy())
     return validation_row(counts, model.classes)
+
+
+def _of_patches(model: Model, slide: Slide, labels: LabelMask) -> Confusion:
+    """Counts of a slide that is segmented as ``segment --method patches`` does, a block in memory at a time.
+
+    Its samples, one a pixel, would not fit into memory.
+    """
+    grid, _ = grid_of(slide, model, PatchSettings(), everywhere=False)
+    patches = Patches(
+        slide,
+        scores_of(slide, model),
+        grid,
+        classes=model.classes.count,
+        batch=model.config.training.batch,
+        device=model.device,
+        outside_label=outside_label(model.classes, slide),
+    )
+    pairs = no_pairs()
+    for region, predicted in slide_labels(patches):
+        count_pairs(labels.read_region(region), predicted, into=pairs)
+    pairs[:, UNLABELLED] = 0
+    return Confusion.from_pairs(pairs, model.classes.count)
 
 
 def validation_row(counts: Confusion, classes: ClassTable) -> dict[str, Any]:

@@ -8,7 +8,9 @@ from typing import Any, Protocol
 class Watcher(Protocol):
     """Who is told how training goes; the command line draws progress bars with it."""
 
-    def start(self, *, epochs: int, steps: int, fields: int, samples: int, resumed_at: int) -> None:
+    def start(
+        self, *, epochs: int, steps: int, fields: int, samples: int, resumed_at: int, phase: str = ""
+    ) -> None:
         """Training starts.
 
         Args:
@@ -17,6 +19,7 @@ class Watcher(Protocol):
             fields: Training fields.
             samples: Samples of an epoch.
             resumed_at: Epochs that are done.
+            phase: What is trained, where that comes before the training itself, which then starts once more.
         """
         ...
 
@@ -32,7 +35,9 @@ class Watcher(Protocol):
 class NullWatcher:
     """Watches nothing."""
 
-    def start(self, *, epochs: int, steps: int, fields: int, samples: int, resumed_at: int) -> None:
+    def start(
+        self, *, epochs: int, steps: int, fields: int, samples: int, resumed_at: int, phase: str = ""
+    ) -> None:
         """Ignore."""
 
     def step(self, *, epoch: int, step: int, loss: float) -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import tile_region
 from wsi_deform.slide.cache import PICTURES
+from wsi_deform.slide.counting import CountingReader
 from wsi_deform.slide.levels.box_means import box_mean_tile, coarse_levels, stream_box_means
 from wsi_deform.slide.levels.sidecar import Sidecar, build_progress, first_level_within
 from wsi_deform.slide.reader import Address, Level, Reader, SlideInfo, TilesReader, tiles_of
@@ -60,6 +61,7 @@ class VirtualReader:
             name: The slide, for messages.
         """
         self.reader = reader
+        self._counted = CountingReader(reader)
         self.append = append
         self.stored_levels = len(reader.info.levels)
         stored = reader.info
@@ -83,7 +85,7 @@ class VirtualReader:
     def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
         """Read one tile, (H, W, 3) uint8, from the file, the sidecar or memory; see ``Reader``."""
         if level < self.stored_levels:
-            return self.reader.read_tile(level, column, row)
+            return self._counted.read_tile(level, column, row)
         if level >= len(self.info.levels):
             raise SlideError(f"level {level} wanted, levels 0 to {len(self.info.levels) - 1} exist.")
         found = self.info.levels[level]
@@ -98,7 +100,12 @@ class VirtualReader:
         built = self._levels()
         if number >= built.first:
             return built.read_tile(number, column, row)
-        return box_mean_tile(self.reader, self.stored_levels - 1, found, 2 << number, column, row)
+        return box_mean_tile(self._counted, self.stored_levels - 1, found, 2 << number, column, row)
+
+    @property
+    def decoded_bytes(self) -> int:
+        """Bytes of all tiles of the file that were decoded through this reader."""
+        return self._counted.total_bytes
 
     @property
     def reads_ahead(self) -> bool:
@@ -109,7 +116,7 @@ class VirtualReader:
         """Read several tiles, each (H, W, 3) uint8, in the stored reader's best way; see ``TilesReader``."""
         for is_stored, some in groupby(tiles, key=lambda tile: tile[0] < self.stored_levels):
             if is_stored:
-                yield from tiles_of(self.reader, list(some))
+                yield from tiles_of(self._counted, list(some))
             else:
                 yield from (self.read_tile(*tile) for tile in some)
 
@@ -153,10 +160,10 @@ class VirtualReader:
     def _build(self) -> Sidecar | _Held:
         coarsest = self.stored_levels - 1
         if self.in_memory:
-            return _Held(self.reader, coarsest, self._coarse, first=0, name=None)
+            return _Held(self._counted, coarsest, self._coarse, first=0, name=None)
         try:
             key = None if self._key is None else self._key()
-            return Sidecar(self.reader, coarsest, self._coarse, key=key, name=self._name)
+            return Sidecar(self._counted, coarsest, self._coarse, key=key, name=self._name)
         except OSError as error:
             first = first_level_within(self._coarse, MAX_DECODED_BYTES)
             first = len(self._coarse) - 1 if first is None else first
@@ -168,7 +175,7 @@ class VirtualReader:
                 error,
                 first,
             )
-            return _Held(self.reader, coarsest, self._coarse, first=first, name=self._name)
+            return _Held(self._counted, coarsest, self._coarse, first=first, name=self._name)
 
 
 class _Held:
