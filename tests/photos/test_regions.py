@@ -19,11 +19,14 @@ from wsi_deform.cli.main import typer_app
 from wsi_deform.config import read_config
 from wsi_deform.cover import fields_of, tissue_limit_of
 from wsi_deform.data.central_crops import with_central_crops
+from wsi_deform.data.crops import moved_fields
+from wsi_deform.data.fields import LabelledField
 from wsi_deform.distribute.job import SlideJob
 from wsi_deform.distribute.sources import SlideSource
 from wsi_deform.errors import ManifestError, MaskError, SlideError
 from wsi_deform.evaluate.masks import evaluate_masks
 from wsi_deform.geometry import Region, Size
+from wsi_deform.look.fields import Field
 from wsi_deform.manifest.read import read_manifest
 from wsi_deform.manifest.rows import write_manifest
 from wsi_deform.mask.tiff import write_mask
@@ -181,3 +184,18 @@ def test_the_command_writes_a_cropped_manifest(study):
     assert read_manifest(study / "crop.csv").rows[0].region == Region(40, 20, 20, 10)
     arguments[4] = "20"
     assert CliRunner().invoke(typer_app, arguments).exit_code == 2
+
+
+def test_random_crops_stay_in_the_region(study):
+    slide = open_slide(study / "a.png", region=PART)
+    labels = open_label_mask(study / "labels.png", slide_size=Size(100, 50), classes=CLASSES, region=PART)
+    region = Region(35, 12, 10, 10)
+    item = LabelledField(
+        slide=slide, labels=labels, field=Field(region, region), size=Size(4, 4), map_size=Size(4, 4)
+    )
+    moved = {moved_fields([item], 1.0, seed=0, epoch=epoch)[0].field.region for epoch in range(60)}
+    assert len(moved) > 20
+    assert min(each.x for each in moved) == 30
+    assert min(each.y for each in moved) == 10
+    assert max(each.right for each in moved) <= 70
+    assert max(each.bottom for each in moved) == 30

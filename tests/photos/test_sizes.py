@@ -69,7 +69,7 @@ def test_sigma_in_px_is_that_whatever_the_map(changes, sigma, monkeypatch):
         seen.append((tuple(density.shape), sigma_px, radius_px))
         return sampling_grid(density, sigma_px=sigma_px, radius_px=radius_px, **options)
 
-    monkeypatch.setattr("wsi_deform.segment.sampling_grid", grid)
+    monkeypatch.setattr("wsi_deform.grids.sampling_grid", grid)
     model = model_of("sampling.view_px=[64, 80]", "sampling.size=exact", "sampling.radius_sigmas=2", *changes)
     pixels = np.full((128, 128, 3), 128, np.uint8)
     slide = Slide.from_reader(ArrayReader(pixels, mpp=None), slide_id="grey")
