@@ -13,7 +13,8 @@ from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.config import parse_config
 from wsi_deform.cover import FieldBudget
 from wsi_deform.deform.grid import sampling_grid
-from wsi_deform.flops import NetworkFlops, grid_flops, sample_flops, sampling_flops
+from wsi_deform.deform.lattice import grid_of_lattice, uniform_lattice
+from wsi_deform.flops import NetworkFlops, grid_flops, lattice_flops, sample_flops, sampling_flops
 from wsi_deform.geometry import Region, Size
 from wsi_deform.look.fields import Field
 from wsi_deform.model import Model
@@ -110,6 +111,15 @@ def test_the_grid_is_what_its_matrix_products_are():
     assert grid_flops(view, size, warp_steps=3) == by_hand + lattice + 2 * 260 * 20
 
 
+def test_a_lattice_counted_by_hand_and_by_torch():
+    lattice, size = Size(6, 5), Size(20, 13)
+    with FlopCounterMode(display=False) as counter:
+        grid_of_lattice(uniform_lattice(lattice), size)
+    # (13 x 5)(5 x 6) and (13 x 6)(6 x 20), for x and for y.
+    by_hand = 2 * (2 * 13 * 5 * 6 + 2 * 13 * 6 * 20)
+    assert lattice_flops(lattice, size) == counter.get_total_flops() == by_hand
+
+
 def test_interpolation_by_hand():
     assert sample_flops(Size(10, 10)) == 100 * (6 + 3 * 7)
     assert sample_flops(Size(10, 10), readings=2) == 100 * (2 * (6 + 3 * 7) + 9)
@@ -124,3 +134,14 @@ def test_the_samples_of_a_slide_are_those_of_its_fields():
     # A map of 20 x 6 for 40 x 12 samples and for the 41 x 13 corners of their cells.
     grids = 2 * 2 * 6 * 20 * (40 + 41) + 3 * 2 * 6 * (12 * 40 + 13 * 41)
     assert sampling_flops(model, [budget] * 3) == 3 * (grids + 480 * 27)
+
+
+def test_positions_of_a_lattice_cost_their_interpolation_and_no_map():
+    sampling = {"budget": [12, 40], "density": "edge_positions", "edge_lattice": 4, "level": "mip"}
+    config = parse_config({"sampling": sampling}, source="test")
+    model = Model(config=config, classes=ClassTable.from_names(["a", "b"]), mpp=0.5)
+    region = Region(0, 0, 400, 120)
+    budget = FieldBudget(field=Field(region=region, kept=region), size=Size(40, 12))
+    # 4 cells along 12 and 13 along 40 make 5 x 14 positions.
+    grids = 2 * 2 * 12 * 14 * (5 + 40) + 2 * 2 * 13 * 14 * (5 + 41)
+    assert sampling_flops(model, [budget]) == grids + 480 * 27

@@ -23,14 +23,15 @@ def tiny_study(folder: Path, *, test: int = 2) -> Study:
     return draw_study(folder, train=1, val=0, test=test, size=SIZE, mpp=MPP, slides_per_patient=1)
 
 
-def tiny_model(run: Path, classes: ClassTable | Path, *, seed: int = 0, mpp: float = MPP) -> Path:
+def tiny_model(run: Path, classes: ClassTable | Path, *, seed: int = 0, mpp: float | None = MPP) -> Path:
     """Write a run folder with an untrained model of few parameters; it predicts several classes."""
     table = classes if isinstance(classes, ClassTable) else read_class_table(classes)
     config = parse_config(
         {
-            "sampling": {"budget": [12, 48]},
+            "sampling": {"budget": [12, 48]} | ({"coarsest_um": None} if mpp is None else {}),
             "networks": {"segmentation": {"name": "hrnetv2", "width": 4, "stem_stride": 1}},
-        },
+        }
+        | ({"fields": {"side_um": None}} if mpp is None else {}),
         source="tiny",
     )
     torch.manual_seed(seed)

@@ -275,7 +275,10 @@ def fields_of(slide: Slide, model: Model) -> tuple[Field, ...]:
             tissue,
             field_px=side_px,
             margin_fraction=settings.margin,
-            align_px=ALIGN_PX,
+            # A side in px is taken at its word: 1,000 px in fields of 500 are two.
+            align_px=ALIGN_PX
+            if settings.side_px is None
+            else min(ALIGN_PX, settings.side_px & -settings.side_px),
             origin=(part.x, part.y),
         )
     if settings.cut_to_tissue:

@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from wsi_deform.cover import FieldBudget
+from wsi_deform.deform.lattice import lattice_size
 from wsi_deform.geometry import Size
 from wsi_deform.model import Model
 
@@ -115,14 +116,18 @@ def sampling_flops(model: Model, budgets: Sequence[FieldBudget]) -> int:
         budgets: The fields of the slide.
 
     Returns:
-        Operations: equation 3 for the grid and for the areas of its cells, and bilinear interpolation of RGB.
+        Operations: equation 3, or the interpolation of a lattice of positions, for the grid and for the areas of its
+        cells, and bilinear interpolation of RGB.
     """
     sampling = model.config.sampling
     total = 0
     for budget in budgets:
         size, view = budget.size, model.map_size(budget.size)
-        total += grid_flops(view, size, warp_steps=sampling.warp_steps)
-        total += grid_flops(view, Size(size.width + 1, size.height + 1), warp_steps=sampling.warp_steps)
+        for points in (size, Size(size.width + 1, size.height + 1)):
+            if model.has_lattice:
+                total += lattice_flops(lattice_size(view, sampling.edge_lattice), points)
+            else:
+                total += grid_flops(view, points, warp_steps=sampling.warp_steps)
         # A resizer is given more than the sampled image.
         read = model.read_size(size, budget.field.region.size) or size
         total += sample_flops(read, readings=2 if sampling.level == "trilinear" else 1)
@@ -142,6 +147,18 @@ def grid_flops(view: Size, grid: Size, *, warp_steps: int = 1) -> int:
         total += _pull_flops(view, Size(view.width + 1, view.height + 1))
         total += (warp_steps - 1) * grid.area * (WEIGHTS_FLOPS + 2 * CHANNEL_FLOPS)
     return total
+
+
+def lattice_flops(lattice: Size, grid: Size) -> int:
+    """Operations of ``deform.lattice.grid_of_lattice``: two matrix products for each of x and y.
+
+    Args:
+        lattice: Size of the lattice, positions.
+        grid: Size of the grid, points.
+    """
+    down = 2 * grid.height * lattice.height * lattice.width
+    across = 2 * grid.height * lattice.width * grid.width
+    return 2 * (down + across)
 
 
 def sample_flops(size: Size, *, readings: int = 1) -> int:

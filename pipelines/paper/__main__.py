@@ -19,7 +19,7 @@ from pipelines.paper.datasets import QUICK
 from pipelines.paper.grid import RESULTS, Grid, records_of
 from pipelines.paper.show import show
 from pipelines.paper.studies import STUDIES, Scope
-from pipelines.paper.trial import NETWORKS
+from pipelines.paper.trial import NETWORKS, budget_of
 from wsi_deform.annotation.classes import read_class_table
 from wsi_deform.drawn.study import draw_study
 from wsi_deform.geometry import Size
@@ -114,10 +114,9 @@ def _named(text: str) -> tuple[str, Path]:
 
 def _budget(text: str) -> tuple[int, int]:
     try:
-        short, long = (int(side) for side in text.split("x"))
+        return budget_of(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(f"{text}: needed SHORTxLONG, such as 32x43.") from error
-    return short, long
 
 
 if __name__ == "__main__":

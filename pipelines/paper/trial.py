@@ -112,6 +112,16 @@ def data_set_of(name: str) -> DataSet:
     return DATA_SETS.get(name) or dataclasses.replace(DATA_SETS["drawn"], name=name, label=name, settings=())
 
 
+def budget_of(text: str) -> tuple[int, int]:
+    """A budget as it is written, 32x43 for (32, 43).
+
+    Raises:
+        ValueError: It is no such text.
+    """
+    short, long = (int(side) for side in text.split("x"))
+    return short, long
+
+
 def config_of(trial: Trial, *, images: int, steps: int | None = None, given: Sequence[str] = ()) -> Config:
     """The configuration of a trial.
 

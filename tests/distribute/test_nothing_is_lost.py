@@ -68,6 +68,16 @@ def run(slides: Path, study: Path, out: Path, **options: Any) -> Batch:
     return segment_slides(slide_sources(slides, out=out), study / "run", out, device="cpu", **options)
 
 
+def without_um(study: Path, folder: Path) -> Path:
+    """A study whose model has no length in um, so that slides without mpp will do."""
+    copy = folder / "px" / "run"
+    shutil.copytree(study / "run", copy)
+    about = json.loads((copy / "best.json").read_text())
+    about["config"]["fields"]["side_um"] = about["config"]["sampling"]["coarsest_um"] = None
+    (copy / "best.json").write_text(json.dumps(about))
+    return copy.parent
+
+
 def outcomes(batch: Batch) -> dict[str, str]:
     return {outcome.slide_id: outcome.status for outcome in batch.outcomes}
 
@@ -171,6 +181,7 @@ def test_a_slide_without_mpp_gets_its_mask_and_a_remark_instead_of_a_footprint_m
     tifffile.imwrite(slides / "a.tif", image, tile=(256, 256), photometric="rgb", metadata=None)
     out = tmp_path / "out"
     wanted = WantedOutputs(footprint=True)
+    study = without_um(study, tmp_path)
     batch = run(slides, study, out, wanted=wanted)
     assert outcomes(batch) == {"a": "done", "b": "done"}
     assert "no mpp, so no footprint map: set the mpp column" in batch.outcomes[0].reason
@@ -229,6 +240,7 @@ def test_another_slide_of_the_same_name_size_and_time_is_done_again(
     place.write_bytes((tmp_path / "a.raw").read_bytes())
     os.utime(place, times)
     out = tmp_path / "out"
+    study = without_um(study, tmp_path)
     assert outcomes(run(slides, study, out)) == {"a": "done"}
     first, size = (out / "masks" / "a.ome.tif").read_bytes(), place.stat().st_size
     with place.open("r+b") as file:  # in place: the same inode too

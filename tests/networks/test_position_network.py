@@ -1,8 +1,10 @@
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Size
+from wsi_deform.networks.deformation import DeformationNetwork
 from wsi_deform.networks.positions import PositionNetwork
 
 
@@ -60,3 +62,14 @@ def test_learns_offsets_of_a_picture():
 def test_views_of_other_channels_are_refused():
     with pytest.raises(ShapeError, match=r"position network.*needed \(B, 3, H, W\)"):
         PositionNetwork()(torch.zeros(1, 4, 8, 8), Size(3, 3))
+
+
+def test_it_is_as_small_as_its_docstring_says():
+    network, deformation = PositionNetwork().eval(), DeformationNetwork().eval()
+    assert sum(each.numel() for each in network.parameters()) == 29_258
+    flops = []
+    for run in (lambda view: network(view, Size(17, 17)), deformation):
+        with FlopCounterMode(display=False) as counted:
+            run(torch.zeros(1, 3, 64, 64))
+        flops.append(counted.get_total_flops())
+    assert flops[0] / flops[1] == pytest.approx(0.54, abs=0.01)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
 
 from wsi_deform.errors import ModelError, ShapeError
 from wsi_deform.geometry import Size
@@ -62,3 +63,11 @@ def test_what_cannot_be_resized_is_refused():
         Resizer(blocks=0)
     with pytest.raises(ShapeError, match=r"resizer.*needed \(B, 3, H, W\)"):
         Resizer()(torch.zeros(1, 4, 8, 8), Size(2, 2))
+
+
+def test_the_cost_is_what_the_page_of_baselines_says():
+    """209 million multiplications: 7x7 and 1x1 on 256 x 256 px, then a block, a 3x3 and a 7x7 on 64 x 64."""
+    with FlopCounterMode(display=False) as counted:
+        Resizer().eval()(torch.zeros(1, 3, 256, 256), Size(64, 64))
+    large, small = 256**2 * (147 * 16 + 16 * 16), 64**2 * (3 * 144 * 16 + 784 * 3)
+    assert counted.get_total_flops() == 2 * (large + small) == 2 * 208_863_232

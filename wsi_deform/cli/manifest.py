@@ -1,4 +1,4 @@
-"""`wsi-deform manifest`: make or check a manifest."""
+"""`wsi-deform manifest`: make, check or crop a manifest."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from wsi_deform.manifest.rows import Manifest, ManifestRow
 
-app = typer.Typer(help="Make or check a manifest.", no_args_is_help=True)
+app = typer.Typer(help="Make, check or crop a manifest.", no_args_is_help=True)
 
 FAILED = 1
 
@@ -99,6 +99,26 @@ def build(
     elif patient is not None or patients is not None:
         source = f"by {patients}" if patient is None else f"by the pattern {patient} in slide ids"
     typer.echo(f"{out}: {built_text(built, source)}")
+
+
+@app.command()
+def crop(
+    manifest: Annotated[Path, typer.Argument(help="The manifest CSV.")],
+    size: Annotated[str, typer.Option(help="Width x height of the crops, level-0 px, e.g. 1024x1024.")],
+    out: Annotated[Path, typer.Option(help="The manifest CSV to write.")],
+) -> None:
+    """Write a manifest whose column region is the centre of every slide: only that is segmented and measured."""
+    from wsi_deform.data.central_crops import with_central_crops
+    from wsi_deform.geometry import Size
+    from wsi_deform.manifest.read import read_manifest
+    from wsi_deform.manifest.rows import write_manifest
+
+    sides = size.lower().split("x")
+    if len(sides) != 2 or not all(side.isdecimal() and int(side) > 0 for side in sides):
+        raise typer.BadParameter(f"{size!r}: needed width x height, such as 1024x1024.", param_hint="--size")
+    cropped = with_central_crops(read_manifest(manifest), Size(int(sides[0]), int(sides[1])))
+    write_manifest(cropped, out)
+    typer.echo(f"{out}: {len(cropped.rows)} slides, the central {sides[0]} x {sides[1]} px of each.")
 
 
 def built_text(manifest: Manifest, source: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from wsi_deform.data.fields import LabelledField
-from wsi_deform.geometry import Region, Size
+from wsi_deform.geometry import Region
 from wsi_deform.look.fields import Field
 
 
@@ -64,15 +64,15 @@ def moved_fields(
         epoch: Number of the epoch; another epoch moves them elsewhere.
 
     Returns:
-        Fields of the same sizes that lie on their slides, in the same order.
+        Fields of the same sizes that lie on their slides, and in the regions of these, in the same order.
     """
     draws = np.random.default_rng((seed, epoch, 3)).uniform(-share, share, (len(items), 2))
     moved = []
     for item, (across, down) in zip(items, draws, strict=True):
-        region, size = item.field.region, item.slide.size
-        x = _inside(region.x + round(across * region.width), region.width, size.width)
-        y = _inside(region.y + round(down * region.height), region.height, size.height)
-        field = _at(item.field, x - region.x, y - region.y, size)
+        region, part = item.field.region, item.slide.region
+        x = part.x + _inside(region.x - part.x + round(across * region.width), region.width, part.width)
+        y = part.y + _inside(region.y - part.y + round(down * region.height), region.height, part.height)
+        field = _at(item.field, x - region.x, y - region.y, part)
         moved.append(
             LabelledField(
                 slide=item.slide, labels=item.labels, field=field, size=item.size, map_size=item.map_size
@@ -85,10 +85,10 @@ def _inside(start: int, length: int, whole: int) -> int:
     return max(0, min(start, whole - length))
 
 
-def _at(field: Field, across: int, down: int, size: Size) -> Field:
+def _at(field: Field, across: int, down: int, part: Region) -> Field:
     """A field elsewhere."""
 
     def shifted(region: Region) -> Region:
         return Region(region.x + across, region.y + down, region.width, region.height)
 
-    return Field(region=shifted(field.region), kept=shifted(field.kept).intersection(Region.whole(size)))
+    return Field(region=shifted(field.region), kept=shifted(field.kept).intersection(part))

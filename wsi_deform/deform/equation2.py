@@ -77,8 +77,8 @@ def edge_positions(
         15 of 60 maps with a smoothness of 1 (.1 % of the cells), none with 16.
 
     Source:
-        Marin et al., ICCV 2019; Jin et al., ICLR 2022, equation 2, whose second sum, read to the letter, counts every
-        pair twice: its lambda is then twice this one.
+        Marin et al., ICCV 2019; Jin et al., ICLR 2022, equation 2. Read to the letter, its second sum counts every pair
+        twice, which is this lambda doubled.
     """
     borders = border_points(labels)
     undeformed = undeformed_lattice(lattice)

@@ -138,13 +138,13 @@ def _with_labels(sources: Sequence[SlideSource], model: Path) -> list[SlideSourc
     """The slides of an oracle: one without labels is known to fail."""
     if all(source.labels is None for source in sources):
         raise ManifestError(
-            f"model {model}: an oracle (sampling.density edges), whose samples lie where the labels of the slide "
-            f"have borders. Found {len(sources)} slides without labels. Needed a manifest CSV with a column mask as "
-            "--slides; on slides without labels use another model, or --method patches."
+            f"model {model}: an oracle (sampling.density edges or edge_positions), whose samples lie where the labels "
+            f"of the slide have borders. Found {len(sources)} slides without labels. Needed a manifest CSV with a "
+            "column mask as --slides; on slides without labels use another model, or --method patches."
         )
     problem = (
         "no labels: the column mask of its manifest row is empty. Needed them: the model is an oracle "
-        "(sampling.density edges). Fill the column, or leave the row out."
+        "(sampling.density edges or edge_positions). Fill the column, or leave the row out."
     )
     return [
         source
