@@ -39,7 +39,8 @@ GIVEN = [
 ]
 DIFFERS = {
     "825d58f": 'config: sampling.radius_sigmas 3.0 (now 5.0), sampling.interpolation "nearest" (now "linear"), '
-    "sampling.coarsest_um null (now 16.0), networks.area_channel false (now true), loss.focal_gamma 2.0 (now 0.0). Needed",
+    "sampling.coarsest_um null (now 16.0), networks.area_channel false (now true), loss.focal_gamma 2.0 (now 0.0). "
+    "Needed",
     "967aec1": "config: sampling.radius_sigmas 3.0 (now 5.0), sampling.coarsest_um null (now 16.0), "
     "loss.focal_gamma 2.0 (now 0.0). Needed",
     "e647079": "config: sampling.radius_sigmas 3.0 (now 5.0), sampling.level_bias -2.0 (now 0.0), "
