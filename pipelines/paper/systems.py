@@ -62,12 +62,7 @@ SYSTEMS = {
         System(name=JOINT, label="joint loss (ours)", config="joint"),
         System(name=SINGLE, label="single loss", config="single_loss"),
         System(name=UNIFORM, label="uniform", config="uniform"),
-        System(
-            name=POINT,
-            label="uniform, point-sampled",
-            config="uniform",
-            changes=("sampling.level=exact", "sampling.coarsest_um=null"),
-        ),
+        System(name=POINT, label="uniform, point-sampled", config="uniform_point"),
         System(name=MARIN, label="edge-based (Marin et al.)", config="edge_based"),
         System(name=INTERPOLATION, label="interpolation (Talebi & Milanfar)", config="interpolation"),
         System(name=PATCHES, label="patches, full resolution", config="patches", method="patches"),
