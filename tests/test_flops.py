@@ -42,6 +42,13 @@ def test_a_small_convolution_counted_by_hand():
     assert counted.total == 2 * 16 * 6 * 36
 
 
+def test_a_pass_without_autograd_is_counted_alike():
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode(), NetworkFlops(network := small()) as counted:
+            network(torch.zeros(1, 3, 7, 10))
+        assert counted.total == BY_HAND, mode
+
+
 def test_passes_add_up_over_batches_sizes_networks_and_threads():
     network, other = small(), nn.Linear(6, 2)
     counted = NetworkFlops(network, None, other)

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter
 
 from wsi_deform.drawing.figures import FAINT, INK, LINE_COLOURS
 
@@ -93,6 +94,7 @@ def lines(
         axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
     if log_x:
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.set_xlabel(x_label)
     axes.set_ylabel(y_label)
     axes.set_title(title, loc="left", color=INK)

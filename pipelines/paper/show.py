@@ -101,7 +101,7 @@ def _figure4_5(records: Records, scope: Scope) -> Page:
                         kind=kind,  # type: ignore[arg-type]
                     )
                 )
-                for name in SYSTEMS
+                for name in METHODS
             }
             values[data_set_of(data).label] = {
                 SYSTEMS[name].label: bar for name, bar in found.items() if bar is not None
@@ -214,11 +214,12 @@ def _figure6(records: Records, scope: Scope) -> Page:
                     if (bar := _bar(found)) is not None
                 ]
             if not any(curves.values()):
-                yield f"{words.capitalize()}: not recorded.\n"
+                yield f"{words[0].upper()}{words[1:]}: not recorded.\n"
                 continue
             found = measured.saved(curves[JOINT], curves[UNIFORM])
             said = "; ".join(f"{100 * share:.0f} % at {100 * miou:.1f}" for miou, share in found)
-            yield f"{words.capitalize()} saved by joint at the mIoU of uniform: {said or 'nowhere comparable'}.\n"
+            said = said or "nowhere comparable"
+            yield f"{words[0].upper()}{words[1:]} saved by joint at the mIoU of uniform: {said}.\n"
             yield (
                 f"{data}_{cost}.png",
                 figures.lines(

@@ -14,6 +14,7 @@ from pipelines.paper.binary import one_against_others
 from pipelines.paper.intervals import Estimate, estimate, ious, mious
 from pipelines.paper.measured import missed_table, saved, trimap_of
 from pipelines.paper.studies import STUDIES, Scope
+from pipelines.paper.systems import METHODS, SYSTEMS
 from pipelines.paper.tables import budget_text, headroom_table
 from pipelines.paper.trial import Trial, config_of
 from wsi_deform.annotation.classes import ClassTable
@@ -137,20 +138,39 @@ def test_headroom_is_what_four_times_the_samples_gain() -> None:
     assert budget_text((32, 43)) == "32x43"
 
 
-def test_a_study_runs_whole_and_is_not_run_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    asked = ["figure6", "--quick", "--out", str(tmp_path), "--budgets", "4x8", "8x16"]
+def test_every_study_runs_whole_and_is_not_run_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["all", "--quick", "--out", str(tmp_path), "--budgets", "8x16"]
 
     assert main(asked) == 0
 
-    assert "4 to run" in capsys.readouterr().out
-    found = json.loads((tmp_path / "records/quick/joint_8x16_dynunet_seed0.json").read_text(encoding="utf-8"))
+    records = tmp_path / "records"
+    found = json.loads((records / "quick/joint_8x16_dynunet_seed0.json").read_text(encoding="utf-8"))
     assert found["settings"]["sampling"]["budget"] == [8, 16]
     assert len(found["images"]) == 6
     # Six slides of 256 x 128 px, all labelled.
     assert np.sum([image["predicted"] for image in found["images"].values()]) == 6 * 256 * 128
-    assert (tmp_path / "records/figure6/quick_samples.png").read_bytes().startswith(b"\x89PNG")
-    assert main(asked) == 0
-    assert "4 of 4 trials recorded, 0 to run" in capsys.readouterr().out
+    assert found["cost"]["samples"] == 8 * 16
+    # A patch sees every pixel, and has no samples to put true labels at.
+    patches = json.loads((records / "quick/patches_8x16_dynunet_seed0.json").read_text(encoding="utf-8"))
+    assert patches["pooled"]["sampled"] is None
+    assert patches["cost"]["samples"] >= 256 * 128
+    pages = {name: (records / name / "README.md").read_text(encoding="utf-8") for name in STUDIES}
+    for system in METHODS:
+        assert SYSTEMS[system].label in pages["figure4_5"]
+    assert "| Cityscapes 1024x1024 | 96x96 | sigma_px 15 | 35 |" in pages["tables2_to_5"]
+    assert "| Cityscapes 1024x1024 | 64x64 | filters_blocks 16x1 | 29 |" in pages["table6"]
+    for figure in (
+        "figure4_5/figure4_predicted",
+        "figure6/quick_flops",
+        "figure9/quick_trimap",
+        "figure14/figure14",
+    ):
+        assert (records / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
+    capsys.readouterr()
+    assert main(["figure4_5", *asked[1:]]) == 0
+    assert "9 of 9 trials recorded, 0 to run" in capsys.readouterr().out
 
 
 class TestMeasured:
