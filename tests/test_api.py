@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import pickle
@@ -284,7 +285,10 @@ def test_saved_mask_has_the_bytes_of_the_command_and_of_segment_to_files(study, 
     wanted = wsi_deform.WantedOutputs(probabilities=True, footprint=True)
     model = wsi_deform.load_model(study / "run")
     written = wsi_deform.segment_to_files(mask.slide, model, tmp_path / "files", wanted=wanted)
-    assert saved == written
+    assert written.flops > 0
+    # What a mask cost is known to who made it: a mask in memory was segmented before.
+    uncounted = ("decoded_pixels", "decoded_bytes", "flops", "peak_memory_bytes")
+    assert saved == dataclasses.replace(written, **dict.fromkeys(uncounted))
     names = [
         "footprints/P002-A.footprint.ome.tif",
         "geojson/P002-A.geojson.gz",
