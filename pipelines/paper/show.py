@@ -9,14 +9,13 @@ import numpy as np
 
 from pipelines.paper import figures, measured, tables
 from pipelines.paper.intervals import Estimate, Record, estimate
-from pipelines.paper.studies import GAMMAS, KERNELS, SIGMAS, VIEWS, Records, Scope
+from pipelines.paper.studies import SENSITIVITIES, Records, Scope, variants_of
 from pipelines.paper.systems import (
     BLURS,
     INTERPOLATION,
     JOINT,
     METHODS,
     ORACLE,
-    PAPER,
     PATCHES,
     RESIZERS,
     SYSTEMS,
@@ -287,18 +286,13 @@ def _figure13(records: Records, scope: Scope) -> Page:
 
 def _tables2_to_5(records: Records, scope: Scope) -> Page:
     yield "# Tables 2 to 5: sigma, kernel, low-res size, weight of the edge loss\n"
-    for number, words, system, variants in (
-        ("2", "sigma / short side of the map", JOINT, SIGMAS),
-        ("3", "kernel of the deformation network", JOINT, KERNELS),
-        ("4", "side of the low-res view / side of the sampled image", JOINT, VIEWS),
-        ("5", "gamma, on the paper's own scale, in the paper as published", PAPER, GAMMAS),
-    ):
-        yield f"## Table {number}: {words}\n"
+    for each in SENSITIVITIES:
+        yield f"## Table {each.number}: {each.about}\n"
         for data in scope.data:
             yield f"{data_set_of(data).label}\n"
-            rows = [(system, name) for name, _ in variants]
+            rows = [(each.system, name) for name, _ in variants_of(each, scope)]
             yield tables.variants_table(records, data, rows, network=scope.network).markdown()
-        yield tables.paper_rows(PAPER_TABLES, number).markdown()
+        yield tables.paper_rows(PAPER_TABLES, each.number).markdown()
 
 
 def _table6(records: Records, scope: Scope) -> Page:

@@ -20,6 +20,7 @@ from pipelines.paper.systems import (
 )
 from pipelines.paper.trial import Trial, data_set_of
 
+Variant = tuple[str, tuple[str, ...]]
 Records = Mapping[Trial, Mapping[str, Any]]
 
 
@@ -74,26 +75,6 @@ def of_systems(scope: Scope, systems: Sequence[str], **changes: Any) -> list[Tri
     ]
 
 
-def of_variants(
-    scope: Scope, system: str, variants: Sequence[tuple[str, tuple[str, ...]]], *, smallest: bool = True
-) -> list[Trial]:
-    """A system with changes: (name, key=value ...), at the smallest budget or at all."""
-    return [
-        Trial(
-            data=data,
-            system=system,
-            budget=budget,
-            seed=seed,
-            network=scope.network,
-            variant=name,
-            changes=changes,
-        )
-        for seed, data in product(scope.seeds, scope.data)
-        for budget in (scope.budgets_of(data)[:1] if smallest else scope.budgets_of(data))
-        for name, changes in variants[: scope.most]
-    ]
-
-
 def ceilings(scope: Scope) -> list[Trial]:
     """Uniform with four times the samples of each budget, one seed: what finer sampling could gain at all."""
     return [
@@ -139,22 +120,91 @@ def _figure6(scope: Scope) -> list[Trial]:
     return wanted
 
 
-SIGMAS = tuple((f"sigma-{value:g}", (f"sampling.sigma={value}",)) for value in (0.125, 0.15, 0.25, 0.33, 0.4))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sensitivity:
+    """One of Tables 2 to 5.
+
+    Attributes:
+        number: Of the table.
+        about: What varies.
+        system: The system that it varies in.
+        sides: (short, long) sides of the sampled image in the paper, on Cityscapes' central crops of 1,024 x 1,024 px.
+        variants: (name, key=value ...) with the paper's own numbers.
+        relative: The same as shares of the sampled image, for other sizes.
+    """
+
+    number: str
+    about: str
+    system: str
+    sides: tuple[int, int]
+    variants: tuple[Variant, ...]
+    relative: tuple[Variant, ...]
+
+
 KERNELS = tuple((f"kernel-{side}", (f"networks.deformation.kernel={side}",)) for side in (3, 5, 7))
-VIEWS = tuple(
-    (f"view-{scale:g}", (f"sampling.map_scale={scale}",)) for scale in (0.5, 0.75, 1.0, 1.25, 1.5, 3.0)
+GAMMAS = tuple((f"gamma-{gamma}", (f"loss.edge_weight={gamma}",)) for gamma in (50, 100, 200))
+EXACT = "sampling.size=exact"
+SENSITIVITIES = (
+    Sensitivity(
+        number="2",
+        about="sigma, px of the map",
+        system=JOINT,
+        sides=(96, 96),
+        variants=tuple((f"sigma-{px}px", (EXACT, f"sampling.sigma_px={px}")) for px in (15, 26, 32)),
+        relative=tuple((f"sigma-{share:g}", (f"sampling.sigma={share}",)) for share in (0.156, 0.271, 0.333)),
+    ),
+    Sensitivity(
+        number="3",
+        about="kernel of the deformation network",
+        system=JOINT,
+        sides=(96, 96),
+        variants=tuple((f"{name}-exact", (EXACT, *changes)) for name, changes in KERNELS),
+        relative=KERNELS,
+    ),
+    Sensitivity(
+        number="4",
+        about="side of the low-res view",
+        system=JOINT,
+        sides=(64, 64),
+        variants=tuple(
+            (f"view-{px}px", (EXACT, f"sampling.view_px=[{px}, {px}]")) for px in (32, 48, 64, 80, 96)
+        ),
+        relative=tuple(
+            (f"view-{share:g}", (f"sampling.map_scale={share}",)) for share in (0.5, 0.75, 1.0, 1.25, 1.5)
+        ),
+    ),
+    Sensitivity(
+        number="5",
+        about="gamma, on the paper's own scale, in the paper as published",
+        system=PAPER,
+        sides=(64, 64),
+        variants=tuple((f"{name}-exact", (EXACT, *changes)) for name, changes in GAMMAS),
+        relative=GAMMAS,
+    ),
 )
-GAMMAS = tuple(
-    (f"gamma-{gamma:g}", (f"loss.edge_weight={gamma}", "loss.edge_scale=paper")) for gamma in (50, 100, 200)
-)
+"""Tables 2 to 5 at the paper's sizes; with ``--budgets`` at those, in shares."""
+
+
+def variants_of(sensitivity: Sensitivity, scope: Scope) -> tuple[Variant, ...]:
+    """The variants that a scope asks for."""
+    chosen = sensitivity.variants if scope.budgets is None else sensitivity.relative
+    return chosen[: scope.most]
 
 
 def _tables(scope: Scope) -> list[Trial]:
     return [
-        *of_variants(scope, JOINT, SIGMAS),
-        *of_variants(scope, JOINT, KERNELS),
-        *of_variants(scope, JOINT, VIEWS),
-        *of_variants(scope, PAPER, GAMMAS),
+        Trial(
+            data=data,
+            system=each.system,
+            budget=each.sides if scope.budgets is None else scope.budgets[0],
+            seed=seed,
+            network=scope.network,
+            variant=name,
+            changes=changes,
+        )
+        for seed, data in product(scope.seeds, scope.data)
+        for each in SENSITIVITIES
+        for name, changes in variants_of(each, scope)
     ]
 
 
