@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from wsi_deform.annotation.raster import LABEL_CACHE
+from wsi_deform.slide.cache import TILE_CACHE
+from wsi_deform.slide.tiff.strips import STRIP_CACHE
+
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
@@ -15,6 +19,16 @@ def own_cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("WSI_DEFORM_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def own_limits() -> Iterator[None]:
+    """What a test limits memory to is not what the next one works with."""
+    caches = (TILE_CACHE, STRIP_CACHE, LABEL_CACHE)
+    limits = [cache.limit_bytes for cache in caches]
+    yield
+    for cache, limit in zip(caches, limits, strict=True):
+        cache.set_limit(limit)
 
 
 @pytest.fixture(scope="session")

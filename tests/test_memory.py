@@ -79,6 +79,7 @@ def write_strips(path, *, width, height, rows):
 
 
 def test_strips_of_open_files_count_against_the_limit(model, tmp_path):
+    STRIP_CACHE.forget()
     path = write_strips(tmp_path / "a.tif", width=4000, height=3000, rows=1500)
     before = fields_per_batch(model, budgets(512), wanted=10_000, memory_gib=4)
     tiles = TiffTiles(path)

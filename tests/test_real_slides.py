@@ -18,7 +18,8 @@ KNOWN_MPP = {"CMU-1-Small-Region": 0.499, "test3-DAPI-2-387": 0.2282}
 @pytest.fixture(scope="module")
 def segmented(shared_data, tmp_path_factory):
     folder = tmp_path_factory.mktemp("real")
-    run = tiny_model(folder / "run", ClassTable.from_names(["background", "a", "b"]))
+    # Some of them say no um per pixel.
+    run = tiny_model(folder / "run", ClassTable.from_names(["background", "a", "b"]), mpp=None)
     out = folder / "out"
     batch = segment_slides(slide_sources(shared_data / "slides", out=out), run, out)
     return batch, MaskFolder(out)
@@ -55,3 +56,18 @@ def test_every_mask_opens_everywhere_with_all_levels_and_the_right_mpp(segmented
         image = pyvips.Image.new_from_file(str(path))
         assert (image.width, image.height) == (state.width_px, state.height_px)
         assert image.get("n-pages") == len(levels)
+
+
+def test_a_slide_that_says_no_mpp_is_refused_by_a_model_with_lengths_in_um_unless_it_is_told(
+    shared_data, tmp_path
+):
+    run = tiny_model(tmp_path / "run", ClassTable.from_names(["background", "a", "b"]))
+    path = shared_data / "slides" / "boxes.tiff"
+    for mpp, status in ((None, "failed"), (0.5, "done")):
+        out = tmp_path / f"out-{mpp}"
+        (outcome,) = segment_slides(slide_sources(path, out=out, mpp=mpp), run, out).outcomes
+        assert outcome.status == status
+    assert "no mpp" not in outcome.reason
+    refused = segment_slides(slide_sources(path, out=tmp_path / "again"), run, tmp_path / "again").outcomes[0]
+    assert "no mpp in file or manifest. Needed um per level-0 pixel" in refused.reason
+    assert "--mpp" in refused.reason

@@ -163,8 +163,8 @@ def test_loop_and_threads_agree_bit_for_bit_where_samples_are_read_twice():
 
 
 def test_loop_threads_processes_and_cluster_agree_bit_for_bit():
-    slide = random_slide(Size(400, 400), levels=3)
-    grid = warped_grid(Size(140, 140), dtype=torch.float32)
+    slide = random_slide(Size(430, 430), levels=3)
+    grid = warped_grid(Size(150, 150), dtype=torch.float32)
     plan = plan_tiles(slide, grid)
     assert plan.tile_count > 128
     loop = gather(slide, grid, plan=plan, scheduler="loop")
