@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from tiny_study import MPP, SIZE, tiny_model, tiny_study
 
 import wsi_deform.slide_files as outputs_module
 from wsi_deform.annotation.classes import ClassTable, read_class_table
+from wsi_deform.distribute import turn as turn_module
 from wsi_deform.distribute.batch import segment_slides
 from wsi_deform.distribute.job import SlideJob, model_sha256
 from wsi_deform.distribute.ledger import Ledger
@@ -130,6 +132,25 @@ def test_every_slide_gets_its_outputs_and_nothing_else_is_left(
     assert about["complete"] is True
     assert [each["outcome"] for each in about["slides"]] == ["done", "done"]
     assert about["provenance"]["packages"]["torch"]
+
+
+def test_seconds_are_those_from_start_to_end_of_each_slide(
+    slides: Path, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 5000.0
+    real = outputs_module.write_mask
+
+    def slow(path: Path, *args: Any, **options: Any) -> None:
+        nonlocal now
+        now += 7.5 if path.name == "a.ome.tif" else 2.25
+        real(path, *args, **options)
+
+    monkeypatch.setattr(outputs_module, "write_mask", slow)
+    monkeypatch.setattr(turn_module, "time", SimpleNamespace(monotonic=lambda: now))
+    out = tmp_path / "out"
+    batch, _ = run(slides, study, out)
+    assert [state.seconds for state in Ledger(MaskFolder(out)).all()] == [7.5, 2.25]
+    assert [each["seconds"] for each in json.loads(batch.record.read_text())["slides"]] == [7.5, 2.25]
 
 
 def test_mask_and_samples_are_what_the_method_says(slides: Path, study: Path, tmp_path: Path) -> None:

@@ -187,6 +187,23 @@ def test_a_limit_that_may_be_wrong_is_remarked_upon(
     assert not expected or "--no-limit-to-tissue" in found
 
 
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        (Size(1000, 100), ""),
+        (Size(1001, 100), "tissue was found on 0.10% of the slide, all else is background"),
+        (Size(4000, 100), "tissue was found on 0.03% of the slide, all else is background"),
+    ],
+)
+def test_little_tissue_is_remarked_upon_below_a_thousandth_of_the_slide(size: Size, expected: str) -> None:
+    # One px of each row is tissue.
+    cells = np.zeros((1, size.width), bool)
+    cells[0, 0] = True
+    found = tissue_remark(TissueCounts(cells, size, limit=None), size, CLASSES)
+    assert found.startswith(expected)
+    assert bool(found) == bool(expected)
+
+
 def test_without_a_background_class_nothing_is_limited_and_that_is_said(study: Path, tmp_path: Path) -> None:
     names = ["tumour", "stroma", "fat"]
     run = tiny_model(tmp_path / "run", ClassTable.from_names(names))

@@ -3,6 +3,7 @@
 import csv
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from wsi_deform.model import Model
 from wsi_deform.model_file import load_model
 from wsi_deform.report.run import report_run
 from wsi_deform.segment import sample_fields, segment_slide
+from wsi_deform.train import positions
 from wsi_deform.train.loop import train
 from wsi_deform.train.ranks import Ranks
 from wsi_deform.train.run import start_run
@@ -133,6 +135,33 @@ def test_killed_in_either_phase_it_goes_on_to_the_same_weights_bit_for_bit(study
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
+def test_a_checkpoint_of_the_first_phase_is_due_when_the_newest_is_old_enough(study, tmp_path, monkeypatch):
+    now, found = 1000.0, []
+
+    class Ticking(NullWatcher):
+        """Every step takes half a minute."""
+
+        def step(self, *, epoch, step, loss):
+            nonlocal now
+            now += 30.0
+
+    def noting(folder, networks, optimiser, counters, **options):
+        found.append((counters.epoch, counters.step))
+
+    def stopped(model, views, phase):
+        raise StopIteration(learn(model, views, phase))
+
+    learn = positions.learn_positions
+    monkeypatch.setattr(positions, "time", SimpleNamespace(monotonic=lambda: now))
+    monkeypatch.setattr(positions, "save_checkpoint", noting)
+    monkeypatch.setattr("wsi_deform.train.run.learn_positions", stopped)
+    config = read_config(changes=[*TINY, "training.batch=1", "training.auxiliary_epochs=2"])
+    with pytest.raises(StopIteration):
+        start_run(config, *study, tmp_path, None, ranks=Ranks(), checkpoint_every_s=90.0, watcher=Ticking())
+    # After three of the four steps of the first epoch, three steps later, and at the end.
+    assert found == [(0, 3), (1, 2), (2, 0)]
+
+
 def test_a_first_phase_of_other_settings_is_not_continued(study, tmp_path):
     watcher = Noting(2)
     train(read_config(changes=TINY), *study, tmp_path, watcher=watcher, stop=watcher.asked)
@@ -226,8 +255,6 @@ def test_every_process_takes_the_whole_first_phase_and_the_same_steps(study, run
 
         def sum(self, values):
             return values
-
-    from wsi_deform.train import positions
 
     config = read_config(changes=[*TINY, "training.batch=1"])
     found = {}
