@@ -270,5 +270,12 @@ STUDIES = {
                 for blocks, filters in RESIZERS[: scope.most]
             ],
         ),
+        Study(
+            name="claims",
+            about="the claims of the paper, one row each",
+            trials=lambda scope: list(
+                dict.fromkeys([*of_systems(scope, METHODS), *ceilings(scope), *_figure6(scope)])
+            ),
+        ),
     )
 }

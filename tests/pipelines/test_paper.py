@@ -11,6 +11,7 @@ import pytest
 
 from pipelines.paper.__main__ import main
 from pipelines.paper.binary import one_against_others
+from pipelines.paper.claims import verdict
 from pipelines.paper.intervals import Estimate, estimate, ious, mious
 from pipelines.paper.measured import missed_table, saved, trimap_of
 from pipelines.paper.studies import STUDIES, Scope
@@ -159,6 +160,7 @@ def test_every_study_runs_whole_and_is_not_run_again(
     pages = {name: (records / name / "README.md").read_text(encoding="utf-8") for name in STUDIES}
     for system in METHODS:
         assert SYSTEMS[system].label in pages["figure4_5"]
+    assert "| all | HRNetV2-W48, ImageNet weights |" in pages["claims"]
     assert "| Cityscapes 1024x1024 | 96x96 | sigma_px 15 | 35 |" in pages["tables2_to_5"]
     assert "| Cityscapes 1024x1024 | 64x64 | filters_blocks 16x1 | 29 |" in pages["table6"]
     for figure in (
@@ -198,3 +200,32 @@ class TestMeasured:
 
         assert table.header == ("objects of the labels", "number", "joint", "uniform")
         assert table.rows == (("weed, 10 to 100 px^2", "8", "25 %", "75 %"),)
+
+
+class TestClaims:
+    @pytest.mark.parametrize(
+        ("value", "low", "high", "seeds", "headroom", "said"),
+        [
+            (0.05, 0.01, 0.09, (0.04, 0.05, 0.06), 0.1, "reproduced"),
+            (0.05, 0.01, 0.09, (-0.01, 0.05, 0.11), 0.1, "undecided"),
+            (0.05, -0.01, 0.09, (0.04, 0.05, 0.06), 0.1, "undecided"),
+            (0.02, 0.01, 0.04, (0.01, 0.02, 0.03), 0.1, "undecided"),
+            (0.01, 0.005, 0.02, (0.005, 0.01, 0.015), 0.1, "not reproduced"),
+            (-0.02, -0.05, 0.04, (-0.03, -0.02, -0.01), 0.1, "not reproduced"),
+            (0.05, 0.01, 0.09, (0.04, 0.06), 0.1, "undecided"),
+            (0.05, 0.01, 0.09, (0.04, 0.05, 0.06), 0.04, "no headroom"),
+        ],
+    )
+    def test_a_gain_of_three_points_is_claimed(
+        self,
+        value: float,
+        low: float,
+        high: float,
+        seeds: tuple[float, ...],
+        headroom: float,
+        said: str,
+    ) -> None:
+        assert verdict(Estimate(value=value, low=low, high=high, seeds=seeds), 0.03, headroom) == said
+
+    def test_what_is_not_recorded_is_not_judged(self) -> None:
+        assert verdict(None, 0.03, None) == "not recorded"
