@@ -2,8 +2,8 @@
 
 STUDY is figure3, figure4_5, figure6, figure9, figure13, figure14, tables2_to_5, table6, claims or all. Trials run in
 processes of one thread; one that is recorded in --records (default: results/ beside this file) is not run again, and
-one that was stopped goes on. Tables and figures are made of what is recorded. ``--quick`` draws small slides and trains a few steps:
-it shows that everything runs, its numbers mean nothing.
+one that was stopped goes on. Tables and figures are made of what is recorded. ``--quick`` draws small slides and
+trains a few steps: it shows that everything runs, its numbers mean nothing.
 """
 
 from __future__ import annotations

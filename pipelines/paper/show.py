@@ -308,8 +308,8 @@ def _claims(records: Records, scope: Scope) -> Page:
     yield "# The paper's claims\n"
     yield (
         "Gain in points of mIoU: mean over seeds [95 % over images or patients] (range over seeds). Reproduced: above "
-        "what is claimed, with the whole interval and every seed above 0. Not reproduced: the whole interval below what "
-        "is claimed, or no seed above 0. Without three seeds nothing is decided.\n"
+        "what is claimed, with the whole interval and every seed above 0. Not reproduced: the whole interval below "
+        "what is claimed, or no seed above 0. Without three seeds nothing is decided.\n"
     )
     yield claims.claims_table(records, scope).markdown()
     yield claims.saved_table(records, scope).markdown()
