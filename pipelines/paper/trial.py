@@ -33,7 +33,7 @@ from wsi_deform.evaluate.cost import mean_cost_of_rows
 from wsi_deform.evaluate.masks import evaluate_masks
 from wsi_deform.evaluate.slide_measures import ALL
 from wsi_deform.evaluate.tables import evaluation_data
-from wsi_deform.files import write_json
+from wsi_deform.files import write_text
 from wsi_deform.manifest.read import read_manifest
 from wsi_deform.provenance import git_state
 from wsi_deform.slide_results import WantedOutputs
@@ -228,7 +228,7 @@ def run_trial(trial: Trial, place: Place) -> dict[str, Any]:
         "commit": state["commit"] if state else None,
         **_measures(evaluation_data(evaluation)),
     }
-    write_json(place.record, record)
+    write_record(place.record, record)
     if not place.keep:
         shutil.rmtree(place.work, ignore_errors=True)
     return record
@@ -258,10 +258,21 @@ def _measures(data: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "classes": data["classes"],
         "pooled": data["pooled"],
-        "measured": data["measured"],
+        "measured": {**data["measured"], "calibration": _calibration(data["measured"]["calibration"])},
         "cost": mean_cost_of_rows([slide["cost"] for slide in data["slides"]]),
         "images": images,
     }
+
+
+def _calibration(data: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """The errors without the bins, which are most of a record."""
+    return None if data is None else {key: value for key, value in data.items() if key != "bins"}
+
+
+def write_record(path: Path, record: Mapping[str, Any]) -> None:
+    """Write a record as JSON, a line per key, so that a change can be read; the file is whole or absent."""
+    lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in record.items()]
+    write_text(path, "{\n" + ",\n".join(lines) + "\n}\n")
 
 
 def main() -> None:
