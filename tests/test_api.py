@@ -134,6 +134,7 @@ def test_both_axes_are_right_where_a_level_is_not_as_wide_as_high():
         ((0, 0, 1, 1), {"level": -1}, r"level -1\. Needed 0 to 0"),
         ((0, 0, 1, 1), {"level": 0, "mpp": 1.0}, r"level 0 and mpp 1.0\. Needed one of them"),
         ((0, 0, 51, 30), {"mpp": 1.0}, r"50 x 30 px at 1 um per pixel"),
+        ((0, 0, 2, 1), {"mpp": 100.0}, r"1 x 1 px at 100 um per pixel"),  # the slide is 50 x 30 um
         ((0, 0, 1, 1), {"mpp": 0.0}, r"mpp 0.0\. Needed a positive number"),
         ((0, 0, 1, 1), {"mpp": float("nan")}, r"mpp nan\. Needed a positive number"),
         ((0, 0, 1.5, 1), {}, r"width 1.5\. Needed a whole number"),

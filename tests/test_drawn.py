@@ -115,6 +115,7 @@ def test_light_goes_twice_through_a_fold():
     # Half of the light passes once, a quarter of it twice; the fold covers three quarters of its middle.
     assert image.min() == pytest.approx(62.5, abs=0.1)
     assert image.max() == 100
+    assert image[0, :, 0].argmin() == 256  # half of the width, as drawn; upright
 
 
 def test_too_many_cores_are_refused():

@@ -13,6 +13,7 @@ from wsi_deform.drawing.figures import (
     curves_figure,
     sampling_points_figure,
 )
+from wsi_deform.drawing.measure_figures import frequency_figure
 from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Size
 
@@ -106,3 +107,11 @@ def test_wrong_points_and_label_maps_are_refused() -> None:
         sampling_points_figure(WIDE, np.zeros((2, 3)), size=Size(4, 4))
     with pytest.raises(ShapeError, match="label map truth: float64"):
         comparison_figure(WIDE, {"truth": np.zeros((2, 3))}, CLASSES)  # type: ignore[dict-item]
+
+
+def test_frequencies_are_drawn_of_the_classes_that_have_pixels() -> None:
+    gland = {"class": "gland", "pixels": 900, "share_of_samples": 0.6, "share_of_pixels": 0.9, "ratio": 2 / 3}
+    absent = {"class": "tumour", "pixels": 0, "share_of_samples": 0.0, "share_of_pixels": 0.0, "ratio": None}
+    drawn = frequency_figure([gland, absent])
+    assert has_colour(pixels(drawn), (0x00, 0x72, 0xB2), least=1000)  # the bar of its samples
+    assert drawn == frequency_figure([gland])

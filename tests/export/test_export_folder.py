@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import importlib.util
 import json
 import warnings
@@ -17,7 +18,7 @@ from wsi_deform.cli.main import typer_app
 from wsi_deform.errors import ModelError
 from wsi_deform.export import folder as folder_module
 from wsi_deform.export import onnx as onnx_module
-from wsi_deform.export.bundle import run_bundle
+from wsi_deform.export.bundle import metadata, run_bundle
 from wsi_deform.export.folder import export_model
 from wsi_deform.export.networks import input_channels
 from wsi_deform.export.onnx import NEEDED, run_onnx
@@ -108,9 +109,19 @@ def test_bundle_is_built_by_monai_and_computes_the_model_at_any_size(tmp_path: P
     )
     weights = torch.load(out / "models" / "model.pt", weights_only=True)
     assert all(isinstance(value, torch.Tensor) for value in weights.values())
-    metadata = json.loads((out / "configs" / "metadata.json").read_text())
-    prediction = metadata["network_data_format"]["outputs"]["pred"]
+    said = json.loads((out / "configs" / "metadata.json").read_text())
+    prediction = said["network_data_format"]["outputs"]["pred"]
     assert prediction["channel_def"] == {"0": "background", "1": "gland", "2": "stroma"}
+
+
+def test_a_bundle_says_which_versions_it_was_made_with(monkeypatch: pytest.MonkeyPatch):
+    installed = {"monai": "1.5.1", "torch": "2.9.1+cpu", "numpy": "2.3.4", "wsi-deform": "0.1.0"}
+    monkeypatch.setattr(importlib.metadata, "version", installed.__getitem__)
+    said = metadata(small_model(), version="1.0.0")
+    assert said["monai_version"] == "1.5.1"
+    assert said["pytorch_version"] == "2.9.1"  # the release alone
+    assert said["numpy_version"] == "2.3.4"
+    assert said["required_packages_version"] == {"wsi-deform": "0.1.0"}
 
 
 @pytest.mark.skipif(

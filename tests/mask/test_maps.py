@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -244,4 +245,21 @@ def test_maps_are_whole_or_absent(fields: list[FieldSamples], tmp_path: Path):
         written(ProbabilityMap(path, class_names=NAMES, **settings), [bare])
     with pytest.raises(MaskError, match=r"nowhere.*Check folder"):
         written(FootprintMap(tmp_path / "nowhere" / "f.ome.tif", **settings), fields)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_fills_up_at_a_coarser_level_is_a_clear_error(
+    fields: list[FieldSamples], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    real, made = np.memmap, []
+
+    def memmap(path: Path, *args: Any, **given: Any) -> Any:
+        if made:
+            raise OSError(28, "No space left on device")
+        made.append(path)
+        return real(path, *args, **given)
+
+    monkeypatch.setattr(np, "memmap", memmap)
+    with pytest.raises(MaskError, match=r"f\.ome\.tif: cannot be written .*No space left.*free space"):
+        written(FootprintMap(tmp_path / "f.ome.tif", size=SIZE, mpp=0.25, downsample=8), fields)
     assert list(tmp_path.iterdir()) == []

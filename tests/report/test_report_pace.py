@@ -80,3 +80,14 @@ def test_run_page_of_an_older_log_has_neither(tmp_path: Path) -> None:
     assert "Where the time goes" not in page
     assert "stopped early" not in page
     assert page.count("<img") == 1
+
+
+def test_the_lines_of_the_scale_lie_behind_what_is_drawn() -> None:
+    rows = [TIMED | {"epoch": epoch} for epoch in (1.0, 2.0, 3.0)]
+    with Image.open(io.BytesIO(pace_figure(rows))) as opened:
+        image = np.asarray(opened.convert("RGB"))
+    reading = (image == (0x00, 0x72, 0xB2)).all(axis=-1)  # 5 of the 12.5 s that the scale has
+    column = int(np.median(np.flatnonzero(reading.any(axis=0))))
+    rows_of_it = np.flatnonzero(reading[:, column])
+    assert len(rows_of_it) > 100
+    assert (np.diff(rows_of_it) == 1).all()
