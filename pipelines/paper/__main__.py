@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         manifests = {QUICK.name: quick_slides(given.out)}
         given.changes.append(TINY)
     recorded = given.records or (given.out / "records" if given.quick else RESULTS)
-    names = tuple(manifests) or tuple(sorted(p.name for p in recorded.glob("*") if p.is_dir()))
+    names = tuple(manifests) or recorded_data(recorded)
     scope = Scope(
         data=names,
         seeds=tuple(given.seeds),
@@ -90,6 +90,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for path in show(name, records_of(recorded, trials), scope, recorded / name):
             print(path, flush=True)
     return int(failed > 0)
+
+
+def recorded_data(records: Path) -> tuple[str, ...]:
+    """The data sets that have a record; pages of studies lie beside them."""
+    return tuple(sorted({path.parent.name for path in records.glob("*/*_seed*.json")}))
 
 
 def quick_slides(out: Path) -> Path:

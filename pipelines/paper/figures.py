@@ -11,7 +11,7 @@ from matplotlib.ticker import EngFormatter
 
 from wsi_deform.drawing.figures import FAINT, INK, LINE_COLOURS
 
-DPI = 110
+DPI = 72
 BAR = 0.8
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.paper.__main__ import main
+from pipelines.paper.__main__ import main, recorded_data
 from pipelines.paper.binary import one_against_others
 from pipelines.paper.claims import verdict
 from pipelines.paper.intervals import Estimate, estimate, ious, mious
@@ -170,6 +170,8 @@ def test_every_study_runs_whole_and_is_not_run_again(
         "figure14/figure14",
     ):
         assert (records / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
+    assert recorded_data(records) == ("quick",)
+    assert max(path.stat().st_size for path in records.glob("*/*.png")) < 50_000
     capsys.readouterr()
     assert main(["figure4_5", *asked[1:]]) == 0
     assert "9 of 9 trials recorded, 0 to run" in capsys.readouterr().out
