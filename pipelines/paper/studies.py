@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
@@ -90,19 +90,32 @@ def ceilings(scope: Scope) -> list[Trial]:
     ]
 
 
-def _figure3(scope: Scope) -> list[Trial]:
+def at_smallest(scope: Scope, systems: Sequence[str], **changes: Any) -> list[Trial]:
+    """Systems at the smallest budget of each data set, the first ``scope.most`` of them."""
     return [
         Trial(
             data=data,
-            system=f"{ORACLE}-{blur:g}",
+            system=system,
             budget=scope.budgets_of(data)[0],
             seed=seed,
             network=scope.network,
-            only_class=name,
+            **changes,
         )
         for seed, data in product(scope.seeds, scope.data)
+        for system in systems[: scope.most]
+    ]
+
+
+ORACLES = tuple(f"{ORACLE}-{blur:g}" for blur in BLURS)
+INTERPOLATIONS = tuple(f"{INTERPOLATION}-{filters}x{blocks}" for blocks, filters in RESIZERS)
+
+
+def _figure3(scope: Scope) -> list[Trial]:
+    return [
+        trial
+        for data in scope.data
         for name in scope.classes.get(data, ())
-        for blur in BLURS[: scope.most]
+        for trial in at_smallest(replace(scope, data=(data,)), ORACLES, only_class=name)
     ]
 
 
@@ -239,16 +252,7 @@ STUDIES = {
         Study(
             name="figure14",
             about="edge oracles of several blurs, all classes",
-            trials=lambda scope: [
-                Trial(
-                    data=data,
-                    system=f"{ORACLE}-{blur:g}",
-                    budget=scope.budgets_of(data)[0],
-                    seed=seed,
-                    network=scope.network,
-                )
-                for seed, data, blur in product(scope.seeds, scope.data, BLURS[: scope.most])
-            ],
+            trials=lambda scope: at_smallest(scope, ORACLES),
         ),
         Study(
             name="tables2_to_5",
@@ -258,17 +262,7 @@ STUDIES = {
         Study(
             name="table6",
             about="interpolation with 1 to 4 residual blocks of 16 or 32 filters",
-            trials=lambda scope: [
-                Trial(
-                    data=data,
-                    system=f"{INTERPOLATION}-{filters}x{blocks}",
-                    budget=scope.budgets_of(data)[0],
-                    seed=seed,
-                    network=scope.network,
-                )
-                for seed, data in product(scope.seeds, scope.data)
-                for blocks, filters in RESIZERS[: scope.most]
-            ],
+            trials=lambda scope: at_smallest(scope, INTERPOLATIONS),
         ),
         Study(
             name="claims",
