@@ -121,8 +121,12 @@ def slide_files_of(
     samples: int,
     tiles: int,
 ) -> SlideFiles:
-    """What is known of a slide's files, with what people should know of the limit to tissue."""
-    said = [*remarks, tissue_remark(counts, slide.size, classes) if wanted.limit_to_tissue else ""]
+    """What is known of a slide's files, with what people should know of how it was read and of the limit to tissue."""
+    said = [
+        *slide.info.remarks,
+        *remarks,
+        tissue_remark(counts, slide.size, classes) if wanted.limit_to_tissue else "",
+    ]
     count = classes.count
     return SlideFiles(
         width_px=slide.size.width,

@@ -35,6 +35,12 @@ def inspect(
     else:
         width_mm, height_mm = (side * opened.mpp / 1000 for side in (opened.size.width, opened.size.height))
         console.print(f"mpp: {opened.mpp:.4g} um per pixel; {width_mm:.2f} x {height_mm:.2f} mm")
+    for image in opened.info.images:
+        console.print(
+            f"image: {image.name}, {image.size} px{' (read)' if image.is_chosen else ''}", soft_wrap=True
+        )
+    for remark in opened.info.remarks:
+        console.print(f"remark: {remark}", soft_wrap=True)
     table = Table("level", "size, px", "downsample", "tile, px", "stored")
     for index, level in enumerate(opened.levels):
         downsample = (

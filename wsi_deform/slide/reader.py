@@ -33,6 +33,21 @@ class Level:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StoredImage:
+    """One of the images in a file or folder: a slide, another one, its macro, its label.
+
+    Attributes:
+        name: By which ``FILE::NAME`` picks it; unique in its file.
+        size: Of its finest level, px.
+        is_chosen: Whether it is the one that is read.
+    """
+
+    name: str
+    size: Size
+    is_chosen: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SlideInfo:
     """Everything about a slide that is known without reading pixels.
 
@@ -43,6 +58,8 @@ class SlideInfo:
         background: RGB colour behind transparent pixels.
         bounds: Level-0 region that viewers show (whole slide except MRXS and friends).
         properties: Metadata of the file as text, for people.
+        images: All images that the file or folder holds, in its order; empty where it holds one.
+        remarks: What whoever uses the slide should know of how it was read, a sentence each, without its path.
     """
 
     levels: tuple[Level, ...]
@@ -51,6 +68,8 @@ class SlideInfo:
     bounds: Region
     background: tuple[int, int, int] = WHITE
     properties: Mapping[str, str] = field(default_factory=dict)
+    images: tuple[StoredImage, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @property
     def size(self) -> Size:

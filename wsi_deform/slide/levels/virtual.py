@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import logging
 import threading
@@ -18,7 +19,7 @@ from wsi_deform.slide.cache import PICTURES
 from wsi_deform.slide.counting import CountingReader
 from wsi_deform.slide.levels.box_means import box_mean_tile, coarse_levels, stream_box_means
 from wsi_deform.slide.levels.sidecar import Sidecar, build_progress, first_level_within
-from wsi_deform.slide.reader import Address, Level, Reader, SlideInfo, TilesReader, tiles_of
+from wsi_deform.slide.reader import Address, Level, Reader, TilesReader, tiles_of
 
 log = logging.getLogger(__name__)
 _TOKENS = itertools.count()
@@ -67,14 +68,7 @@ class VirtualReader:
         stored = reader.info
         self._coarse = coarse_levels(stored.levels[-1]) if append else ()
         self.in_memory = stored.levels[-1].size.area * 3 <= MAX_DECODED_BYTES
-        self.info = SlideInfo(
-            levels=stored.levels + self._coarse,
-            mpp=stored.mpp,
-            vendor=stored.vendor,
-            bounds=stored.bounds,
-            background=stored.background,
-            properties=stored.properties,
-        )
+        self.info = dataclasses.replace(stored, levels=stored.levels + self._coarse)
         self._key, self._name = key, name
         self._lock = threading.Lock()
         self._built: Sidecar | _Held | None = None
