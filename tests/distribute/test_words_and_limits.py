@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +15,7 @@ import pytest
 
 from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.baselines.patch_grid import PatchSettings
-from wsi_deform.distribute import out_folder, staging
+from wsi_deform.distribute import batch, out_folder, staging
 from wsi_deform.distribute.batch import segment_slides
 from wsi_deform.distribute.child import _how
 from wsi_deform.distribute.claim import claimed
@@ -154,8 +155,22 @@ def test_a_record_says_what_a_call_did(tmp_path):
         ],
         "left": ["b"],
     }
-    batch = Batch(out=tmp_path, outcomes=report.outcomes, record=tmp_path)
-    assert (len(batch.of("done")), len(batch.of("failed"))) == (1, 0)
+    done = Batch(out=tmp_path, outcomes=report.outcomes, record=tmp_path)
+    assert (len(done.of("done")), len(done.of("failed"))) == (1, 0)
+
+
+def test_records_of_one_second_have_names_of_their_own(tmp_path, monkeypatch):
+    now = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    monkeypatch.setattr(batch, "datetime", SimpleNamespace(now=lambda zone: now.astimezone(zone)))
+    folder = MaskFolder(tmp_path)
+    job = job_of(tmp_path, folder_identity=prepare_folder(folder, CLASSES))
+    names = []
+    for _ in range(3):
+        outcomes = {"a": outcome_of(DONE, "done")}
+        with batch._recorded(Ledger(folder), [job, job_of(tmp_path, "b")], outcomes, CLASSES, {}) as record:
+            names.append(record.name)
+        assert json.loads(record.read_text())["left"] == ["b"]
+    assert names == ["20260102T030405Z.json", "20260102T030405Z-1.json", "20260102T030405Z-2.json"]
 
 
 @pytest.mark.parametrize(

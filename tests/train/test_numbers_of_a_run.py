@@ -23,9 +23,10 @@ from wsi_deform.model import Model
 from wsi_deform.slide.open import open_slide
 from wsi_deform.train import pictures, ranks
 from wsi_deform.train.balance import Balance, balance_of
+from wsi_deform.train.checkpoint import Counters
 from wsi_deform.train.identity import check_identity, identity_of
 from wsi_deform.train.ranks import Ranks, RanksBatchNorm, joined_ranks
-from wsi_deform.train.run import Run, _data_facts
+from wsi_deform.train.run import Run, _check_ranks, _data_facts
 
 CLASSES = ClassTable.from_names(["background", "gland"])
 
@@ -323,3 +324,48 @@ def test_settings_of_a_step_are_of_the_whole_batch():
         config=asked, field_weights=None, views=SimpleNamespace(items=[item] * 13), ranks=Ranks(world=2)
     )
     assert sorted(len(batch) for batch in Run.batches(run, epoch=0)) == [1, 6, 6]
+
+
+@pytest.mark.parametrize(("share", "most"), [(0.0, None), (0.25, 25)])
+def test_fields_are_moved_where_it_is_asked_for(share, most):
+    part = Region(0, 0, 1000, 1000)
+    field = Field(region := Region(450, 450, 100, 100), region)
+    slide = SimpleNamespace(region=part)
+    fields = [LabelledField(slide=slide, labels=None, field=field, size=Size(8, 8), map_size=Size(8, 8))] * 50
+    moved = []
+    run = SimpleNamespace(
+        config=SimpleNamespace(augmentation=SimpleNamespace(move=share), seed=3),
+        fields=fields,
+        counters=SimpleNamespace(epoch=2),
+        views=SimpleNamespace(move=moved.extend),
+    )
+    Run.move(run)
+    assert len(moved) == (50 if share else 0)
+    if share:
+        assert 15 < max(abs(each.field.region.x - 450) for each in moved) <= most
+
+
+def test_processes_that_found_different_checkpoints_do_not_start(tmp_path):
+    class Others(Ranks):
+        def gather(self, value):
+            return [value, (4, 0)]
+
+    _check_ranks(tmp_path, Counters(epoch=4), Others())
+    with pytest.raises(TrainingError, match=r"different \(epoch, step\): \[\(4, 1\), \(4, 0\)\]"):
+        _check_ranks(tmp_path, Counters(epoch=4, step=1), Others())
+
+
+def test_a_run_is_finished_after_its_last_epoch_or_its_patience():
+    def state(epoch, waited, patience):
+        run = SimpleNamespace(
+            config=SimpleNamespace(training=SimpleNamespace(epochs=10, patience=patience)),
+            counters=SimpleNamespace(epoch=epoch, waited=waited),
+        )
+        run.stopped_early = Run.stopped_early.fget(run)
+        return run.stopped_early, Run.finished.fget(run)
+
+    assert state(9, 3, None) == (False, False)
+    assert state(10, 3, None) == (False, True)
+    assert state(9, 2, 3) == (False, False)
+    assert state(9, 3, 3) == (True, True)
+    assert state(10, 3, 3) == (False, True)
