@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from wsi_deform.errors import SlideError
+from wsi_deform.slide.containers import refuse_container
 from wsi_deform.slide.dicom.files import dicom_meta
-from wsi_deform.slide.find import is_zarr_folder, is_zarr_url
+from wsi_deform.slide.find import CZI_MAGIC, TIFF_MAGIC, is_zarr_folder, is_zarr_url
 from wsi_deform.slide.image_reader import ImageReader
 from wsi_deform.slide.openslide_reader import OpenSlideReader, detect_vendor
 from wsi_deform.slide.path import SlidePath, SlideUrl
@@ -16,7 +17,6 @@ from wsi_deform.slide.remote import DOWNLOAD, RemoteFile
 from wsi_deform.slide.tiff.index import DamagedSlideError
 from wsi_deform.slide.tiff.reader import TiffReader
 
-TIFF_MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 TIFF_SUFFIXES = (".tif", ".tiff")
 # OpenSlide's names of the formats whose tiles need no more than the TIFF tags say.
 DIRECT_VENDORS = (None, "aperio", "generic-tiff")
@@ -98,6 +98,12 @@ def _open_dicom(path: Path) -> Reader:
     return open_dicom(path)
 
 
+def _open_czi(path: Path) -> Reader:
+    from wsi_deform.slide.czi_reader import CziReader
+
+    return CziReader(path)
+
+
 def _candidates(path: Path) -> list[tuple[str, Callable[[Path], Reader]]]:
     direct, openslide, image = ("tiff", TiffReader), ("openslide", OpenSlideReader), ("image", ImageReader)
     try:
@@ -105,11 +111,14 @@ def _candidates(path: Path) -> list[tuple[str, Callable[[Path], Reader]]]:
             magic = file.read(4)
     except OSError as error:
         raise SlideError(f"{path}: cannot be read ({error}). Check its permissions.") from error
+    refuse_container(path, magic, is_tiff=magic in TIFF_MAGIC)
     vendor = detect_vendor(path)
     if magic in TIFF_MAGIC:
         if vendor in DIRECT_VENDORS:
             return [direct, openslide]
         return [openslide]
+    if magic == CZI_MAGIC[:4]:
+        return [openslide, ("czi", _open_czi)]
     if vendor is not None:
         return [openslide]
     if magic.startswith((b"\x89PNG", b"\xff\xd8", b"BM")):
