@@ -101,6 +101,8 @@ class TestDicomReader(ReaderContract):
 @pytest.mark.parametrize("gray", [False, True])
 def test_every_lossless_codec_gives_the_drawn_pixels(tmp_path: Path, name: str, gray: bool):
     syntax, encode = LOSSLESS[name]
+    if name == "htj2k" and not hasattr(imagecodecs, "htj2k_encode"):
+        pytest.skip("this imagecodecs decodes HTJ2K and does not encode it")
     drawn = picture(300, 200)
     pixels = drawn[..., 0] if gray else drawn
     write_dicom(

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from wsi_deform.paths import clean_id
-from wsi_deform.slide.dicom.files import DicomImage, dicom_image
-from wsi_deform.slide.dicom.meta import PREFIX_AT, WHOLE_SLIDE, is_dicom, read_meta
+from wsi_deform.slide.dicom.files import HEAD_BYTES, DicomImage, dicom_image
+from wsi_deform.slide.dicom.meta import PREFIX_AT, is_dicom
 from wsi_deform.slide.path import SlidePath, SlideUrl
 
 SLIDE_SUFFIXES = frozenset(
@@ -58,7 +58,6 @@ NO_SLIDES = frozenset((
     ".sqlite", ".qpdata", ".qpproj", ".asap", ".ndpa", ".annotations", ".dat",
     ".dng", ".nef", ".cr2", ".cr3", ".arw", ".orf", ".rw2", ".raf",
 ))  # fmt: skip
-HEAD_BYTES = PREFIX_AT + 4
 TIFF_MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
 CZI_MAGIC = b"ZISRAWFILE"
 
@@ -121,16 +120,12 @@ def looked_at(path: Path) -> DicomImage | bool:
         return False
     try:
         with path.open("rb") as file:
-            head = file.read(HEAD_BYTES)
-        if not is_dicom(head):
-            return suffix == DICOM_SUFFIX or head.startswith((*TIFF_MAGIC, CZI_MAGIC))
-        meta = read_meta(path)
+            head = file.read(PREFIX_AT + 4)
+            if is_dicom(head):
+                return dicom_image(path, head + file.read(HEAD_BYTES)) or False
     except OSError:
         return suffix == DICOM_SUFFIX
-    # One that is cut off may have been a slide.
-    if meta is None or not WHOLE_SLIDE.startswith(meta.sop_class):
-        return False
-    return dicom_image(path, meta)
+    return suffix == DICOM_SUFFIX or head.startswith((*TIFF_MAGIC, CZI_MAGIC))
 
 
 def is_zarr_folder(path: Path) -> bool:
@@ -166,6 +161,8 @@ def is_dicom_series_folder(folder: Path) -> bool:
         found = looked_at(path)
         if isinstance(found, DicomImage):
             images.append(found)
+            if len({one.series for one in images[-2:] if one.may_be_slide}) > 1:
+                return False
         elif found:
             return False
     return is_one_slide(images)

@@ -7,10 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wsi_deform.errors import SlideError
-from wsi_deform.slide.dicom.kind import Kind
-from wsi_deform.slide.dicom.meta import FileMeta, read_meta
+from wsi_deform.slide.dicom.kind import Kind, kind_of
+from wsi_deform.slide.dicom.meta import (
+    IMAGE_TYPE,
+    SERIES_UID,
+    WHOLE_SLIDE,
+    FileMeta,
+    is_dicom,
+    parsed_meta,
+    read_meta,
+    walked,
+)
 
-SUFFIX = ".dcm"
+# Enough for the headers of nearly all files up to the UID of their series.
+HEAD_BYTES = 1 << 13
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,16 +51,33 @@ def dicom_meta(path: Path) -> FileMeta | None:
         return None
 
 
-def dicom_image(path: Path, meta: FileMeta) -> DicomImage:
-    """What a DICOM file shows; one with a damaged header is a series of its own."""
+def dicom_image(path: Path, head: bytes) -> DicomImage | None:
+    """What a DICOM file shows.
+
+    Args:
+        path: The file.
+        head: Its first bytes, ``HEAD_BYTES`` where it has so many.
+
+    Returns:
+        The image; one whose header is damaged is a series of its own. None for annotations, reports and all else that
+        shows no slide; a file that is cut off may have been one.
+    """
+    meta = parsed_meta(head)
+    if not WHOLE_SLIDE.startswith(meta.sop_class):
+        return None
+    said = walked(head, meta)
+    if said is not None:
+        series = said.get(SERIES_UID, b"").strip(b"\0 ").decode("ascii", "replace")
+        words = said.get(IMAGE_TYPE, b"").decode("ascii", "replace").split("\\")
+        return DicomImage(path=path, series=series or path.name, kind=kind_of(words))
     # pydicom takes 0.2 s to import, which other slides need not wait for.
     from wsi_deform.slide.dicom.header import read_series
 
     try:
-        series, kind = read_series(path, meta)
+        found, kind = read_series(path, meta)
     except (SlideError, OSError):
-        series, kind = path.name, Kind.UNKNOWN
-    return DicomImage(path=path, series=series, kind=kind)
+        found, kind = path.name, Kind.UNKNOWN
+    return DicomImage(path=path, series=found, kind=kind)
 
 
 def dicom_images(path: Path) -> list[DicomImage]:
@@ -81,11 +108,10 @@ def dicom_images(path: Path) -> list[DicomImage]:
                 "slide."
             )
         return sorted((one for one in found if one.series in series), key=lambda one: one.path)
-    meta = dicom_meta(path)
-    if meta is None or not meta.is_whole_slide:
+    own = next(iter(images_in([path])), None)
+    if own is None:
         # Its reading says what is wrong.
         return [DicomImage(path=path, series="", kind=Kind.UNKNOWN)]
-    own = dicom_image(path, meta)
     others = [one for one in found if one.series == own.series and one.path != path]
     return sorted([own, *others], key=lambda one: one.path)
 
@@ -93,11 +119,16 @@ def dicom_images(path: Path) -> list[DicomImage]:
 def images_in(paths: Iterable[Path]) -> Iterable[DicomImage]:
     """The DICOM images of slides among some paths; hidden files are none."""
     for path in paths:
-        if path.name.startswith("."):
+        if path.name.startswith(".") or not path.is_file():
             continue
-        meta = dicom_meta(path)
-        if meta is not None and meta.is_whole_slide:
-            yield dicom_image(path, meta)
+        try:
+            with path.open("rb") as file:
+                head = file.read(HEAD_BYTES)
+        except OSError:
+            continue
+        found = dicom_image(path, head) if is_dicom(head) else None
+        if found is not None:
+            yield found
 
 
 def _largest(images: Iterable[DicomImage]) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 import tempfile
@@ -57,7 +58,9 @@ class Frames:
         if instance.meta.syntax == DEFLATED:
             self._source = _inflated(instance, self._source)
         with_places = instance.is_sparse
-        self.rest: Rest = read_rest(instance, SourceFile(self._source), with_places=with_places)
+        self.rest: Rest = read_rest(
+            instance, io.BufferedReader(SourceFile(self._source)), with_places=with_places
+        )
         if with_places and len(self.rest.places) != instance.frames:
             raise damaged(instance.path, f"{instance.frames} frames, places of {len(self.rest.places)}")
         self._frame_bytes = instance.tile.area * instance.samples

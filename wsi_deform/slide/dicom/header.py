@@ -19,17 +19,22 @@ from wsi_deform.faults import pass_on_own_fault
 from wsi_deform.geometry import Size, tile_grid
 from wsi_deform.slide.dicom.instance import Instance, Rest
 from wsi_deform.slide.dicom.kind import Kind, kind_of
-from wsi_deform.slide.dicom.meta import DEFLATED, FileMeta, read_meta
+from wsi_deform.slide.dicom.meta import (
+    BIG_ENDIAN,
+    DEFLATED,
+    IMPLICIT,
+    SERIES_UID,
+    UNKNOWN_LENGTH,
+    FileMeta,
+    read_meta,
+)
 from wsi_deform.slide.dicom.places import frame_places
-from wsi_deform.slide.dicom.syntaxes import BIG_ENDIAN, IMPLICIT
 from wsi_deform.slide.dicom.values import items, number, whole
 from wsi_deform.slide.source import LocalFile, SourceFile
 
-SERIES_UID = 0x0020000E
 PER_FRAME = 0x52009230
 OFFSET_TABLE = 0x7FE00001
 PIXELS = 0x7FE00010
-UNKNOWN_LENGTH = 0xFFFFFFFF
 # The header of a slide is some KiB, with a colour profile some MiB.
 HEADER_BYTES = 64 << 20
 MOST_PATHS = 1000
@@ -80,7 +85,9 @@ def read_instance(path: Path) -> Instance:
             f"{path}: {found}. Needed a VL Whole Slide Microscopy Image. Name a file of the slide itself."
         )
     with _parsing(path):
-        dataset, stopped_at, next_tag = _parsed(path, SourceFile(source), meta, PER_FRAME, KEYWORDS)
+        dataset, stopped_at, next_tag = _parsed(
+            path, io.BufferedReader(SourceFile(source)), meta, PER_FRAME, KEYWORDS
+        )
         return _instance(path, meta, dataset, stopped_at, has_groups=next_tag == PER_FRAME)
 
 

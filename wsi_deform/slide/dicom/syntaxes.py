@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import Enum
 
+from wsi_deform.slide.dicom.meta import BIG_ENDIAN, DEFLATED, EXPLICIT, IMPLICIT
+
 
 class Codec(Enum):
     """How one frame is stored."""
@@ -18,14 +20,12 @@ class Codec(Enum):
     JPEG_XL = "JPEG XL"
 
 
-_DICOM = "1.2.840.10008.1.2"
-IMPLICIT = _DICOM
-BIG_ENDIAN = f"{_DICOM}.2"
+_DICOM = IMPLICIT
 
 CODECS = {
-    _DICOM: Codec.RAW,
-    f"{_DICOM}.1": Codec.RAW,
-    f"{_DICOM}.1.99": Codec.RAW,  # the dataset as a whole is deflated
+    IMPLICIT: Codec.RAW,
+    EXPLICIT: Codec.RAW,
+    DEFLATED: Codec.RAW,  # the dataset as a whole is deflated
     BIG_ENDIAN: Codec.RAW,
     f"{_DICOM}.5": Codec.RLE,
     f"{_DICOM}.8.1": Codec.DEFLATE,
