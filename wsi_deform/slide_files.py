@@ -314,7 +314,7 @@ def _write_fields(
     on_field: OnField | None,
 ) -> tuple[int, TissueCounts]:
     """Write mask, samples and maps of a slide's fields as they come; tiles read, and pixels."""
-    slide_id, size, mpp = slide.slide_id, slide.size, slide.mpp_or_none
+    slide_id, size, mpp = slide.slide_id, slide.size, slide.mpp_xy
     outside = outside_label(classes, slide)
     interpolation: Interpolation = wanted.interpolation or "nearest"
     names = {f"class {index}": name for index, name in enumerate(classes.names)}

@@ -268,7 +268,7 @@ def _evaluate_slide(
         true_labels = true_samples.labels
         label_maps.append(true_samples.reverse().region)
     counts, measured = counted_slide(
-        truth, label_maps, size=slide.size, mpp=slide.mpp_or_none, classes=classes, wanted=wanted
+        truth, label_maps, size=slide.size, mpp=slide.mpp_xy, classes=classes, wanted=wanted
     )
     if true_labels is not None:
         frequency = ClassFrequency.of(true_labels, counts[0].counts.sum(axis=1))

@@ -14,7 +14,7 @@ from wsi_deform.distribute.ledger import Ledger, State
 from wsi_deform.drawing.figures import sampling_points_figure
 from wsi_deform.errors import MaskError, WsiDeformError
 from wsi_deform.evaluate.folder import evaluations_in
-from wsi_deform.geometry import Size
+from wsi_deform.geometry import Mpp, Point, Size, both_axes
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.mask.samples import read_samples
 from wsi_deform.redact import redacted_data
@@ -147,7 +147,7 @@ def _slide_section(folder: MaskFolder, state: State) -> Section:
     """Overlay and sampling points of a slide; a file that is gone is said to be gone."""
     text = [
         f"{state.width_px:,} x {state.height_px:,} px"
-        + (f" at {state.mpp:.4g} µm per pixel" if state.mpp else "")
+        + (f" at {_shown_mpp(state)} µm per pixel" if state.mpp else "")
         + f"; {_looked_at(state)}, "
         f"{state.tiles:,} tile{'s' if state.tiles != 1 else ''} read, {duration(state.seconds)}."
     ]
@@ -160,7 +160,7 @@ def _slide_section(folder: MaskFolder, state: State) -> Section:
     try:
         samples = read_samples(folder.samples(state.slide_id))
         try:
-            picture, size = slide_picture(Path(state.slide), mpp=state.mpp)
+            picture, size = slide_picture(Path(state.slide), mpp=_mpp_of(state))
         except WsiDeformError as error:
             text.append(f"The slide itself is not shown: {error}")
             picture, size = _blank(samples.size), samples.size
@@ -169,6 +169,18 @@ def _slide_section(folder: MaskFolder, state: State) -> Section:
     except WsiDeformError as error:
         text.append(f"The sampling points are not shown: {error}")
     return Section(title=state.slide_id, text=text, pictures=pictures)
+
+
+def _mpp_of(state: State) -> Mpp | None:
+    """The scale that a slide was segmented at."""
+    return Point(*state.mpp_xy) if state.mpp_xy is not None and len(state.mpp_xy) == 2 else state.mpp
+
+
+def _shown_mpp(state: State) -> str:
+    """The same for people."""
+    both = both_axes(_mpp_of(state) or 0.0)
+    x, y = f"{both.x:.4g}", f"{both.y:.4g}"
+    return x if x == y else f"{x} x {y}"
 
 
 def _looked_at(state: State) -> str:
