@@ -50,7 +50,7 @@ def test_interrupted_and_resumed_training_equals_uninterrupted_bit_for_bit(study
 
     def losses(run):
         with (run / "log.csv").open() as file:
-            return [(row["loss"], row["val_miou"]) for row in csv.DictReader(file)]
+            return [(row["loss"], row["val_miou"], row["learning_rate"]) for row in csv.DictReader(file)]
 
     assert losses(tmp_path / "whole") == losses(tmp_path / "parts")
     assert len(losses(tmp_path / "whole")) == 3

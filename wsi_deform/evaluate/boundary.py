@@ -244,8 +244,6 @@ class Boundary:
         from scipy.spatial import cKDTree
 
         near = (others[:, 0] >= row.top - self._cap_px) & (others[:, 0] < row.bottom + self._cap_px)
-        if not len(own) or not near.any():
-            return np.full(len(own), float(self._cap_px))
         # Borders are long and thin: a tree that is not balanced is made in a fifth of the time, and asked as fast.
         steps = np.array(step) / min(step)
         tree = cKDTree(others[near] * steps, balanced_tree=False, compact_nodes=False, leafsize=32)
