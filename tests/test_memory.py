@@ -60,6 +60,15 @@ def test_a_limit_below_one_field_says_how_much_would_do(model):
         fields_per_batch(model, budgets(4096), wanted=1, memory_gib=0.5)
 
 
+def test_forward_bytes_are_those_of_the_image_and_of_all_tensors_that_live_at_once():
+    """Of 3 channels in and 8 and 2 out, 4 bytes each, with 2.25 times as much for scratch; ReLU works in place."""
+    layers = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 8, 1), torch.nn.ReLU(inplace=True), torch.nn.Conv2d(8, 2, 1)
+    )
+    for size in (Size(128, 128), Size(64, 32), Size(512, 256)):
+        assert forward_bytes(layers.eval(), size) == 2.25 * 4 * (3 + 8 + 2) * size.area
+
+
 def test_forward_bytes_grow_with_the_area_and_hold_at_least_the_widest_tensor(model):
     small, large = (forward_bytes(model.segmentation, Size(side, side), channels=4) for side in (128, 512))
     assert large == pytest.approx(16 * small, rel=1e-6)

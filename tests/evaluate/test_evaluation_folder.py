@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -153,6 +154,7 @@ def test_what_an_older_version_wrote_of_another_split_is_kept(made, tmp_path):
     older = json.dumps({"split": "val", "slides": [], "pooled": {}})
     (tmp_path / "evaluation.json").write_text(older)
     (tmp_path / "evaluation.csv").write_text("slide_id\n")
+    (tmp_path / "evaluation" / "val").mkdir(parents=True)
     assert evaluations_in(tmp_path) == [tmp_path / "evaluation.json"]
     write_all(
         evaluation_of(made, "test", BASIC, count=1), tmp_path / "evaluation", provenance={}, figures=False
@@ -162,8 +164,41 @@ def test_what_an_older_version_wrote_of_another_split_is_kept(made, tmp_path):
     assert [each.parent.name for each in evaluations_in(tmp_path)] == ["test", "val"]
 
 
+def test_another_json_beside_the_masks_is_left_and_missing_folders_are_made(made, tmp_path):
+    out = tmp_path / "new" / "out"
+    evaluation = evaluation_of(made, "test", BASIC, count=1)
+    write_all(evaluation, out / "evaluation", provenance={}, figures=False)
+    assert [each.parent.name for each in evaluations_in(out)] == ["test"]
+    for text in ('{"split": "mine"}', "[1]", "{"):
+        (out / "evaluation.json").write_text(text)
+        write_all(evaluation, out / "evaluation", provenance={}, figures=False)
+        assert [each.name for each in (out / "evaluation").iterdir()] == ["test"]
+    # An older version's only evaluation, of the split that is written: it is replaced, not kept beside.
+    (out / "evaluation.json").write_text('{"split": "test"}')
+    shutil.rmtree(out / "evaluation")
+    write_all(evaluation, out / "evaluation", provenance={}, figures=False)
+    assert evaluations_in(out) == [out / "evaluation" / "test" / "evaluation.json"]
+    # An older version's table may be gone.
+    (out / "evaluation.json").write_text('{"split": "all"}')
+    (out / "evaluation.csv").unlink()
+    write_all(evaluation, out / "evaluation", provenance={}, figures=False)
+    assert [each.name for each in (out / "evaluation" / "all").iterdir()] == ["evaluation.json"]
+
+
+def test_cells_have_nine_digits(made, tmp_path):
+    write_all(
+        evaluation_of(made, "test", BASIC, count=1), tmp_path / "evaluation", provenance={}, figures=False
+    )
+    (row,) = rows_of(tmp_path / "evaluation" / "test" / "cost.csv")
+    assert (
+        row["miou"]
+        == f"{json.loads((tmp_path / 'evaluation.json').read_text())['slides'][0]['predicted']['miou']:.9g}"
+    )
+    assert row["samples"] == ""
+
+
 def test_labels_without_um_are_measured_in_px(made, tmp_path, monkeypatch):
-    monkeypatch.setattr("wsi_deform.slide.slide.Slide.mpp_or_none", None)
+    monkeypatch.setattr("wsi_deform.slide.slide.Slide.mpp_xy", None)
     write_all(evaluation_of(made, "test", count=1), tmp_path / "evaluation", provenance={}, figures=True)
     folder = tmp_path / "evaluation" / "test"
     assert {row["unit"] for row in rows_of(folder / "boundary.csv")} == {"px"}

@@ -220,7 +220,12 @@ def test_our_reader_equals_openslide_bit_for_bit_where_both_read(tmp_path: Path)
 def test_mpp_is_of_columns_along_x_and_rows_along_y(tmp_path: Path):
     path = write_dicom(tmp_path / "a.dcm", picture(300, 200), mpp=(0.4, 0.6))
     assert read_instance(path).mpp == (pytest.approx(0.4), pytest.approx(0.6))
-    assert open_slide(path).mpp_or_none == pytest.approx(0.5)
+    slide = open_slide(path)
+    assert (slide.info.mpp_xy.x, slide.info.mpp_xy.y) == (pytest.approx(0.4), pytest.approx(0.6))
+    mine = own(path).info
+    assert (mine.mpp_xy, mine.mpp_source, mine.remarks) == (
+        slide.info.mpp_xy, "PixelSpacing of the DICOM series", slide.info.remarks
+    )  # fmt: skip
 
 
 def test_the_middle_of_focal_planes_is_read_and_said(tmp_path: Path):

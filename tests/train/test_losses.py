@@ -198,6 +198,7 @@ def test_inverse_weights_make_classes_count_alike_and_effective_ones_stop_at_a_l
     torch.testing.assert_close(effective.double() / effective[0], written / written[0], rtol=1e-5, atol=0)
 
 
-def test_class_weights_of_nothing_labelled_are_refused():
+@pytest.mark.parametrize("pixels", [[0.0, 0.0], [], [-1.0, 5.0], [-5.0, 5.0]])
+def test_class_weights_of_nothing_labelled_are_refused(pixels):
     with pytest.raises(ShapeError, match="masks of the training slides"):
-        class_weights_of("inverse", [0.0, 0.0])
+        class_weights_of("inverse", pixels)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -62,12 +63,18 @@ class Noting(StopAfter):
         super().__init__(steps)
         self.killed = killed
         self.started = []
+        self.rows = []
+        self.losses = []
 
     def start(self, **told):
         self.started.append(told)
 
+    def epoch(self, row):
+        self.rows.append(row)
+
     def step(self, **told):
         super().step(**told)
+        self.losses.append(told["loss"])
         if self.killed and self.left <= 0:
             raise KeyboardInterrupt
 
@@ -97,6 +104,34 @@ def test_the_first_phase_comes_nearer_to_the_solved_positions(study, tmp_path):
     assert len(rows) == 30
     errors = [float(row["rms_cells"]) for row in rows]
     assert errors[-1] < 0.7 * float(rows[-1]["undeformed_rms_cells"])
+
+
+def test_the_rate_of_the_first_phase_falls_along_a_cosine_step_by_step(run):
+    with (run / "positions.csv").open() as file:
+        rates = [float(row["learning_rate"]) for row in csv.DictReader(file)]
+    rate = read_config(changes=TINY).optimiser.deformation_learning_rate
+    # In the second of two steps of each of three epochs.
+    assert rates == pytest.approx([rate * (1 + math.cos(math.pi * at / 6)) / 2 for at in (1, 3, 5)])
+
+
+def test_errors_are_root_mean_squares_in_cells_over_what_may_move(study, tmp_path):
+    watcher = Noting()
+    config = read_config(changes=[*TINY[:-1], "training.auxiliary_epochs=1", "augmentation.flip_x=false"])
+    started = start_run(
+        config, *study, tmp_path, None, ranks=Ranks(), checkpoint_every_s=0.0, watcher=watcher
+    )
+    with (tmp_path / "positions.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    squares = 0.0
+    for item in started.views.items:
+        fractions = torch.from_numpy(item.labels.cell_fractions(item.field.region, item.map_size))[None]
+        found = started.model.target_of(fractions)[0].double().numpy()
+        x, y = np.meshgrid(np.linspace(0, 1, 9), np.linspace(0, 1, 5))
+        squares += ((found[..., 0] - x) ** 2).sum() * 8**2 + ((found[..., 1] - y) ** 2).sum() * 4**2
+    # Of 9 x 5 points x may move in 7 columns, y in 3 rows.
+    assert float(row["undeformed_rms_cells"]) == pytest.approx(math.sqrt(squares / (4 * 62)), rel=1e-4)
+    assert watcher.rows[0]["loss"] == pytest.approx(float(row["rms_cells"]) ** 2)
+    assert watcher.losses[0] > 0
 
 
 def test_a_frozen_network_asks_for_no_gradient_and_stays_in_evaluation_mode(study, run):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,7 +24,14 @@ from wsi_deform.model import Model
 from wsi_deform.segment import Sampled
 from wsi_deform.train.run import training_fields
 from wsi_deform.train.schedule import optimiser_of
-from wsi_deform.train.step import _sample_weights, change_of_step, hash_of, learner_of, training_step
+from wsi_deform.train.step import (
+    _sample_weights,
+    change_of_step,
+    hash_of,
+    labels_of,
+    learner_of,
+    training_step,
+)
 
 SIZES = (Size(24, 12), Size(20, 14), Size(24, 12))
 EDGE_WEIGHT = 0.5
@@ -78,6 +86,7 @@ def backward(learner, batches):
     learner.optimiser.zero_grad()
     loss, numbers = learner.loss(batches, epoch=0, step=0, edge_weight=EDGE_WEIGHT)
     loss.backward()
+    assert float(loss.detach()) == pytest.approx(numbers["loss"], rel=1e-6)
     return numbers, gradients_of(learner.model)
 
 
@@ -100,6 +109,10 @@ def test_mixed_batch_has_the_losses_of_its_fields_one_by_one(learner_and_views):
     )
     assert together["segmentation_loss"] == pytest.approx(expected, rel=1e-5)
     assert together["edge_loss"] == pytest.approx(sum(found["edge_loss"] for found, _ in alone) / 3, rel=1e-5)
+    assert together["loss"] == pytest.approx(
+        together["segmentation_loss"] + EDGE_WEIGHT * together["edge_loss"], rel=1e-6
+    )
+    assert together["samples"] == 2 * 24 * 12 + 20 * 14
     # The deformation network learns from both terms, the segmentation network from one.
     for name in [name for name in gradients if name.startswith("segmentation")]:
         sum_of = sum(share * found[name] for share, (_, found) in zip(shares, alone, strict=True))
@@ -291,6 +304,71 @@ def test_convention_the_seed_of_a_step_is_of_run_epoch_step_and_process():
     assert hash_of(0, 0, 1) == 7806831264735756412
     assert hash_of(0, 3, 5) == 8415388725579195781
     assert hash_of(0, 3, 5, 1) == 6744537771584233920
+
+
+class HalfLabelled:
+    """Labels of a field whose left half nobody labelled."""
+
+    def __init__(self, labels, region):
+        self.labels, self.middle = labels, region.x + region.width / 2
+
+    def at_points(self, points):
+        return np.where(points[:, 0] < self.middle, 255, self.labels.at_points(points)).astype(np.uint8)
+
+    def __getattr__(self, name):
+        return getattr(self.labels, name)
+
+
+def test_half_of_the_samples_of_half_labelled_fields_count(learner_and_views):
+    learner, views = learner_and_views()
+    torch.nn.init.zeros_(learner.model.deformation.head.weight)
+    views.items = [replace(item, labels=HalfLabelled(item.labels, item.field.region)) for item in views.items]
+    (mixed,) = load(views, [[0, 1, 2]], 0)
+    _, numbers = learner.loss(mixed, epoch=0, step=0, edge_weight=0.0)
+    # The grid is shifted by up to a cell of a twentieth of the width.
+    assert numbers["labelled_share"] == pytest.approx(0.5, abs=0.05)
+    assert numbers["samples"] == 856
+
+
+def test_seconds_of_a_step_are_read_forward_and_backward(learner_and_views, monkeypatch):
+    """A clock that is asked at the start, around the labels of both shapes, after the loss, and at the end."""
+    learner, views = learner_and_views()
+    (mixed,) = load(views, [[0, 1, 2]], 0)
+    ticks = iter([0.0, 10.0, 11.0, 20.0, 22.0, 40.0, 100.0])
+    monkeypatch.setattr("wsi_deform.train.step.time", SimpleNamespace(monotonic=lambda: next(ticks)))
+    found = training_step(learner, mixed, epoch=0, step=0, edge_weight=EDGE_WEIGHT)
+    tiles = found["read_seconds"] - 3
+    assert 0 < tiles < 30
+    assert found["forward_seconds"] == pytest.approx(40 - 3 - tiles)
+    assert found["backward_seconds"] == 60
+
+
+@pytest.mark.parametrize(("edge_weight", "learns"), [(0, False), (0.25, True)])
+def test_without_a_weight_there_is_no_edge_loss(learner_and_views, edge_weight, learns):
+    learner, views = learner_and_views(loss={"edge_weight": edge_weight})
+    (mixed,) = load(views, [[0]], 0)
+    _, numbers = learner.loss(mixed, epoch=0, step=0, edge_weight=0.0)
+    assert (numbers["edge_loss"] > 0) == learns
+
+
+def test_fields_that_count_nothing_add_nothing(learner_and_views):
+    learner, views = learner_and_views()
+    (mixed,) = load(views, [[0, 1, 2]], 0)
+    (pair,) = (batch for batch in mixed if len(batch.items) == 2)
+    idle = [replace(batch, counted=batch is pair) for batch in mixed]
+    learner.model.eval()
+    alone, found = (learner.loss(each, epoch=0, step=0, edge_weight=0.5)[1] for each in ([pair], idle))
+    assert {name: found[name] for name in found if name != "read_seconds"} == pytest.approx(
+        {name: alone[name] for name in alone if name != "read_seconds"}
+    )
+
+
+def test_labels_outside_a_field_are_none(learner_and_views):
+    _, views = learner_and_views()
+    ((batch,),) = load(views, [[0]], 0)
+    at = [[0.0, 0.0], [1.0, 1.0], [-0.001, 0.5], [0.5, 1.001]]
+    found = labels_of(batch, torch.tensor(at, dtype=torch.float64).view(1, 2, 2, 2))
+    assert (found == 255).flatten().tolist() == [False, False, True, True]
 
 
 def test_what_a_step_draws_at_random_depends_on_its_epoch(learner_and_views):

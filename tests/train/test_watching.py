@@ -154,6 +154,28 @@ def test_the_result_says_which_classes_its_best_mean_is_over(study, tmp_path, mo
     assert result.miou_classes.text() == "over 3 of 3 classes (in no label and counted as 0: c)"
 
 
+def test_every_so_many_epochs_and_the_last_are_validated(study, tmp_path, scores):
+    scores += [0.25, 0.5, 0.375]
+    config = read_config(changes=[*TINY, "training.epochs=5", "training.validate_every=2"])
+    result = train(config, *study, tmp_path)
+    assert [row["val_miou"] for row in table(tmp_path)] == ["", "0.25", "", "0.5", "0.375"]
+    assert (result.best, result.best_epoch, result.epochs) == (0.5, 4, 5)
+
+
+def test_checkpoints_are_half_a_minute_apart_unless_told_otherwise(study, tmp_path, monkeypatch):
+    asked = {}
+
+    def start_run(*_, **options):
+        asked.update(options)
+        raise StopIteration
+
+    monkeypatch.setattr("wsi_deform.train.loop.start_run", start_run)
+    with pytest.raises(StopIteration):
+        train(read_config(changes=TINY), *study, tmp_path)
+    assert asked["checkpoint_every_s"] == 30
+    assert not asked["stop"]()
+
+
 def test_a_run_that_reaches_its_last_epoch_did_not_stop_early(study, tmp_path, scores):
     scores += [0.3, 0.2]
     config = read_config(changes=[*TINY, "training.epochs=2", "training.patience=1"])

@@ -73,7 +73,7 @@ def borders_of(labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
     """The pixels beside a border between two classes.
 
     Args:
-        labels: (H, W) class indices, 255 unlabelled.
+        labels: (H, W) class indices, 255 unlabelled; not empty.
 
     Returns:
         (H, W) bool: labelled pixels one of whose four neighbours is of another class.
@@ -82,8 +82,8 @@ def borders_of(labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
         The frame of the image and the edge of what is unlabelled are no borders.
     """
     borders = np.zeros(labels.shape, bool)
-    highest = labels.max(initial=0)
-    if labels.size == 0 or labels.min() == highest:
+    highest = labels.max()
+    if labels.min() == highest:
         return borders
     for one, other in ((np.s_[1:], np.s_[:-1]), (np.s_[:, 1:], np.s_[:, :-1])):
         differ = labels[one] != labels[other]

@@ -14,6 +14,7 @@ from wsi_deform.errors import SlideError
 from wsi_deform.faults import pass_on_own_fault
 from wsi_deform.geometry import Point, Region, Size, tile_region
 from wsi_deform.slide.colour import rgb_from_gray
+from wsi_deform.slide.mpp.claims import Scale, Source, claim_of, scale_from_claims
 from wsi_deform.slide.reader import Level, SlideInfo
 from wsi_deform.slide.resolution import positive_or_none
 
@@ -63,13 +64,16 @@ class CziReader:
         self._plane, remarks = _plane(box)
         self._lock = threading.Lock()
         self._is_open = True
-        size = Size(frame.w, frame.h)
+        size, scale = Size(frame.w, frame.h), _scale(xml)
         self.info = SlideInfo(
             levels=(Level(size=size, downsample=Point(1.0, 1.0), tile=TILE),),
-            mpp=_mpp(xml),
+            mpp=scale.mpp,
+            mpp_xy=scale.mpp_xy,
+            mpp_source=scale.source,
+            mpp_remarks=scale.remarks,
             vendor="zeiss",
             bounds=Region.whole(size),
-            remarks=remarks,
+            remarks=(*remarks, *scale.remarks),
         )
 
     def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
@@ -150,18 +154,17 @@ def _parsed(xml: str) -> ElementTree.Element | None:
         return None
 
 
-def _mpp(xml: str) -> float | None:
-    """Metres per pixel of the Scaling section, as um: the mean of both axes."""
+def _scale(xml: str) -> Scale:
+    """Metres per pixel, of the Scaling section."""
     root = _parsed(xml)
-    if root is None:
-        return None
-    found = []
-    for axis in "XY":
-        value = root.findtext(f".//Scaling/Items/Distance[@Id='{axis}']/Value", "")
-        metres = positive_or_none(value)
-        if metres is not None:
-            found.append(metres * 1e6)
-    return sum(found) / len(found) if found else None
+    metres = [
+        None
+        if root is None
+        else positive_or_none(root.findtext(f".//Scaling/Items/Distance[@Id='{axis}']/Value", ""))
+        for axis in "XY"
+    ]
+    x_um, y_um = (None if one is None else one * 1e6 for one in metres)
+    return scale_from_claims(list(claim_of(Source.CZI, x_um, y_um, has_unit=True)))
 
 
 def _channel_names(xml: str) -> list[str]:

@@ -87,7 +87,7 @@ def edge_weight(config: Config, epoch: int, step: int, steps: int) -> float:
     Returns:
         ``loss.edge_weight`` in the first step; with a decay it would be 0 in the one after the last.
     """
-    progress = min(1.0, (epoch + step / steps) / config.training.epochs)
+    progress = (epoch + step / steps) / config.training.epochs
     factor = {
         "none": 1.0,
         "linear": 1 - progress,

@@ -227,6 +227,9 @@ def _instance(path: Path, meta: FileMeta, dataset: Any, stopped_at: int, *, has_
         optical_paths=tuple(name for name, _ in optical_paths),
         path_names=tuple(said for _, said in optical_paths),
         mpp=_mpp(dataset),
+        power=next(
+            (number(one, "ObjectiveLensPower") for one in items(dataset, "OpticalPathSequence")), None
+        ),
         depth=_depth(dataset),
         about=_about(dataset),
         rest_offset=stopped_at,

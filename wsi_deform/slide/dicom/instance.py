@@ -37,6 +37,7 @@ class Instance:
         optical_paths: Identifiers of the optical paths, at least one.
         path_names: What people call them.
         mpp: um per pixel along x and y, or None.
+        power: Of the objective, or None.
         depth: Where its focal plane lies, in the unit of the file.
         about: Metadata as text, for people.
         rest_offset: Where what follows the header begins, in the dataset's own bytes.
@@ -63,6 +64,7 @@ class Instance:
     optical_paths: tuple[str, ...]
     path_names: tuple[str, ...]
     mpp: tuple[float, float] | None
+    power: float | None
     depth: float
     about: tuple[tuple[str, str], ...]
     rest_offset: int

@@ -34,7 +34,8 @@ def open_dicom(path: Path) -> Reader:
     if [level.size for level in other.info.levels] != [level.size for level in own.info.levels]:
         other.close()
         return own
-    other.info = dataclasses.replace(other.info, images=own.info.images, remarks=own.info.remarks)
+    remarks = (*series.remarks, *other.info.mpp_remarks)
+    other.info = dataclasses.replace(other.info, images=series.images, remarks=remarks)
     own.close()
     return other
 

@@ -10,6 +10,7 @@ from wsi_deform.geometry import Region, level_downsample, tile_region
 from wsi_deform.slide.colour import filled
 from wsi_deform.slide.dicom.codestream import BadFrameError
 from wsi_deform.slide.dicom.series import Series
+from wsi_deform.slide.mpp.claims import Source, claim_of, claim_of_power, scale_from_claims
 from wsi_deform.slide.reader import Level, SlideInfo
 
 
@@ -21,19 +22,28 @@ class DicomReader:
         self._levels = series.levels
         finest = self._levels[0]
         self.path = finest.instances[0].path
-        mpp = finest.instances[0].mpp
+        x_um, y_um = finest.instances[0].mpp or (None, None)
+        scale = scale_from_claims(
+            [
+                *claim_of(Source.DICOM, x_um, y_um, has_unit=True),
+                *claim_of_power(finest.instances[0].power),
+            ]
+        )
         self._is_open = True
         self.info = SlideInfo(
             levels=tuple(
                 Level(size=one.size, downsample=level_downsample(finest.size, one.size), tile=one.tile)
                 for one in self._levels
             ),
-            mpp=None if mpp is None else sum(mpp) / 2,
+            mpp=scale.mpp,
+            mpp_xy=scale.mpp_xy,
+            mpp_source=scale.source,
+            mpp_remarks=scale.remarks,
             vendor="dicom",
             bounds=Region.whole(finest.size),
             properties=dict(finest.instances[0].about),
             images=series.images,
-            remarks=series.remarks,
+            remarks=(*series.remarks, *scale.remarks),
         )
 
     def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
