@@ -87,5 +87,5 @@ def test_the_qupath_script_names_slides_as_segment_does() -> None:
 
 def test_the_scale_page_has_the_sources_of_the_mpp_in_their_order() -> None:
     page = (DOCS / "scale.md").read_text(encoding="utf-8")
-    rows = [line.split("|")[2].strip() for line in page.splitlines() if re.match(r"\| \d \|", line)]
+    rows = [line.split("|")[2].strip() for line in page.splitlines() if re.match(r"\| \d+ \|", line)]
     assert rows == [source.value for source in Source]

@@ -25,7 +25,8 @@ DOUBLE_SUFFIXES = (".ome.tiff", ".ome.tif", ".ome.btf", ".ome.tf8", ".ome.zarr")
 # What slide/find.py takes for the suffix of a slide (a test compares the two): other dots belong to the name.
 SUFFIXES = (
     ".svs", ".tif", ".tiff", ".btf", ".tf8", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".bif", ".svslide",
-    ".dcm", ".png", ".jpg", ".jpeg", ".bmp", ".zarr",
+    ".qptiff", ".ptif", ".ptiff", ".dcm", ".png", ".jpg", ".jpeg", ".bmp", ".czi", ".vsi", ".isyntax", ".i2syntax",
+    ".mds", ".mdsx", ".kfb", ".sdpc", ".zarr",
 )  # fmt: skip
 
 

@@ -32,6 +32,7 @@ class Source(Enum):
     DICOM = "PixelSpacing of the DICOM series"
     OME = "PhysicalSizeX and PhysicalSizeY of the OME-XML"
     NGFF = "coordinateTransformations of the OME-Zarr"
+    CZI = "the Scaling section of the CZI"
     OPENSLIDE = "the scanner's metadata, by OpenSlide"
     TEXT = "the ImageDescription"
     IMAGEJ = "ImageJ's unit and the resolution tags"
