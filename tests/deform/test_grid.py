@@ -38,7 +38,8 @@ def test_convention_constant_map_gives_identity_grid(map_shape, shape, placement
     for sigma in (0.4, 1.0, 0.25 * max(map_shape), 3.7):
         grid = sampling_grid(constant, sigma_px=sigma, size=size, placement=placement)
         assert grid.shape == (1, *shape, 2)
-        assert (grid.double() - identity(size, placement)).abs().max() < 1e-6
+        # float32; sums over 800 cells round by the number of threads (1.01e-6 with one).
+        assert (grid.double() - identity(size, placement)).abs().max() < 2e-6
 
 
 @pytest.mark.parametrize("radius_px", [1.0, 5.5])
