@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -210,3 +212,18 @@ def test_a_view_has_red_green_and_blue_in_this_order_and_the_tissue_after_them(s
     assert view.is_contiguous()
     assert view[:, 0, 0].tolist() == [120, 40, 160, 1]
     assert view[:, 1, 7].tolist() == [180, 40, 160, 1]
+
+
+def test_the_mass_of_a_field_is_that_of_its_kept_cells_and_their_size(slide):
+    """Cells are worth 1, but for the red half of the slide, which is worth e^1.03 = 2.8 of the others."""
+    model = make_model()
+    model.deformation = Redness()
+    kept = Region(224, 64, 64, 32)  # half of it is red
+    fields = [
+        Field(Region(192, 0, 128, 128), kept),
+        Field(Region(0, 0, 128, 64), Region(0, 0, 128, 64)),
+        Field(Region(384, 0, 64, 64), Region(384, 0, 64, 64)),
+    ]
+    red = math.exp(60 / 255 / 0.229)
+    masses = np.array([1024 * (1 + red), 8192, 4096 * red])
+    assert field_masses(slide, fields, model) == pytest.approx(masses / masses.sum(), rel=0.02)

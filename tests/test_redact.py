@@ -77,7 +77,11 @@ def test_data_is_redacted_at_any_depth() -> None:
         ("https://me:pass/word@host/a", "me:pass, pass, word", "me:..., ..., ..."),
         ("https://host/a@b.svs", "a@b", "a@b"),
         ("https://host/a#part", "part", "..."),
-        ("https://host/a?sig=0123&x=4567#part", "0123 4567 part sig=0123&x=4567", "... ... ... sig=...&x=..."),
+        (
+            "https://host/a?sig=0123&x=4567#part",
+            "0123 4567 part sig=0123&x=4567",
+            "... ... ... sig=...&x=...",
+        ),
         ("zip://a::https://me:5ecret@host/b", "5ecret", "..."),
         ("zip://a::https://me:5ec@host/b", "zip a host b", "zip a host b"),
     ],

@@ -121,6 +121,11 @@ def write_mask_file(path: Path, truth: np.ndarray, how: str) -> Path:
     elif how == "rgba tiff":
         pixels = np.stack((0 * values, 0 * values, 9 * values, 0 * values + 255), axis=-1)
         tifffile.imwrite(path, pixels, photometric="rgb", extrasamples=["unassalpha"], metadata=None)
+    elif how == "rgba tiff, associated":
+        pixels = np.stack((9 * values, 0 * values, 0 * values, 0 * values + 255), axis=-1)
+        tifffile.imwrite(path, pixels, photometric="rgb", extrasamples=["assocalpha"], metadata=None)
+    elif how == "tiles":
+        tifffile.imwrite(path, values, tile=(64, 64), metadata=None)
     elif how == "rgba png":
         Image.fromarray(np.stack((0 * values, 9 * values, 0 * values, 0 * values + 255), axis=-1)).save(path)
     else:
@@ -131,13 +136,15 @@ def write_mask_file(path: Path, truth: np.ndarray, how: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("how", ["pyramid", "strips", "rgba tiff", "rgba png", "L", "P"])
+@pytest.mark.parametrize(
+    "how", ["pyramid", "strips", "rgba tiff", "rgba tiff, associated", "rgba png", "L", "P"]
+)
 @pytest.mark.parametrize("step", [1, 2])
 def test_tissue_mask_from_a_file_is_what_the_file_says_at_the_resolution_of_tissue_mask(
     tmp_path: Path, how: str, step: int
 ):
     truth = truth_of_slide()
-    name = "m.tif" if how in ("pyramid", "strips", "rgba tiff") else "m.png"
+    name = "m.png" if how in ("rgba png", "L", "P") else "m.tif"
     path = write_mask_file(tmp_path / name, truth[::step, ::step], how)
     slide = drawn()
     found = tissue_mask_from_file(path, slide)
@@ -152,11 +159,12 @@ def test_tissue_mask_from_a_file_is_what_the_file_says_at_the_resolution_of_tiss
     assert (found.tissue == expected).mean() > (0.995 if how == "pyramid" else 1.0 - 1e-9)
 
 
-def test_convention_a_cell_is_tissue_where_half_of_it_is(tmp_path: Path):
+@pytest.mark.parametrize("how", ["strips", "tiles"])
+def test_convention_a_cell_is_tissue_where_half_of_it_is(tmp_path: Path, how: str):
     truth = np.zeros((600, 800), bool)
     truth[:, :50] = True  # half of the first cells of 100 px
     truth[:, 200:249] = True  # less than half of the third
-    path = write_mask_file(tmp_path / "m.tif", truth, "strips")
+    path = write_mask_file(tmp_path / "m.tif", truth, how)
     found = tissue_mask_from_file(path, drawn(mpp=None), max_side_px=8)
     assert found.tissue.shape == (6, 8)
     np.testing.assert_array_equal(found.tissue, np.arange(8) == np.zeros((6, 1)))
@@ -345,3 +353,40 @@ def test_what_is_small_is_no_tissue(box, size, mpp, px):
 )
 def test_a_small_hole_is_tissue(box, size, mpp, px):
     assert (1 - with_box(Size(*box), size=size, mpp=mpp, hole=True)) * size.area == pytest.approx(px)
+
+
+def test_a_level_that_is_too_short_along_one_axis_is_not_fine_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A slide of 800 x 603 px at 400 px a side has 302 rows, but a level that was rounded down has 301."""
+    path = tmp_path / "m.tif"
+    with tifffile.TiffWriter(path) as tif:
+        tif.write(np.ones((603, 800), np.uint8), tile=(64, 64), subifds=1, metadata=None)
+        tif.write(np.ones((301, 400), np.uint8), tile=(64, 64), subfiletype=1, metadata=None)
+    levels = []
+    read_tile = TiffTiles.read_tile
+    monkeypatch.setattr(
+        TiffTiles, "read_tile", lambda self, *tile: levels.append(tile[0]) or read_tile(self, *tile)
+    )
+    slide = Slide.from_reader(ArrayReader(np.zeros((603, 800, 3), np.uint8), mpp=None), slide_id="t")
+    for side, level in ((400, 0), (398, 1)):
+        levels.clear()
+        assert max(tissue_mask_from_file(path, slide, max_side_px=side).tissue.shape) == side
+        assert set(levels) == {level}
+
+
+@pytest.mark.parametrize(
+    ("size", "fits"),
+    [
+        (Size(400, 300), True), (Size(400, 301), True), (Size(400, 299), True), (Size(401, 300), True),
+        (Size(400, 302), False), (Size(400, 298), False), (Size(403, 300), False), (Size(800, 600), True),
+        (Size(801, 600), False), (Size(800, 601), False),
+    ],
+)  # fmt: skip
+def test_a_mask_has_one_scale_for_both_axes_to_a_pixel(tmp_path: Path, size: Size, fits: bool):
+    path = write_mask_file(tmp_path / "m.png", np.ones(size.shape, bool), "L")
+    if fits:
+        assert tissue_mask_from_file(path, drawn()).fraction == 1.0
+        return
+    with pytest.raises(SlideError, match=f"{size} px for a slide of 800 x 600"):
+        tissue_mask_from_file(path, drawn())
