@@ -164,6 +164,14 @@ def test_thumbnail_keeps_the_proportions_and_never_enlarges():
         slide.thumbnail(0)
 
 
+def test_pictures_are_1024_px_long_and_those_that_a_notebook_shows_512(mask):
+    slide = drawn(AddressReader(Size(4000, 1000), downsamples=(1,), pattern="smooth"))
+    assert slide.thumbnail().shape == (256, 1024, 3)
+    assert slide.thumbnail(1).shape == (1, 1, 3)
+    assert Image.open(io.BytesIO(slide._repr_png_())).size == (512, 128)
+    assert dataclasses.replace(mask, slide=slide, size=slide.size).thumbnail().shape == (256, 1024, 3)
+
+
 def test_dask_array_of_a_slide_has_the_tiles_of_the_level_and_reads_only_what_is_asked_for():
     reader = CountingReader(AddressReader(Size(100_000, 80_000)))
     array = drawn(reader, virtual_levels=False).to_dask(2)
@@ -333,7 +341,13 @@ def test_mask_of_a_slide_without_a_file_is_saved(study, tmp_path):
     pixels = tifffile.imread(study / "slides" / "P001-A.tif")
     slide = OpenedSlide.from_reader(ArrayReader(pixels, mpp=MPP), slide_id="array")
     wsi_deform.segment_slide(slide, wsi_deform.load_model(study / "run")).save(tmp_path)
-    assert (tmp_path / "masks" / "array.ome.tif").is_file()
+    # Maps are asked for, outlines are not.
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*")) == [
+        "geojson/array.geojson.gz",
+        "masks/array.ome.tif",
+        "overlays/array.jpg",
+        "samples/array.npz",
+    ]
 
 
 def test_package_lists_what_it_offers():

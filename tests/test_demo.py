@@ -70,6 +70,41 @@ def test_demo_leaves_everything_in_place_and_a_second_call_redoes_nothing(tmp_pa
         run_demo(tmp_path, seed=6, changes=FAST, watcher=Silent(), **SMALL)
 
 
+def test_the_demo_draws_88_slides_of_2048_x_512_px_and_trains_40_epochs(tmp_path, monkeypatch):
+    asked, told = {}, []
+
+    class Stop(Exception):
+        pass
+
+    class Watching(Silent):
+        @contextlib.contextmanager
+        def drawing(self, slides):
+            told.append(slides)
+            yield None
+
+    def draw_study(folder, **given):
+        asked.update(given)
+        raise Stop
+
+    monkeypatch.setattr("wsi_deform.demo.draw_study", draw_study)
+    with pytest.raises(Stop):
+        run_demo(tmp_path, watcher=Watching())
+    assert told == [88]
+    assert asked == {
+        "train": 64, "val": 8, "test": 16, "seed": 0, "size": Size(2048, 512), "on_slide": None,
+    }  # fmt: skip
+    config = demo_config("joint")
+    assert config.sampling.budget == (16, 64)
+    assert (config.training.epochs, config.training.validate_every, config.training.threads) == (40, 5, 1)
+    assert (config.augmentation.flip_x, config.augmentation.flip_y, config.seed) == (True, True, 0)
+
+
+def test_a_demo_that_is_stopped_is_not_finished_and_has_no_page(tmp_path):
+    result = run_demo(tmp_path, seed=5, changes=FAST, watcher=Silent(), stop=lambda: True, **SMALL)
+    assert (result.finished, result.evaluations) == (False, {})
+    assert not result.page.exists()
+
+
 def test_methods_of_the_demo_differ_by_density_and_by_augmentation_by_sampling_alone():
     joint, uniform = (demo_config(method).model_dump() for method in ("joint", "uniform"))
     assert joint["sampling"].pop("density") == "learned"

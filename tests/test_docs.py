@@ -14,6 +14,7 @@ from wsi_deform.geometry import Size
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.mask.tiff import write_nearest_mask
 from wsi_deform.slide.find import DOUBLE_SUFFIXES, SLIDE_SUFFIXES, ZARR_SUFFIX, slide_id_of
+from wsi_deform.slide.mpp.claims import Source
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -82,3 +83,9 @@ def test_the_qupath_script_names_slides_as_segment_does() -> None:
     ]:
         found = re.sub(forbidden, "_", re.sub(pattern, "", name, count=1))
         assert found == slide_id_of(Path(name)) or not name, name
+
+
+def test_the_scale_page_has_the_sources_of_the_mpp_in_their_order() -> None:
+    page = (DOCS / "scale.md").read_text(encoding="utf-8")
+    rows = [line.split("|")[2].strip() for line in page.splitlines() if re.match(r"\| \d+ \|", line)]
+    assert rows == [source.value for source in Source]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from wsi_deform.deform.budget import allocate_samples
 from wsi_deform.geometry import Region, Size, size_of_area
-from wsi_deform.look.fields import Field, cover_exactly, cover_with_fields, cut_to_tissue
+from wsi_deform.look.fields import SQUARE, Field, cover_exactly, cover_with_fields, cut_to_tissue
 from wsi_deform.look.lowres import low_res_view
 from wsi_deform.look.stain import Normalisation, StainChoice, normalisation, stain_of
 from wsi_deform.look.tissue import TissueMask, tissue_mask, tissue_mask_from_file
@@ -73,7 +73,7 @@ def allocated_sizes(slide: Slide, fields: Sequence[Field], model: Model) -> list
             max_ratio=settings.allocation_ratio,
         )
         sizes = [
-            size_of_area(field.region.size, int(samples), min_px=MIN_SIDE_PX)
+            size_of_area(slide.squared(field.region.size), int(samples), min_px=MIN_SIDE_PX)
             for field, samples in zip(fields, given, strict=True)
         ]
     return sizes
@@ -262,12 +262,19 @@ def fields_of(slide: Slide, model: Model) -> tuple[Field, ...]:
     if settings_um := model.config.lengths_in_um:
         px_from_um(max(settings_um.values()), slide, model)  # refused before anything is read
     side_px, part = field_side_px(slide, model), slide.region
+    # A side in px is taken at its word: so many pixels along both axes.
+    pixel = slide.pixel if settings.side_px is None else SQUARE
     tissue = None
     if side_px is not None and has_tissue(model, slide.tissue_path):
         tissue = tissue_of(slide)
     if side_px is not None and settings.exact:
         fields = cover_exactly(
-            part.size, tissue, field_px=side_px, margin_fraction=settings.margin, origin=(part.x, part.y)
+            part.size,
+            tissue,
+            field_px=side_px,
+            margin_fraction=settings.margin,
+            origin=(part.x, part.y),
+            pixel=pixel,
         )
     else:
         fields = cover_with_fields(
@@ -280,6 +287,7 @@ def fields_of(slide: Slide, model: Model) -> tuple[Field, ...]:
             if settings.side_px is None
             else min(ALIGN_PX, settings.side_px & -settings.side_px),
             origin=(part.x, part.y),
+            pixel=pixel,
         )
     if settings.cut_to_tissue:
         fields = cut_to_tissue(fields, tissue_of(slide))
@@ -290,6 +298,8 @@ def fields_of(slide: Slide, model: Model) -> tuple[Field, ...]:
 
 def field_side_px(slide: Slide, model: Model) -> int | None:
     """Side of a slide's fields, level-0 px; None where the whole slide, or its region, is one.
+
+    Of a slide whose pixels are not square, sides of the square of their area (``Slide.pixel``).
 
     Raises:
         SlideError: It is set in um, and the slide has no mpp.
@@ -309,7 +319,7 @@ def sampled_size_of(slide: Slide, field: Field, model: Model) -> Size:
 
     A field of an exact side has the budget's samples; one that the slide cuts off has as many as lie in it.
     """
-    region, side_px = field.region.size, field_side_px(slide, model)
+    region, side_px = slide.squared(field.region.size), field_side_px(slide, model)
     if not model.config.fields.exact or side_px is None:
         return model.sampled_size(region)
     scale = model.config.sampling.budget[1] / side_px

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from wsi_deform.errors import ShapeError
 
@@ -60,6 +61,13 @@ class Point:
 
     x: float
     y: float
+
+
+SQUARE_RATIO = 1.01
+"""Pixels whose sides differ by more than this are not taken for square."""
+
+Mpp: TypeAlias = "float | Point"
+"""um per pixel: one number for both axes, or one along x and one along y."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -127,6 +135,46 @@ def tile_region(column: int, row: int, tile: Size, size: Size) -> Region:
     """The pixels of one tile, clipped to the image: edge tiles are padded in storage, never here."""
     whole = Region.whole(size)
     return Region(column * tile.width, row * tile.height, tile.width, tile.height).intersection(whole)
+
+
+def both_axes(mpp: Mpp) -> Point:
+    """Um per pixel along x and y."""
+    return mpp if isinstance(mpp, Point) else Point(mpp, mpp)
+
+
+def mean_mpp(mpp: Mpp) -> float:
+    """Side of the square with the area of a pixel, um: its square turns pixels into um^2.
+
+    Convention:
+        Square pixels keep their number to the last digit.
+    """
+    both = both_axes(mpp)
+    return both.x if both.x == both.y else math.sqrt(both.x * both.y)
+
+
+def steps_of(mpp: Mpp) -> Point:
+    """Lengths of a pixel along x and y, um, for distances.
+
+    Convention:
+        Sides that differ by 1 % or less, as a scanner's calibration makes them, count as equal: both are the mean then,
+        and no distance is wrong by more than half a percent.
+    """
+    both = both_axes(mpp)
+    mean = mean_mpp(both)
+    return Point(mean, mean) if max(both.x / both.y, both.y / both.x) <= SQUARE_RATIO else both
+
+
+def squared(size: Size, pixel: Point) -> Size:
+    """The size that something has in square pixels of the same area.
+
+    Args:
+        size: In pixels as they are.
+        pixel: Their sides in sides of the square; (1, 1) for square ones.
+
+    Returns:
+        The size, to whole pixels; the same for square ones.
+    """
+    return Size(max(1, round(size.width * pixel.x)), max(1, round(size.height * pixel.y)))
 
 
 def level_downsample(level_0: Size, level: Size) -> Point:

@@ -19,6 +19,7 @@ from wsi_deform.deform.targets import (
 )
 from wsi_deform.errors import ConfigError, ModelError
 from wsi_deform.geometry import Size, sampled_size, size_of_area
+from wsi_deform.look.appearance import TrainingSlides
 from wsi_deform.networks.deformation import DeformationNetwork
 from wsi_deform.networks.positions import PositionNetwork
 from wsi_deform.networks.registry import segmentation_network
@@ -39,6 +40,7 @@ class Model(nn.Module):
         config: The configuration; its ``sampling`` and ``networks`` sections fix what the model does.
         classes: The class table.
         mpp: Level-0 um per pixel of the slides it was trained on; None for images that have none.
+        trained_on: What these slides look like; None where nobody knows, as of models of earlier versions.
 
     Raises:
         ConfigError: There is no mpp, and the configuration has lengths in um.
@@ -51,7 +53,14 @@ class Model(nn.Module):
         segmentation: Sampled image -> scores.
     """
 
-    def __init__(self, *, config: Config, classes: ClassTable, mpp: float | None) -> None:
+    def __init__(
+        self,
+        *,
+        config: Config,
+        classes: ClassTable,
+        mpp: float | None,
+        trained_on: TrainingSlides | None = None,
+    ) -> None:
         super().__init__()
         _refuse_misfits(config)
         if mpp is None and config.lengths_in_um:
@@ -64,6 +73,7 @@ class Model(nn.Module):
         self.config = config
         self.classes = classes
         self.mpp = mpp
+        self.trained_on = trained_on
         networks = config.networks
         self.deformation: DeformationNetwork | None = None
         if config.sampling.density == "learned":

@@ -14,6 +14,7 @@ from typing import Any
 
 import safetensors.torch
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -22,10 +23,12 @@ from wsi_deform.config import parse_config
 from wsi_deform.config_format import FIRST, KEY
 from wsi_deform.errors import ConfigError, ModelError
 from wsi_deform.files import write_aside, write_json
+from wsi_deform.look.appearance import TrainingSlides
 from wsi_deform.model import Model
 from wsi_deform.networks.monai_alone import networks_alone
 
 FORMAT = "wsi-deform model 2"
+TRAINED_ON = "trained_on"
 CHECKSUM = "safetensors_sha256"
 # Format 1, of version 0.1, had no checksum.
 NEEDED = {
@@ -63,6 +66,7 @@ def save_model(model: Model, path: Path, *, facts: Mapping[str, Any]) -> None:
         "mpp": model.mpp,
         "classes": model.classes.to_data(),
         "config": model.config.model_dump(mode="json"),
+        **({} if model.trained_on is None else {TRAINED_ON: model.trained_on.model_dump(mode="json")}),
         **facts,
     }
     write_json(path.with_suffix(".json"), about)
@@ -111,10 +115,28 @@ def load_model(run: Path | str, *, device: str | torch.device = "cpu") -> Model:
     classes = class_table_from_data(about["classes"], f"model {path.with_suffix('.json')}: classes")
     with networks_alone():
         model = Model(
-            config=config, classes=classes, mpp=None if about["mpp"] is None else float(about["mpp"])
+            config=config,
+            classes=classes,
+            mpp=None if about["mpp"] is None else float(about["mpp"]),
+            trained_on=_trained_on(about, path.with_suffix(".json")),
         )
     load_tensors(model, tensors, source=str(path))
     return model.to_device(device).eval()
+
+
+def _trained_on(about: Mapping[str, Any], source: Path) -> TrainingSlides | None:
+    """What the training slides look like, as far as the JSON says it."""
+    if about.get(TRAINED_ON) is None:
+        return None
+    try:
+        return TrainingSlides.model_validate(about[TRAINED_ON])
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, (TRAINED_ON, *first["loc"])))
+        raise ModelError(
+            f"model {source}: {place}: {first['msg'].lower()}. Needed what wsi-deform wrote. Copy the file again, or "
+            f"take {TRAINED_ON} out of it."
+        ) from error
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

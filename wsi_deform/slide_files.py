@@ -32,10 +32,11 @@ from wsi_deform.memory import fields_per_batch, limit_caches, peak_memory_bytes
 from wsi_deform.model import Model
 from wsi_deform.reverse.sampler import Interpolation
 from wsi_deform.reverse.samples import FieldSamples
-from wsi_deform.scale import limits_to_tissue, mpp_remark
+from wsi_deform.scale import limits_to_tissue
 from wsi_deform.segment import SegmentedField, outside_label, segment_fields
 from wsi_deform.slide.slide import Slide
 from wsi_deform.slide_results import ORACLE, Method, SlideFiles, WantedOutputs, slide_files_of
+from wsi_deform.unlike import slide_remark
 
 OnField = Callable[[int, int], None]
 OVERLAY_PX = 2048
@@ -106,7 +107,7 @@ def segment_to_files(
             segment_fields(slide, model, budgets, labels=labels, batch=batch),
             folder,
             wanted=wanted,
-            remark=mpp_remark(slide, model),
+            remark=slide_remark(slide, model),
             method="edge oracle" if model.needs_labels else "sampled",
             threads=threads,
             on_field=on_field,
@@ -222,7 +223,7 @@ def _patches_to_files(
         model.classes,
         counts,
         wanted,
-        [f"seen in {work.text}", work.remark, mpp_remark(slide, model)],
+        [f"seen in {work.text}", work.remark, slide_remark(slide, model)],
         method="patches",
         fields=work.patches,
         samples=work.pixels,
@@ -314,7 +315,7 @@ def _write_fields(
     on_field: OnField | None,
 ) -> tuple[int, TissueCounts]:
     """Write mask, samples and maps of a slide's fields as they come; tiles read, and pixels."""
-    slide_id, size, mpp = slide.slide_id, slide.size, slide.mpp_or_none
+    slide_id, size, mpp = slide.slide_id, slide.size, slide.mpp_xy
     outside = outside_label(classes, slide)
     interpolation: Interpolation = wanted.interpolation or "nearest"
     names = {f"class {index}": name for index, name in enumerate(classes.names)}

@@ -75,7 +75,8 @@ class SlideFiles:
     Attributes:
         width_px: Level-0 width of the slide.
         height_px: Level-0 height of the slide.
-        mpp: Level-0 um per pixel, or None where nobody said.
+        mpp: Level-0 um per pixel, whose square is the area of a pixel, or None where nobody said.
+        mpp_xy: Level-0 um per pixel along x and y, or None.
         fields: Number of fields, or patches.
         samples: Number of samples, or pixels of all patches.
         tiles: Tiles that were read for them.
@@ -94,6 +95,7 @@ class SlideFiles:
     width_px: int
     height_px: int
     mpp: float | None
+    mpp_xy: tuple[float, float] | None
     fields: int
     samples: int
     tiles: int
@@ -123,7 +125,7 @@ def slide_files_of(
 ) -> SlideFiles:
     """What is known of a slide's files, with what people should know of how it was read and of the limit to tissue."""
     said = [
-        *slide.info.remarks,
+        *slide.remarks,
         *remarks,
         tissue_remark(counts, slide.size, classes) if wanted.limit_to_tissue else "",
     ]
@@ -132,6 +134,7 @@ def slide_files_of(
         width_px=slide.size.width,
         height_px=slide.size.height,
         mpp=slide.mpp_or_none,
+        mpp_xy=None if slide.mpp_xy is None else (slide.mpp_xy.x, slide.mpp_xy.y),
         fields=fields,
         samples=samples,
         tiles=tiles,

@@ -10,7 +10,7 @@ from drawn_reader import AddressReader, ArrayReader
 from monai.inferers import sliding_window_inference
 
 from wsi_deform.annotation.classes import ClassTable
-from wsi_deform.baselines.patch_files import grid_of, scores_of, write_patch_files
+from wsi_deform.baselines.patch_files import grid_of, scores_of, shown_downsample, write_patch_files
 from wsi_deform.baselines.patch_grid import PatchSettings, level_of, patch_grid, patch_px_of, patch_starts
 from wsi_deform.baselines.patch_tiles import patch_tiles
 from wsi_deform.baselines.patches import Patches
@@ -290,6 +290,11 @@ def test_a_level_by_mpp_needs_the_slides_mpp():
         {"mpp": 0},
         {"level": 1, "mpp": 1},
         {"blend": "x"},
+        {"overlap": float("nan")},
+        {"patch_px": 15},
+        {"mpp": float("inf")},
+        {"mpp": -0.5},
+        {"level": -1},
     ],
 )
 def test_strange_settings_are_refused(wrong):
@@ -297,13 +302,67 @@ def test_strange_settings_are_refused(wrong):
         PatchSettings(**wrong)
 
 
+def test_the_least_settings_are_taken_and_blocks_are_2048_px():
+    slide, _, _ = pictured(64, 40)
+    PatchSettings(mpp=1e-3)
+    settings = PatchSettings(patch_px=16, overlap=0, level=0, blend="constant")
+    grid = patch_grid(slide, settings, patch_px=16, level=0, cells=None)
+    assert (grid.block_px, grid.starts_x, grid.starts_y) == (2048, (0, 16, 32, 48), (0, 16, 24))
+
+
+def test_regions_of_patches_of_a_coarser_level_are_in_level_0_pixels_and_end_with_the_slide():
+    slide, _, _ = pictured(
+        301, 171, levels=2
+    )  # level 1 is 150 x 85 px: the last pixels have none of their own
+    grid = patch_grid(slide, PatchSettings(overlap=0), patch_px=64, level=1, cells=None)
+    assert grid.count == len(grid.regions()) == 6
+    assert grid.regions()[0] == Region(0, 0, 128, 128)
+    assert grid.regions()[-1] == Region(172, 42, 128, 128)
+    wide = patch_grid(slide, PatchSettings(), patch_px=100, level=1, cells=None)
+    assert (wide.starts_y, wide.extents) == ((0,), (100, 85))
+    assert wide.regions()[1] == Region(100, 0, 200, 170)
+
+
+@pytest.mark.parametrize(
+    ("mpp", "level", "remark"),
+    [(2.9, 2, ""), (3.1, 2, "1/4 of level 0"), (0.34, 0, ""), (0.33, 0, "1/1 of level 0")],
+)
+def test_a_level_up_to_half_as_coarse_again_is_near_enough(mpp, level, remark):
+    reader = AddressReader(Size(4096, 4096), downsamples=(1, 2, 4), mpp=0.5)
+    slide = Slide.from_reader(reader, slide_id="s", virtual_levels=False)
+    found, said = level_of(slide, model_of(), PatchSettings(mpp=mpp))
+    assert found == level
+    assert said == remark or said.startswith(f"patches were read at {remark}, the level nearest to the 1/")
+
+
+@pytest.mark.parametrize(
+    ("long_px", "level", "shown"),
+    [(16_384, 0, 1), (16_385, 0, 2), (65_537, 0, 8), (16_384, 1, 4), (999, 2, 1)],
+)
+def test_maps_of_patches_show_their_level_or_at_most_16384_px(long_px, level, shown):
+    reader = AddressReader(Size(long_px, 600), downsamples=(1, 4, 6))
+    slide = Slide.from_reader(reader, slide_id="s", virtual_levels=False)
+    assert shown_downsample(slide, level) == shown
+
+
+def test_patches_of_a_region_are_refused(tmp_path):
+    slide, _, _ = noise(64, 40, region=Region(0, 0, 32, 32))
+    with pytest.raises(SlideError, match="patches of a region of it are not made"):
+        write_patch_files(slide, model_of(), MaskFolder(tmp_path), PatchSettings())
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_strange_sizes_are_refused():
     slide, _, _ = pictured(64, 64)
-    with pytest.raises(ShapeError, match="block of 100 px"):
-        patch_grid(slide, PatchSettings(), patch_px=64, level=0, cells=None, block_px=100)
+    for patch_px, block_px in ((64, 100), (64, 8), (15, 64)):
+        with pytest.raises(
+            ShapeError, match=f"patch of {patch_px} px, block of {block_px} px: needed at least 16"
+        ):
+            patch_grid(slide, PatchSettings(), patch_px=patch_px, level=0, cells=None, block_px=block_px)
     grid = patch_grid(slide, PatchSettings(), patch_px=64, level=0, cells=None, block_px=64)
-    with pytest.raises(ShapeError, match="tile_px 128"):
-        next(iter(patch_tiles(iter([]), grid, tile_px=128)))
+    for tile_px in (8, 48, 128):
+        with pytest.raises(ShapeError, match=f"tile_px {tile_px}: needed a power of two, 16 to the 64 px"):
+            next(iter(patch_tiles(iter([]), grid, tile_px=tile_px)))
 
 
 def test_memory_lowers_blocks_and_batches_and_says_what_would_do():
@@ -344,13 +403,18 @@ def test_files_of_a_slide_are_what_monai_says_limited_to_tissue(tmp_path):
     )
     grid, _ = grid_of(slide, model, PatchSettings(), everywhere=False)
     assert work.patches == grid.count < len(grid.starts_x) * len(grid.starts_y)
+    assert (work.pixels, work.tiles, work.shown, work.remark) == (65 * 64 * 64, 59, 1, "")
     with tifffile.TiffFile(folder.mask("box")) as file:
+        assert '<M K="limited to tissue">yes</M>' in file.ome_metadata
         assert "patches of 64 px at level 0 (1/1), overlap 0.25, gaussian" in file.ome_metadata
     everywhere, _ = write_patch_files(
         slide, model, MaskFolder(tmp_path / "all"), PatchSettings(), limit_to_tissue=False
     )
     assert everywhere.patches == len(grid.starts_x) * len(grid.starts_y)
-    mask = tifffile.imread(MaskFolder(tmp_path / "all").mask("box"), level=0)
+    assert everywhere.tiles == 7 * 11  # of 64 px each
+    with tifffile.TiffFile(MaskFolder(tmp_path / "all").mask("box")) as file:
+        assert '<M K="limited to tissue">no</M>' in file.ome_metadata
+        mask = file.series[0].levels[0].asarray()
     assert (mask == whole.argmax(axis=0)).all()
 
 

@@ -198,7 +198,7 @@ def test_cells_have_nine_digits(made, tmp_path):
 
 
 def test_labels_without_um_are_measured_in_px(made, tmp_path, monkeypatch):
-    monkeypatch.setattr("wsi_deform.slide.slide.Slide.mpp_or_none", None)
+    monkeypatch.setattr("wsi_deform.slide.slide.Slide.mpp_xy", None)
     write_all(evaluation_of(made, "test", count=1), tmp_path / "evaluation", provenance={}, figures=True)
     folder = tmp_path / "evaluation" / "test"
     assert {row["unit"] for row in rows_of(folder / "boundary.csv")} == {"px"}

@@ -281,6 +281,22 @@ def test_a_label_without_a_class_is_an_error_and_an_older_file_stays(tmp_path: P
     assert sorted(each.name for each in tmp_path.iterdir()) == ["s.geojson.gz", "s.ome.tif"]
 
 
+def test_the_first_label_without_a_class_is_told(tmp_path: Path) -> None:
+    mask = written_mask(tmp_path / "s.ome.tif", np.full((20, 20), 3, np.uint8))
+    with pytest.raises(MaskError, match="label 3, but the class table has 3 classes"):
+        write_geojson(tmp_path / "s.geojson.gz", mask, classes=TABLE)
+
+
+@pytest.mark.parametrize(("count", "features"), [(10_000, 10_000), (10_001, 2)])
+def test_up_to_ten_thousand_components_stay_apart(tmp_path: Path, count: int, features: int) -> None:
+    spots = np.where(np.arange(201 * 50) < count, np.uint8(1), np.uint8(0)).reshape(201, 50)
+    spots[0, 0] = 2
+    labels = np.zeros((402, 100), np.uint8)
+    labels[::2, ::2] = spots
+    mask = written_mask(tmp_path / "s.ome.tif", labels)
+    assert write_geojson(tmp_path / "s.geojson.gz", mask, classes=TABLE).features == features
+
+
 def test_a_label_without_a_class_is_told_among_too_many_components_too(tmp_path: Path) -> None:
     labels = np.zeros((20, 20), np.uint8)
     labels[2, 2], labels[4, 4], labels[6, 6], labels[18, 18] = 1, 1, 2, 9
@@ -289,12 +305,21 @@ def test_a_label_without_a_class_is_told_among_too_many_components_too(tmp_path:
         write_geojson(tmp_path / "s.geojson.gz", mask, classes=TABLE, max_features=1)
 
 
-def test_what_is_no_mask_of_wsi_deform_is_refused_by_name(tmp_path: Path) -> None:
+def test_what_is_no_mask_of_wsi_deform_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, out = tmp_path / "odd.ome.tif", tmp_path / "s.geojson.gz"
     with pytest.raises(MaskError, match=r"odd\.ome\.tif"):
         write_geojson(out, path, classes=TABLE)
     tifffile.imwrite(path, np.zeros((64, 64, 3), np.uint8), tile=(16, 16), photometric="rgb")
     with pytest.raises(MaskError, match=r"odd\.ome\.tif: uint8, 3 channels.*Needed an 8-bit, tiled mask"):
+        write_geojson(out, path, classes=TABLE)
+    tifffile.imwrite(path, np.zeros((64, 64), np.uint16), tile=(16, 16))
+    with pytest.raises(MaskError, match="uint16, 1 channels. Needed an 8-bit, tiled mask"):
+        write_geojson(out, path, classes=TABLE)
+    tifffile.imwrite(path, np.zeros((64, 64), np.uint8), rowsperstrip=64, compression="zlib")
+    monkeypatch.setattr("wsi_deform.slide.tiff.level.KEPT_STRIP_BYTES", 1000)
+    with pytest.raises(MaskError, match="uint8, 1 channels, in strips. Needed an 8-bit, tiled mask"):
         write_geojson(out, path, classes=TABLE)
     with tifffile.TiffWriter(path) as tiff:
         tiff.write(np.zeros((64, 64), np.uint8), tile=(16, 16), subifds=1)

@@ -197,9 +197,54 @@ def test_the_footprint_is_the_side_of_the_nearest_samples_cell_in_tenths_of_um(
     np.testing.assert_array_equal(pyvips.Image.new_from_file(str(path)).numpy(), fine)
 
 
+def test_the_smallest_and_largest_footprints_are_a_tenth_of_a_um_and_6553_of_them(tmp_path: Path):
+    size = Size(64, 32)
+    field = FieldSamples(
+        kept=Region.whole(size),
+        points_px=np.array([[8.0, 16.0], [24.0, 16.0], [40.0, 16.0], [56.0, 16.0]]),
+        labels=np.zeros(4, np.uint8),
+        areas_px=np.array([0.0, 4.0, 1e6, 1e12], np.float32),
+    )
+    written(FootprintMap(tmp_path / "f.ome.tif", size=size, mpp=0.5, downsample=2), [field])
+    found = tifffile.imread(tmp_path / "f.ome.tif")
+    assert found[8, [4, 12, 20, 28]].tolist() == [1, 10, 5000, 65535]
+
+
+@pytest.mark.parametrize(("downsample", "said"), [(0, "1 to 256"), (3, "1 to 256"), (512, "1 to 256")])
+def test_maps_of_other_than_a_power_of_two_or_of_a_few_pixels_are_refused(
+    tmp_path: Path, downsample: int, said: str
+):
+    with pytest.raises(
+        ShapeError, match=f"downsample {downsample}. Needed a power of two, {said} for a slide"
+    ):
+        FootprintMap(tmp_path / "f.ome.tif", size=Size(4000, 3000), mpp=1.0, downsample=downsample)
+    coarsest = FootprintMap(tmp_path / "f.ome.tif", size=Size(4000, 3000), mpp=1.0, downsample=256)
+    assert coarsest._map.size == Size(16, 12)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_maps_have_tiles_of_256_px(fields: list[FieldSamples], probability_file: Path):
+    with tifffile.TiffFile(probability_file) as tiff:
+        assert tiff.pages[0].tile == (256, 256)
+
+
+def test_probabilities_of_no_field_may_be_written_too(tmp_path: Path):
+    writer = ProbabilityMap(
+        tmp_path / "p.ome.tif", size=Size(64, 32), mpp=1.0, class_names=["a", "b"], downsample=2
+    )
+    with writer:
+        assert writer.size == Size(32, 16)
+        writer.put(Region(3, 5, 2, 1), np.array([[[0.25, 0.0]], [[0.75, 0.0]]], np.float32))
+    found = tifffile.imread(tmp_path / "p.ome.tif")
+    assert found[:, 5, 2:5].tolist() == [[0, 64, 0], [0, 191, 0]]
+    assert found.sum() == 64 + 191
+
+
 def test_the_default_resolution_is_about_half_the_spacing_of_the_samples():
     assert map_downsample(64_000, 1e10, Size(100_000, 100_000)) == 128  # spacing 395 px
     assert map_downsample(10**9, 1e8, Size(10_000, 10_000)) == 1
+    assert map_downsample(0, 1e8, Size(100_000, 100_000)) == 4096  # as of one sample: half of 10,000 px
+    assert map_downsample(100, 64.0 * 64 * 100, Size(100_000, 100_000)) == 32  # exactly half of 64 px
     assert map_downsample(1, 1e8, Size(100, 60)) == 8  # 13 x 8 px
     assert map_downsample(1_200, 15_300_000, SIZE) == 32  # spacing 113 px
 

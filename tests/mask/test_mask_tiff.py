@@ -335,7 +335,16 @@ def small_tile(level: int = 0, column: int = 0, row: int = 0, **what: object) ->
         ([small_tile(column=1, pixels=np.zeros((16, 16), np.uint8))], r"Needed one tile of \(16, 4\)"),
         ([small_tile(pixels=np.zeros((16, 16), np.int32))], "int32"),
         ([small_tile(pixels=None)], "no label and no pixels"),
-        ([small_tile(label=256)], "label 256"),
+        ([small_tile(label=256)], "label 256. Needed 0 to 255"),
+        ([small_tile(label=-1)], "label -1. Needed 0 to 255"),
+        ([small_tile(column=-1)], "does not fit; the level has 2 x 2 tiles"),
+        ([small_tile(row=-1)], "does not fit"),
+        ([small_tile(row=2)], "does not fit"),
+        ([small_tile(columns=0, label=1)], "does not fit"),
+        ([small_tile(rows=0, label=1)], "does not fit"),
+        ([small_tile(columns=3, label=1)], "a block of 3 x 1 tiles does not fit"),
+        ([small_tile(level=-1)], "needed a level from 0 to 1"),
+        ([small_tile(columns=2, pixels=np.zeros((16, 16), np.uint8))], "Needed one tile of"),
     ],
 )
 @pytest.mark.parametrize("threads", [1, 2])
@@ -377,9 +386,50 @@ def test_mask_settings_out_of_range_are_refused(tmp_path: Path):
     for tile_px in (0, 100):
         with pytest.raises(ShapeError, match=f"tile_px {tile_px}"):
             write_mask(path, [], size=SIZE, mpp=0.5, tile_px=tile_px)
-    with pytest.raises(ShapeError, match="level_count 4"):
-        write_mask(path, [], size=SIZE, mpp=0.5, level_count=4)
+    for count in (0, 4):
+        with pytest.raises(ShapeError, match=f"level_count {count}. Needed 1 to 3"):
+            write_mask(path, [], size=SIZE, mpp=0.5, level_count=count)
+    for mpp in (0.0, 0.000099, 100_001.0):
+        with pytest.raises(ShapeError, match="Needed um per pixel, 0.0001 to 100,000"):
+            write_mask(path, [], size=SIZE, mpp=mpp)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("mpp", [1e-4, 0.2525, 1 / 3, 1e5])
+def test_the_finest_and_the_coarsest_resolution_can_be_told(tmp_path: Path, mpp: float):
+    path = tmp_path / "m.ome.tif"
+    tiles = [small_tile(columns=2, rows=2, label=255), small_tile(level=1)]
+    write_mask(path, tiles, size=Size(20, 30), mpp=mpp, tile_px=16)
+    with tifffile.TiffFile(path) as tiff:
+        for level, page in enumerate(tiff.pages):
+            numerator, denominator = page.tags["XResolution"].value
+            assert numerator / denominator == pytest.approx(1e4 / (mpp * 2**level), rel=1e-8)
+        assert (tiff.pages[0].asarray() == 255).all()
+
+
+def test_directories_lie_at_even_offsets_behind_any_number_of_bytes(tmp_path: Path):
+    path, ends = tmp_path / "m.ome.tif", set()
+    rng = np.random.default_rng(0)
+    for labels in range(2, 12):
+        pixels = rng.integers(0, labels, (16, 16)).astype(np.uint8)
+        write_mask(path, [small_tile(pixels=pixels)], size=Size(16, 16), mpp=0.5, tile_px=16)
+        with tifffile.TiffFile(path) as tiff:
+            page = tiff.pages[0]
+            assert page.offset % 2 == 0
+            assert all(tag.valueoffset % 2 == 0 for tag in page.tags if tag.count > 4)
+            ends.add((page.dataoffsets[0] + page.databytecounts[0]) % 2)
+    assert ends == {0, 1}
+
+
+def test_a_file_of_exactly_the_limit_is_classic_and_of_a_byte_more_is_big(tmp_path: Path):
+    path = tmp_path / "m.ome.tif"
+    given = {"size": Size(16, 16), "mpp": 0.5, "tile_px": 16}
+    write_mask(path, [small_tile()], **given)
+    limit = path.stat().st_size
+    for below, big in ((0, False), (1, True)):
+        write_mask(path, [small_tile()], classic_limit_bytes=limit - below, **given)
+        with tifffile.TiffFile(path) as tiff:
+            assert tiff.is_bigtiff is big
 
 
 def test_a_mask_is_on_the_disk_before_it_takes_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import tifffile
 
 from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Region, Size
-from wsi_deform.mask.overlay import label_picture, overlay
+from wsi_deform.mask.overlay import label_picture, label_picture_of_mask, overlay
+from wsi_deform.mask.tiff import write_mask
 from wsi_deform.reverse.sampler import ReverseSampler
 from wsi_deform.reverse.samples import FieldSamples
 
@@ -85,3 +89,30 @@ def test_outlines_of_large_pictures_are_two_pixels_wide() -> None:
     drawn = overlay(np.zeros((300, 300, 3), np.uint8), labels, [(100, 0, 0), (0, 100, 0)])
     assert drawn[7, 146:154, 0].tolist() == [35, 35, 90, 90, 0, 0, 0, 0]
     assert drawn[7, 146:154, 1].tolist() == [0, 0, 0, 0, 90, 90, 35, 35]
+
+
+@pytest.mark.parametrize(("side", "line"), [(256, 1), (257, 2)])
+def test_pictures_of_257_px_and_more_have_the_thicker_lines(side: int, line: int) -> None:
+    labels = np.zeros((side, 400), np.uint8)
+    labels[:, 200:] = 1
+    drawn = overlay(np.zeros((side, 400, 3), np.uint8), labels, [(100, 0, 0), (0, 100, 0)])
+    assert np.count_nonzero(drawn[0] == 90) == 2 * line
+
+
+@pytest.mark.parametrize(
+    ("picture", "level"), [(Size(640, 400), 0), (Size(321, 201), 0), (Size(320, 200), 1), (Size(64, 40), 3)]
+)
+def test_the_picture_of_a_mask_file_is_that_of_its_sampler(picture: Size, level: int, tmp_path: Path) -> None:
+    """Of the coarsest level that is not coarser than the picture: its pixels at the centres of the picture's."""
+    size = Size(640, 400)
+    points = np.random.default_rng(0).uniform(0, 1, (80, 2)) * [size.width, size.height]
+    field = FieldSamples(kept=Region.whole(size), points_px=points, labels=np.arange(80, dtype=np.uint8))
+    sampler = ReverseSampler([field], size=size, tile_px=64)
+    write_mask(tmp_path / "m.ome.tif", sampler.tiles(), size=size, mpp=0.5, tile_px=64)
+    found = label_picture_of_mask(tmp_path / "m.ome.tif", picture)
+    np.testing.assert_array_equal(found, label_picture(sampler, picture))
+    with tifffile.TiffFile(tmp_path / "m.ome.tif") as tiff:
+        held = tiff.series[0].levels[level].asarray()
+    rows = np.floor((np.arange(picture.height) + 0.5) * 400 / picture.height / 2**level).astype(int)
+    columns = np.floor((np.arange(picture.width) + 0.5) * 640 / picture.width / 2**level).astype(int)
+    np.testing.assert_array_equal(found, held[np.ix_(rows, columns)])

@@ -11,7 +11,8 @@ import pytest
 
 from wsi_deform.errors import MaskError
 from wsi_deform.geometry import Region, Size
-from wsi_deform.mask.samples import read_samples, write_samples
+from wsi_deform.mask.samples import SamplesWriter, read_samples, write_samples
+from wsi_deform.mask.tissue_limit import TissueLimit
 from wsi_deform.reverse.sampler import ReverseSampler
 from wsi_deform.reverse.samples import FieldSamples
 
@@ -114,6 +115,14 @@ def test_a_file_that_is_not_samples_is_named(tmp_path: Path, content: bytes | No
         ("starts", np.array([0, 80, 50]), "arrays are of different lengths"),
         ("starts", np.array([0, 120, 100]), "arrays are of different lengths"),
         ("starts", np.array([0, 50, 99]), "arrays are of different lengths"),
+        ("starts", np.array([1, 50, 100]), "arrays are of different lengths"),
+        ("starts", np.array([0, 100]), "arrays are of different lengths"),
+        ("starts", np.array([0, 20, 50, 100]), "arrays are of different lengths"),
+        ("starts", np.array([0, 0, 100]), "no points"),
+        ("limit", np.ones((2, 2), bool), "no background"),
+        ("units_per_px", np.int64(0), "units_per_px 0"),
+        ("labels", np.zeros(100, np.uint16), "uint16"),
+        ("size", np.array([400, 0]), "400 x 0"),
         ("lattices", np.ones((2, 2), np.int64), "no probabilities"),
     ],
 )
@@ -124,6 +133,50 @@ def test_arrays_of_another_shape_are_named(tmp_path: Path, name: str, array: obj
     np.savez(tmp_path / "a.npz", **arrays, **({} if array is None else {name: array}))
     with pytest.raises(MaskError, match=rf"a\.npz: cannot be read \(.*{said}.*--overwrite"):
         read_samples(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "said"),
+    [
+        ("lattices", np.ones((3, 2), np.int64), "arrays are of different lengths"),
+        ("probabilities", np.ones((99, 7), np.float16), "arrays are of different lengths"),
+        ("lattices", None, "no lattices"),
+    ],
+)
+def test_linear_arrays_of_other_lengths_are_named(
+    tmp_path: Path, name: str, array: object, said: str
+) -> None:
+    path = tmp_path / "a.npz"
+    write_samples(path, linear_fields(), size=SIZE, outside_label=6, interpolation="linear")
+    with np.load(path) as held:
+        arrays = {key: held[key] for key in held.files if key != name}
+    np.savez(path, **arrays, **({} if array is None else {name: array}))
+    with pytest.raises(MaskError, match=said):
+        read_samples(path)
+
+
+def test_one_sample_more_or_less_than_announced_is_refused(tmp_path: Path) -> None:
+    for count in (49, 51):
+        with (
+            pytest.raises(MaskError, match=f"50 samples came. Needed {count}, as announced"),
+            SamplesWriter(tmp_path / "b.npz", count=count, size=SIZE, outside_label=6) as writer,
+        ):
+            writer.add(fields()[0])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_limit_comes_back_and_limits_the_mask(tmp_path: Path) -> None:
+    cells = np.array([[True, False], [False, False]])
+    limit = TissueLimit(cells=cells, size=SIZE, background=2)
+    write_samples(tmp_path / "a.npz", fields(), size=SIZE, outside_label=6, limit=limit)
+    held = read_samples(tmp_path / "a.npz")
+    assert (held.limit.cells.tolist(), held.limit.size, held.limit.background) == (cells.tolist(), SIZE, 2)
+    mask = held.reverse().region(Region.whole(SIZE))
+    assert (mask[150:] == 2).all()
+    assert (mask[:, 200:] == 2).all()
+    np.testing.assert_array_equal(
+        mask[:150, :200], replace(held, limit=None).reverse().region(Region(0, 0, 200, 150))
+    )
 
 
 def test_an_archive_of_something_else_is_named(tmp_path: Path) -> None:

@@ -160,6 +160,10 @@ def test_tissue_grows_by_one_cell_and_enclosed_small_holes_close() -> None:
 def test_cells_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ShapeError, match="needed \\(rows, columns\\) bool"):
         Cells(np.zeros((2, 2), np.uint8), Size(4, 4))  # type: ignore[arg-type]
+    for wrong in (np.zeros(4, bool), np.zeros((0, 4), bool)):
+        with pytest.raises(ShapeError, match="one or more cells"):
+            Cells(wrong, Size(4, 4))
     limit = TissueLimit(cells=np.ones((2, 3), bool), size=Size(9, 9), background=0)
-    with pytest.raises(ShapeError, match="needed the same"):
-        TissueCounts(np.ones((2, 2), bool), Size(9, 9), limit=limit)
+    for shape, size in (((2, 2), Size(9, 9)), ((2, 3), Size(9, 8))):
+        with pytest.raises(ShapeError, match="needed the same"):
+            TissueCounts(np.ones(shape, bool), size, limit=limit)

@@ -92,6 +92,12 @@ def test_impossible_settings_are_refused(options: dict):
         DeformationNetwork(**options)
 
 
+def test_one_layer_of_one_channel_is_the_least_that_works():
+    network = DeformationNetwork(widths=(1,), kernel=1, dilations=(1,), in_channels=1)
+    assert network(torch.zeros(2, 1, 5, 7)).shape == (2, 1, 5, 7)
+    assert sum(each.numel() for each in network.parameters()) == 1 + 2 + 2
+
+
 def test_wrong_input_is_refused():
     with pytest.raises(ShapeError, match=r"needed \(B, 3, H, W\)"):
         DeformationNetwork()(torch.zeros(3, 9, 9))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
-from wsi_deform.networks.layers import BatchNorm, resized
+from wsi_deform.networks.layers import BatchNorm, he_initialise, resized
 
 
 def test_batch_norm_equals_torch_where_torch_works():
@@ -35,3 +36,26 @@ def test_nearest_is_the_pixel_that_a_new_pixels_centre_lies_in():
     assert resized(features, (4, 6), mode="nearest")[0, 0].tolist() == doubled
     # Centres of five pixels over three: .3, .9, 1.5, 2.1, 2.7. The same from both sides.
     assert resized(features, (2, 5), mode="nearest")[0, 0].tolist() == [[1, 1, 2, 3, 3], [4, 4, 5, 6, 6]]
+
+
+def test_fan_in_is_what_an_output_pixel_sees_of_the_kernel_in_its_group():
+    torch.manual_seed(0)
+    layers = nn.Sequential(
+        nn.ConvTranspose2d(64, 64, 3, stride=2, groups=4),  # 16 inputs, 9 / 4 of the kernel
+        nn.ConvTranspose2d(64, 64, 2, stride=4),  # 64 inputs, no less than one weight
+        nn.Conv2d(64, 64, 3, groups=2),  # 32 inputs, 9
+        nn.Linear(300, 100),
+    )
+    he_initialise(layers)
+    for layer, fan_in in zip(layers, (16 * 9 / 4, 64, 32 * 9, 300), strict=True):
+        assert layer.weight.std().item() == pytest.approx((2 / fan_in) ** 0.5, rel=0.03)
+        assert not layer.bias.any()
+
+
+def test_norms_start_as_no_change():
+    norms = nn.Sequential(BatchNorm(4), nn.GroupNorm(2, 4), nn.LayerNorm(4), nn.BatchNorm2d(4, affine=False))
+    for parameter in norms.parameters():
+        nn.init.constant_(parameter, 7.0)
+    he_initialise(norms)
+    for norm in norms[:3]:
+        assert (norm.weight.tolist(), norm.bias.tolist()) == ([1, 1, 1, 1], [0, 0, 0, 0])

@@ -11,7 +11,8 @@ from torch import nn
 
 from wsi_deform.errors import ModelError, ShapeError
 from wsi_deform.networks.hrnet import HRNetV2
-from wsi_deform.networks.monai_nets import MonaiNetwork, monai_network_names
+from wsi_deform.networks.monai_nets import MonaiNetwork, _fixed_size, monai_network_names
+from wsi_deform.networks.names import nearest
 from wsi_deform.networks.registry import segmentation_network
 
 MONAI_NAMES = ["UNet", "BasicUNet", "BasicUNetPlusPlus", "SegResNet", "AttentionUnet", "DynUNet"]
@@ -36,6 +37,39 @@ def test_monai_networks_train_and_score_at_any_size(name: str):
 def test_a_monai_network_without_defaults_here_works_too():
     network = segmentation_network("monai:HighResNet", classes=2, size_multiple=1).eval()
     assert network(torch.zeros(1, 3, 9, 12)).shape == (1, 2, 9, 12)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "parameters", "multiple"),
+    [
+        ("UNet", {}, 403_674, 8),
+        ("UNet", {"strides": ((2, 1), 2, 3), "num_res_units": 0}, 163_449, 12),
+        ("AttentionUnet", {}, 494_295, 8),
+        ("BasicUNet", {}, 774_019, 16),
+        ("BasicUNetPlusPlus", {}, 1_085_196, 16),
+        ("SegResNet", {}, 893_315, 8),
+        ("SegResNet", {"blocks_down": (1, 1), "blocks_up": (1,)}, 33_539, 2),
+        ("DynUNet", {}, 391_395, 8),
+        ("HighResNet", {}, 274_502, 32),
+    ],
+)
+def test_networks_of_monai_have_these_sizes_and_paddings(name, options, parameters, multiple):
+    network = segmentation_network(f"monai:{name}", classes=3, **options)
+    assert network.size_multiple == multiple
+    assert sum(each.numel() for each in network.parameters()) == parameters
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("hrnetv2", {"width": 1}),
+        ("pspnet", {"depth": 18}),
+        ("monai:BasicUNet", {"features": (4, 4, 4, 4, 4, 4)}),
+    ],
+)
+def test_the_least_that_a_network_can_be_is_one_class(name: str, options: dict):
+    network = segmentation_network(name, classes=1, **options).eval()
+    assert network(torch.zeros(1, 3, 9, 12)).shape == (1, 1, 9, 12)
 
 
 def test_a_size_that_fits_is_not_padded():
@@ -101,6 +135,11 @@ def test_unknown_names_and_options_are_answered_with_the_nearest(name: str, opti
         segmentation_network(name, **{"classes": 3, **options})
 
 
+def test_names_with_half_of_the_letters_in_common_are_near():
+    assert nearest("unet", ["monai:UNet", "qqq"]) == "Did you mean 'monai:UNet'?"  # 8 of 14 letters
+    assert nearest("net", ["monai:UNet", "qqq"]) == "Known: monai:UNet, qqq."  # 6 of 13
+
+
 def test_wrong_input_is_refused():
     with pytest.raises(ShapeError, match=r"monai:UNet: input of shape .* needed \(B, 3, H, W\)"):
         segmentation_network("monai:UNet", classes=3)(torch.zeros(1, 1, 16, 16))
@@ -127,8 +166,9 @@ def test_a_network_of_one_size_pads_to_it_and_refuses_more():
     network = segmentation_network("monai:SegResNetVAE", classes=2, input_image_size=(64, 128)).eval()
     with torch.inference_mode():
         assert network(torch.zeros(1, 3, 16, 64)).shape == (1, 2, 16, 64)
-        with pytest.raises(ModelError, match=r"65 x 90 px .* at most the 64 x 128"):
-            network(torch.zeros(1, 3, 65, 90))
+        for height, width in ((65, 90), (16, 129)):
+            with pytest.raises(ModelError, match=rf"{height} x {width} px .* at most the 64 x 128"):
+                network(torch.zeros(1, 3, height, width))
     with pytest.raises(ModelError, match="needed one side, or height and width"):
         segmentation_network("monai:SegResNetVAE", classes=2, input_image_size=(64, 128, 64))
 
@@ -144,6 +184,12 @@ def test_a_network_of_one_size_pads_to_it_and_refuses_more():
 def test_what_cannot_segment_is_refused_when_it_is_built(name: str, message: str):
     with pytest.raises(ModelError, match=message):
         segmentation_network(f"monai:{name}", classes=3)
+
+
+def test_one_side_is_the_size_of_a_square():
+    assert _fixed_size("any", {"img_size": 96}) == (96, 96)
+    assert _fixed_size("any", {"img_size": None, "input_image_size": [32, 64]}) == (32, 64)
+    assert _fixed_size("any", {"img_size": None, "channels": 4}) is None
 
 
 def test_a_missing_package_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch):

@@ -59,8 +59,10 @@ def test_gradients_reach_every_weight():
 
 
 def test_what_cannot_be_resized_is_refused():
-    with pytest.raises(ModelError, match="1 or more"):
-        Resizer(blocks=0)
+    for options in ({"blocks": 0}, {"filters": 0}):
+        with pytest.raises(ModelError, match="1 or more"):
+            Resizer(**options)
+    assert Resizer(filters=1).eval()(torch.zeros(1, 3, 8, 8), Size(2, 3)).shape == (1, 3, 3, 2)
     with pytest.raises(ShapeError, match=r"resizer.*needed \(B, 3, H, W\)"):
         Resizer()(torch.zeros(1, 4, 8, 8), Size(2, 2))
 

@@ -201,6 +201,70 @@ def test_report_names_what_was_not_loaded_with_shapes(tmp_path: Path):
         "head.3.weight 3 x 30 x 1 x 1 (file: 4 x 30 x 1 x 1), head.3.bias 3 (file: 4)",
     ]
     assert "and 1 more" in report.text(max_names=1)
+    assert "more" not in report.text(max_names=2)
+
+
+def test_of_many_names_eight_are_shown_and_the_others_counted(tmp_path: Path):
+    path = tmp_path / "run.pt"
+    source = nn.Linear(2, 3).state_dict()
+    torch.save(source | {f"extra{number}": torch.zeros(1) for number in range(12)}, path)
+    (line,) = load_pretrained(nn.Linear(2, 3), path).text().splitlines()[1:]
+    assert line.endswith("extra7 1, and 4 more")
+
+
+class Branches(nn.Module):
+    """A bias for each of four branches, of any lengths."""
+
+    def __init__(self, *lengths: int) -> None:
+        super().__init__()
+        self.branches = nn.ParameterList(torch.full((length,), float(length)) for length in lengths)
+
+
+def test_a_file_loads_where_as_many_shapes_fit_as_do_not_and_is_refused_where_fewer_do(tmp_path: Path):
+    path = tmp_path / "half.pt"
+    torch.save(Branches(3, 4, 5, 6).state_dict(), path)
+    target = Branches(3, 4, 1, 2)
+    report = load_pretrained(target, path)
+    assert (report.loaded, report.shape_mismatched) == (
+        ("branches.0", "branches.1"),
+        ("branches.2", "branches.3"),
+    )
+    with pytest.raises(ModelError, match=r"half\.pt: 3 of 4 names have another shape, such as 'branches.1'"):
+        load_pretrained(Branches(3, 1, 1, 2), path)
+
+
+@pytest.mark.parametrize(
+    ("own", "fits"), [((8, 4, 3, 3), True), ((9, 4, 3, 3), False), ((8, 2, 3, 3), False)]
+)
+def test_only_further_channels_of_the_same_filters_start_at_zero(
+    tmp_path: Path, own: tuple[int, ...], fits: bool
+):
+    path = tmp_path / "one.pt"
+    torch.save({"weight": torch.ones(8, 3, 3, 3)}, path)
+    layer = nn.Conv2d(own[1], own[0], 3, bias=False)
+    if not fits:
+        with pytest.raises(ModelError, match="1 of 1 names have another shape"):
+            load_pretrained(layer, path)
+        return
+    assert load_pretrained(layer, path).widened == ("weight",)
+    assert layer.weight.sum((0, 2, 3)).tolist() == [72, 72, 72, 0]
+
+
+def test_inner_layers_of_a_narrower_network_do_not_load_by_halves(tmp_path: Path):
+    path = tmp_path / "one.pt"
+    torch.save({"weight": torch.ones(8, 2, 3, 3)}, path)
+    with pytest.raises(ModelError, match="1 of 1 names have another shape"):
+        load_pretrained(nn.Conv2d(4, 8, 3, bias=False), path)
+
+
+def test_a_prefix_is_removed_that_most_names_have_and_not_half_of_them(tmp_path: Path):
+    path = tmp_path / "names.pt"
+    tensors = {"module.weight": torch.ones(3, 2), "module.bias": torch.ones(3)}
+    torch.save({**tensors, "other": torch.zeros(1)}, path)
+    assert load_pretrained(nn.Linear(2, 3), path).unexpected == ("other",)
+    torch.save({**tensors, "other": torch.zeros(1), "another": torch.zeros(1)}, path)
+    with pytest.raises(ModelError, match="none of its 4 names"):
+        load_pretrained(nn.Linear(2, 3), path)
 
 
 def test_safetensors_file_loads(tmp_path: Path, published: dict[str, Tensor]):

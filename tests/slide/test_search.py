@@ -8,9 +8,15 @@ import threading
 from pathlib import Path
 
 import pytest
-from slide_files import pyramid, write_tiff
+from dicom_files import write_dicom, write_other
+from slide_files import picture, pyramid, write_tiff
 
 from wsi_deform.errors import SlideError
+from wsi_deform.slide.dicom.files import dicom_image
+from wsi_deform.slide.dicom.header import read_series
+from wsi_deform.slide.dicom.kind import Kind
+from wsi_deform.slide.dicom.meta import parsed_meta, walked
+from wsi_deform.slide.find import is_slide
 from wsi_deform.slide.open import find_slides, open_slide
 from wsi_deform.slide.search import search_slides
 
@@ -221,3 +227,71 @@ def test_a_slide_with_an_odd_name_opens_under_a_clean_id(tmp_path: Path):
     ):
         path = path.rename(tmp_path / name)
         assert open_slide(path).slide_id == slide_id
+
+
+def test_slides_are_told_by_content_under_any_name_and_other_files_are_not(tmp_path: Path):
+    tiff = write_tiff(tmp_path / "a.tif", pyramid(count=1), tile=(64, 64), compression="deflate").read_bytes()
+    for name in ("b.qptiff", "c.ptif", "d", "e.scan", "f.vsi", "notes.txt", "camera.dng"):
+        (tmp_path / name).write_bytes(tiff)
+    touch(tmp_path, "g.czi", "h.isyntax", "i.xyz", "j")
+    (tmp_path / "k.zvi").write_bytes(b"ZISRAWFILE")
+    slides, left_out = found_in(tmp_path)
+    assert slides == [
+        "a.tif", "b.qptiff", "c.ptif", "d", "e.scan", "f.vsi", "g.czi", "h.isyntax", "k.zvi"
+    ]  # fmt: skip
+    assert left_out == []
+
+
+def test_dicom_slides_are_told_from_what_lies_beside_them(tmp_path: Path):
+    small = picture(60, 50)
+    how = {"side": 64}
+    for name in ("one/IM0", "one/IM1", "two/a.dcm", "two/b", "alone/a.dcm", "mixed/x.dcm", "mixed/y.dcm"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        pixels = picture(30, 25) if name == "two/b" else small
+        write_dicom(tmp_path / name, pixels, series="1.7" if name == "mixed/y.dcm" else "1.6", **how)
+    write_dicom(tmp_path / "two" / "label.dcm", small, kind="LABEL", series="1.8", **how)
+    (tmp_path / "labels").mkdir()
+    for kind in ("LABEL", "OVERVIEW", "THUMBNAIL"):
+        write_dicom(tmp_path / "labels" / f"{kind}.dcm", small, kind=kind, series="1.9", **how)
+    write_other(tmp_path / "one" / "ann.dcm", "1.2.840.10008.5.1.4.1.1.91.1")
+    write_other(tmp_path / "one" / "DICOMDIR", "1.2.840.10008.1.3.10")
+    write_other(tmp_path / "alone" / "sr.dcm", "1.2.840.10008.5.1.4.1.1.88.33")
+    write_other(tmp_path / "report.dcm", "1.2.840.10008.5.1.4.1.1.88.33")
+    slides, left_out = found_in(tmp_path)
+    assert slides == ["alone/a.dcm", "mixed/x.dcm", "mixed/y.dcm", "one", "two"]
+    assert left_out == []
+    assert [is_slide(tmp_path / name) for name in ("one", "mixed", "labels", "one/IM0", "one/ann.dcm")] == [
+        True, False, False, True, False,
+    ]  # fmt: skip
+    assert open_slide(tmp_path / "two").size.width == 60
+
+
+@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2",
+                                    "1.2.840.10008.1.2.1.99"])  # fmt: skip
+def test_series_and_kind_are_those_that_pydicom_reads(tmp_path: Path, syntax: str):
+    how = {"syntax": syntax, "encode": None, "photometric": "RGB", "side": 64}
+    path = write_dicom(tmp_path / "a", picture(60, 50), kind="OVERVIEW", series="1.2.840.7", **how)
+    head = path.read_bytes()[:2000]
+    walk = walked(head, parsed_meta(head))
+    if syntax.endswith((".2.2", ".99")):
+        assert walk is None  # these are left to pydicom
+    else:
+        assert walk == {0x00080008: b"DERIVED\\PRIMARY\\OVERVIEW\\NONE ", 0x0020000E: b"1.2.840.7\0"}
+    assert read_series(path, parsed_meta(head)) == ("1.2.840.7", Kind.OVERVIEW)
+    found = dicom_image(path, head)
+    assert (found.series, found.kind) == ("1.2.840.7", Kind.OVERVIEW)
+
+
+def test_dicom_names_that_cannot_be_written_down_fail_alone(tmp_path: Path):
+    odd = os.fsdecode(b"caf\xe9")
+    for folder in ("ok", odd):
+        (tmp_path / folder).mkdir()
+        for name in ("IM0", "IM1"):
+            write_dicom(tmp_path / folder / name, picture(60, 50), side=64, series=f"1.{len(folder)}")
+    (tmp_path / "ok" / "loop").symlink_to("..")
+    slides, left_out = found_in(tmp_path)
+    assert slides == ["ok/IM0"]  # the link beside it may lead to another slide
+    assert [reason.partition(". ")[0].partition(" (")[0] for reason in left_out] == [
+        r"caf\xe9: its name is not UTF-8",
+        f"ok/loop: is a link back to {tmp_path}, in which it lies",
+    ]

@@ -11,7 +11,8 @@ from slide_files import picture, pyramid, write_ome_tiff, write_svs, write_tiff
 
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Region, Size
-from wsi_deform.slide.resolution import mpp_from_aperio, mpp_from_ome_xml, mpp_from_resolution
+from wsi_deform.slide.mpp.claims import scale_from_claims
+from wsi_deform.slide.mpp.texts import claims_of_description, claims_of_ome_xml, claims_of_tags
 from wsi_deform.slide.tiff.reader import TiffReader
 from wsi_deform.slide.tiff.tiles import TiffTiles
 
@@ -312,12 +313,13 @@ def test_ome_units_are_converted(tmp_path: Path, unit: str, value: float, mpp: f
      (2004008.0, 3, None), (1.0, 1, None)],
 )  # fmt: skip
 def test_resolution_tags_are_believed_only_where_a_microscope_can_have_them(per_unit, unit, mpp):
-    assert mpp_from_resolution(per_unit, per_unit, unit) == (None if mpp is None else pytest.approx(mpp))
+    found = scale_from_claims(list(claims_of_tags(per_unit, per_unit, unit)))
+    assert found.mpp == (None if mpp is None else pytest.approx(mpp))
+    assert found.remarks == ()
 
 
 def test_broken_metadata_gives_no_mpp():
-    assert mpp_from_ome_xml("<OME><Pixels PhysicalSizeX='0.5'") is None
-    assert mpp_from_ome_xml("<OME/>") is None
-    assert mpp_from_aperio("Aperio|MPP = none") is None
-    assert mpp_from_aperio("Aperio|AppMag = 20") is None
-    assert mpp_from_aperio("Aperio|MPP = 0") is None
+    assert not list(claims_of_ome_xml("<OME><Pixels PhysicalSizeX='0.5'"))
+    assert not list(claims_of_ome_xml("<OME/>"))
+    assert not list(claims_of_description("Aperio|MPP = none"))
+    assert not list(claims_of_description("Aperio|MPP = 0"))

@@ -64,6 +64,13 @@ def test_a_run_folder_tells_what_it_is(study, tmp_path):
     assert read_class_table(tmp_path / "classes.json") == classes
     about = json.loads((tmp_path / "best.json").read_text())
     assert about["mpp"] == pytest.approx(0.5)
+    seen = about["trained_on"]
+    assert (seen["slides"], seen["mpp"], seen["vendors"]) == (
+        about["data"]["train"]["slides"],
+        [0.5, 0.5],
+        ["generic-tiff"],
+    )
+    assert 0 < seen["tissue_share"][0] <= seen["tissue_share"][1] < 1
     assert 0 <= about["metrics"]["val_miou"] <= 1
     assert about["provenance"]["seed"] == 0
     assert json.loads((tmp_path / "provenance.json").read_text())["command"] == ["wsi-deform", "train"]

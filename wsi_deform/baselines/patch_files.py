@@ -161,7 +161,7 @@ def write_patch_files(
                 ProbabilityMap(
                     folder.probabilities(slide.slide_id),
                     size=slide.size,
-                    mpp=slide.mpp_or_none,
+                    mpp=slide.mpp_xy,
                     class_names=classes.names,
                     colours=classes.colours,
                     downsample=shown,
@@ -175,7 +175,7 @@ def write_patch_files(
             folder.mask(slide.slide_id),
             counts.limited(patch_tiles(blocks, grid, outside_label=outside, tile_px=TILE_PX)),
             size=slide.size,
-            mpp=slide.mpp_or_none,
+            mpp=slide.mpp_xy,
             tile_px=TILE_PX,
             threads=threads,
             annotations=annotations,

@@ -47,13 +47,25 @@ def evaluate(
             help="all, or basic: no objects, boundary distances and trimap, which take several times as long."
         ),
     ] = "all",
+    anonymous: Annotated[
+        bool,
+        typer.Option(
+            "--anonymous", help="Ids in place of slide and patient names in all files of the evaluation."
+        ),
+    ] = False,
+    key: Annotated[
+        Path | None,
+        typer.Option(help="With --anonymous: a CSV that says which id is whose; ids in it are kept."),
+    ] = None,
 ) -> None:
     """Measure masks against labels at full resolution. Exit code 1 if a slide could not be measured."""
     from rich.progress import Progress
 
+    from wsi_deform.anonymous import AnonymousNames, without_files
     from wsi_deform.cli.console import plain_console
     from wsi_deform.cli.segment import checked_split
     from wsi_deform.evaluate.folder import write_all
+    from wsi_deform.evaluate.masks import anonymous as without_names
     from wsi_deform.evaluate.masks import evaluate_masks, rows_of_split
     from wsi_deform.evaluate.slide_measures import ALL, BASIC
     from wsi_deform.manifest.read import read_manifest
@@ -64,6 +76,8 @@ def evaluate(
         raise typer.BadParameter(f"{out}: needed .json or .csv; both are written.", param_hint="--out")
     if measures not in ("all", "basic"):
         raise typer.BadParameter(f"{measures}: needed all or basic.", param_hint="--measures")
+    if key is not None and not anonymous:
+        raise typer.BadParameter("needed --anonymous beside it.", param_hint="--key")
     console = plain_console()
     read = read_manifest(slides)
     if split == "all":
@@ -82,7 +96,14 @@ def evaluate(
             allow_empty_classes=allow_empty_classes,
             wanted=ALL if measures == "all" else BASIC,
         )
-    written = write_all(measured, out or MaskFolder(masks).evaluation, provenance=provenance())
+    names = AnonymousNames(masks, key_file=key) if anonymous else None
+    written = write_all(
+        measured if names is None else without_names(measured, names),
+        out or MaskFolder(masks).evaluation,
+        provenance=provenance() if names is None else without_files(provenance()),
+    )
+    if names is not None and key is not None:
+        names.write_key(key)
     show(measured, console)
     for path in written:
         console.print(str(path), soft_wrap=True)

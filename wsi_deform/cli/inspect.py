@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from wsi_deform.cli.build_bars import only_build_bars
 from wsi_deform.cli.console import plain_console
+
+if TYPE_CHECKING:
+    from wsi_deform.slide.slide import Slide
 
 
 def inspect(
@@ -30,16 +33,15 @@ def inspect(
     console = plain_console()
     head = Text.assemble((opened.slide_id, "bold"), f"  {opened.info.vendor}, {opened.size} px")
     console.print(head, soft_wrap=True)
-    if opened.mpp_or_none is None:
+    if opened.mpp_xy is None:
         console.print("mpp: not in the file; set the mpp column in its manifest row, or pass --mpp")
     else:
-        width_mm, height_mm = (side * opened.mpp / 1000 for side in (opened.size.width, opened.size.height))
-        console.print(f"mpp: {opened.mpp:.4g} um per pixel; {width_mm:.2f} x {height_mm:.2f} mm")
+        console.print(_scale_of(opened), soft_wrap=True)
     for image in opened.info.images:
         console.print(
             f"image: {image.name}, {image.size} px{' (read)' if image.is_chosen else ''}", soft_wrap=True
         )
-    for remark in opened.info.remarks:
+    for remark in opened.remarks:
         console.print(f"remark: {remark}", soft_wrap=True)
     table = Table("level", "size, px", "downsample", "tile, px", "stored")
     for index, level in enumerate(opened.levels):
@@ -58,3 +60,16 @@ def inspect(
         with only_build_bars(console), write_aside(thumbnail) as aside:
             Image.fromarray(thumbnail_of(opened, 1024)).save(aside)
         console.print(f"thumbnail: {thumbnail}", soft_wrap=True)
+
+
+def _scale_of(slide: Slide) -> str:
+    """The scale of a slide that has one, where it comes from, and the size that follows."""
+    mpp = slide.mpp_xy
+    if mpp is None:
+        return ""
+    x, y = f"{mpp.x:.4g}", f"{mpp.y:.4g}"
+    width_mm, height_mm = slide.size.width * mpp.x / 1000, slide.size.height * mpp.y / 1000
+    return (
+        f"mpp: {x if x == y else f'{x} x {y}'} um per pixel, from {slide.mpp_source}; "
+        f"{width_mm:.2f} x {height_mm:.2f} mm"
+    )

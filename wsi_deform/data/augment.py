@@ -153,7 +153,7 @@ def random_change(
 
     Args:
         sizes: Size of the sampled image of each field; they may differ.
-        regions: Size of each field's region, level-0 px.
+        regions: Size of each field's region, in square level-0 px (``Slide.squared``).
         flip_x: Whether fields are flipped left-right, half of the time.
         flip_y: Whether fields are flipped top-bottom, half of the time.
         shift_cells: The whole grid moves by up to this many undeformed cells along each axis.

@@ -12,6 +12,7 @@ from typing import Any
 
 from wsi_deform.distribute.sources import SlideSource
 from wsi_deform.errors import ModelError, SlideError
+from wsi_deform.geometry import Point
 from wsi_deform.model import Model
 from wsi_deform.model_file import CHECKSUM, find_model, load_model, read_model_facts
 from wsi_deform.slide.identity import slide_identity
@@ -94,7 +95,8 @@ class SlideJob:
             SlideError: As ``identity``.
         """
         known = dict(self.identity() if identity is None else identity)
-        parts = [self.model_sha256, known, self.source.mpp, self.wanted.settings()]
+        mpp = list(astuple(self.source.mpp)) if isinstance(self.source.mpp, Point) else self.source.mpp
+        parts = [self.model_sha256, known, mpp, self.wanted.settings()]
         if self.needs_labels:
             parts.append({"label_channel": self.source.label_channel})
         if self.source.region is not None:

@@ -38,6 +38,7 @@ class State:
         width_px: Level-0 width of the slide.
         height_px: Level-0 height of the slide.
         mpp: Level-0 um per pixel, or None where nobody said.
+        mpp_xy: The same along x and y; None also of earlier versions.
         remark: What people should know before they trust the mask; else empty.
         method: How it was looked at: "sampled", "patches" or "edge oracle".
         fields: Number of fields, or patches.
@@ -76,6 +77,7 @@ class State:
     width_px: int = 0
     height_px: int = 0
     mpp: float | None = None
+    mpp_xy: tuple[float, ...] | None = None
     remark: str = ""
     method: str = "sampled"
     fields: int = 0
@@ -175,6 +177,7 @@ _KINDS: Mapping[str, tuple[type, ...]] = {
         "float | None": (int, float, type(None)),
         "int | None": (int, type(None)),
         "tuple[int, ...]": (list,),
+        "tuple[float, ...] | None": (list, type(None)),
         "State | None": (dict, type(None)),
     }.get(str(each.type), (dict,))
     for each in dataclasses.fields(State)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wsi_deform.errors import MaskError, SlideError
-from wsi_deform.geometry import Region
+from wsi_deform.geometry import Mpp, Region
 from wsi_deform.manifest.read import read_manifest
 from wsi_deform.manifest.rows import ManifestRow, Split
 from wsi_deform.paths import (
@@ -48,7 +48,7 @@ class SlideSource:
 
     path: SlidePath
     slide_id: str
-    mpp: float | None = None
+    mpp: Mpp | None = None
     tissue_path: Path | None = None
     region: Region | None = None
     labels: Path | None = None

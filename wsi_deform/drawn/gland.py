@@ -119,7 +119,8 @@ def draw_gland(
         return
     period, directed = TEXTURES[gland.label]
     texture = _texture(rng, shape, period * scale, directed)
-    texture = np.tanh(1.6 * texture / texture.std())
+    # On slides of a few dozen pixels no frequency of a fine texture is left: nothing is drawn of it.
+    texture = np.tanh(1.6 * texture / max(float(texture.std()), 1e-6))
     values = texture[gland_mask]
     # Mean and contrast are set gland by gland: nothing but the period and the direction tells classes apart.
     contrast = np.float32(rng.uniform(*CONTRASTS))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from wsi_deform.evaluate.block import Block
 from wsi_deform.evaluate.trimap import Unit
-from wsi_deform.geometry import Region
+from wsi_deform.geometry import Mpp, Region, steps_of
 
 CAP_PX = 512
 BINS_PER_UNIT = 64
@@ -136,30 +136,35 @@ class Boundary:
 
     Args:
         classes: Number of classes.
-        mpp: um per level-0 pixel of the slide, or None.
+        mpp: um per level-0 pixel of the slide, of both axes or along x and y, or None.
         cap_px: As far as is looked.
 
     Convention:
         The border of a class is the set of its pixels with a labelled 4-neighbour of another class; the frame of the
         slide and the edge of what is unlabelled are none. Distances are exact, between centres of pixels at level 0,
-        up to ``cap_px``; a border with no counterpart as near as that, such as that of a missed object, counts as
-        ``cap_px`` away, and ``BorderPair.capped_share`` says how many pixels are. Classes are apart: a gland that is
-        called a tumour has no counterpart in either class. Memory follows the length of the borders in
-        ``cap_px`` and one row of blocks; with more than 30 million pixels there, as in noise, nothing is measured.
+        up to ``cap_px`` (in um: of the shorter side of a pixel); a border with no counterpart as near as that, such as
+        that of a missed object, counts as ``cap_px`` away, and ``BorderPair.capped_share`` says how many pixels are.
+        Classes are apart: a gland that is called a tumour has no counterpart in either class. Memory follows the length
+        of the borders in ``cap_px`` and one row of blocks; with more than 30 million pixels there, as in noise, nothing
+        is measured.
     """
 
     halo_px = 1
 
-    def __init__(self, *, classes: int, mpp: float | None, cap_px: int = CAP_PX) -> None:
-        self._classes, self._mpp, self._cap_px = classes, mpp, cap_px
+    def __init__(self, *, classes: int, mpp: Mpp | None, cap_px: int = CAP_PX) -> None:
+        self._classes, self._cap_px = classes, cap_px
         self._rows: deque[_Row] = deque()
         self._waiting = 0  # index of the first row in ``_rows`` that is not measured yet
         self._points = 0
         self._gave_up = False
         nothing = Distances.of(np.empty(0))
         empty = BorderPair(to_true=nothing, to_predicted=nothing)
-        units: tuple[Unit, ...] = ("px",) if mpp is None else ("px", "um")
-        self._found: dict[Unit, list[BorderPair]] = {unit: [empty] * classes for unit in units}
+        # Lengths of a pixel along y and x in each unit.
+        self._steps: dict[Unit, tuple[float, float]] = {"px": (1.0, 1.0)}
+        if mpp is not None:
+            steps = steps_of(mpp)
+            self._steps["um"] = (steps.y, steps.x)
+        self._found: dict[Unit, list[BorderPair]] = {unit: [empty] * classes for unit in self._steps}
 
     def add(self, block: Block) -> None:
         """Take the borders of a block."""
@@ -209,29 +214,40 @@ class Boundary:
     def _measure(self, row: _Row) -> None:
         """Distances from the borders in a row to those around it."""
         for index in range(self._classes):
-            ways = []
-            for own, others in (
-                (row.predicted[index], [each.true[index] for each in self._rows]),
-                (row.true[index], [each.predicted[index] for each in self._rows]),
-            ):
-                ways.append(self._distances(_joined(own), _joined([p for part in others for p in part]), row))
+            borders = [
+                (_joined(own), _joined([p for part in others for p in part]))
+                for own, others in (
+                    (row.predicted[index], [each.true[index] for each in self._rows]),
+                    (row.true[index], [each.predicted[index] for each in self._rows]),
+                )
+            ]
+            ways = [self._distances(own, others, row) for own, others in borders]
             for unit, pairs in self._found.items():
-                scale = 1.0 if unit == "px" else self._mpp or 1.0
+                down, across = self._steps[unit]
+                found = ways
+                if down != across:  # the nearest in px need not be the nearest in um
+                    found = [self._distances(own, others, row, (down, across)) for own, others in borders]
+                scale = min(down, across)
                 to_true, to_predicted = (
-                    Distances.of(found * scale, int((found >= self._cap_px).sum())) for found in ways
+                    Distances.of(way * scale, int((way >= self._cap_px).sum())) for way in found
                 )
                 pairs[index] = pairs[index] + BorderPair(to_true=to_true, to_predicted=to_predicted)
 
     def _distances(
-        self, own: NDArray[np.float64], others: NDArray[np.float64], row: _Row
+        self,
+        own: NDArray[np.float64],
+        others: NDArray[np.float64],
+        row: _Row,
+        step: tuple[float, float] = (1.0, 1.0),
     ) -> NDArray[np.float64]:
-        """Distance, px, of each border pixel of a row to the nearest of the other border, capped."""
+        """Distance of each border pixel of a row to the nearest of the other border, in its shorter step, capped."""
         from scipy.spatial import cKDTree
 
         near = (others[:, 0] >= row.top - self._cap_px) & (others[:, 0] < row.bottom + self._cap_px)
         # Borders are long and thin: a tree that is not balanced is made in a fifth of the time, and asked as fast.
-        tree = cKDTree(others[near], balanced_tree=False, compact_nodes=False, leafsize=32)
-        found: NDArray[np.float64] = tree.query(own, distance_upper_bound=self._cap_px)[0]
+        steps = np.array(step) / min(step)
+        tree = cKDTree(others[near] * steps, balanced_tree=False, compact_nodes=False, leafsize=32)
+        found: NDArray[np.float64] = tree.query(own * steps, distance_upper_bound=self._cap_px)[0]
         return np.minimum(found, self._cap_px)
 
 

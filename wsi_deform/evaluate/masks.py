@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from wsi_deform.annotation.classes import UNLABELLED, ClassTable, read_class_table
 from wsi_deform.annotation.label_check import refuse_labels_of_one_class
+from wsi_deform.anonymous import LEFT_OUT, Names
 from wsi_deform.data.study import open_labelled
 from wsi_deform.errors import AnnotationError, ManifestError, MaskError, WsiDeformError
 from wsi_deform.evaluate.bootstrap import Intervals, intervals_of
@@ -113,6 +114,25 @@ class Evaluation:
         return intervals_of(
             counts, [(slide.patient if by_patient else None) or slide.slide_id for slide in self.slides]
         )
+
+
+def anonymous(evaluation: Evaluation, names: Names) -> Evaluation:
+    """The evaluation with other names, and without what names files: reasons, and where the masks lie."""
+    return replace(
+        evaluation,
+        masks=Path("masks"),
+        slides=tuple(
+            replace(
+                slide,
+                slide_id=names.slide(slide.slide_id),
+                patient=None if slide.patient is None else names.patient(slide.patient),
+            )
+            for slide in evaluation.slides
+        ),
+        unmeasured=tuple(
+            Unmeasured(slide_id=names.slide(each.slide_id), reason=LEFT_OUT) for each in evaluation.unmeasured
+        ),
+    )
 
 
 def rows_of_split(manifest: Manifest, split: Split | None = None) -> tuple[tuple[ManifestRow, ...], str]:
@@ -268,7 +288,7 @@ def _evaluate_slide(
         true_labels = true_samples.labels
         label_maps.append(true_samples.reverse().region)
     counts, measured = counted_slide(
-        truth, label_maps, size=slide.size, mpp=slide.mpp_or_none, classes=classes, wanted=wanted
+        truth, label_maps, size=slide.size, mpp=slide.mpp_xy, classes=classes, wanted=wanted
     )
     if true_labels is not None:
         frequency = ClassFrequency.of(true_labels, counts[0].counts.sum(axis=1))

@@ -12,7 +12,7 @@ from wsi_deform.annotation.classes import UNLABELLED
 from wsi_deform.evaluate.block import Block
 from wsi_deform.evaluate.fragments import Fragments
 from wsi_deform.evaluate.trimap import Unit
-from wsi_deform.geometry import Region
+from wsi_deform.geometry import Mpp, Region, mean_mpp
 
 SIZES: Mapping[Unit, tuple[float, ...]] = {
     "um": (0.0, 1e2, 1e3, 1e4, 1e5, 1e6),
@@ -70,7 +70,7 @@ class Objects:
     Args:
         classes: Number of classes.
         background: Class whose objects are not counted, or None.
-        mpp: um per level-0 pixel of the slide; where it is None sizes are in px.
+        mpp: um per level-0 pixel of the slide, of both axes or along x and y; where it is None sizes are in px.
         width_px: Width of the slide.
 
     Convention:
@@ -81,9 +81,9 @@ class Objects:
 
     halo_px = 0
 
-    def __init__(self, *, classes: int, background: int | None, mpp: float | None, width_px: int) -> None:
+    def __init__(self, *, classes: int, background: int | None, mpp: Mpp | None, width_px: int) -> None:
         self._unit: Unit = "px" if mpp is None else "um"
-        self._um2_per_px = None if mpp is None else mpp**2
+        self._um2_per_px = None if mpp is None else mean_mpp(mpp) ** 2
         counted = np.ones(classes, bool)
         if background is not None:
             counted[background] = False

@@ -16,7 +16,7 @@ from wsi_deform.evaluate.measures import Confusion
 from wsi_deform.evaluate.objects import ObjectCounts, Objects
 from wsi_deform.evaluate.slides import LabelMap, confusions_of
 from wsi_deform.evaluate.trimap import WIDTHS_PX, WIDTHS_UM, Trimap, TrimapCounts
-from wsi_deform.geometry import Size
+from wsi_deform.geometry import Mpp, Size
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +78,7 @@ def counted_slide(
     label_maps: Sequence[LabelMap],
     *,
     size: Size,
-    mpp: float | None,
+    mpp: Mpp | None,
     classes: ClassTable,
     wanted: MeasuresWanted,
 ) -> tuple[list[Confusion], Measured]:
@@ -88,7 +88,7 @@ def counted_slide(
         truth: Its labels.
         label_maps: The mask, and what else is to be counted against the labels; see ``confusions_of``.
         size: Level-0 size of the slide.
-        mpp: um per level-0 pixel, or None.
+        mpp: um per level-0 pixel, of both axes or along x and y, or None.
         classes: The class table.
         wanted: What is measured of the mask.
 

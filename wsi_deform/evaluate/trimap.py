@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from wsi_deform.annotation.classes import UNLABELLED
 from wsi_deform.evaluate.block import Block
 from wsi_deform.evaluate.measures import Confusion
+from wsi_deform.geometry import Mpp, Point, mean_mpp, steps_of
 from wsi_deform.kernels.distance import LARGEST_PX, capped_squared_distances
 
 Unit = Literal["px", "um"]
@@ -44,7 +45,7 @@ class Trimap:
 
     Args:
         classes: Number of classes.
-        mpp: um per level-0 pixel of the slide, or None: no bands in um then.
+        mpp: um per level-0 pixel of the slide, of both axes or along x and y, or None: no bands in um then.
         widths_px: Widths of bands, level-0 px.
         widths_um: Widths of bands, um. One that is narrower than a border pixel's half or wider than 254 px
             on this slide is left out.
@@ -64,13 +65,17 @@ class Trimap:
         self,
         *,
         classes: int,
-        mpp: float | None,
+        mpp: Mpp | None,
         widths_px: Sequence[float] = WIDTHS_PX,
         widths_um: Sequence[float] = WIDTHS_UM,
     ) -> None:
         limits: dict[Band, float] = {("px", float(width)): float(width) for width in widths_px}
-        if mpp is not None:
-            limits |= {("um", float(width)): width / mpp for width in widths_um}
+        steps = None if mpp is None else steps_of(mpp)
+        self._um_bands = None
+        if steps is not None and steps.x == steps.y:
+            limits |= {("um", float(width)): width / steps.x for width in widths_um}
+        elif steps is not None:
+            self._um_bands = _UmBands(classes=classes, steps=steps, widths_um=widths_um)
         self._limits = {band: limit for band, limit in limits.items() if 0.5 < limit <= LARGEST_PX}
         self._edges = sorted(set(self._limits.values()))
         self._classes = classes
@@ -83,11 +88,15 @@ class Trimap:
     @property
     def halo_px(self) -> int:
         """As far as the widest band, and one pixel to see the borders there."""
-        return self._most_px + 1
+        return max(self._most_px, 0 if self._um_bands is None else self._um_bands.most_px) + 1
 
     def add(self, block: Block) -> None:
         """Count a block."""
-        if not self._edges or not block.true_borders.any():
+        if not block.true_borders.any():
+            return
+        if self._um_bands is not None:
+            self._um_bands.add(block)
+        if not self._edges:
             return
         squared = capped_squared_distances(block.true_borders, self._most_px)[block.inner]
         truth, predicted = block.truth[block.inner], block.predicted[block.inner]
@@ -102,6 +111,44 @@ class Trimap:
         """The pixels of each band."""
         within: NDArray[np.int64] = self._counts.cumsum(axis=0)
         places = {edge: place for place, edge in enumerate(self._edges)}
-        return TrimapCounts(
-            {band: Confusion(within[places[limit]].copy()) for band, limit in self._limits.items()}
+        bands = {band: Confusion(within[places[limit]].copy()) for band, limit in self._limits.items()}
+        return TrimapCounts(bands | ({} if self._um_bands is None else self._um_bands.result()))
+
+
+class _UmBands:
+    """Bands in um where pixels are not square: the nearest border in um is not the nearest in px.
+
+    Args:
+        classes: Number of classes.
+        steps: Lengths of a pixel along x and y, um.
+        widths_um: As for ``Trimap``.
+
+    Convention:
+        As ``Trimap``; a pixel beside a border is half the side of the square of a pixel's area from it.
+    """
+
+    def __init__(self, *, classes: int, steps: Point, widths_um: Sequence[float]) -> None:
+        shorter, self._half_um = min(steps.x, steps.y), mean_mpp(steps) / 2
+        self._steps, self._classes = steps, classes
+        self._edges = sorted(
+            {float(width) for width in widths_um if self._half_um < width <= LARGEST_PX * shorter}
         )
+        self.most_px = math.ceil(max(self._edges, default=shorter) / shorter)
+        self._counts = np.zeros((len(self._edges), classes, classes), np.int64)
+
+    def add(self, block: Block) -> None:
+        """Count a block that has borders."""
+        from scipy import ndimage
+
+        apart = ndimage.distance_transform_edt(~block.true_borders, sampling=(self._steps.y, self._steps.x))
+        rings = np.searchsorted(self._edges, apart[block.inner] + self._half_um, side="right")
+        truth, predicted = block.truth[block.inner], block.predicted[block.inner]
+        near = (rings < len(self._edges)) & (truth != UNLABELLED)
+        codes = (rings[near] * self._classes + truth[near]) * self._classes + predicted[near]
+        counted = np.bincount(codes, minlength=self._counts.size)
+        self._counts += counted.reshape(self._counts.shape)
+
+    def result(self) -> dict[Band, Confusion]:
+        """The pixels of each band."""
+        within: NDArray[np.int64] = self._counts.cumsum(axis=0)
+        return {("um", edge): Confusion(within[place].copy()) for place, edge in enumerate(self._edges)}

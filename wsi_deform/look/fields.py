@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from wsi_deform.errors import ShapeError
-from wsi_deform.geometry import Region, Size
+from wsi_deform.geometry import Point, Region, Size, squared
 from wsi_deform.look.tissue import TissueMask
+
+SQUARE = Point(1.0, 1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,7 @@ def cover_with_fields(
     margin_fraction: float = 0.0,
     align_px: int = 1,
     origin: tuple[int, int] = (0, 0),
+    pixel: Point = SQUARE,
 ) -> tuple[Field, ...]:
     """Cover the tissue of a slide, or of a region of it, with fields.
 
@@ -50,6 +53,8 @@ def cover_with_fields(
         align_px: Inner edges of kept regions are multiples of this from the origin, where the fields are longer than
             that: then few tiles of a mask show several fields. A power of two.
         origin: Where the top-left corner of what is covered lies on the slide, level-0 px.
+        pixel: Sides of a pixel in sides of the square of its area, see ``Slide.pixel``: ``field_px`` and the margin are
+            in these, so that they have one length along both axes.
 
     Returns:
         Fields row by row. Those without any tissue are left out: a slide of bare glass has none.
@@ -69,24 +74,21 @@ def cover_with_fields(
         raise ShapeError(f"margin_fraction {margin_fraction}: needed 0 to 1.")
     x, y = origin
     whole = Region(x, y, size.width, size.height)
-    if field_px is None or size.long <= field_px:
+    if field_px is None or squared(size, pixel).long <= field_px:
         return (Field(whole, whole),)
-    while align_px > 1 and 2 * align_px > field_px:
+    across_px, down_px = max(1, round(field_px / pixel.x)), max(1, round(field_px / pixel.y))
+    while align_px > 1 and 2 * align_px > min(across_px, down_px):
         align_px //= 2
-    columns, rows = _cuts(size.width, field_px, align_px), _cuts(size.height, field_px, align_px)
+    columns, rows = _cuts(size.width, across_px, align_px), _cuts(size.height, down_px, align_px)
     fields = []
     for top, bottom in zip(rows[:-1], rows[1:], strict=True):
         for left, right in zip(columns[:-1], columns[1:], strict=True):
             kept = Region(x + left, y + top, right - left, bottom - top)
             if tissue is not None and tissue.fraction_of(kept) == 0.0:
                 continue
-            margin_px = math.ceil(margin_fraction * kept.size.long)
-            around = Region(
-                kept.x - margin_px,
-                kept.y - margin_px,
-                kept.width + 2 * margin_px,
-                kept.height + 2 * margin_px,
-            )
+            margin = margin_fraction * max(kept.width * pixel.x, kept.height * pixel.y)
+            x_px, y_px = math.ceil(margin / pixel.x), math.ceil(margin / pixel.y)
+            around = Region(kept.x - x_px, kept.y - y_px, kept.width + 2 * x_px, kept.height + 2 * y_px)
             fields.append(Field(around.intersection(whole), kept))
     return tuple(fields)
 
@@ -98,6 +100,7 @@ def cover_exactly(
     field_px: int,
     margin_fraction: float = 0.0,
     origin: tuple[int, int] = (0, 0),
+    pixel: Point = SQUARE,
 ) -> tuple[Field, ...]:
     """Cover the tissue of a slide, or of a region of it, with fields of one size, margins included.
 
@@ -107,6 +110,7 @@ def cover_exactly(
         field_px: Side of a field's region, level-0 px.
         margin_fraction: Context margin on every side as a fraction of ``field_px``, 0 to below 1/2.
         origin: Where the top-left corner of what is covered lies on the slide, level-0 px.
+        pixel: As for ``cover_with_fields``.
 
     Returns:
         Fields row by row; those whose kept region has no tissue are left out.
@@ -123,8 +127,13 @@ def cover_exactly(
         raise ShapeError(f"field_px {field_px}: needed at least 1.")
     if not 0.0 <= margin_fraction < 0.5:
         raise ShapeError(f"margin_fraction {margin_fraction}: needed 0 to below 1/2 of exact fields.")
-    step = max(1, field_px - 2 * math.floor(margin_fraction * field_px))
-    columns, rows = (_exact_parts(length, field_px, step) for length in (size.width, size.height))
+    columns, rows = (
+        _exact_parts(length, side, max(1, side - 2 * math.floor(margin_fraction * side)))
+        for length, side in (
+            (size.width, max(1, round(field_px / pixel.x))),
+            (size.height, max(1, round(field_px / pixel.y))),
+        )
+    )
     x, y = origin
     fields = []
     for top, bottom, first_row, last_row in rows:

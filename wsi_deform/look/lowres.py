@@ -58,13 +58,13 @@ def low_res_picture(slide: Slide, region: Region, size: Size) -> NDArray[np.uint
     return _picture(slide, *_corner_and_extent(slide, region), size)
 
 
-def picture_of_scale(slide: Slide, region: Region, scale: float) -> NDArray[np.uint8]:
+def picture_of_scale(slide: Slide, region: Region, scale: Point) -> NDArray[np.uint8]:
     """Read a region of the slide as it is at another scale, area-averaged as ``low_res_view``.
 
     Args:
         slide: An open slide.
         region: In pixels of that scale; the part outside the slide counts as background.
-        scale: Level-0 pixels per pixel, any positive number.
+        scale: Level-0 pixels per pixel along x and y, any positive numbers.
 
     Returns:
         (region.height, region.width, 3) uint8 RGB, rounded to the nearest.
@@ -74,11 +74,28 @@ def picture_of_scale(slide: Slide, region: Region, scale: float) -> NDArray[np.u
         SlideError: A tile cannot be read.
 
     Convention:
-        Pixel i along x stands for level-0 ``[i * scale, (i + 1) * scale)``, whatever region it is read with; along y
-        alike. A scale below 1 repeats level-0 pixels by area.
+        Pixel i along x stands for level-0 ``[i * scale.x, (i + 1) * scale.x)``, whatever region it is read with;
+        along y alike. A scale below 1 repeats level-0 pixels by area.
     """
-    corner = Point(region.x * scale, region.y * scale)
-    return _picture(slide, corner, Point(region.width * scale, region.height * scale), region.size)
+    corner = Point(region.x * scale.x, region.y * scale.y)
+    return _picture(slide, corner, Point(region.width * scale.x, region.height * scale.y), region.size)
+
+
+def whole_view_size(slide: Slide, *, max_side_px: int, scale: float = 1.0) -> Size:
+    """Size of a view of the whole slide in which its pixels are square.
+
+    Args:
+        slide: An open slide.
+        max_side_px: Its longer side at most.
+        scale: View pixels per level-0 pixel at most; where these are not square, per side of the square of their area.
+
+    Returns:
+        The largest size within both limits that enlarges nothing.
+    """
+    pixel, whole = slide.pixel, slide.size
+    width, height = whole.width * pixel.x, whole.height * pixel.y
+    scale = min(1.0, scale, max_side_px / max(width, height), 1 / max(pixel.x, pixel.y))
+    return Size(max(1, round(width * scale)), max(1, round(height * scale)))
 
 
 def thumbnail(slide: Slide, max_side_px: int) -> NDArray[np.uint8]:
@@ -89,15 +106,12 @@ def thumbnail(slide: Slide, max_side_px: int) -> NDArray[np.uint8]:
         max_side_px: The longer side of the picture; a smaller slide keeps its size.
 
     Returns:
-        (H, W, 3) RGB.
+        (H, W, 3) RGB, in the proportions of the tissue: pixels that are not square are made so.
 
     Raises:
         SlideError: A tile cannot be read.
     """
-    whole = slide.size
-    scale = min(1.0, max_side_px / whole.long)
-    size = Size(max(1, round(whole.width * scale)), max(1, round(whole.height * scale)))
-    return low_res_picture(slide, Region.whole(whole), size)
+    return low_res_picture(slide, Region.whole(slide.size), whole_view_size(slide, max_side_px=max_side_px))
 
 
 def _corner_and_extent(slide: Slide, region: Region) -> tuple[Point, Point]:

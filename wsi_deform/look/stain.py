@@ -15,7 +15,7 @@ from torch import Tensor
 from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Region, Size
 from wsi_deform.look.fields import cover_with_fields
-from wsi_deform.look.lowres import low_res_view
+from wsi_deform.look.lowres import low_res_view, whole_view_size
 from wsi_deform.look.tissue import TissueMask
 from wsi_deform.slide.slide import Slide
 
@@ -118,13 +118,14 @@ def stain_of(slide: Slide, tissue: TissueMask) -> Stain | None:
         what is bright and not tissue, or 255 where there is next to none. The result depends on the slide alone.
     """
     mpp = slide.mpp_or_none or USUAL_MPP
-    found = cover_with_fields(slide.size, tissue, field_px=max(1, round(WINDOW_UM / mpp)))
+    found = cover_with_fields(slide.size, tissue, field_px=max(1, round(WINDOW_UM / mpp)), pixel=slide.pixel)
     chosen = np.unique(np.linspace(0, len(found) - 1, min(len(found), MAX_WINDOWS)).round().astype(int))
     scale = min(1.0, mpp / VIEW_MPP)
     pixels = [np.empty((0, 3))]
     for number in chosen:
         region = found[number].region
-        size = Size(max(1, round(region.width * scale)), max(1, round(region.height * scale)))
+        shape = slide.squared(region.size)
+        size = Size(max(1, round(shape.width * scale)), max(1, round(shape.height * scale)))
         inside = tissue.fractions(region, size) > 0.5
         pixels.append(low_res_view(slide, region, size)[inside].astype(np.float64))
     stain = stain_of_pixels(np.concatenate(pixels), white=_white_of(slide, tissue))
@@ -196,8 +197,7 @@ def normalisation(stain: Stain, reference: Stain = REFERENCE) -> Normalisation:
 
 def _white_of(slide: Slide, tissue: TissueMask) -> tuple[float, float, float]:
     """RGB of bare glass."""
-    scale = min(1.0, GLASS_VIEW_PX / slide.size.long)
-    size = Size(max(1, round(slide.size.width * scale)), max(1, round(slide.size.height * scale)))
+    size = whole_view_size(slide, max_side_px=GLASS_VIEW_PX)
     whole = Region.whole(slide.size)
     view = low_res_view(slide, whole, size)
     glass = view[(tissue.fractions(whole, size) == 0) & (view.min(axis=2) > MIN_GLASS)]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from wsi_deform.errors import ShapeError, SlideError
 from wsi_deform.geometry import Point, Region, Size
-from wsi_deform.look.lowres import low_res_picture
+from wsi_deform.look.lowres import low_res_picture, whole_view_size
 from wsi_deform.look.tissue_file import half_covered, open_tissue_raster
 from wsi_deform.slide.slide import Slide
 
@@ -209,9 +209,7 @@ def _check_aspect(found: Size, slide: Slide) -> None:
 
 def _mask_size(slide: Slide, mpp_um: float, max_side_px: int) -> Size:
     mpp = slide.mpp_or_none
-    scale = 1.0 if mpp is None else min(1.0, mpp / mpp_um)
-    scale = min(scale, max_side_px / slide.size.long)
-    return Size(max(1, round(slide.size.width * scale)), max(1, round(slide.size.height * scale)))
+    return whole_view_size(slide, max_side_px=max_side_px, scale=1.0 if mpp is None else mpp / mpp_um)
 
 
 def _tissue_of(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from wsi_deform.errors import ManifestError
-from wsi_deform.geometry import Region
+from wsi_deform.geometry import Mpp, Point, Region
 from wsi_deform.manifest.rows import (
     COLUMNS,
     MAX_MPP,
@@ -173,21 +173,18 @@ class _RowReader:
         )
         return None
 
-    def mpp(self, cell: str) -> float | None:
-        """Level-0 um per pixel, or None for an empty cell."""
+    def mpp(self, cell: str) -> Mpp | None:
+        """Level-0 um per pixel, of both axes or of x and y, or None for an empty cell."""
         if not cell:
             return None
-        try:
-            value = float(cell)
-        except ValueError:
-            value = math.nan
-        if MIN_MPP <= value <= MAX_MPP:
-            return value
+        numbers = [_number(part) for part in cell.split()]
+        if len(numbers) in (1, 2) and all(MIN_MPP <= number <= MAX_MPP for number in numbers):
+            return numbers[0] if len(numbers) == 1 else Point(numbers[0], numbers[1])
         comma = " with a point, not a comma" if "," in cell else ""
         self.refuse(
             "mpp",
             repr(cell),
-            f"a number from {MIN_MPP} to {MAX_MPP:g} um per level-0 pixel",
+            f"a number from {MIN_MPP} to {MAX_MPP:g} um per level-0 pixel, or two, of x and y",
             f"Write it{comma} (0.25 is usual for 40x, 0.5 for 20x), or empty the cell to use what the slide "
             "says",
         )
@@ -308,3 +305,11 @@ def _between_rows(path: Path, rows: Sequence[ManifestRow]) -> list[Problem]:
                 )
             )
     return problems
+
+
+def _number(text: str) -> float:
+    """A number, or NaN."""
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan

@@ -6,13 +6,13 @@ import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from wsi_deform.cells import safe_row
 from wsi_deform.files import write_aside
-from wsi_deform.geometry import Region
+from wsi_deform.geometry import Mpp, Point, Region, both_axes
 from wsi_deform.paths import clean_id
 
 Split = Literal["train", "val", "test"]
@@ -25,7 +25,8 @@ DOUBLE_SUFFIXES = (".ome.tiff", ".ome.tif", ".ome.btf", ".ome.tf8", ".ome.zarr")
 # What slide/find.py takes for the suffix of a slide (a test compares the two): other dots belong to the name.
 SUFFIXES = (
     ".svs", ".tif", ".tiff", ".btf", ".tf8", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".bif", ".svslide",
-    ".dcm", ".png", ".jpg", ".jpeg", ".bmp", ".zarr",
+    ".qptiff", ".ptif", ".ptiff", ".dcm", ".png", ".jpg", ".jpeg", ".bmp", ".czi", ".vsi", ".isyntax", ".i2syntax",
+    ".mds", ".mdsx", ".kfb", ".sdpc", ".zarr",
 )  # fmt: skip
 
 
@@ -53,6 +54,13 @@ class Problem:
         return f"{said}:\n{self.paste}" if self.paste else f"{said}."
 
 
+def _believable(mpp: Mpp) -> Mpp:
+    both = both_axes(mpp)
+    if not all(MIN_MPP <= one <= MAX_MPP for one in (both.x, both.y)):
+        raise ValueError(f"mpp {mpp}, needed {MIN_MPP} to {MAX_MPP:g} um per level-0 pixel")
+    return mpp
+
+
 class ManifestRow(BaseModel):
     """One slide of a manifest.
 
@@ -65,7 +73,7 @@ class ManifestRow(BaseModel):
         annotation: File of outlines (GeoJSON, XML), or None; never beside a mask.
         mask_channel: Channel of the mask that holds the labels, from 0, or None for a single channel.
         tissue_mask: Raster file whose pixels above 0 are tissue, or None.
-        mpp: Level-0 um per pixel that overrides what the file says, or None.
+        mpp: Level-0 um per pixel that overrides what the file says, one number or one along x and one along y, or None.
         region: The part of the slide that is segmented, learned from and measured, level-0 px; None is all of it.
         line: Line of the CSV, from 1; 0 for rows that never were in a CSV.
         extra: Cells of the columns that this program does not know.
@@ -81,7 +89,7 @@ class ManifestRow(BaseModel):
     annotation: Path | None = None
     mask_channel: int | None = Field(default=None, ge=0)
     tissue_mask: Path | None = None
-    mpp: float | None = Field(default=None, ge=MIN_MPP, le=MAX_MPP)
+    mpp: Annotated[Mpp, AfterValidator(_believable)] | None = None
     region: Region | None = None
     line: int = 0
     extra: Mapping[str, str] = Field(default_factory=dict)
@@ -171,4 +179,6 @@ def _cell(value: object, folder: Path) -> str:
         return absolute.relative_to(root).as_posix() if absolute.is_relative_to(root) else str(absolute)
     if isinstance(value, Region):
         return f"{value.x} {value.y} {value.width} {value.height}"
+    if isinstance(value, Point):
+        return f"{value.x!r} {value.y!r}"
     return "" if value is None else str(value)

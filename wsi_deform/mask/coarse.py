@@ -18,7 +18,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from wsi_deform.errors import MaskError, ShapeError
 from wsi_deform.files import name_aside
-from wsi_deform.geometry import Region, Size, tile_grid, tile_region
+from wsi_deform.geometry import Mpp, Point, Region, Size, both_axes, tile_grid, tile_region
 from wsi_deform.mask.ome import Channel, image_xml
 from wsi_deform.mask.pyramid import write_pyramid
 from wsi_deform.reverse.levels import MaskTile, kept_at_level, pyramid_sizes
@@ -79,7 +79,7 @@ class CoarseMap:
         path: str | Path,
         *,
         size: Size,
-        mpp: float | None,
+        mpp: Mpp | None,
         downsample: int,
         channels: Sequence[Channel],
         dtype: DTypeLike,
@@ -98,7 +98,8 @@ class CoarseMap:
         self.level = downsample.bit_length() - 1
         self.size = Size(-(-size.width // downsample), -(-size.height // downsample))
         self.level_sizes = pyramid_sizes(self.size, TILE_PX)
-        self.mpp = None if mpp is None else mpp * downsample
+        own = None if mpp is None else both_axes(mpp)
+        self.mpp = None if own is None else Point(own.x * downsample, own.y * downsample)
         self.channels = tuple(channels)
         self.dtype = np.dtype(dtype)
         self._halve = halve

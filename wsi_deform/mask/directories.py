@@ -19,7 +19,7 @@ from fractions import Fraction
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_deform.geometry import Size, tile_grid
+from wsi_deform.geometry import Mpp, Size, both_axes, tile_grid
 
 HEADER_BYTES = 16
 """Room for either header: 8 bytes of classic TIFF, 16 of BigTIFF."""
@@ -64,7 +64,7 @@ def header_and_directories(
     *,
     start: int,
     tile_px: int,
-    mpp: float | None,
+    mpp: Mpp | None,
     description: str,
     software: str,
     bits: int = 8,
@@ -129,14 +129,13 @@ def _linked(entries: Sequence[Sequence[Sequence[_Entry]]], start: int, big: bool
 
 
 def _level_entries(
-    level: int, table: TileTable, channel: int, big: bool, tile_px: int, mpp: float | None, bits: int
+    level: int, table: TileTable, channel: int, big: bool, tile_px: int, mpp: Mpp | None, bits: int
 ) -> list[_Entry]:
     """The tags that every level has."""
-    resolution = Fraction(1)
+    x = y = struct.pack("<II", 1, 1)
     if mpp is not None:
-        per_cm = _UM_PER_CM / (mpp * 2**level)
-        resolution = Fraction(per_cm).limit_denominator(max(1, int(_LARGEST_LONG // (per_cm + 1))))
-    ratio = struct.pack("<II", resolution.numerator, resolution.denominator)
+        both = both_axes(mpp)
+        x, y = _per_cm(both.x * 2**level), _per_cm(both.y * 2**level)
     return [
         _numbers(254, _LONG, [1 if level else 0]),  # NewSubfileType: reduced resolution
         _numbers(256, _LONG, [table.size.width]),
@@ -145,8 +144,8 @@ def _level_entries(
         _numbers(259, _SHORT, [_DEFLATE]),
         _numbers(262, _SHORT, [_MIN_IS_BLACK]),
         _numbers(277, _SHORT, [1]),  # SamplesPerPixel
-        _Entry(tag=282, kind=_RATIONAL, count=1, payload=ratio),  # XResolution
-        _Entry(tag=283, kind=_RATIONAL, count=1, payload=ratio),  # YResolution
+        _Entry(tag=282, kind=_RATIONAL, count=1, payload=x),  # XResolution
+        _Entry(tag=283, kind=_RATIONAL, count=1, payload=y),  # YResolution
         _numbers(284, _SHORT, [1]),  # PlanarConfiguration: contiguous
         _numbers(296, _SHORT, [_NO_UNIT if mpp is None else _CENTIMETRE]),
         _numbers(322, _LONG, [tile_px]),
@@ -155,6 +154,13 @@ def _level_entries(
         _numbers(325, _LONG, table.lengths[channel]),
         _numbers(339, _SHORT, [_UNSIGNED]),  # SampleFormat
     ]
+
+
+def _per_cm(mpp: float) -> bytes:
+    """Pixels per cm as TIFF's pair of numbers, the nearest that fit."""
+    per_cm = _UM_PER_CM / mpp
+    ratio = Fraction(per_cm).limit_denominator(max(1, int(_LARGEST_LONG // (per_cm + 1))))
+    return struct.pack("<II", ratio.numerator, ratio.denominator)
 
 
 def _numbers(tag: int, kind: int, values: Sequence[int] | NDArray[np.unsignedinteger]) -> _Entry:

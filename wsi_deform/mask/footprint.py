@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_deform.errors import ShapeError
-from wsi_deform.geometry import Size
+from wsi_deform.geometry import Mpp, Size, mean_mpp
 from wsi_deform.mask.coarse import SMALLEST_MAP_PX, CoarseMap
 from wsi_deform.mask.ome import Channel
 from wsi_deform.reverse.sampler import ReverseSampler
@@ -54,12 +54,12 @@ class FootprintMap:
         path: str | Path,
         *,
         size: Size,
-        mpp: float,
+        mpp: Mpp,
         downsample: int,
         annotations: Mapping[str, str] | None = None,
         threads: int = 1,
     ) -> None:
-        self._um_per_px = mpp
+        self._um_per_px = mean_mpp(mpp)
         self._map = CoarseMap(
             path,
             size=size,

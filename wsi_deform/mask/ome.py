@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape, quoteattr
 
-from wsi_deform.geometry import Size
+from wsi_deform.geometry import Mpp, Size, both_axes
 
 SOFTWARE = "wsi-deform"
 
@@ -32,7 +32,7 @@ class Channel:
 def image_xml(
     name: str,
     size: Size,
-    mpp: float | None,
+    mpp: Mpp | None,
     annotations: Mapping[str, str],
     *,
     channels: Sequence[Channel] = (Channel(),),
@@ -55,13 +55,13 @@ def image_xml(
     Source:
         OME data model 2016-06.
     """
-    physical = (
-        ""
-        if mpp is None
-        else "".join(
-            f' PhysicalSize{axis}="{mpp!r}" PhysicalSize{axis}Unit="\N{MICRO SIGN}m"' for axis in "XY"
+    physical = ""
+    if mpp is not None:
+        both = both_axes(mpp)
+        physical = "".join(
+            f' PhysicalSize{axis}="{um!r}" PhysicalSize{axis}Unit="\N{MICRO SIGN}m"'
+            for axis, um in (("X", both.x), ("Y", both.y))
         )
-    )
     reference = values = ""
     if annotations:
         pairs = "".join(f"<M K={_quoted(key)}>{_text(value)}</M>" for key, value in annotations.items())

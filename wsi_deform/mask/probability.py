@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_deform.errors import ShapeError
-from wsi_deform.geometry import Region, Size
+from wsi_deform.geometry import Mpp, Region, Size
 from wsi_deform.mask.coarse import SMALLEST_MAP_PX, CoarseMap
 from wsi_deform.mask.ome import Channel
 from wsi_deform.reverse.sampler import ReverseSampler
@@ -52,7 +52,7 @@ class ProbabilityMap:
         path: str | Path,
         *,
         size: Size,
-        mpp: float | None,
+        mpp: Mpp | None,
         class_names: Sequence[str],
         downsample: int,
         colours: Sequence[tuple[int, int, int]] | None = None,

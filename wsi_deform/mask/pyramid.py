@@ -19,7 +19,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from wsi_deform.errors import MaskError, ShapeError
 from wsi_deform.files import write_aside
-from wsi_deform.geometry import Size
+from wsi_deform.geometry import Mpp, Size, both_axes
 from wsi_deform.kernels.ordered import map_in_order
 from wsi_deform.mask.directories import (
     CLASSIC_LIMIT_BYTES,
@@ -39,7 +39,7 @@ def write_pyramid(
     tiles: Iterable[MaskTile],
     *,
     sizes: Sequence[Size],
-    mpp: float | None,
+    mpp: Mpp | None,
     description: str,
     tile_px: int,
     channels: int = 1,
@@ -67,7 +67,8 @@ def write_pyramid(
         MaskError: A tile is missing, given twice, of the wrong shape or outside the mask, or the file cannot
             be written; nothing is left behind, and an older file of this name stays as it was.
     """
-    if mpp is not None and not 1e-4 <= mpp <= 1e5:
+    both = None if mpp is None else both_axes(mpp)
+    if both is not None and not all(1e-4 <= one <= 1e5 for one in (both.x, both.y)):
         raise ShapeError(f"mask {path.name}: mpp {mpp}. Needed um per pixel, 0.0001 to 100,000, or None.")
     layout = _Layout(path.name, sizes, tile_px, channels, np.dtype(dtype).newbyteorder("<"))
     with _written(path) as file:

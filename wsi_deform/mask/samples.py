@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_deform.errors import MaskError
+from wsi_deform.errors import MaskError, ShapeError
 from wsi_deform.faults import pass_on_own_fault
 from wsi_deform.files import write_aside
 from wsi_deform.geometry import Region, Size
@@ -272,6 +272,18 @@ def read_samples(path: Path | str) -> SlideSamples:
     wrong = _misfit(stored)
     if wrong is not None:
         raise _unreadable(path, wrong)
+    try:
+        return _samples_of(stored)
+    except ShapeError as error:
+        raise _unreadable(path, str(error)) from error
+
+
+def _samples_of(stored: dict[str, NDArray[Any]]) -> SlideSamples:
+    """The samples that arrays of the right kinds and shapes say.
+
+    Raises:
+        ShapeError: Their values cannot be.
+    """
     points_px = stored["points"] / float(stored["units_per_px"])
     labels, starts = stored["labels"], stored["starts"].tolist()
     regions = [Region(*map(int, row)) for row in stored["kept"]]
@@ -328,6 +340,8 @@ def _misfit(stored: dict[str, NDArray[Any]]) -> str | None:
         )
         if not fits or array.dtype.kind not in kinds:
             return f"{name} of shape {array.shape}, {array.dtype}"
+    if stored["units_per_px"] < 1:
+        return f"units_per_px {stored['units_per_px']}"
     starts, count, fields = stored["starts"], len(stored["points"]), len(stored["kept"])
     counts = {len(stored[name]) for name in ("labels", "probabilities") if name in stored}
     ordered = (

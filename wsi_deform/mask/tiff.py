@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_deform.errors import ShapeError
-from wsi_deform.geometry import Region, Size
+from wsi_deform.geometry import Mpp, Region, Size
 from wsi_deform.mask.directories import CLASSIC_LIMIT_BYTES
 from wsi_deform.mask.ome import image_xml
 from wsi_deform.mask.pyramid import write_pyramid
@@ -32,7 +32,7 @@ def write_nearest_mask(
     points_px: NDArray[np.float64],
     labels: NDArray[np.uint8],
     size: Size,
-    mpp: float | None,
+    mpp: Mpp | None,
     fields: Sequence[tuple[Region, slice]] | None = None,
     outside_label: int = 0,
     tile_px: int = 512,
@@ -84,7 +84,7 @@ def write_mask(
     tiles: Iterable[MaskTile],
     *,
     size: Size,
-    mpp: float | None,
+    mpp: Mpp | None,
     level_count: int | None = None,
     tile_px: int = 512,
     threads: int = 1,

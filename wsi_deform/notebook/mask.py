@@ -24,13 +24,14 @@ from wsi_deform.notebook.lazy import dask_of_labels
 from wsi_deform.notebook.png import png_of
 from wsi_deform.notebook.slide import SHOWN_PX, THUMBNAIL_PX, checked_side
 from wsi_deform.reverse.sampler import ReverseSampler
-from wsi_deform.scale import limits_to_tissue, mpp_remark
+from wsi_deform.scale import limits_to_tissue
 from wsi_deform.segment import SegmentedField, SegmentedSlide
 from wsi_deform.segment import segment_slide as segmented_slide
 from wsi_deform.slide.identity import slide_identity
 from wsi_deform.slide.slide import Slide
 from wsi_deform.slide_files import fields_to_files
 from wsi_deform.slide_results import Method, SlideFiles, WantedOutputs
+from wsi_deform.unlike import slide_remark
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -231,7 +232,7 @@ def segment_slide(
         classes=model.classes,
         budgets=budgets,
         identity=identity,
-        remark=mpp_remark(slide, model),
+        remark=slide_remark(slide, model),
         is_limited=is_limited,
         method="edge oracle" if model.needs_labels else "sampled",
     )

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_deform.errors import ShapeError
-from wsi_deform.geometry import Region, Size
+from wsi_deform.geometry import Mpp, Point, Region, Size, both_axes
 from wsi_deform.look import lowres
 from wsi_deform.notebook.lazy import checked_level, dask_of_slide
 from wsi_deform.notebook.png import png_of
@@ -26,7 +26,7 @@ SHOWN_PX = 512
 def open_slide(
     path: str | Path | SlideUrl,
     *,
-    mpp: float | None = None,
+    mpp: Mpp | None = None,
     slide_id: str | None = None,
     tissue_path: str | Path | None = None,
     region: Region | None = None,
@@ -37,7 +37,7 @@ def open_slide(
         path: A slide file (SVS, TIFF, OME-TIFF, NDPI, MRXS, DICOM, SCN, PNG, JPEG, ...), an OME-Zarr folder
             or a folder with one DICOM series; or the URL (``https://``, ``s3://``, ...) of a tiled TIFF, SVS,
             OME-TIFF or OME-Zarr, of which only the parts that are needed are read.
-        mpp: um per level-0 pixel that wins over the file's own.
+        mpp: um per level-0 pixel that wins over the file's own: one number, or a ``Point`` of one for each axis.
         slide_id: Its name, after which outputs are called; None takes the file name without suffixes.
         tissue_path: A raster file whose pixels above 0 are tissue; None finds it by colour.
         region: The part of it that is segmented, level-0 px; None is all of it.
@@ -104,9 +104,9 @@ class OpenedSlide(Slide):
         Convention:
             ``x``, ``y``, ``width`` and ``height`` are all in pixels of what is read: of the level, or with ``mpp`` of
             that scale. (OpenSlide's ``read_region`` differs: its x and y are always of level 0.) The level-0 pixel
-            (X, Y) is at (X, Y) / ``levels[level].downsample``, or (X, Y) * ``slide.mpp / mpp``. One mpp counts for
-            both axes, the mean where pixels are not square, so that pictures keep the file's proportions. The last
-            column and row at a scale may be partly past the slide's edge, and are background there.
+            (X, Y) is at (X, Y) / ``levels[level].downsample``, or (X, Y) * ``slide.mpp_xy / mpp``: pixels that
+            are not square are made so, and the picture has the tissue's proportions. The last column and row at a scale
+            may be partly past the slide's edge, and are background there.
         """
         if level is not None and mpp is not None:
             raise ShapeError(
@@ -119,11 +119,11 @@ class OpenedSlide(Slide):
             return self.read_region(number, region)
         if positive_or_none(str(mpp)) is None:
             raise ShapeError(f"slide {self.path}: mpp {mpp}. Needed a positive number of um per pixel.")
-        scale = mpp / self.mpp
+        own = both_axes(self.mpp) if self.mpp_xy is None else self.mpp_xy
+        scale = Point(mpp / own.x, mpp / own.y)
         # A hair less, so that rounding of the ratio adds no column that is background alone.
-        whole = Size(
-            *(max(1, int(np.ceil(side / scale - 1e-6))) for side in (self.size.width, self.size.height))
-        )
+        sides = (self.size.width / scale.x, self.size.height / scale.y)
+        whole = Size(*(max(1, int(np.ceil(side - 1e-6))) for side in sides))
         self._check_inside(region, whole, f"{mpp:g} um per pixel")
         return lowres.picture_of_scale(self, region, scale)
 

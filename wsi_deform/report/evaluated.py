@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from wsi_deform.annotation.mean_classes import MeanClasses
+from wsi_deform.anonymous import AS_THEY_ARE, Names
 from wsi_deform.evaluate.summary import UNITS, shown_unit
 from wsi_deform.evaluate.tables import mean_notes
 from wsi_deform.report.files import read_json
@@ -23,11 +24,12 @@ PICTURES = {
 }
 
 
-def evaluated_sections(path: Path) -> tuple[list[Section], Fact]:
+def evaluated_sections(path: Path, names: Names = AS_THEY_ARE) -> tuple[list[Section], Fact]:
     """The sections of one evaluation, and the measure to see first.
 
     Args:
         path: Its JSON, of this or an older version.
+        names: What slides are called.
 
     Raises:
         WsiDeformError: It is not an evaluation.
@@ -36,7 +38,7 @@ def evaluated_sections(path: Path) -> tuple[list[Section], Fact]:
     pooled = measures(data)
     rows = {"all slides, pooled": pooled}
     rows |= {
-        each["slide_id"]: measures(
+        names.slide(each["slide_id"]): measures(
             {**data, "pooled": {kind: each[kind] for kind in ("predicted", "sampled")}}
         )
         for each in data["slides"]

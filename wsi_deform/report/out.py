@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from wsi_deform.anonymous import AS_THEY_ARE, LEFT_OUT, Names, without_files
 from wsi_deform.cells import plain_text
 from wsi_deform.distribute.ledger import Ledger, State
 from wsi_deform.drawing.figures import sampling_points_figure
 from wsi_deform.errors import MaskError, WsiDeformError
 from wsi_deform.evaluate.folder import evaluations_in
-from wsi_deform.geometry import Size
+from wsi_deform.geometry import Mpp, Point, Size, both_axes
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.mask.samples import read_samples
 from wsi_deform.redact import redacted_data
@@ -28,12 +29,13 @@ REPORT = "report.html"
 MAX_SLIDES = 12
 
 
-def report_out(out: Path | str, *, max_slides: int = MAX_SLIDES) -> Path:
+def report_out(out: Path | str, *, max_slides: int = MAX_SLIDES, names: Names = AS_THEY_ARE) -> Path:
     """Write ``report.html`` into a mask folder.
 
     Args:
         out: What ``wsi-deform segment`` filled.
         max_slides: Of more finished slides, so many are shown, evenly spread; all are in the tables.
+        names: What slides are called.
 
     Returns:
         The path of the report.
@@ -49,6 +51,7 @@ def report_out(out: Path | str, *, max_slides: int = MAX_SLIDES) -> Path:
         raise MaskError(
             f"mask folder {out}: {found}. Needed the --out of `wsi-deform segment`. Segment first."
         )
+    states.sort(key=lambda state: names.slide(state.slide_id))  # their order shall tell nothing of names
     # A slide whose newest attempt failed still has the files of an earlier one.
     done = [state.result for state in states if state.result is not None]
     failed = [state for state in states if state.status == "failed"]
@@ -61,21 +64,26 @@ def report_out(out: Path | str, *, max_slides: int = MAX_SLIDES) -> Path:
     facts += _costs(done)
     sections = []
     if failed:
-        rows = tuple((state.slide_id, " ".join(state.error.split())) for state in failed)
+        rows = tuple(
+            (names.slide(state.slide_id), " ".join(state.error.split()) if names.are_shown else LEFT_OUT)
+            for state in failed
+        )
         sections.append(
             Section(
                 title="What failed",
                 table=Table(header=("slide", "reason"), rows=rows, is_text=True),
-                quote={f"traceback: {s.slide_id}": s.traceback for s in failed if s.traceback},
+                quote={
+                    f"traceback: {s.slide_id}": s.traceback for s in failed if s.traceback and names.are_shown
+                },
             )
         )
     for place, evaluation in enumerate(evaluations_in(out)):
-        parts, fact = evaluated_sections(evaluation)
+        parts, fact = evaluated_sections(evaluation, names)
         sections += parts
         facts.insert(place, fact)
     if folder.measurements.is_file():
-        sections.append(Section(title="Measurements", table=_measurements(folder.measurements)))
-    sections += [_slide_section(folder, state) for state in evenly(done, max_slides)]
+        sections.append(Section(title="Measurements", table=_measurements(folder.measurements, names)))
+    sections += [_slide_section(folder, state, names) for state in evenly(done, max_slides)]
     lead = [f"Masks of {len(states)} slides, made by wsi-deform {_by(done)}."]
     if len(done) > max_slides:
         lead.append(
@@ -83,11 +91,11 @@ def report_out(out: Path | str, *, max_slides: int = MAX_SLIDES) -> Path:
         )
     return write_report(
         out / REPORT,
-        title=f"Segmented slides: {out.resolve().name}",
+        title=f"Segmented slides: {out.resolve().name}" if names.are_shown else "Segmented slides",
         lead=lead,
         facts=facts,
         sections=sections,
-        provenance=_last_run(folder),
+        provenance=_last_run(folder, names),
     )
 
 
@@ -127,7 +135,7 @@ def _costs(done: Sequence[State]) -> list[Fact]:
     ]
 
 
-def _measurements(path: Path) -> Table:
+def _measurements(path: Path, names: Names) -> Table:
     """Area of each class, one row per slide."""
     with path.open(encoding="utf-8", newline="") as file:
         rows = [{name: plain_text(cell) for name, cell in row.items()} for row in csv.DictReader(file)]
@@ -136,18 +144,18 @@ def _measurements(path: Path) -> Table:
     for row in rows:
         share = f"{100 * float(row['share_of_slide']):.1f} %"
         area = f"{float(row['area_mm2']):.3g} mm², " if row["area_mm2"] else ""
-        areas.setdefault(row["slide_id"], {})[row["class_name"]] = area + share
+        areas.setdefault(names.slide(row["slide_id"]), {})[row["class_name"]] = area + share
     return Table(
         header=("slide", *classes),
-        rows=tuple((slide, *(own.get(name, "") for name in classes)) for slide, own in areas.items()),
+        rows=tuple((slide, *(own.get(name, "") for name in classes)) for slide, own in sorted(areas.items())),
     )
 
 
-def _slide_section(folder: MaskFolder, state: State) -> Section:
+def _slide_section(folder: MaskFolder, state: State, names: Names) -> Section:
     """Overlay and sampling points of a slide; a file that is gone is said to be gone."""
     text = [
         f"{state.width_px:,} x {state.height_px:,} px"
-        + (f" at {state.mpp:.4g} µm per pixel" if state.mpp else "")
+        + (f" at {_shown_mpp(state)} µm per pixel" if state.mpp else "")
         + f"; {_looked_at(state)}, "
         f"{state.tiles:,} tile{'s' if state.tiles != 1 else ''} read, {duration(state.seconds)}."
     ]
@@ -156,19 +164,31 @@ def _slide_section(folder: MaskFolder, state: State) -> Section:
     if overlay.is_file():
         pictures.append(Picture(image=overlay.read_bytes(), caption="The mask over the slide."))
     if state.method == "patches":
-        return Section(title=state.slide_id, text=text, pictures=pictures)
+        return Section(title=names.slide(state.slide_id), text=text, pictures=pictures)
     try:
         samples = read_samples(folder.samples(state.slide_id))
         try:
-            picture, size = slide_picture(Path(state.slide), mpp=state.mpp)
+            picture, size = slide_picture(Path(state.slide), mpp=_mpp_of(state))
         except WsiDeformError as error:
-            text.append(f"The slide itself is not shown: {error}")
+            text.append(f"The slide itself is not shown: {error if names.are_shown else LEFT_OUT}")
             picture, size = _blank(samples.size), samples.size
         points = sampling_points_figure(picture, samples.points_px, size=size)
         pictures.append(Picture(image=points, caption="Where the slide was sampled."))
     except WsiDeformError as error:
-        text.append(f"The sampling points are not shown: {error}")
-    return Section(title=state.slide_id, text=text, pictures=pictures)
+        text.append(f"The sampling points are not shown: {error if names.are_shown else LEFT_OUT}")
+    return Section(title=names.slide(state.slide_id), text=text, pictures=pictures)
+
+
+def _mpp_of(state: State) -> Mpp | None:
+    """The scale that a slide was segmented at."""
+    return Point(*state.mpp_xy) if state.mpp_xy is not None and len(state.mpp_xy) == 2 else state.mpp
+
+
+def _shown_mpp(state: State) -> str:
+    """The same for people."""
+    both = both_axes(_mpp_of(state) or 0.0)
+    x, y = f"{both.x:.4g}", f"{both.y:.4g}"
+    return x if x == y else f"{x} x {y}"
 
 
 def _looked_at(state: State) -> str:
@@ -191,7 +211,7 @@ def _blank(size: Size, max_px: int = 1200) -> Any:
     return np.full(shape, 255, np.uint8)
 
 
-def _last_run(folder: MaskFolder) -> dict[str, Any]:
+def _last_run(folder: MaskFolder, names: Names) -> dict[str, Any]:
     """What the newest record in ``runs/`` says."""
     records = sorted(folder.run("x").parent.glob("[!.]*.json"))
     if not records:
@@ -199,4 +219,5 @@ def _last_run(folder: MaskFolder) -> dict[str, Any]:
     # Records of older versions may hold the secrets of URLs.
     record = redacted_data(read_json(records[-1]))
     about = {name: record[name] for name in ("model", "model_sha256", "device") if name in record}
-    return {"record": f"runs/{records[-1].name}", **about, **record.get("provenance", {})}
+    made = {"record": f"runs/{records[-1].name}", **about, **record.get("provenance", {})}
+    return made if names.are_shown else without_files(made)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_deform.annotation.raster import LabelMask
-from wsi_deform.geometry import Size
+from wsi_deform.geometry import Mpp, Size
 from wsi_deform.look.lowres import thumbnail
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.mask.overlay import label_picture
@@ -33,7 +33,7 @@ class SampledPicture:
 
 
 def slide_picture(
-    path: Path, *, mpp: float | None = None, max_px: int = PICTURE_PX
+    path: Path, *, mpp: Mpp | None = None, max_px: int = PICTURE_PX
 ) -> tuple[NDArray[np.uint8], Size]:
     """A thumbnail of a slide, (H, W, 3) uint8 RGB, and the slide's level-0 size.
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from wsi_deform.annotation.mean_classes import MeanClasses
-from wsi_deform.config import read_config
+from wsi_deform.anonymous import AS_THEY_ARE, Names, without_files
+from wsi_deform.config import dump_config, read_config
 from wsi_deform.config_sections import Config
 from wsi_deform.drawing.figures import LogRow, curves_figure, over_text
 from wsi_deform.errors import ModelError
@@ -23,11 +24,12 @@ REPORT = "report.html"
 LOG_NEEDS = ("epoch", "loss", "segmentation_loss")
 
 
-def report_run(run: Path | str) -> Path:
+def report_run(run: Path | str, *, names: Names = AS_THEY_ARE) -> Path:
     """Write ``report.html`` into a run folder.
 
     Args:
         run: What ``wsi-deform train`` made; it may still be under way.
+        names: Whether names of slides and files may be shown.
 
     Returns:
         The path of the report.
@@ -72,7 +74,7 @@ def report_run(run: Path | str) -> Path:
                 what=f"best validation mIoU, epoch {int(best['epoch'])}{over_text(best)}",
             ),
         )
-        names = (
+        columns = (
             "val_miou",
             "val_miou_without_background",
             "loss",
@@ -83,7 +85,9 @@ def report_run(run: Path | str) -> Path:
         table = comparison_table(
             {
                 f"{name}, epoch {int(row['epoch'])}": {
-                    each.replace("_", " ").replace("miou", "mIoU"): row[each] for each in names if each in row
+                    each.replace("_", " ").replace("miou", "mIoU"): row[each]
+                    for each in columns
+                    if each in row
                 }
                 for name, row in (("best", best), ("last validated", validated[-1]))
             },
@@ -92,20 +96,37 @@ def report_run(run: Path | str) -> Path:
         )
         said = [] if over is None or over.is_whole else [f"The mean IoU is {over.text()}."]
         sections.insert(0, Section(title="Best epoch", text=said, table=table))
-    sections += [*_seen(run), *_timed(rows)]
-    sections.append(
-        Section(
-            title="Configuration", quote={"config.yaml": (run / "config.yaml").read_text(encoding="utf-8")}
-        )
-    )
+    sections += [*(_seen(run) if names.are_shown else _unseen(run)), *_timed(rows)]
+    sections.append(Section(title="Configuration", quote={"config.yaml": _settings(run, config, names)}))
     return write_report(
         run / REPORT,
         title=f"Training run: {config.name}",
         lead=describe_config(config),
         facts=facts,
         sections=sections,
-        provenance={"run": run.name, **about, **_stored(run)},
+        provenance={"run": run.name, **about, **_stored(run)}
+        if names.are_shown
+        else without_files({**about, **_stored(run)}),
     )
+
+
+def _settings(run: Path, config: Config, names: Names) -> str:
+    """The configuration; without comments, and with the weights' file unnamed, where files may not be named."""
+    if names.are_shown:
+        return (run / "config.yaml").read_text(encoding="utf-8")
+    networks = config.networks
+    if networks.pretrained is not None:
+        networks = networks.model_copy(update={"pretrained": f"file{Path(networks.pretrained).suffix}"})
+    return dump_config(config.model_copy(update={"networks": networks}))
+
+
+def _unseen(run: Path) -> list[Section]:
+    """What stands in place of the validation fields, which have names drawn above them, where none may be shown."""
+    if newest_picture(run) is None:
+        return []
+    return [
+        Section(title="What the model sees", text=["Left out: the picture has the names of slides in it."])
+    ]
 
 
 def _seen(run: Path) -> list[Section]:

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from wsi_deform.errors import SlideError
-from wsi_deform.paths import SPECIAL_FILES, printable, trouble_at
-from wsi_deform.slide.find import dicom_files, is_zarr_folder, is_zarr_url
+from wsi_deform.slide.containers import refuse_container
+from wsi_deform.slide.dicom.files import dicom_meta
+from wsi_deform.slide.find import CZI_MAGIC, TIFF_MAGIC, is_zarr_folder, is_zarr_url
 from wsi_deform.slide.image_reader import ImageReader
 from wsi_deform.slide.openslide_reader import OpenSlideReader, detect_vendor
 from wsi_deform.slide.path import SlidePath, SlideUrl
@@ -16,7 +17,7 @@ from wsi_deform.slide.remote import DOWNLOAD, RemoteFile
 from wsi_deform.slide.tiff.index import DamagedSlideError
 from wsi_deform.slide.tiff.reader import TiffReader
 
-TIFF_MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
+TIFF_SUFFIXES = (".tif", ".tiff")
 # OpenSlide's names of the formats whose tiles need no more than the TIFF tags say.
 DIRECT_VENDORS = (None, "aperio", "generic-tiff")
 
@@ -34,8 +35,8 @@ def open_reader(path: SlidePath) -> Reader:
         path: A file, an OME-Zarr folder, a folder of one DICOM series, or a URL.
 
     Returns:
-        The open reader: tiled TIFF, SVS and OME-TIFF are read directly, the rest by OpenSlide, zarr or
-        Pillow.
+        The open reader: tiled TIFF, SVS and OME-TIFF are read directly, DICOM by OpenSlide or, where that reads
+        less, directly, the rest by OpenSlide, zarr or Pillow.
 
     Raises:
         SlideError: No reader can; the message has what each of them said.
@@ -47,12 +48,10 @@ def open_reader(path: SlidePath) -> Reader:
     if path.is_dir():
         if is_zarr_folder(path):
             return _open_zarr(path)
-        dicom = dicom_files(path)
-        if not dicom:
-            raise SlideError(
-                f"{path}: a folder. Needed a slide file, an OME-Zarr folder or a folder with .dcm files."
-            )
-        path = dicom[0]
+        return _open_dicom(path)
+    # A file may be TIFF and DICOM at once; OpenSlide goes by its suffix too.
+    if path.suffix.lower() not in TIFF_SUFFIXES and dicom_meta(path) is not None:
+        return _open_dicom(path)
     said = []
     for name, open_one in _candidates(path):
         try:
@@ -92,14 +91,17 @@ def _open_remote(url: SlideUrl) -> Reader:
     return reader
 
 
-def _check_neighbours(path: Path) -> None:
-    """OpenSlide opens every file beside a DICOM file, and would wait for a pipe for ever."""
-    for neighbour in path.absolute().parent.iterdir():
-        if (trouble := trouble_at(neighbour)) in SPECIAL_FILES:
-            raise SlideError(
-                f"{path}: {printable(neighbour.name)} beside it {trouble}. Needed files only in the folder of a "
-                "DICOM slide. Move it away."
-            )
+def _open_dicom(path: Path) -> Reader:
+    # pydicom takes a fifth of a second to import.
+    from wsi_deform.slide.dicom.open import open_dicom
+
+    return open_dicom(path)
+
+
+def _open_czi(path: Path) -> Reader:
+    from wsi_deform.slide.czi_reader import CziReader
+
+    return CziReader(path)
 
 
 def _candidates(path: Path) -> list[tuple[str, Callable[[Path], Reader]]]:
@@ -109,13 +111,14 @@ def _candidates(path: Path) -> list[tuple[str, Callable[[Path], Reader]]]:
             magic = file.read(4)
     except OSError as error:
         raise SlideError(f"{path}: cannot be read ({error}). Check its permissions.") from error
+    refuse_container(path, magic, is_tiff=magic in TIFF_MAGIC)
     vendor = detect_vendor(path)
-    if vendor == "dicom":
-        _check_neighbours(path)
     if magic in TIFF_MAGIC:
         if vendor in DIRECT_VENDORS:
             return [direct, openslide]
         return [openslide]
+    if magic == CZI_MAGIC[:4]:
+        return [openslide, ("czi", _open_czi)]
     if vendor is not None:
         return [openslide]
     if magic.startswith((b"\x89PNG", b"\xff\xd8", b"BM")):

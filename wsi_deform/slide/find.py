@@ -1,11 +1,13 @@
-"""Which files and folders are slides, by their names, and what a slide is called."""
+"""Which files and folders are slides, by their names and first bytes, and what a slide is called."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from wsi_deform.paths import clean_id
+from wsi_deform.slide.dicom.files import HEAD_BYTES, DicomImage, dicom_image
+from wsi_deform.slide.dicom.meta import PREFIX_AT, is_dicom
 from wsi_deform.slide.path import SlidePath, SlideUrl
 
 SLIDE_SUFFIXES = frozenset(
@@ -22,20 +24,42 @@ SLIDE_SUFFIXES = frozenset(
         ".mrxs",
         ".bif",
         ".svslide",
+        ".qptiff",
+        ".ptif",
+        ".ptiff",
         ".dcm",
         ".png",
         ".jpg",
         ".jpeg",
         ".bmp",
+        # Known as slides, and refused with what to convert them with: see containers.py.
+        ".czi",
+        ".vsi",
+        ".isyntax",
+        ".i2syntax",
+        ".mds",
+        ".mdsx",
+        ".kfb",
+        ".sdpc",
     ]
 )
 # Longest first, so that "a.ome.tif" loses both.
 DOUBLE_SUFFIXES = (".ome.tiff", ".ome.tif", ".ome.btf", ".ome.tf8", ".ome.zarr")
 ZARR_SUFFIX = ".zarr"
+DICOM_SUFFIX = ".dcm"
 
-# Series Instance UID (0020,000E): explicit VR ("UI", 2-byte length) or implicit VR (4-byte length).
-SERIES_UID = re.compile(rb"\x20\x00\x0e\x00(?:UI..|.\x00\x00\x00)([0-9.]{1,64})", re.DOTALL)
-DICOM_HEADER_BYTES = 1 << 16
+# Files of these kinds lie beside slides by the thousands: they are not looked into. The last row is photographs whose
+# first picture is a preview.
+NO_SLIDES = frozenset((
+    ".txt", ".csv", ".tsv", ".json", ".geojson", ".jsonl", ".xml", ".yaml", ".yml", ".md", ".html", ".htm", ".log",
+    ".ini", ".cfg", ".toml", ".pdf", ".doc", ".docx", ".xls", ".xlsx", ".ppt", ".pptx",
+    ".py", ".ipynb", ".sh", ".js", ".css", ".svg", ".gif", ".webp", ".gz", ".bz2", ".xz", ".zst", ".tar", ".7z",
+    ".rar", ".mp4", ".avi", ".mov", ".npy", ".npz", ".pt", ".pth", ".pkl", ".h5", ".hdf5", ".parquet", ".db",
+    ".sqlite", ".qpdata", ".qpproj", ".asap", ".ndpa", ".annotations", ".dat",
+    ".dng", ".nef", ".cr2", ".cr3", ".arw", ".orf", ".rw2", ".raf",
+))  # fmt: skip
+TIFF_MAGIC = (b"II*\x00", b"MM\x00*", b"II+\x00", b"MM\x00+")
+CZI_MAGIC = b"ZISRAWFILE"
 
 
 def slide_id_of(path: SlidePath) -> str:
@@ -65,15 +89,43 @@ def is_slide(path: str | Path) -> bool:
         path: A file or folder.
 
     Returns:
-        True for files with a slide's suffix, OME-Zarr folders and folders that hold one DICOM series.
-        Nothing is opened but DICOM headers: the file may still be unreadable.
+        True for files with a slide's suffix or, under another suffix, the first bytes of a TIFF, DICOM or CZI;
+        OME-Zarr folders, and folders that hold one DICOM slide. False for DICOM files of annotations, reports,
+        labels and overviews. The file may still be unreadable.
     """
     path = Path(path)
     if path.name.startswith("."):
         return False
     if path.is_dir():
         return is_zarr_folder(path) or is_dicom_series_folder(path)
-    return path.is_file() and path.suffix.lower() in SLIDE_SUFFIXES
+    found = path.is_file() and looked_at(path)
+    return found.may_be_slide if isinstance(found, DicomImage) else found
+
+
+def looked_at(path: Path) -> DicomImage | bool:
+    """What a file is, by its name and, where that does not say it, by its first bytes.
+
+    Args:
+        path: A file; not a pipe.
+
+    Returns:
+        A DICOM image of a slide; else whether it looks like another slide. A DICOM file that shows no slide, of
+        annotations or a report, does not. A file called ``.dcm`` that is not one, or cannot be read, does: what it
+        is called is what somebody takes it for.
+    """
+    suffix = path.suffix.lower()
+    if suffix in SLIDE_SUFFIXES - {DICOM_SUFFIX}:
+        return True
+    if suffix in NO_SLIDES:
+        return False
+    try:
+        with path.open("rb") as file:
+            head = file.read(PREFIX_AT + 4)
+            if is_dicom(head):
+                return dicom_image(path, head + file.read(HEAD_BYTES)) or False
+    except OSError:
+        return suffix == DICOM_SUFFIX
+    return suffix == DICOM_SUFFIX or head.startswith((*TIFF_MAGIC, CZI_MAGIC))
 
 
 def is_zarr_folder(path: Path) -> bool:
@@ -89,37 +141,33 @@ def is_zarr_url(url: SlideUrl) -> bool:
     return any(part.lower().endswith(ZARR_SUFFIX) for part in url.parts)
 
 
-def dicom_files(folder: Path) -> list[Path]:
-    """The ``.dcm`` files of a folder, largest first: the largest has the finest level."""
-    found = [
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() == ".dcm" and not path.name.startswith(".") and path.is_file()
-    ]
-    return sorted(found, key=lambda path: (-path.stat().st_size, path.name))
-
-
 def is_dicom_series_folder(folder: Path) -> bool:
-    """Whether a folder holds the files of one DICOM series and no other slide.
+    """Whether a folder holds the files of one DICOM slide, two or more, and no other slide.
 
     Convention:
         A link that leads nowhere may be the file with the finest level: the folder is not whole then.
     """
-    entries = [path for path in folder.iterdir() if not path.name.startswith(".")]
-    dicom = [path for path in entries if path.suffix.lower() == ".dcm"]
-    if len(dicom) < 2 or any(
-        path.is_dir() or path.suffix.lower() in SLIDE_SUFFIXES - {".dcm"} for path in entries
-    ):
-        return False
-    # Files only: to open a pipe is to wait for ever.
-    return all(path.is_file() for path in dicom) and len({series_uid(path) for path in dicom}) == 1
+    images: list[DicomImage] = []
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith("."):
+            continue
+        if path.is_dir():
+            return False
+        if not path.is_file():
+            # Not opened: to open a pipe is to wait for ever.
+            if path.suffix.lower() == DICOM_SUFFIX:
+                return False
+            continue
+        found = looked_at(path)
+        if isinstance(found, DicomImage):
+            images.append(found)
+            if len({one.series for one in images[-2:] if one.may_be_slide}) > 1:
+                return False
+        elif found:
+            return False
+    return is_one_slide(images)
 
 
-def series_uid(path: Path) -> str:
-    """The Series Instance UID of a DICOM file; one without it, or that cannot be read, is its own series."""
-    try:
-        with path.open("rb") as file:
-            match = SERIES_UID.search(file.read(DICOM_HEADER_BYTES))
-    except OSError:
-        return path.name
-    return match.group(1).decode("ascii") if match else path.name
+def is_one_slide(images: Sequence[DicomImage]) -> bool:
+    """Whether DICOM images, two or more, show one slide."""
+    return len(images) > 1 and len({one.series for one in images if one.may_be_slide}) == 1

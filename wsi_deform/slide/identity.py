@@ -13,7 +13,8 @@ import numpy as np
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import tile_grid
 from wsi_deform.paths import special_file
-from wsi_deform.slide.find import dicom_files, is_zarr_folder, is_zarr_url
+from wsi_deform.slide.dicom.files import dicom_meta
+from wsi_deform.slide.find import is_zarr_folder, is_zarr_url
 from wsi_deform.slide.path import SlidePath, SlideUrl
 from wsi_deform.slide.reader import Reader, tiles_of
 from wsi_deform.slide.remote import remote_version
@@ -155,7 +156,7 @@ def _files_of(path: SlidePath) -> list[object]:
             folders = [path, *sorted(one for one in path.iterdir() if one.is_dir())]
             files = [one / name for one in folders for name in ZARR_METADATA if (one / name).is_file()]
             return [str(path.absolute()), *map(_stamp, folders), *map(_stamp, files)]
-        return [str(path.absolute()), *map(_stamp, dicom_files(path))]
+        return [str(path.absolute()), *map(_stamp, _dicom_files(path))]
     with path.open("rb") as file:
         size = path.stat().st_size
         ends = file.read(END_BYTES)
@@ -177,11 +178,16 @@ def _companions(path: Path) -> list[Path]:
     if suffix == ".mrxs":
         folder = path.with_suffix("")
         return sorted(folder.iterdir()) if folder.is_dir() else []
-    if suffix == ".dcm":
-        return dicom_files(path.parent)
     if suffix in (".vms", ".vmu"):
         return sorted(one for one in path.parent.iterdir() if one.is_file())
-    return []
+    return [] if dicom_meta(path) is None else _dicom_files(path.parent)
+
+
+def _dicom_files(folder: Path) -> list[Path]:
+    """The whole slide images of a folder, of any series: no header is parsed."""
+    found = (path for path in folder.iterdir() if not path.name.startswith("."))
+    images = [path for path in found if (meta := dicom_meta(path)) is not None and meta.is_whole_slide]
+    return sorted(images, key=lambda path: (-path.stat().st_size, path.name))
 
 
 def _stamp(path: Path) -> list[object]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from wsi_deform.slide.resolution import UM_PER_UNIT
+from wsi_deform.slide.mpp.claims import Claim, Source, claim_of
+from wsi_deform.slide.resolution import um_per_unit
 
 BEFORE_0_4 = "tczyx"
 
@@ -58,18 +59,18 @@ class Multiscale(_Described):
         """One lower-case name per axis, run together: "cyx"."""
         return "".join((axis if isinstance(axis, str) else axis.name).lower() for axis in self.axes)
 
-    def mpp(self) -> float | None:
-        """Um per level-0 pixel from the scales of level 0 and of the whole image, mean of x and y."""
-        found = []
+    def claims(self) -> Iterator[Claim]:
+        """Um per level-0 pixel from the scales of level 0 and of the whole image, where units are said."""
+        found: dict[str, float] = {}
         for name in "xy":
             number = self.letters.index(name)
             axis = self.axes[number]
-            unit = None if isinstance(axis, str) else axis.unit
+            um = None if isinstance(axis, str) else um_per_unit(axis.unit)
             steps = self.datasets[0].coordinateTransformations + self.coordinateTransformations
             scale = float(np.prod([step.scale[number] for step in steps if step.scale is not None]))
-            if isinstance(unit, str) and unit in UM_PER_UNIT and np.isfinite(scale) and scale > 0:
-                found.append(scale * UM_PER_UNIT[unit])
-        return sum(found) / len(found) if found else None
+            if um is not None and np.isfinite(scale) and scale > 0:
+                found[name] = scale * um
+        yield from claim_of(Source.NGFF, found.get("x"), found.get("y"), has_unit=True)
 
 
 def images_of(attributes: Mapping[str, Any]) -> list[Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from wsi_deform.geometry import Region
+from wsi_deform.geometry import Mpp, Region
 from wsi_deform.slide.find import is_slide
 from wsi_deform.slide.path import SlideUrl
 from wsi_deform.slide.search import find_slides
@@ -16,7 +16,7 @@ __all__ = ["find_slides", "is_slide", "open_slide"]
 def open_slide(
     path: str | Path | SlideUrl,
     *,
-    mpp: float | None = None,
+    mpp: Mpp | None = None,
     slide_id: str | None = None,
     tissue_path: Path | None = None,
     region: Region | None = None,
@@ -27,7 +27,7 @@ def open_slide(
         path: A slide file (SVS, TIFF, OME-TIFF, NDPI, MRXS, DICOM, SCN, PNG, JPEG, ...), an OME-Zarr folder
             or a folder with one DICOM series; or the URL (``https://``, ``s3://``, ...) of a tiled TIFF, SVS,
             OME-TIFF or OME-Zarr, of which only the parts that are needed are read.
-        mpp: um per level-0 pixel that wins over the file's own.
+        mpp: um per level-0 pixel that wins over the file's own: one number for both axes, or one for each.
         slide_id: Its name; None takes the file name without suffixes.
         tissue_path: A raster file whose pixels above 0 are tissue; None finds it by colour.
         region: The part of it that is segmented, learned from and measured, level-0 px; None is all of it.

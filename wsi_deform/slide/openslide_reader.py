@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Point, Region, Size, level_downsample, tile_grid, tile_region
 from wsi_deform.slide.colour import composited
+from wsi_deform.slide.mpp.claims import Claim, Scale, Source, claim_of, claim_of_power, scale_from_claims
+from wsi_deform.slide.mpp.texts import claims_of_description
 from wsi_deform.slide.reader import WHITE, Level, SlideInfo
-from wsi_deform.slide.resolution import plausible_mpp, positive_or_none
+from wsi_deform.slide.resolution import positive_or_none
 
 TILE = Size(512, 512)
 # A level that OpenSlide would resample is decoded once as a whole and kept, where it is no larger than this.
@@ -67,16 +69,21 @@ class OpenSlideReader:
         self._lock = threading.Lock()
         self._closed = False
         properties = {str(key): str(value) for key, value in self._slide.properties.items()}
+        scale = _scale(properties)
         self.info = SlideInfo(
             levels=tuple(
                 Level(size=size, downsample=self._downsample(number, sizes), tile=TILE)
                 for number, size in enumerate(sizes)
             ),
-            mpp=_mpp(properties),
+            mpp=scale.mpp,
+            mpp_xy=scale.mpp_xy,
+            mpp_source=scale.source,
+            mpp_remarks=scale.remarks,
             vendor=properties.get(openslide.PROPERTY_NAME_VENDOR, "unknown"),
             background=_background(properties),
             bounds=_bounds(properties, sizes[0]),
             properties=properties,
+            remarks=scale.remarks,
         )
 
     def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
@@ -146,17 +153,22 @@ def _is_whole(downsample: float) -> bool:
     return abs(downsample - round(downsample)) < 1e-9
 
 
-def _mpp(properties: dict[str, str]) -> float | None:
-    found = [
+def _scale(properties: dict[str, str]) -> Scale:
+    """The scale of a slide from OpenSlide's properties."""
+    vendor = properties.get(openslide.PROPERTY_NAME_VENDOR)
+    # OpenSlide takes a plain TIFF's resolution tags at their word.
+    source = {"generic-tiff": Source.TAGS, "dicom": Source.DICOM}.get(vendor or "", Source.OPENSLIDE)
+    x, y = (
         positive_or_none(properties.get(name, ""))
         for name in (openslide.PROPERTY_NAME_MPP_X, openslide.PROPERTY_NAME_MPP_Y)
-    ]
-    known = [value for value in found if value is not None]
-    if not known:
-        return None
-    mpp = sum(known) / len(known)
-    # OpenSlide takes a plain TIFF's resolution tags at their word.
-    return plausible_mpp(mpp) if properties.get(openslide.PROPERTY_NAME_VENDOR) == "generic-tiff" else mpp
+    )
+    claims: list[Claim] = [*claim_of(source, x, y, has_unit=source is not Source.TAGS)]
+    if vendor in ("generic-tiff", "aperio"):
+        claims += claims_of_description(properties.get(openslide.PROPERTY_NAME_COMMENT, ""))
+    else:
+        power = properties.get(openslide.PROPERTY_NAME_OBJECTIVE_POWER, "")
+        claims += claim_of_power(positive_or_none(power))
+    return scale_from_claims(claims)
 
 
 def _background(properties: dict[str, str]) -> tuple[int, int, int]:

@@ -53,7 +53,10 @@ class SlideInfo:
 
     Attributes:
         levels: Finest first, sizes strictly decreasing.
-        mpp: Level-0 um per pixel (mean of both axes), or None where the file does not say.
+        mpp: Level-0 um per pixel, the side of the square with the area of a pixel; None where the file does not say.
+        mpp_xy: Level-0 um per pixel along x and y; where it is not given, ``mpp`` along both.
+        mpp_source: Where in the file they come from, for people; empty where nobody said.
+        mpp_remarks: Those of ``remarks`` that are about them, and moot where another mpp is given.
         vendor: Who wrote the file, as far as the reader can tell, e.g. "aperio" or "generic-tiff".
         background: RGB colour behind transparent pixels.
         bounds: Level-0 region that viewers show (whole slide except MRXS and friends).
@@ -64,12 +67,20 @@ class SlideInfo:
 
     levels: tuple[Level, ...]
     mpp: float | None
+    mpp_xy: Point | None = None
+    mpp_source: str = ""
+    mpp_remarks: tuple[str, ...] = ()
     vendor: str
     bounds: Region
     background: tuple[int, int, int] = WHITE
     properties: Mapping[str, str] = field(default_factory=dict)
     images: tuple[StoredImage, ...] = ()
     remarks: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Take one mpp for both axes."""
+        if self.mpp_xy is None and self.mpp is not None:
+            object.__setattr__(self, "mpp_xy", Point(self.mpp, self.mpp))
 
     @property
     def size(self) -> Size:

@@ -1,92 +1,72 @@
-"""Micrometres per pixel from what files say about themselves."""
+"""Numbers and units of length as files, people and locales write them."""
 
 from __future__ import annotations
 
 import math
-import xml.etree.ElementTree as ElementTree
+import re
 
-# Lengths in um of the unit names that OME-XML, NGFF and people use.
-UM_PER_UNIT = {
-    "µm": 1.0, "μm": 1.0, "um": 1.0, "micron": 1.0, "micrometer": 1.0, "micrometre": 1.0,
-    "nm": 1e-3, "nanometer": 1e-3, "nanometre": 1e-3, "Å": 1e-4, "angstrom": 1e-4,
+# Lengths in um of the unit symbols of OME-XML; case counts: Mm is no mm.
+UM_PER_SYMBOL = {
+    "\u00b5m": 1.0, "\u03bcm": 1.0, "um": 1.0, "\u00b5": 1.0, "\u03bc": 1.0, "nm": 1e-3, "pm": 1e-6,
+    "\u00c5": 1e-4, "\u212b": 1e-4, "mm": 1e3, "cm": 1e4, "dm": 1e5, "m": 1e6, "km": 1e9, "Mm": 1e12,
+    "in": 25400.0, "thou": 25.4, "pt": 25400 / 72,
+}  # fmt: skip
+# And of the words that NGFF, ImageJ and people use, without a plural s, in small letters.
+UM_PER_WORD = {
+    "\u00b5m": 1.0, "\u03bcm": 1.0, "um": 1.0, "micron": 1.0, "micrometer": 1.0, "micrometre": 1.0, "mikrometer": 1.0,
+    "nm": 1e-3, "nanometer": 1e-3, "nanometre": 1e-3, "angstrom": 1e-4, "\u00e5ngstr\u00f6m": 1e-4,
     "mm": 1e3, "millimeter": 1e3, "millimetre": 1e3, "cm": 1e4, "centimeter": 1e4, "centimetre": 1e4,
-    "m": 1e6, "meter": 1e6, "metre": 1e6, "in": 25400.0, "inch": 25400.0,
+    "meter": 1e6, "metre": 1e6, "in": 25400.0, "inch": 25400.0, "inche": 25400.0,
 }  # fmt: skip
 
-# Resolution tags are often a printer's dpi or rubbish: only what a microscope can have is believed.
+# Resolution tags are often a printer's dpi or rubbish: only what a light microscope can have is believed unasked.
 MIN_MPP, MAX_MPP = 0.02, 20.0
 
+LONGEST_UNIT = 40
+_ESCAPED = re.compile(r"\\+u([0-9a-fA-F]{4})")
+_PER_PIXEL = re.compile(r"\s*(/|\bper\b|\bpro\b)\s*(px|pix(el)?s?)\s*$", re.IGNORECASE)
 
-def mpp_from_resolution(per_unit_x: float, per_unit_y: float, unit: int) -> float | None:
-    """Read TIFF resolution tags.
+
+def um_per_unit(name: object) -> float | None:
+    r"""How many um a unit of length has.
 
     Args:
-        per_unit_x: Pixels per unit along x.
-        per_unit_y: Pixels per unit along y.
-        unit: 2 for inches, 3 for centimetres; 1 says nothing.
+        name: As a file has it: "µm", "Microns", ImageJ's escaped "\u00B5m", "um/px", UTF-8 taken for Latin-1; or
+            anything else.
 
     Returns:
-        um per pixel (mean of both axes), or None for absent, default (72, 96, 300 dpi) and impossible
-        values: outside 0.02 to 20 um/px.
+        um, or None for what is no known length: "pixel", "reference frame", no text.
     """
-    um = {2: 25400.0, 3: 10000.0}.get(unit)
-    if um is None or not (per_unit_x > 0 and per_unit_y > 0):
+    if not isinstance(name, str) or len(name) > LONGEST_UNIT:
         return None
-    return plausible_mpp((um / per_unit_x + um / per_unit_y) / 2)
+    text = (
+        _ESCAPED.sub(lambda found: chr(int(found[1], 16)), name)
+        .replace("\u00c2\u00b5", "\u00b5")
+        .replace("\u00ce\u00bc", "\u00b5")
+    )
+    text = _PER_PIXEL.sub("", text).strip().strip("()[]")
+    if text in UM_PER_SYMBOL:
+        return UM_PER_SYMBOL[text]
+    word = text.lower()
+    return UM_PER_WORD.get(word, UM_PER_WORD.get(word.removesuffix("s")))
 
 
 def plausible_mpp(mpp: float) -> float | None:
-    """The value when a microscope can have it (0.02 to 20 um/px), else None."""
+    """The value when a light microscope can have it (0.02 to 20 um/px), else None."""
     return mpp if math.isfinite(mpp) and MIN_MPP <= mpp <= MAX_MPP else None
 
 
-def mpp_from_aperio(description: str) -> float | None:
-    """The ``MPP`` entry of an Aperio ImageDescription; None where it is not a positive number."""
-    value = aperio_entries(description).get("MPP")
-    return None if value is None else positive_or_none(value)
-
-
-def aperio_entries(description: str) -> dict[str, str]:
-    """The ``key = value`` entries of an Aperio ImageDescription."""
-    entries = {}
-    for entry in description.split("|")[1:]:
-        key, equals, value = entry.partition("=")
-        if equals:
-            entries[key.strip()] = value.strip()
-    return entries
-
-
-def mpp_from_ome_xml(text: str) -> float | None:
-    """PhysicalSizeX and PhysicalSizeY of the first image of an OME-XML text, in um.
-
-    Args:
-        text: The OME-XML of an OME-TIFF.
-
-    Returns:
-        um per pixel (mean of the axes given), or None where the file does not say or the XML is broken.
+def positive_or_none(text: str) -> float | None:
+    """A positive finite number from a text, else None.
 
     Convention:
-        The unit is um where none is given, as the OME schema says; "pixel" and "reference frame" say nothing.
+        Of a point and a comma the later one is the decimal sign ("1.234,5", "1,234.5"); a comma alone is it too
+        ("0,2520"), since a locale that writes thousands so never has them in an mpp. Several commas are thousands.
     """
-    try:
-        root = ElementTree.fromstring(text)
-    except (ElementTree.ParseError, ValueError):
-        return None
-    for element in root.iter():
-        if element.tag.rpartition("}")[2] != "Pixels":
-            continue
-        sizes = []
-        for axis in "XY":
-            value = positive_or_none(element.get(f"PhysicalSize{axis}", ""))
-            um = UM_PER_UNIT.get(element.get(f"PhysicalSize{axis}Unit", "µm"))
-            if value is not None and um is not None:
-                sizes.append(value * um)
-        return sum(sizes) / len(sizes) if sizes else None
-    return None
-
-
-def positive_or_none(text: str) -> float | None:
-    """A positive finite number from a text, else None."""
+    text = re.sub(r"[\s'\u2019]", "", text).replace("\u066b", ".")  # the Arabic decimal sign
+    if text.count(",") == 1 and text.rfind(",") > text.rfind("."):
+        text = text.replace(".", "").replace(",", ".")
+    text = text.replace(",", "")
     try:
         value = float(text)
     except ValueError:

@@ -10,7 +10,16 @@ from pathlib import Path
 
 from wsi_deform.errors import SlideError
 from wsi_deform.paths import SPECIAL_FILES, path_problem, printable, trouble_at
-from wsi_deform.slide.find import SLIDE_SUFFIXES, ZARR_SUFFIX, is_slide, series_uid
+from wsi_deform.slide.dicom.files import DicomImage
+from wsi_deform.slide.find import (
+    DICOM_SUFFIX,
+    SLIDE_SUFFIXES,
+    ZARR_SUFFIX,
+    is_one_slide,
+    is_slide,
+    is_zarr_folder,
+    looked_at,
+)
 
 FILE_SUFFIX = re.compile(r"\.[A-Za-z][A-Za-z0-9]{0,9}")
 MRXS_SUFFIX = ".mrxs"
@@ -63,7 +72,7 @@ def find_slides(folder: str | Path) -> list[Path]:
 
 
 def search_slides(folder: str | Path, *, without: Path | None = None) -> SlideSearch:
-    """Search a folder and its subfolders for slides; nothing is opened but DICOM headers.
+    """Search a folder and its subfolders for slides, by names and first bytes; no pixel is read.
 
     Args:
         folder: Where to look; a slide itself (file, OME-Zarr, DICOM folder) gives itself.
@@ -78,10 +87,11 @@ def search_slides(folder: str | Path, *, without: Path | None = None) -> SlideSe
         SlideError: The folder does not exist or cannot be listed.
 
     Convention:
-        A folder that holds nothing but one DICOM series counts once, as that folder; where several series share
-        a folder, each counts once, as its largest file. Hidden files and the companion folders and files of MRXS
-        and VMS slides are no slides. Links are followed; a slide that several paths lead to counts once, under a
-        path that can be written down if there is one, without links if there is one.
+        A folder whose only slide is one of several DICOM files counts once, as that folder; where several DICOM
+        slides share a folder, each counts once, as its largest file. Annotations, reports, labels and overviews in
+        DICOM, hidden files, and the companion folders and files of MRXS and VMS slides are no slides. Links are
+        followed; a slide that several paths lead to counts once, under a path that can be written down if there is
+        one, without links if there is one.
     """
     folder = Path(folder)
     if trouble := trouble_at(folder):
@@ -152,7 +162,7 @@ class _Search:
         if place.real in self.seen and (self.seen[place.real] or not writable):
             return []
         try:
-            if not is_root and is_slide(place.path):
+            if not is_root and is_zarr_folder(place.path):
                 self._take(place.path, place.real, linked=place.linked)
                 return []
             self.seen[place.real] = writable
@@ -164,14 +174,18 @@ class _Search:
             remedy = "Needed a folder that you may read. Change its rights, or move it away"
             self._leave_out(place.path, f"cannot be listed ({error.strerror}). {remedy}")
             return []
-        return self._sorted_out(place, entries)
+        return self._sorted_out(place, entries, is_root=is_root)
 
-    def _sorted_out(self, place: _Place, entries: Sequence[os.DirEntry[str]]) -> list[_Place]:
+    def _sorted_out(
+        self, place: _Place, entries: Sequence[os.DirEntry[str]], *, is_root: bool
+    ) -> list[_Place]:
         """Take the slides among the entries of a folder; give the real folders among them."""
         names = {entry.name.lower() for entry in entries}
         no_slides = JPEG_SUFFIXES if any(name.endswith(JPEG_INDEX_SUFFIXES) for name in names) else ()
-        series: dict[str, list[Path]] = {}
-        folders = []
+        images: list[DicomImage] = []
+        folders: list[_Place] = []
+        # Whether nothing but the files of one DICOM slide lies here, so that it is called after the folder.
+        is_alone = not is_root
         for entry in entries:
             path, suffix, is_link = (
                 place.path / entry.name,
@@ -183,9 +197,11 @@ class _Search:
                 continue
             plain = not is_link and (entry.is_dir() or entry.is_file())
             if not plain and (trouble := trouble_at(path)):
+                is_alone &= suffix != DICOM_SUFFIX
                 if _may_be_slide(suffix, trouble):
                     self._leave_out(path, f"{trouble}. Needed a slide. Mend or remove it")
             elif entry.is_dir():
+                is_alone = False
                 if f"{entry.name.lower()}{MRXS_SUFFIX}" in names:
                     continue
                 if not is_link:
@@ -197,14 +213,27 @@ class _Search:
                     self.links.append(_Place(path, real, True))
             else:
                 self.files += 1
-                if suffix == ".dcm":
-                    series.setdefault(series_uid(path), []).append(path)
-                elif suffix in SLIDE_SUFFIXES and suffix not in no_slides:
+                found = suffix not in no_slides and looked_at(path)
+                if isinstance(found, DicomImage):
+                    images.append(found)
+                elif found:
+                    is_alone = False
                     self._take(path, real, linked=is_link or place.linked)
+        if is_alone and is_one_slide(images):
+            self._take(place.path, place.real, linked=place.linked)
+        else:
+            self._take_series(images, linked=place.linked)
+        return folders
+
+    def _take_series(self, images: Sequence[DicomImage], *, linked: bool) -> None:
+        """Take each DICOM slide as its largest file; labels and overviews are none."""
+        series: dict[str, list[Path]] = {}
+        for one in images:
+            if one.may_be_slide:
+                series.setdefault(one.series, []).append(one.path)
         for files in series.values():
             path = max(files, key=_bytes_of)
-            self._take(path, Path(os.path.realpath(path)), linked=path.is_symlink() or place.linked)
-        return folders
+            self._take(path, Path(os.path.realpath(path)), linked=path.is_symlink() or linked)
 
     def _take(self, path: Path, real: Path, *, linked: bool) -> None:
         """Note a way to a slide, if none that is better is known."""

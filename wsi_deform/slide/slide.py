@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_deform.errors import SlideError
-from wsi_deform.geometry import Region, Size, tile_region
+from wsi_deform.geometry import Mpp, Point, Region, Size, both_axes, mean_mpp, squared, tile_region
 from wsi_deform.slide.cache import TILE_CACHE
 from wsi_deform.slide.colour import filled
 from wsi_deform.slide.find import slide_id_of
 from wsi_deform.slide.identity import slide_key_of
 from wsi_deform.slide.levels.virtual import VirtualReader
+from wsi_deform.slide.mpp.claims import Source, given_remarks, pixel_shape
 from wsi_deform.slide.path import SlidePath, SlideUrl, slide_path
 from wsi_deform.slide.reader import Address, Level, Reader, SlideInfo
 from wsi_deform.slide.registry import READERS, new_token
@@ -41,7 +42,7 @@ class Slide:
         path: str | Path | SlideUrl,
         *,
         slide_id: str | None = None,
-        mpp: float | None = None,
+        mpp: Mpp | None = None,
         tissue_path: Path | None = None,
         region: Region | None = None,
     ) -> None:
@@ -50,7 +51,7 @@ class Slide:
         Args:
             path: A slide file, folder or URL.
             slide_id: Its name; None takes the file name without suffixes.
-            mpp: um per level-0 pixel that wins over the file's own.
+            mpp: um per level-0 pixel that wins over the file's own: one number for both axes, or one for each.
             tissue_path: A raster file whose pixels above 0 are tissue.
             region: The part of it that is segmented, learned from and measured, level-0 px; None is all of it. Its
                 frame and its size stay those of the file.
@@ -60,12 +61,7 @@ class Slide:
         """
         self.path: SlidePath = slide_path(path)
         self.slide_id = slide_id_of(self.path) if slide_id is None else slide_id
-        if mpp is not None and positive_or_none(str(mpp)) is None:
-            raise SlideError(
-                f"slide {self.path}: mpp {mpp}. Needed a positive number of um per pixel; mend the mpp "
-                "column in its manifest row."
-            )
-        self._mpp_override = None if mpp is None else float(mpp)
+        self._mpp_given = None if mpp is None else self._checked(mpp)
         self.tissue_path = tissue_path
         self._region = region
         self._own_reader: Reader | None = None
@@ -78,7 +74,7 @@ class Slide:
         reader: Reader,
         *,
         slide_id: str,
-        mpp: float | None = None,
+        mpp: Mpp | None = None,
         virtual_levels: bool = True,
         key: str | None = None,
         region: Region | None = None,
@@ -88,7 +84,7 @@ class Slide:
         Args:
             reader: Any ``Reader``.
             slide_id: Name of the slide.
-            mpp: um per level-0 pixel that wins over the reader's own.
+            mpp: um per level-0 pixel that wins over the reader's own: one number for both axes, or one for each.
             virtual_levels: Whether missing coarse levels are built, as for files.
             key: Names these very pixels: a sidecar with the coarse levels of a large slide is kept under it for
                 other slides and processes with the same key; None builds it for this slide alone.
@@ -156,13 +152,42 @@ class Slide:
         return self.info.bounds
 
     @property
+    def mpp_xy(self) -> Point | None:
+        """Level-0 um per pixel along x and y: what was given, else the file's own, else None."""
+        return self.info.mpp_xy if self._mpp_given is None else self._mpp_given
+
+    @property
+    def mpp_source(self) -> str:
+        """Where the mpp comes from, for people; empty without one."""
+        return self.info.mpp_source if self._mpp_given is None else Source.GIVEN.value
+
+    @property
+    def pixel(self) -> Point:
+        """Sides of a pixel in sides of the square of its area; (1, 1) within 1 %, and where nobody knows."""
+        return pixel_shape(self.mpp_xy)
+
+    def squared(self, size: Size) -> Size:
+        """The size that a part of it, level-0 px, has in square pixels of the same area."""
+        return squared(size, self.pixel)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What whoever uses the slide should know of how it is read, a sentence each."""
+        info = self.info
+        if self._mpp_given is None:
+            return info.remarks
+        kept = tuple(remark for remark in info.remarks if remark not in info.mpp_remarks)
+        return kept + given_remarks(self._mpp_given, info.mpp_xy)
+
+    @property
     def mpp_or_none(self) -> float | None:
-        """Level-0 um per pixel: the override, else the file's own, else None."""
-        return self.info.mpp if self._mpp_override is None else self._mpp_override
+        """Level-0 um per pixel, or None: the side of the square with the area of a pixel, so that areas are right."""
+        found = self.mpp_xy
+        return None if found is None else mean_mpp(found)
 
     @property
     def mpp(self) -> float:
-        """Level-0 um per pixel.
+        """Level-0 um per pixel, as ``mpp_or_none``.
 
         Raises:
             SlideError: Neither an override nor the file has it.
@@ -275,6 +300,17 @@ class Slide:
                 best = number
         return best
 
+    def _checked(self, mpp: Mpp) -> Point:
+        """An mpp that was given, for both axes."""
+        both = both_axes(mpp)
+        for one in (both.x, both.y):
+            if positive_or_none(str(one)) is None:
+                raise SlideError(
+                    f"slide {self.path}: mpp {one}. Needed a positive number of um per pixel; mend the mpp "
+                    "column in its manifest row."
+                )
+        return Point(float(both.x), float(both.y))
+
     def _reader(self) -> tuple[int, VirtualReader]:
         opened = self._open
         if opened is None or (opened[0] != os.getpid() and self._own_reader is None):
@@ -292,7 +328,7 @@ class Slide:
         state: dict[str, Any] = {
             "path": self.path,
             "slide_id": self.slide_id,
-            "mpp": self._mpp_override,
+            "mpp": self._mpp_given,
             "tissue_path": self.tissue_path,
             "region": self._region,
         }

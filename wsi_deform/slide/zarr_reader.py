@@ -19,6 +19,7 @@ from wsi_deform.faults import pass_on_own_fault, version_of
 from wsi_deform.geometry import Region, Size, level_downsample, tile_region
 from wsi_deform.kernels.ahead import ahead
 from wsi_deform.slide.colour import composited, rgb_from_gray
+from wsi_deform.slide.mpp.claims import scale_from_claims
 from wsi_deform.slide.ngff import images_of, multiscale_from_data
 from wsi_deform.slide.path import SlidePath, SlideUrl, slide_path
 from wsi_deform.slide.reader import Address, Level, SlideInfo
@@ -100,12 +101,17 @@ class ZarrReader:
             )
             for number in keep
         )
+        scale = scale_from_claims(list(image.claims()))
         self.info = SlideInfo(
             levels=levels,
-            mpp=image.mpp(),
+            mpp=scale.mpp,
+            mpp_xy=scale.mpp_xy,
+            mpp_source=scale.source,
+            mpp_remarks=scale.remarks,
             vendor="ome-zarr",
             bounds=Region.whole(sizes[0]),
             properties={"ngff.multiscales": json.dumps(images[0], default=str)},
+            remarks=scale.remarks,
         )
 
     def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:

@@ -92,9 +92,10 @@ def stages_of(model: Model, item: LabelledField) -> Stages:
     else:
         density = sampled.density[0, 0].cpu().double().numpy()
     labels = item.labels.at_points(points_of(field, sampled.grid[0])).reshape(item.size.shape)
+    shape = item.slide.squared(field.region.size)
     return Stages(
         title=_title(item),
-        aspect=field.region.width / field.region.height,
+        aspect=shape.width / shape.height,
         view=_rgb(view[:3]),
         points=sampled.grid[0].cpu().double().numpy(),
         density=density,

@@ -51,6 +51,7 @@ from wsi_deform.train.ranks import Ranks
 from wsi_deform.train.schedule import optimiser_of
 from wsi_deform.train.step import Learner, learner_of
 from wsi_deform.train.watcher import NullWatcher, Watcher
+from wsi_deform.unlike import training_slides
 
 logger = logging.getLogger(__name__)
 SCALE, SIZES = "scale", "sizes"
@@ -262,6 +263,7 @@ def start_run(
         if is_older:
             # An earlier version's, whose settings stand in config.yaml alone: from now on in the checkpoint too.
             save_checkpoint(run, model, learner.optimiser, counters, extra=extra)
+        model.trained_on = training_slides([slide for slide, _ in training], model)
         remove_leftovers(run)
         finish_saving(run)
         _describe_run(run, config, classes, command)

@@ -341,7 +341,7 @@ def change_of_step(config: Config, batch: FieldBatch, *, epoch: int, step: int) 
     settings = config.augmentation
     return random_change(
         [item.size for item in batch.items],
-        [item.field.region.size for item in batch.items],
+        [item.slide.squared(item.field.region.size) for item in batch.items],
         flip_x=settings.flip_x,
         flip_y=settings.flip_y,
         shift_cells=settings.shift_cells,

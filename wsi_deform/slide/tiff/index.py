@@ -30,6 +30,8 @@ INDEX_ERRORS = (
     ImportError, ShapeError, tifffile.TiffFileError,
 )  # fmt: skip
 
+INCH = 2
+
 
 class DamagedSlideError(SlideError):
     """Bytes are missing: no other reader is asked, which would open the file and fail later."""
@@ -49,7 +51,7 @@ class TiffIndex:
         extra_samples: TIFF ExtraSamples (1 associated alpha, 2 unassociated alpha), may be empty.
         colormap: (3, 2**bits) uint16 for palette images, else None.
         description: The first page's ImageDescription.
-        resolution: Pixels per unit (x, y) and the unit's number (2 inch, 3 cm), or None.
+        resolution: Pixels per unit (x, y) and the unit's number (1 none, 2 inch, the default, 3 cm), or None.
         flavour: "aperio", "ome" or "generic-tiff".
         special: Name of a format in TIFF's clothing that the tags do not say enough about ("hamamatsu", ...),
             or None.
@@ -220,10 +222,10 @@ def _native_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def _resolution(page: Any, path: SlidePath) -> tuple[float, float, int] | None:
-    stored = {name: page.tags.valueof(name) for name in ("ResolutionUnit", "XResolution", "YResolution")}
+    stored = {name: page.tags.valueof(name) for name in ("XResolution", "YResolution")}
     if None in stored.values():
         return None
-    unit = stored.pop("ResolutionUnit")
+    unit = page.tags.valueof("ResolutionUnit", default=INCH)  # TIFF 6.0, section 8
     if not isinstance(unit, int):
         raise damaged_tag(path, "ResolutionUnit", unit, "one whole number")
     per_unit = []

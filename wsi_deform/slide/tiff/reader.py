@@ -11,9 +11,16 @@ from numpy.typing import NDArray
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Region, tile_region
 from wsi_deform.slide.colour import composited, filled, rgb_from_gray, rgb_from_palette
+from wsi_deform.slide.mpp.claims import Claim, Scale, scale_from_claims
+from wsi_deform.slide.mpp.texts import (
+    aperio_entries,
+    claims_of_description,
+    claims_of_imagej,
+    claims_of_ome_xml,
+    claims_of_tags,
+)
 from wsi_deform.slide.path import SlidePath
 from wsi_deform.slide.reader import Address, Level, SlideInfo
-from wsi_deform.slide.resolution import aperio_entries, mpp_from_aperio, mpp_from_ome_xml, mpp_from_resolution
 from wsi_deform.slide.source import ByteSource
 from wsi_deform.slide.tiff.index import TiffIndex
 from wsi_deform.slide.tiff.tiles import TiffTiles
@@ -46,12 +53,17 @@ class TiffReader:
         index = self.tiles.index
         _check_pixels(index, self.tiles.path)
         levels = tuple(Level(size=one.size, downsample=one.downsample, tile=one.tile) for one in index.levels)
+        scale = _scale(index)
         self.info = SlideInfo(
             levels=levels,
-            mpp=_mpp(index),
+            mpp=scale.mpp,
+            mpp_xy=scale.mpp_xy,
+            mpp_source=scale.source,
+            mpp_remarks=scale.remarks,
             vendor=index.flavour,
             bounds=Region.whole(levels[0].size),
             properties=_properties(index),
+            remarks=scale.remarks,
         )
 
     def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
@@ -122,14 +134,18 @@ def _check_pixels(index: TiffIndex, path: SlidePath) -> None:
         )
 
 
-def _mpp(index: TiffIndex) -> float | None:
-    if index.flavour == "aperio":
-        return mpp_from_aperio(index.description)
+def _scale(index: TiffIndex) -> Scale:
+    """The scale of a slide from all that its TIFF says."""
+    claims: list[Claim] = []
     if index.flavour == "ome":
-        found = mpp_from_ome_xml(index.description)
-        if found is not None:
-            return found
-    return None if index.resolution is None else mpp_from_resolution(*index.resolution)
+        claims += claims_of_ome_xml(index.description, index.levels[0].size)
+    else:
+        claims += claims_of_description(index.description)
+    if index.resolution is not None:
+        x, y, _ = index.resolution
+        claims += claims_of_imagej(index.description, x, y)
+        claims += claims_of_tags(*index.resolution)
+    return scale_from_claims(claims)
 
 
 def _properties(index: TiffIndex) -> dict[str, str]:

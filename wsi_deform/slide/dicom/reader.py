@@ -1,0 +1,77 @@
+"""DICOM slides, read frame by frame without OpenSlide."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wsi_deform.errors import SlideError
+from wsi_deform.geometry import Region, level_downsample, tile_region
+from wsi_deform.slide.colour import filled
+from wsi_deform.slide.dicom.codestream import BadFrameError
+from wsi_deform.slide.dicom.series import Series
+from wsi_deform.slide.mpp.claims import Source, claim_of, claim_of_power, scale_from_claims
+from wsi_deform.slide.reader import Level, SlideInfo
+
+
+class DicomReader:
+    """A DICOM slide; implements ``Reader``. A frame is a tile."""
+
+    def __init__(self, series: Series) -> None:
+        """Take the open levels of a series."""
+        self._levels = series.levels
+        finest = self._levels[0]
+        self.path = finest.instances[0].path
+        x_um, y_um = finest.instances[0].mpp or (None, None)
+        scale = scale_from_claims(
+            [
+                *claim_of(Source.DICOM, x_um, y_um, has_unit=True),
+                *claim_of_power(finest.instances[0].power),
+            ]
+        )
+        self._is_open = True
+        self.info = SlideInfo(
+            levels=tuple(
+                Level(size=one.size, downsample=level_downsample(finest.size, one.size), tile=one.tile)
+                for one in self._levels
+            ),
+            mpp=scale.mpp,
+            mpp_xy=scale.mpp_xy,
+            mpp_source=scale.source,
+            mpp_remarks=scale.remarks,
+            vendor="dicom",
+            bounds=Region.whole(finest.size),
+            properties=dict(finest.instances[0].about),
+            images=series.images,
+            remarks=(*series.remarks, *scale.remarks),
+        )
+
+    def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
+        """Read one tile as RGB, (H, W, 3) uint8; see ``Reader``. A tile that a sparse slide lacks is background."""
+        if not 0 <= level < len(self._levels):
+            raise SlideError(f"{self.path}: level {level} wanted, levels 0 to {len(self._levels) - 1} exist.")
+        if not self._is_open:
+            raise SlideError(f"{self.path}: reading from a closed slide. Open the slide again.")
+        found = self._levels[level]
+        region = tile_region(column, row, found.tile, found.size)
+        where = f"tile (column {column}, row {row}) of level {level}"
+        if column < 0 or row < 0 or region.is_empty:
+            raise SlideError(
+                f"{found.path}: {where} wanted; the level has {found.size} px in tiles of {found.tile}."
+            )
+        if not found.has_tile(column, row):
+            return filled(region.height, region.width, self.info.background)
+        try:
+            pixels = found.read_tile(column, row)
+        except BadFrameError as error:
+            raise SlideError(
+                f"{found.path}: {where} cannot be decoded ({error}). The file is damaged: copy it again."
+            ) from error
+        # A copy: a tile that is kept must not keep the part beyond the edge.
+        return np.ascontiguousarray(pixels[: region.height, : region.width])
+
+    def close(self) -> None:
+        """Release the files; reading afterwards is an error."""
+        self._is_open = False
+        for level in self._levels:
+            level.close()
