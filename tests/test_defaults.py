@@ -142,7 +142,8 @@ COSTS = none("decoded_pixels", "decoded_bytes", "flops", "peak_memory_bytes")
     ],
 )
 def test_where_nothing_is_said(function: Callable[..., Any], expected: dict[str, Any]) -> None:
-    assert defaults(function) == expected
+    found = defaults(function)
+    assert {name: found[name] for name in expected} == expected
 
 
 def test_a_slide_that_was_measured_by_nothing_else_has_nothing_else() -> None:
