@@ -7,6 +7,7 @@ import threading
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
 from torch.utils.flop_counter import FlopCounterMode
 
 from wsi_deform.annotation.classes import ClassTable
@@ -152,3 +153,45 @@ def test_positions_of_a_lattice_cost_their_interpolation_and_no_map():
     # 4 cells along 12 and 13 along 40 make 5 x 14 positions.
     grids = 2 * 2 * 12 * 14 * (5 + 40) + 2 * 2 * 13 * 14 * (5 + 41)
     assert sampling_flops(model, [budget]) == grids + 480 * 27
+
+
+def test_the_fifth_size_is_counted_by_area_from_the_nearest():
+    """One operation pair per pixel and one for all: 2 (area + 1)."""
+    network = nn.Sequential(nn.Conv2d(1, 1, 1), nn.AdaptiveAvgPool2d(1), nn.Conv2d(1, 1, 1)).eval()
+    with NetworkFlops(network) as counted:
+        for width in (10, 20, 40, 80):
+            network(torch.zeros(1, 1, 1, width))
+        assert counted.total == 22 + 42 + 82 + 162
+        network(torch.zeros(1, 1, 1, 160))
+        assert counted.total == 308 + 324  # twice that of 80
+        network(torch.zeros(3, 1, 1, 14))
+        assert counted.total == 632 + 3 * 31  # 22 x 14 / 10
+
+
+def test_of_a_pass_that_fails_nothing_is_counted_and_no_counter_stays():
+    network = small()
+    with NetworkFlops(network) as counted:
+        with pytest.raises(RuntimeError):
+            network(torch.zeros(1, 4, 7, 10))
+        assert counted.total == 0
+        assert _get_current_dispatch_mode_stack() == []
+        network(torch.zeros(1, 3, 7, 10))
+    assert counted.total == BY_HAND
+
+
+def test_further_steps_and_trilinear_readings_by_hand():
+    view, size = Size(9, 6), Size(20, 13)
+    once = 2 * 2 * 6 * 9 * 20 + 3 * 2 * 13 * 6 * 20
+    corners = 2 * 2 * 6 * 9 * 10 + 3 * 2 * 7 * 6 * 10
+    assert [grid_flops(view, size, warp_steps=steps) for steps in (1, 2, 3)] == [
+        once,
+        once + corners + 260 * 20,
+        once + corners + 2 * 260 * 20,
+    ]
+    sampling = {"budget": [12, 40], "density": "edge_positions", "edge_lattice": 4, "level": "trilinear"}
+    config = parse_config({"sampling": sampling}, source="test")
+    model = Model(config=config, classes=ClassTable.from_names(["a", "b"]), mpp=0.5)
+    region = Region(0, 0, 400, 120)
+    budget = FieldBudget(field=Field(region=region, kept=region), size=Size(40, 12))
+    grids = 2 * 2 * 12 * 14 * (5 + 40) + 2 * 2 * 13 * 14 * (5 + 41)
+    assert sampling_flops(model, [budget]) == grids + 480 * (2 * 27 + 9)

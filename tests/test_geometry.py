@@ -68,3 +68,35 @@ def test_margin_is_clipped_at_the_border():
 def test_size_without_pixels_is_refused():
     with pytest.raises(ShapeError, match="0 x 3"):
         Size(0, 3)
+
+
+def test_samples_that_make_no_square_lie_along_x_of_a_square_region():
+    assert size_of_area(Size(10, 10), 6) == Size(3, 2)
+    assert size_of_area(Size(10, 11), 6) == Size(2, 3)
+    assert size_of_area(Size(1000, 1), 64, min_px=4) == Size(16, 4)
+
+
+def test_a_level_a_whole_pixel_off_is_of_another_downsample():
+    assert level_downsample(Size(20, 20), Size(9, 9)) == Point(20 / 9, 20 / 9)
+    assert level_downsample(Size(20, 30), Size(10, 14)) == Point(2, 30 / 14)
+    assert level_downsample(Size(30, 20), Size(14, 10)) == Point(30 / 14, 2)
+    # Larger than level 0: at least 1.
+    assert level_downsample(Size(20, 20), Size(60, 60)) == Point(1 / 3, 1 / 3)
+
+
+def test_regions_by_hand():
+    region = Region(3, 4, 10, 20)
+    assert (region.right, region.bottom, region.size) == (13, 24, Size(10, 20))
+    assert region.intersection(Region(5, 0, 100, 10)) == Region(5, 4, 8, 6)
+    assert region.intersection(Region(13, 24, 5, 5)) == Region(13, 24, 0, 0)
+    assert region.intersection(Region(100, 100, 5, 5)).is_empty
+    assert [Region(0, 0, *sides).is_empty for sides in ((1, 1), (0, 1), (1, 0))] == [False, True, True]
+    assert list(Region(5, 16, 16, 17).tiles(Size(8, 16))) == [(0, 1), (1, 1), (2, 1), (0, 2), (1, 2), (2, 2)]
+    assert region.grown(2, Size(100, 100)) == Region(1, 2, 14, 24)
+
+
+def test_sizes_by_hand():
+    size = Size(3, 5)
+    assert (size.shape, size.area, size.short, size.long, str(size)) == ((5, 3), 15, 3, 5, "3 x 5")
+    with pytest.raises(ShapeError, match="3 x 0"):
+        Size(3, 0)

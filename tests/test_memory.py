@@ -15,10 +15,10 @@ from wsi_deform.cover import FieldBudget
 from wsi_deform.errors import ModelError, SlideError
 from wsi_deform.geometry import Region, Size
 from wsi_deform.look.fields import Field
-from wsi_deform.memory import fields_per_batch
+from wsi_deform.memory import fields_per_batch, limit_caches, patches_per_batch, peak_memory_bytes
 from wsi_deform.model import Model
 from wsi_deform.networks.memory import forward_bytes
-from wsi_deform.slide.cache import TILE_CACHE
+from wsi_deform.slide.cache import PICTURES, TILE_CACHE
 from wsi_deform.slide.tiff.strips import STRIP_CACHE, strips_to_come_bytes
 from wsi_deform.slide.tiff.tiles import TiffTiles
 
@@ -152,3 +152,105 @@ def test_a_strip_beyond_the_limit_is_refused_with_a_remedy(model, tmp_path):
         SlideError, match=r"a\.tif: a strip decodes to 34 MiB(.|\n)*leaves 30 MiB(.|\n)*--memory-gib"
     ):
         tiles.read_tile(0, 0, 0)
+
+
+@pytest.fixture
+def accounted(monkeypatch):
+    """A process of 512 MiB with empty, unlimited caches, whose networks need 1,000 bytes per px and channel."""
+    held = SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=1 << 29))
+    monkeypatch.setattr("wsi_deform.memory.psutil.Process", lambda: held)
+    monkeypatch.setattr(
+        "wsi_deform.memory.forward_bytes", lambda network, size, channels=3: 1000 * channels * size.area
+    )
+    monkeypatch.setattr("wsi_deform.memory.strips_to_come_bytes", lambda: 1_000_000)
+    caches = TILE_CACHE, STRIP_CACHE, PICTURES
+    limits = [cache.limit_bytes for cache in caches]
+    for cache in caches:
+        cache.forget()
+        cache.set_limit(1 << 50)
+    yield
+    for cache, limit in zip(caches, limits, strict=True):
+        cache.forget()
+        cache.set_limit(limit)
+
+
+@pytest.mark.usefixtures("accounted")
+def test_caches_have_their_shares_of_a_limit_and_are_never_raised():
+    TILE_CACHE.keep("a tile", np.zeros(1 << 20, np.uint8))
+    limit_caches(None)
+    assert TILE_CACHE.limit_bytes == 1 << 50
+    limit_caches(4)  # GiB; of it 512 MiB are held, less 1 MiB that is a cache's own
+    assert TILE_CACHE.limit_bytes == PICTURES.limit_bytes == 429_496_729  # a tenth
+    assert STRIP_CACHE.limit_bytes == 1_503_657_984  # .4 of what is left
+    limit_caches(64)
+    assert (TILE_CACHE.limit_bytes, STRIP_CACHE.limit_bytes) == (429_496_729, 1_503_657_984)
+    limit_caches(0.25)
+    assert (PICTURES.limit_bytes, STRIP_CACHE.limit_bytes) == (26_843_545, 0)
+
+
+@pytest.mark.usefixtures("accounted")
+def test_fields_in_a_batch_counted_by_hand(model):
+    """Of 4 GiB, 512 MiB are held, 409.6 go to tiles, 1 MB to strips, 96 MiB to the mask; a sample takes 5,200 bytes."""
+    left = (4 << 30) - (1 << 29) - 429_496_729 - 1_000_000 - (96 << 20)
+    fields = budgets(4)[:1] + budgets(2)[:1]
+    assert fields_per_batch(model, fields, wanted=10**9, memory_gib=4) == left // (16 * (1200 + 4 * 1000))
+    assert fields_per_batch(model, fields, wanted=7, memory_gib=4) == 7
+    assert fields_per_batch(model, [], wanted=7, memory_gib=0.001) == 7
+    model.config = read_config(changes=["networks.area_channel=false"])
+    assert fields_per_batch(model, fields, wanted=10**9, memory_gib=4) == left // (16 * (1200 + 3 * 1000))
+
+
+@pytest.mark.usefixtures("accounted")
+def test_fields_of_a_resizer_take_what_is_read_for_it_too():
+    config = read_config(
+        changes=[
+            "networks.resizer={input_scale: 2.0}",
+            "networks.area_channel=false",
+            "sampling.density=uniform",
+        ]
+    )
+    model = Model(config=config, classes=ClassTable.from_names(["a", "b"]), mpp=0.5).eval()
+    left = (4 << 30) - (1 << 29) - 429_496_729 - 1_000_000 - (96 << 20)
+    # 4 x 4 samples, out of 8 x 8 px.
+    needed = 16 * (1200 + 3000) + 64 * (1200 + 3000)
+    assert fields_per_batch(model, budgets(2)[:1] + budgets(4), wanted=10**9, memory_gib=4) == left // needed
+
+
+@pytest.mark.usefixtures("accounted")
+def test_what_one_field_needs_is_said_to_a_hundredth_of_a_gib(model):
+    # 1 GiB: held 512 MiB, tiles 102.4, mask 96, strips 1 MB; 5,200 bytes for each of 512 x 512 samples.
+    with pytest.raises(ModelError, match=r"limit 1 GiB: a field of 512 x 512 samples needs 1\.96 GiB with"):
+        fields_per_batch(model, budgets(512), wanted=1, memory_gib=1)
+
+
+@pytest.mark.usefixtures("accounted")
+def test_patches_in_a_batch_counted_by_hand(model):
+    """A patch of 16 px: 4 bytes for each pixel of 3 + 2 x 2 channels, and the network's. Its block: 26 + 2 x 12."""
+    left = (4 << 30) - (1 << 29) - 429_496_729 - 1_000_000 - (96 << 20) - (256 << 20)
+    patch = 256 * (4 * 7 + 4 * 1000)
+    found = patches_per_batch(model, 16, block_px=2048, wanted=10**9, memory_gib=4)
+    assert (found.batch, found.block_px) == ((left - 2080**2 * 50) // patch, 2048)
+    assert found.shared_bytes == 256 << 20
+    assert patches_per_batch(model, 16, block_px=2048, wanted=3, memory_gib=4).batch == 3
+    free = patches_per_batch(model, 16, block_px=2048, wanted=3, memory_gib=None)
+    assert (free.batch, free.block_px, free.shared_bytes) == (3, 2048, 256 << 20)
+
+
+@pytest.mark.usefixtures("accounted")
+def test_blocks_are_halved_down_to_512_px_before_patches_are_refused(model):
+    # .85 GiB: held 512 MiB, tiles and waiting scores 87 MiB each, mask 96, strips 1: 87 MiB are left, and a block of
+    # 2,080 px takes 206, one of 1,056 px 53.
+    found = patches_per_batch(model, 16, block_px=2048, wanted=10**9, memory_gib=0.85)
+    assert (found.block_px, found.shared_bytes) == (1024, 91_268_055)
+    assert found.batch == 34
+    # A patch of 128 px takes 63 MiB, and so 512 px are the block; with 256 px of 252 MiB nothing helps.
+    assert patches_per_batch(model, 128, block_px=2048, wanted=9, memory_gib=0.9).block_px == 512
+    with pytest.raises(ModelError, match=r"0\.85 GiB: a patch of 256 px needs 1\.06 GiB with"):
+        patches_per_batch(model, 256, block_px=2048, wanted=9, memory_gib=0.85)
+
+
+def test_peak_memory_is_in_bytes():
+    import psutil
+
+    held = psutil.Process().memory_info().rss
+    assert held / 2 < peak_memory_bytes() < 100 * held

@@ -3,8 +3,9 @@ import torch
 
 from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.config import read_config
+from wsi_deform.errors import ConfigError, ModelError
 from wsi_deform.geometry import Size
-from wsi_deform.model import Model, area_input, network_input
+from wsi_deform.model import Model, area_input, device_name, network_input
 from wsi_deform.model_file import load_model, save_model
 
 CLASSES = ClassTable.from_names(["background", "benign", "tumour"])
@@ -104,3 +105,115 @@ def test_sampled_size_follows_the_budget_by_area_or_by_sides():
     assert by_area.area == pytest.approx(64_000, rel=0.01)
     model = make("sampling={budget: [24, 96], map_scale: 2}")
     assert model.map_size(Size(96, 24)) == Size(192, 48)
+
+
+def test_sampled_images_have_their_long_side_along_that_of_the_region():
+    exact = make("sampling={budget: [20, 60], size: exact}")
+    assert [exact.sampled_size(Size(*sides)) for sides in ((90, 80), (80, 90), (80, 80))] == [
+        Size(60, 20), Size(20, 60), Size(60, 20),
+    ]  # fmt: skip
+    assert make("sampling={budget: [2, 3], size: exact}").sampled_size(Size(9, 9)) == Size(4, 4)
+    assert make("sampling={budget: [2, 3], size: sides}").sampled_size(Size(9, 9)) == Size(4, 4)
+    area = make("sampling={budget: [4, 9], size: area}")
+    assert area.sampled_size(Size(100, 100)) == Size(6, 6)
+
+
+def test_views_follow_the_sampled_image_or_have_a_size_of_their_own():
+    scaled = make("sampling.map_scale=0.25")
+    assert [scaled.map_size(Size(*sides)) for sides in ((96, 24), (1, 1), (10, 14))] == [
+        Size(24, 6), Size(1, 1), Size(2, 4),
+    ]  # fmt: skip
+    own = make("sampling.view_px=[20, 30]")
+    assert [own.map_size(Size(*sides)) for sides in ((96, 24), (24, 96), (24, 24))] == [
+        Size(30, 20), Size(20, 30), Size(30, 20),
+    ]  # fmt: skip
+
+
+TISSUE = "networks.deformation.inputs=rgb+tissue"
+
+
+@pytest.mark.parametrize(
+    ("changes", "tissue", "labels", "lattice", "areas"),
+    [
+        (["sampling.density=learned"], False, False, False, True),
+        (["sampling.density=learned", TISSUE], True, False, False, True),
+        (["sampling.density=uniform", TISSUE], False, False, False, False),
+        (["sampling.density=tissue"], True, False, False, True),
+        (["sampling.density=edges"], False, True, False, True),
+        (["sampling.density=edge_based"], False, False, True, True),
+        (["sampling.density=edge_based", TISSUE], True, False, True, True),
+        (["sampling.density=edge_positions"], False, True, True, True),
+        (["networks.area_channel=false"], False, False, False, False),
+    ],
+)
+def test_what_a_model_needs_and_sees(changes, tissue, labels, lattice, areas):
+    model = make(*changes)
+    assert (model.sees_tissue, model.needs_labels, model.has_lattice, model.sees_areas) == (
+        tissue, labels, lattice, areas,
+    )  # fmt: skip
+    learned = "sampling.density=learned" in changes or changes == ["networks.area_channel=false"]
+    assert (model.deformation is not None) == learned
+    assert (model.positions is not None) == ("edge_based" in changes[0])
+    channels = 4 if tissue else 3
+    if model.positions is not None:
+        view = torch.rand(2, channels, 24, 40) * 255
+        assert model.lattice(view).shape == (2, 17, 28, 2)
+        assert not model.train().positions.training
+        assert model.segmentation.training
+    elif model.deformation is not None:
+        assert model.logits(torch.rand(2, channels, 5, 7) * 255).shape == (2, 1, 5, 7)
+
+
+def test_what_a_model_has_not_is_refused_by_name():
+    view = torch.rand(1, 3, 8, 8)
+    with pytest.raises(ModelError, match="density uniform: this model has no deformation network"):
+        make("sampling.density=uniform").logits(view)
+    with pytest.raises(ModelError, match="density learned: this model has no lattice"):
+        make().lattice(view)
+    with pytest.raises(ModelError, match="density edge_positions: an oracle"):
+        make("sampling.density=edge_positions").lattice(view)
+    with pytest.raises(ModelError, match="density edge_based: positions are predicted"):
+        make("sampling.density=edge_based").density(view)
+    with pytest.raises(ModelError, match="density edges: an oracle"):
+        make("sampling.density=edges").density(view)
+
+
+def test_images_without_um_are_for_models_without_lengths_in_um():
+    with pytest.raises(ConfigError, match=r"fields\.side_um 2048 and sampling\.coarsest_um 16 are in um"):
+        Model(config=read_config(changes=[SMALL]), classes=CLASSES, mpp=None)
+    free = read_config(changes=[SMALL, "fields.side_um=null", "sampling.coarsest_um=null"])
+    assert Model(config=free, classes=CLASSES, mpp=None).mpp is None
+
+
+def test_the_floor_of_sampling_is_that_of_every_density():
+    view = torch.zeros(1, 4, 6, 8)
+    view[:, 3, :, 4:] = 1.0
+    tissue = make("sampling={density: tissue, floor: 0.5}", "loss.edge_floor=0").density(view)[0, 0, 0]
+    assert (tissue * 48).tolist() == pytest.approx([0.5] * 4 + [1.5] * 4)
+    wanted = torch.tensor([0.0, 2.0]).expand(1, 1, 3, 2)
+    edges = make("sampling={density: edges, floor: 0.5}").density(view, wanted)[0, 0, 0]
+    assert (edges * 6).tolist() == pytest.approx([0.5, 1.5])
+    learned = make("sampling.floor=0.5")
+    learned.logits = lambda view: torch.tensor([0.0, 100.0]).expand(1, 1, 3, 2)
+    assert (learned.density(view)[0, 0, 0] * 6).tolist() == pytest.approx([0.5, 1.5])
+
+
+def test_both_targets_are_the_mean_of_edges_and_regions():
+    left = torch.tensor([1.0, 1.0, 0.0, 0.0, 0.0, 0.0]).expand(1, 1, 6, 6)
+    fractions = torch.cat((left, 1 - left, 0 * left), dim=1)
+
+    def row(target):
+        settings = f"loss={{edge_blur: 0, edge_floor: 0, edge_target: {target}}}"
+        return make(settings).target_of(fractions)[0, 0, 2].tolist()
+
+    assert row("edge") == pytest.approx([0, 3, 3, 0, 0, 0])
+    assert row("region") == pytest.approx([0, 0, 1.5, 1.5, 1.5, 1.5])  # class 0 is the background
+    assert row("both") == pytest.approx([0, 1.5, 2.25, 0.75, 0.75, 0.75])
+    assert row("class_numbers") == pytest.approx([0, 3, 3, 0, 0, 0])
+
+
+def test_a_device_that_is_not_there_is_refused():
+    assert device_name("cpu") == "cpu"
+    assert device_name("auto") in ("cpu", "cuda", "mps")
+    with pytest.raises(ModelError, match='device "nowhere": .*Needed auto, cpu, cuda or mps'):
+        device_name("nowhere")

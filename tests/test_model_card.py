@@ -152,3 +152,138 @@ def test_model_without_its_json_is_refused(tmp_path: Path):
     (tmp_path / "best.safetensors").write_bytes(b"")
     with pytest.raises(ModelError, match=r"best\.json beside it"):
         write_model_card(tmp_path / "best.safetensors")
+
+
+def changed_card(about: dict, changes: dict) -> str:
+    """The card with some dotted keys of its facts changed."""
+    changed = copy.deepcopy(about)
+    for key, value in changes.items():
+        *sections, last = key.split(".")
+        target = changed
+        for section in sections:
+            target = target[section]
+        target[last] = value
+    return model_card(changed)
+
+
+def section(card: str, heading: str) -> str:
+    return card.split(f"## {heading}\n\n")[1].split("\n\n## ")[0]
+
+
+def test_the_sections_of_a_card_word_for_word(about: dict):
+    card = model_card(about)
+    assert section(card, "What it does") == (
+        "Segments histology slides into 3 classes: gland and odd | name, and background. It looks at 576 samples "
+        "(12 x 48, or as many in another shape) per field, denser where a learned deformation map says so, and writes "
+        "a mask at full resolution. Its training slides have 0.5 um per pixel at level 0 (median); beyond a factor of "
+        "4 from that the program warns."
+    )
+    assert section(card, "Classes").splitlines() == [
+        "| index | class | colour | values in masks |",
+        "| --- | --- | --- | --- |",
+        "| 0 | background | #dcdcdc | 0 |",
+        "| 1 | gland | #e69f00 | 1 |",
+        "| 2 | odd \\| name | #009e73 | 2 |",
+        "",
+        "Values that mean unlabelled, and counted nowhere: 255.",
+    ]
+    assert section(card, "Metrics") == "After epoch 0 of 250: none recorded with this model."
+    assert section(card, "Sampling and networks").splitlines() == [
+        "- segmentation network: hrnetv2 (width 4, stem_stride 1, fuse bilinear), sees the areas of the samples' cells "
+        "beside the colours",
+        "- deformation network: convolutions of 24 - 24 - 3 channels on the colours of the low-res view",
+        "- density: learned, sigma 0.25 of the map's short side, 2 warp steps, floor 0",
+        "- pyramid level: mip, at most about 16 um per pixel; mask from samples: linear",
+        "- fields of up to 2048 um cover the tissue; slides up to 16 mm2 are one field",
+        "",
+        "The full configuration is in the JSON beside the model.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"config.sampling.size": "sides"}, "It looks at at most 12 x 48 samples per field"),
+        ({"config.sampling.size": "exact"}, "It looks at 12 x 48 samples per field"),
+        ({"mpp": None}, "Segments images into"),
+        ({"mpp": None}, "Its training images have no um per pixel"),
+        (
+            {"config.sampling.density": "edge_based"},
+            "at positions that a network, trained before all else, expects near class borders",
+        ),
+        (
+            {"config.sampling.density": "edge_based", "config.training.auxiliary_epochs": 70},
+            "cells beside the colours\n- network of positions: trained first, for 70 epochs, then frozen\n",
+        ),
+        (
+            {"config.sampling.density": "edge_positions", "config.sampling.edge_smoothness": 0.5},
+            "- positions: edge positions, lattice of 16 cells along the short side, lambda 0.5\n",
+        ),
+        (
+            {"config.sampling.density": "edge_positions"},
+            "at positions solved from the labels, which must be known of every slide that it segments",
+        ),
+        ({"config.sampling.sigma_px": 7.5}, "sigma 7.5 px of the map, 2 warp steps"),
+        ({"config.sampling.warp_steps": 1, "config.sampling.floor": 0.25}, "short side, 1 warp step, floor 0.25\n"),
+        ({"config.networks.deformation.inputs": "rgb+tissue"}, "channels on the colours and the tissue mask of"),
+        ({"config.networks.area_channel": False}, "(width 4, stem_stride 1, fuse bilinear)\n"),
+        ({"config.networks.segmentation": {"name": "pspnet"}}, "- segmentation network: pspnet, sees the areas"),
+        ({"config.networks.stain": "macenko"}, "- stain: colours are brought to one reference per slide first (mac"),
+        (
+            {"config.networks.resizer": {"blocks": 1, "filters": 16, "input_scale": 4.0}},
+            "- resizer: 1 residual block of 16 filters make the sampled image out of one 4 times as long along",
+        ),
+        ({"config.networks.resizer": {"blocks": 2, "filters": 16, "input_scale": 2.5}}, "2 residual blocks of 16"),
+        ({"config.fields.side_um": None}, "- one field over the whole slide\n"),
+        (
+            {"config.fields.side_um": None, "config.fields.side_px": 512},
+            "- fields of up to 512 px cover the slide\n",
+        ),
+        ({"config.fields.exact": True}, "- patches of 2048 um cover the tissue\n"),
+        (
+            {"config.fields.exact": True, "config.fields.side_um": None, "config.fields.side_px": 512},
+            "- patches of 512 px cover the tissue\n",
+        ),
+        ({"data": {"manifest_sha256": "abcd"}}, "Manifest: `not named`, SHA-256 `abcd`."),
+        ({"data": {"manifest": "a.csv"}}, "Manifest: `a.csv`.\n"),
+        ({"data": {"test": {"slides": 2, "patients": 1}}}, "| test | 2 | 1 | - |"),
+        ({"metrics": {"loss": 0.25}}, "There were no validation slides: nothing here says how it does on new slides."),
+        ({"metrics": {"loss": 0.25}}, "After epoch 0 of 250:\n\n| measure | value |\n| --- | --- |\n| training loss |"),
+        (
+            {"metrics": {"segmentation_loss": 1, "edge_loss": 2.0, "val_miou_without_background": 0.5}},
+            "| validation mIoU without background | 0.5000 |\n| segmentation part | 1.0000 |\n| edge part | 2.0000 |",
+        ),
+        ({"metrics": {"val_miou": 0.5}}, "Validation slides chose between epochs: on untouched slides expect less."),
+        ({"provenance": {"git": {"commit": "12ab"}}}, "| what | value |\n| --- | --- |\n| commit | `12ab` |\n\n"),
+        ({"provenance": {"command": "wsi-deform train", "seed": 0}}, "command | `wsi-deform train` |\n| seed | 0 |\n"),
+        ({"provenance": {"config_sha256": "ef01"}}, "| configuration, SHA-256 | `ef01` |\n\n"),
+    ],
+)  # fmt: skip
+def test_a_card_says_each_setting_in_words(about: dict, changes: dict, words: str):
+    assert words in changed_card(about, changes)
+    assert words not in model_card(about)
+
+
+@pytest.mark.parametrize(
+    ("names", "background", "said"),
+    [
+        (["a", "b", "c"], None, "into 3 classes: a, b and c. It"),
+        (["glass", "tumour"], "glass", "into 2 classes: tumour, and glass. It"),
+        (["background"], "background", "into 1 classes: background. It"),
+    ],
+)
+def test_a_card_names_the_background_last_and_marks_it_where_it_has_another_name(
+    about, names, background, said
+):
+    table = about["classes"]["classes"][0]
+    classes = [table | {"name": name, "values": [index, index + 7]} for index, name in enumerate(names)]
+    card = changed_card(about, {"classes": {"classes": classes, "background": background}})
+    assert said in card
+    assert ("| 0 | glass (the background) | #dcdcdc | 0, 7 |" in card) == (background == "glass")
+    assert card.count("(the background)") == (background == "glass")
+    assert "counted nowhere: none." in card
+
+
+def test_a_card_of_no_known_epoch_says_when_it_was_saved(about: dict):
+    told = {key: value for key, value in about.items() if key != "epoch"} | {"metrics": {"loss": 0.5}}
+    assert "At the time of saving:\n\n| measure" in model_card(told)

@@ -12,7 +12,14 @@ from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.config import read_config
 from wsi_deform.errors import ConfigError, ModelError
 from wsi_deform.model import Model
-from wsi_deform.model_file import find_model, finish_saving, load_model, read_model_facts, save_model
+from wsi_deform.model_file import (
+    find_model,
+    finish_saving,
+    load_model,
+    load_tensors,
+    read_model_facts,
+    save_model,
+)
 
 CLASSES = ClassTable.from_names(["background", "benign", "tumour"])
 SMALL = "networks.segmentation={name: hrnetv2, width: 2, stem_stride: 4}"
@@ -251,3 +258,56 @@ def test_a_model_that_is_written_again_while_it_is_read_is_one_or_the_other(tmp_
 
     monkeypatch.setattr(model_file, name, with_a_save_after_it)
     assert weight(load_model(tmp_path)) == 2.0
+
+
+def test_tensors_that_are_missing_and_too_many_are_named(tmp_path):
+    model = make()
+    tensors = dict(model.state_dict())
+    first, *_ = sorted(tensors)
+    del tensors[first]
+    with pytest.raises(
+        ModelError, match=rf"a\.st: 2 tensors do not fit a hrnetv2 with 3 classes: {first}: found nothing"
+    ):
+        load_tensors(model, tensors | {"zzz": torch.zeros(2, 3)}, source="a.st")
+    with pytest.raises(ModelError, match=r"zzz: found \[2, 3\], needed nothing\. Keep"):
+        load_tensors(model, dict(model.state_dict()) | {"zzz": torch.zeros(2, 3)}, source="a.st")
+    extra = {f"zz{number}": torch.zeros(1) for number in range(5)}
+    with pytest.raises(
+        ModelError, match=r"5 tensors .*; zz3: found \[1\], needed nothing; and 1 more\. Keep"
+    ):
+        load_tensors(model, dict(model.state_dict()) | extra, source="a.st")
+    del extra["zz4"]
+    with pytest.raises(ModelError, match=r"4 tensors .*; zz3: found \[1\], needed nothing\. Keep"):
+        load_tensors(model, dict(model.state_dict()) | extra, source="a.st")
+
+
+def test_a_model_that_never_fits_is_read_three_times(tmp_path, monkeypatch):
+    save_model(make(), tmp_path / "best.safetensors", facts={})
+    asked = []
+    monkeypatch.setattr(model_file, "_read_tensors", lambda path, sha256: asked.append(path.name))
+    with pytest.raises(ModelError, match="these are not the tensors"):
+        load_model(tmp_path)
+    assert asked == ["best.safetensors", ".next-best.safetensors"] * 3
+
+
+@pytest.mark.parametrize(
+    ("found", "newer"), [("wsi-deform model 3", True), ("wsi-deform model 10", True), ("wsi-deform model 0", False),
+    ("wsi-deform model x", False), ("something 3", False)],
+)  # fmt: skip
+def test_a_format_of_tomorrow_is_told_from_nonsense(tmp_path, found, newer):
+    save_model(make(), tmp_path / "best.safetensors", facts={})
+    about = json.loads((tmp_path / "best.json").read_text())
+    (tmp_path / "best.json").write_text(json.dumps(about | {"format": found}))
+    with pytest.raises(ModelError, match=f'format "{found}"') as error:
+        read_model_facts(tmp_path / "best.safetensors")
+    assert ("newer version" in str(error.value)) == newer
+
+
+def test_a_model_of_images_without_um_is_stored_and_moved(tmp_path):
+    free = read_config(changes=[SMALL, "fields.side_um=null", "sampling.coarsest_um=null"])
+    save_model(Model(config=free, classes=CLASSES, mpp=None), tmp_path / "best.safetensors", facts={})
+    assert load_model(tmp_path).mpp is None
+    moved = make().to_device("meta")
+    assert moved.device.type == "meta"
+    kernel = max(moved.segmentation.parameters(), key=lambda each: each.numel())
+    assert kernel.is_contiguous()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
 
-from wsi_deform.files import write_json
+from wsi_deform.files import name_aside, write_json
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.paths import (
     LONGEST_ID_BYTES,
@@ -137,3 +138,24 @@ def test_json_with_a_name_that_is_not_utf8_is_written_and_reads_back_exactly(tmp
     text = (tmp_path / "a.json").read_text(encoding="utf-8")
     assert "世" in text
     assert os.fsencode(json.loads(text)["slide"]) == b"caf\xe9.svs"
+
+
+def test_what_is_no_character_is_no_name():
+    assert printable("a\ufffe") == r"a\ufffe"
+    assert id_problem("a\ufffe") == "a name of printable characters"
+    assert clean_id("a\ufffeb") == "a_b"
+
+
+@pytest.mark.parametrize(
+    ("slide_id", "right"),
+    [("com0", False), ("com10", True), ("aux.a.b", False), ("lpt\u00b9", False), ("...", False)],
+)
+def test_names_of_devices_and_dots_are_no_ids(slide_id: str, right: bool):
+    assert (id_problem(slide_id) == "") == right
+    assert (clean_id(slide_id) == slide_id) == right
+
+
+def test_a_file_written_aside_has_a_name_of_its_own():
+    first, second = (name_aside(Path("folder/a.ome.tif")) for _ in range(2))
+    assert first != second
+    assert re.fullmatch(r"folder/\.aside-[0-9a-f]{12}-a\.ome\.tif", str(first))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 
 from wsi_deform.files import write_aside, write_json, write_text
@@ -89,3 +92,17 @@ def test_forgetting_to_write_is_an_error(tmp_path):
 def test_json_keeps_letters_and_ends_with_a_newline(tmp_path):
     write_json(tmp_path / "a.json", {"name": "Gewebe µ"})
     assert (tmp_path / "a.json").read_text(encoding="utf-8") == '{\n  "name": "Gewebe µ"\n}\n'
+
+
+def test_provenance_of_a_configuration_says_its_hash():
+    config = {"b": [1, 2], "a": "x"}
+    assert provenance([], config)["config_sha256"] == config_sha256(config)
+    assert config_sha256(config) == hashlib.sha256(b'{"a":"x","b":[1,2]}').hexdigest()
+    assert provenance([])["config_sha256"] is None
+    assert provenance("wsi-deform train", seed=0)["command"] == "wsi-deform train"
+    assert provenance(["--slides", Path("https:/me:5ec@host/a")])["command"] == ["--slides", "https:/host/a"]
+
+
+def test_a_package_that_is_not_there_has_no_version(monkeypatch):
+    monkeypatch.setattr("wsi_deform.provenance.RECORDED_PACKAGES", ("numpy", "no-such-package"))
+    assert provenance([])["packages"] == {"numpy": np.__version__, "no-such-package": None}

@@ -65,3 +65,30 @@ def test_data_is_redacted_at_any_depth() -> None:
         "seed": 3,
         "more": {"error": "ftp://h"},
     }
+
+
+@pytest.mark.parametrize(
+    ("url", "text", "shown"),
+    [
+        ("https://abc@host/a", "abc", "..."),  # three letters or more; two are in every text
+        ("https://ab@host/a", "ab", "ab"),
+        ("https://me:123@host/a", "123 me", "... me"),
+        ("https://me:p/s@ss@host/a", "p/s@ss", "p/..."),
+        ("https://me:pass/word@host/a", "me:pass, pass, word", "me:..., ..., ..."),
+        ("https://host/a@b.svs", "a@b", "a@b"),
+        ("https://host/a#part", "part", "..."),
+        (
+            "https://host/a?sig=0123&x=4567#part",
+            "0123 4567 part sig=0123&x=4567",
+            "... ... ... sig=...&x=...",
+        ),
+        ("zip://a::https://me:5ecret@host/b", "5ecret", "..."),
+        ("zip://a::https://me:5ec@host/b", "zip a host b", "zip a host b"),
+    ],
+)
+def test_of_a_known_url_its_secrets_alone_are_hidden(url: str, text: str, shown: str) -> None:
+    assert redacted(text, url) == shown
+
+
+def test_a_port_is_no_password() -> None:
+    assert redacted("port 8080 of host", "https://host:8080/folder/a.svs") == "port 8080 of host"

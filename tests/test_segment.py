@@ -7,13 +7,14 @@ from PIL import Image
 
 from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.config import read_config
-from wsi_deform.cover import fields_of, tissue_limit_of, view_of
+from wsi_deform.cover import FieldBudget, fields_of, tissue_limit_of, view_of
 from wsi_deform.deform.grid import cell_areas, sampling_grid
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Region, Size
+from wsi_deform.look.fields import Field
 from wsi_deform.model import Model
 from wsi_deform.scale import mpp_remark
-from wsi_deform.segment import points_of, sample_fields, segment_slide
+from wsi_deform.segment import outside_label, points_of, sample_fields, segment_fields, segment_slide
 from wsi_deform.slide.open import open_slide
 from wsi_deform.slide.slide import Slide
 
@@ -254,3 +255,45 @@ def test_progress_is_told_field_by_field():
 
 def test_sampled_sizes_of_tiny_slides_are_never_below_what_networks_accept():
     assert make_model().sampled_size(Size(3, 5000)).short >= 4
+
+
+def test_areas_are_level_0_px_and_numbers_are_of_all_fields():
+    slide, _ = drawn()
+    segmented = segment_slide(slide, make_model("fields={side_um: 64, whole_below_mm2: 0, margin: 0}"))
+    for field in segmented.fields:
+        assert float(field.areas_px.sum()) == pytest.approx(field.kept.size.area, rel=1e-4)
+        assert field.lattice.area == len(field.labels) == len(field.areas_px)
+    assert segmented.samples == sum(len(field.labels) for field in segmented.fields)
+    assert repr(segmented).startswith(
+        f"SegmentedSlide('discs', 512 x 256 px, {len(segmented.fields)} fields, {segmented.samples:,} samples, linear, "
+    )
+    whole = segment_slide(slide, make_model(), limit_to_tissue=False)
+    assert (
+        repr(whole)
+        == "SegmentedSlide('discs', 512 x 256 px, 1 field, 2,048 samples, linear, not limited to tissue)"
+    )
+
+
+@pytest.mark.parametrize(("batch", "passes"), [(1, 5), (2, 3), (3, 3), (4, 2)])
+def test_neighbours_of_one_size_share_a_pass(batch, passes):
+    slide, _ = drawn()
+    model = make_model("sampling.density=uniform")
+    fields = [Field(region, region) for region in (Region(64 * n, 0, 64, 64) for n in range(5))]
+    sizes = [Size(8, 8)] * 4 + [Size(8, 4)]
+    budgets = [FieldBudget(field=field, size=size) for field, size in zip(fields, sizes, strict=True)]
+    seen = []
+    model.segmentation.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    found = list(segment_fields(slide, model, budgets, batch=batch))
+    assert [len(each.samples.labels) for each in found] == [64] * 4 + [32]
+    assert len(seen) == passes
+    assert sum(seen) == 5
+    assert seen[-1] == 1
+
+
+def test_outside_a_region_nothing_is_labelled_and_else_it_is_background():
+    slide, _ = drawn()
+    assert outside_label(CLASSES, slide) == 0
+    assert outside_label(ClassTable.from_names(["dark", "background"]), slide) == 1
+    reader = ArrayReader(np.zeros((20, 20, 3), np.uint8), mpp=0.5)
+    part = Slide.from_reader(reader, slide_id="part", region=Region(0, 0, 9, 9))
+    assert outside_label(CLASSES, part) == 255

@@ -41,3 +41,22 @@ def test_nothing_to_choose_by_means_equal_shares(masses):
 def test_nonsense_is_refused(masses, ratio):
     with pytest.raises(ShapeError, match="needed"):
         allocate_samples(masses, [10, 10, 10], max_ratio=ratio)
+
+
+def test_samples_are_shared_out_as_by_hand():
+    step = 2**0.25
+    # Wanted: 250, 500, 1,000 and 2,250; 2,250 is rounded down to 2,000, and the 250 left over lift the two smallest.
+    given = allocate_samples([1, 2, 4, 9], [1000] * 4, max_ratio=4)
+    np.testing.assert_allclose(given, [250 * step, 500 * step, 1000, 2000])
+    # The first is held at a half; 125 are left to each of the others, of which 1.19 x 100 is the step below.
+    np.testing.assert_allclose(
+        allocate_samples([0, 1, 1], [100] * 3, max_ratio=2), [50 * step, 100 * step, 100 * step]
+    )
+    # One at most four times its share, the others take what it may not.
+    np.testing.assert_allclose(allocate_samples([98, 1, 1], [100] * 3, max_ratio=2), [200, 50, 50])
+
+
+def test_infinite_masses_and_shares_of_nothing_are_refused():
+    for masses, equal in (([1, np.inf], [10, 10]), ([1, 1], [10, 0]), ([[1, 1]], [[10, 10]])):
+        with pytest.raises(ShapeError, match="needed"):
+            allocate_samples(masses, equal, max_ratio=2)

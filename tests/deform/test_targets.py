@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -198,3 +200,67 @@ def test_misfitting_inputs_are_refused():
     ]:
         with pytest.raises(ShapeError, match=message):
             bad()
+
+
+@pytest.mark.parametrize("target", [edge_target, class_number_target, region_target])
+def test_each_image_of_a_batch_has_the_target_that_it_has_alone(target):
+    rng = torch.Generator().manual_seed(0)
+    first = F.one_hot(torch.randint(0, 3, (2, 7, 9), generator=rng), 3).permute(0, 3, 1, 2).double()
+    first[0, :, :, 5:] = 0  # unlabelled
+    first[1] *= 0.5
+    together = target(first, blur_std=0.8)
+    alone = torch.cat([target(each[None], blur_std=0.8) for each in first])
+    torch.testing.assert_close(together, alone)
+    scaled = torch.cat([target_map(each[None], floor=0.1) for each in alone])
+    torch.testing.assert_close(target_map(together, floor=0.1), scaled)
+    torch.testing.assert_close(
+        target_map(together, floor=0.1, scale="paper"),
+        torch.cat([target_map(each[None], floor=0.1, scale="paper") for each in alone]),
+    )
+
+
+def test_cells_that_are_half_labelled_count_half():
+    left = torch.tensor([1.0, 1.0, 0.0, 0.0]).expand(1, 1, 5, 4)
+    whole = torch.cat((left, 1 - left), dim=1)
+    for target in (edge_target, class_number_target):
+        assert target(whole, blur_std=0)[0, 0, 2].tolist() == pytest.approx([0, 3, 3, 0])
+        assert target(0.5 * whole, blur_std=0)[0, 0, 2].tolist() == pytest.approx([0, 1.5, 1.5, 0])
+    assert region_target(0.5 * whole, 0, blur_std=0)[0, 0, 2].tolist() == [0, 0, 0.5, 0.5]
+    assert region_target(0.5 * whole, blur_std=0)[0, 0, 2].tolist() == [0.5] * 4
+
+
+def test_without_an_edge_or_a_floor_the_target_is_even():
+    assert (target_map(torch.zeros(2, 1, 3, 4)) == 1).all()
+    assert (target_map(torch.full((1, 1, 3, 4), 5.0), floor=0) == 1).all()
+    edges = torch.tensor([0.0, 0.0, 0.0, 4.0]).view(1, 1, 1, 4)
+    assert target_map(edges, floor=0)[0, 0, 0].tolist() == [0, 0, 0, 4]
+    assert target_map(edges, floor=0.5)[0, 0, 0].tolist() == pytest.approx([2 / 3, 2 / 3, 2 / 3, 2])
+    # The default is .03 of the largest.
+    assert target_map(edges)[0, 0, 0].tolist() == pytest.approx([0.12 / 1.12] * 3 + [4.12 / 1.12])
+    assert target_map(edges, floor=0.5, scale="paper")[0, 0, 0].tolist() == [2, 2, 2, 6]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "settings"),
+    [
+        (torch.ones(2, 3, 3), {}),
+        (torch.ones(1, 2, 3, 3, dtype=torch.int64), {}),
+        (torch.ones(1, 0, 3, 3), {}),
+        (torch.ones(1, 2, 3, 3), {"blur_std": -0.1}),
+        (torch.ones(1, 2, 3, 3), {"blur_std": math.inf}),
+    ],
+)
+def test_what_are_no_fractions_is_refused(wrong, settings):
+    for target in (edge_target, class_number_target, region_target):
+        with pytest.raises(ShapeError, match="needed"):
+            target(wrong, **settings)
+    for background in (-1, 2):
+        with pytest.raises(ShapeError, match="have classes 0 to 1"):
+            region_target(torch.ones(1, 2, 3, 3), background)
+    for edges, floor in (
+        (torch.ones(1, 3, 3), 0),
+        (torch.ones(1, 2, 3, 3), 0),
+        (torch.ones(1, 1, 3, 3), -0.1),
+    ):
+        with pytest.raises(ShapeError, match="needed"):
+            target_map(edges, floor=floor)

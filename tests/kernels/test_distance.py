@@ -35,3 +35,16 @@ def test_distances_that_do_not_fit_are_refused():
         capped_squared_distances(np.zeros((2, 2), bool), 255)
     with pytest.raises(ShapeError, match="needed"):
         capped_squared_distances(np.zeros(2, bool), 5)
+
+
+def test_distances_at_the_ends_of_their_range():
+    marked = np.zeros((1, 300), bool)
+    marked[0, 0] = True
+    near = capped_squared_distances(marked, 1)[0].tolist()
+    assert near[:4] == [0, 1, 2, 2]
+    far = capped_squared_distances(marked, 254)[0].tolist()
+    assert (far[254], far[255], far[299]) == (64_516, 64_517, 64_517)
+    assert capped_squared_distances(marked.T, 254)[:, 0].tolist() == far
+    assert capped_squared_distances(np.zeros((2, 2), bool), 254).tolist() == [[64_517] * 2] * 2
+    with pytest.raises(ShapeError, match="1 to 254"):
+        capped_squared_distances(marked, 0)

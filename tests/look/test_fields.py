@@ -5,7 +5,7 @@ import pytest
 
 from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Point, Region, Size
-from wsi_deform.look.fields import Field, cover_with_fields
+from wsi_deform.look.fields import Field, cover_exactly, cover_with_fields, cut_to_tissue
 from wsi_deform.look.tissue import TissueMask
 
 
@@ -84,3 +84,59 @@ def test_inner_edges_are_aligned_and_no_field_is_longer_than_asked_for(length, f
     assert max(field.kept.size.long for field in fields) <= field_px
     assert all(field.kept.x % used == 0 and field.kept.y % used == 0 for field in fields)
     assert sum(field.kept.size.area for field in fields) == length**2
+
+
+def test_margins_are_rounded_up_and_are_of_the_longer_side():
+    fields = cover_with_fields(Size(999, 200), None, field_px=333, margin_fraction=0.1)
+    assert [field.region for field in fields] == [
+        Region(0, 0, 367, 200), Region(299, 0, 401, 200), Region(632, 0, 367, 200)
+    ]  # fmt: skip
+    with pytest.raises(ShapeError, match="needed 0 to 1"):
+        cover_with_fields(Size(100, 100), None, field_px=10, margin_fraction=1.01)
+    assert len(cover_with_fields(Size(100, 100), None, field_px=1, margin_fraction=1.0)) == 10_000
+
+
+def test_fields_of_a_part_of_a_slide_lie_in_it():
+    fields = cover_with_fields(Size(100, 60), None, field_px=50, margin_fraction=0.2, origin=(30, 20))
+    assert [field.kept for field in fields] == [
+        Region(30, 20, 50, 30), Region(80, 20, 50, 30), Region(30, 50, 50, 30), Region(80, 50, 50, 30)
+    ]  # fmt: skip
+    assert fields[3].region == Region(70, 40, 60, 40)
+    exact = cover_exactly(Size(100, 50), None, field_px=50, margin_fraction=0.1, origin=(30, 20))
+    assert [(field.region.x, field.region.y, field.kept.x, field.kept.right) for field in exact] == [
+        (30, 20, 30, 75), (70, 20, 75, 100), (80, 20, 100, 130)
+    ]  # fmt: skip
+    with pytest.raises(ShapeError, match="below 1/2"):
+        cover_exactly(Size(100, 50), None, field_px=50, margin_fraction=-0.1)
+
+
+@pytest.mark.parametrize(
+    ("field_px", "align_px", "edges"),
+    [
+        (50, 16, [0, 32, 64, 100]),
+        (50, 32, [0, 32, 64, 100]),  # halved, until twice it is no longer than a field
+        (64, 32, [0, 64, 100]),
+        (50, 1, [0, 50, 100]),
+        (99, 64, [0, 64, 100]),
+        (40, 1, [0, 33, 66, 100]),
+    ],
+)
+def test_edges_by_hand(field_px, align_px, edges):
+    fields = cover_with_fields(Size(100, 1), None, field_px=field_px, align_px=align_px)
+    assert [field.kept.x for field in fields] + [fields[-1].kept.right] == edges
+
+
+def test_fields_shrink_to_the_tissue_in_them():
+    tissue = np.zeros((10, 10), bool)
+    tissue[2:4, 3:6] = True
+    mask = TissueMask(tissue=tissue, downsample=Point(10.0, 10.0))
+    fields = [
+        Field(Region(0, 0, 60, 60), Region(0, 0, 50, 50)),
+        Field(Region(40, 0, 60, 60), Region(50, 0, 50, 50)),
+        Field(Region(0, 30, 35, 70), Region(0, 40, 35, 60)),  # tissue in its margin alone
+        Field(Region(60, 60, 40, 40), Region(60, 60, 40, 40)),
+    ]
+    assert cut_to_tissue(fields, mask) == (
+        Field(Region(30, 20, 30, 20), Region(30, 20, 20, 20)),
+        Field(Region(40, 20, 20, 20), Region(50, 20, 10, 20)),
+    )

@@ -4,9 +4,10 @@ import math
 import numpy as np
 import pytest
 import torch
-from drawn_reader import ArrayReader
+from drawn_reader import AddressReader, ArrayReader
 
 from wsi_deform.errors import ShapeError
+from wsi_deform.geometry import Point, Region, Size
 from wsi_deform.look.stain import (
     REFERENCE,
     Stain,
@@ -147,3 +148,83 @@ def test_real_tissue_has_two_stains_and_loses_its_own_tint(shared_data):
         assert 1 < stain.strength[0] < 3
         means.append(normalisation(stain).matrix)
     assert not np.allclose(means[0], means[2])
+
+
+def mixed(first_px: int, second_px: int, *, amounts=(1.0, 1.0), vectors=PURPLE) -> np.ndarray:
+    """Pixels of the one stain alone and of the other alone, so much of each."""
+    density = unit(vectors) * np.asarray(amounts)[:, None]
+    return 255 * np.exp(-np.repeat(density, (first_px, second_px), axis=0))
+
+
+def turned(degrees: float) -> np.ndarray:
+    """Two stains that are so far apart."""
+    first, other = unit(PURPLE)
+    across = unit((other - (other @ first) * first)[None])[0]
+    return np.stack(
+        (first, math.cos(math.radians(degrees)) * first + math.sin(math.radians(degrees)) * across)
+    )
+
+
+@pytest.mark.parametrize(
+    ("pixels", "found"),
+    [
+        (mixed(150, 50), True),
+        (mixed(150, 49), False),  # 200 pixels or more
+        # The first stain's least dense channel is blue, .302 of its length, the other's is red, .149 of its.
+        (mixed(300, 300, amounts=(1.0, 1.02)), True),
+        (mixed(100, 300, amounts=(1.0, 0.98)), False),  # .146 in red is glass: 100 are left
+        (mixed(100, 300, amounts=(0.51, 1.1)), True),
+        (mixed(300, 100, amounts=(0.49, 1.1)), False),
+        (mixed(300, 300, vectors=turned(8.5), amounts=(1.0, 1.0)), True),
+        (mixed(300, 300, vectors=turned(7.5), amounts=(1.0, 1.0)), False),
+        (mixed(300, 300, amounts=(5.9, 2.0)), True),
+        (mixed(300, 300, amounts=(6.1, 2.0)), False),
+        (mixed(300, 300, amounts=(2.0, 5.3)), True),
+    ],
+)
+def test_convention_how_much_of_what_is_a_stain(pixels, found):
+    assert (stain_of_pixels(pixels) is not None) == found
+
+
+def test_the_strength_is_the_99th_percentile():
+    amounts = np.linspace(1, 2, 1001)
+    vectors = unit(PURPLE)
+    density = np.concatenate([amounts[:, None] * vector for vector in vectors])
+    found = stain_of_pixels(255 * np.exp(-density))
+    np.testing.assert_allclose(found.vectors, vectors, atol=1e-6)
+    # Of 2,002 amounts of each, half of which are 0, 20 are above it.
+    np.testing.assert_allclose(found.strength, [1.97999, 1.97999], atol=1e-4)
+
+
+def test_windows_of_512_um_are_spread_evenly_and_read_at_2_um(monkeypatch):
+    looked = []
+
+    def view(_, region, size):
+        looked.append((region, size))
+        return np.full((*size.shape, 3), 200, np.float32)
+
+    monkeypatch.setattr("wsi_deform.look.stain.low_res_view", view)
+    for mpp, side, downsample in ((0.5, 20_000, 100), (None, 20_000, 100), (0.25, 40_000, 200)):
+        looked.clear()
+        reader = AddressReader(Size(side, side), mpp=mpp)
+        full = TissueMask(tissue=np.ones((200, 200), bool), downsample=Point(downsample, downsample))
+        assert stain_of(Slide.from_reader(reader, slide_id="a"), full) is None
+        # 20 x 20 fields of 500 um, of which 16 are taken; the last view is for the glass.
+        assert [size for _, size in looked] == [Size(250, 250)] * 16 + [Size(512, 512)]
+        places = [(20 * region.x // side, 20 * region.y // side) for region, _ in looked[:-1]]
+        assert places[:3] == [(0, 0), (7, 1), (13, 2)]  # numbers 0, 27 and 53
+        assert places[-1] == (19, 19)
+        assert looked[-1][0] == Region(0, 0, side, side)
+
+
+def test_glass_is_200_bright_pixels_or_white_is_255():
+    tissue = np.ones((256, 256), bool)
+    tissue[:199, 255] = False  # of the right part, which is glass
+    mask = TissueMask(tissue=tissue, downsample=Point(1, 1))
+    slide = drawn_slide(PURPLE, (2.0, 1.2), white=(226.0, 229.0, 235.0))
+    assert stain_of(slide, mask).white == (255.0, 255.0, 255.0)
+    tissue[199, 255] = False
+    assert stain_of(slide, mask).white == (226.0, 229.0, 235.0)
+    for red, white in ((150.0, (255.0, 255.0, 255.0)), (151.0, (151.0, 229.0, 235.0))):
+        slide = drawn_slide(PURPLE, (2.0, 1.2), white=(red, 229.0, 235.0))
+        assert stain_of(slide, mask).white == white

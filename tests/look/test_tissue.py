@@ -121,6 +121,11 @@ def write_mask_file(path: Path, truth: np.ndarray, how: str) -> Path:
     elif how == "rgba tiff":
         pixels = np.stack((0 * values, 0 * values, 9 * values, 0 * values + 255), axis=-1)
         tifffile.imwrite(path, pixels, photometric="rgb", extrasamples=["unassalpha"], metadata=None)
+    elif how == "rgba tiff, associated":
+        pixels = np.stack((9 * values, 0 * values, 0 * values, 0 * values + 255), axis=-1)
+        tifffile.imwrite(path, pixels, photometric="rgb", extrasamples=["assocalpha"], metadata=None)
+    elif how == "tiles":
+        tifffile.imwrite(path, values, tile=(64, 64), metadata=None)
     elif how == "rgba png":
         Image.fromarray(np.stack((0 * values, 9 * values, 0 * values, 0 * values + 255), axis=-1)).save(path)
     else:
@@ -131,13 +136,15 @@ def write_mask_file(path: Path, truth: np.ndarray, how: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("how", ["pyramid", "strips", "rgba tiff", "rgba png", "L", "P"])
+@pytest.mark.parametrize(
+    "how", ["pyramid", "strips", "rgba tiff", "rgba tiff, associated", "rgba png", "L", "P"]
+)
 @pytest.mark.parametrize("step", [1, 2])
 def test_tissue_mask_from_a_file_is_what_the_file_says_at_the_resolution_of_tissue_mask(
     tmp_path: Path, how: str, step: int
 ):
     truth = truth_of_slide()
-    name = "m.tif" if how in ("pyramid", "strips", "rgba tiff") else "m.png"
+    name = "m.png" if how in ("rgba png", "L", "P") else "m.tif"
     path = write_mask_file(tmp_path / name, truth[::step, ::step], how)
     slide = drawn()
     found = tissue_mask_from_file(path, slide)
@@ -152,11 +159,12 @@ def test_tissue_mask_from_a_file_is_what_the_file_says_at_the_resolution_of_tiss
     assert (found.tissue == expected).mean() > (0.995 if how == "pyramid" else 1.0 - 1e-9)
 
 
-def test_convention_a_cell_is_tissue_where_half_of_it_is(tmp_path: Path):
+@pytest.mark.parametrize("how", ["strips", "tiles"])
+def test_convention_a_cell_is_tissue_where_half_of_it_is(tmp_path: Path, how: str):
     truth = np.zeros((600, 800), bool)
     truth[:, :50] = True  # half of the first cells of 100 px
     truth[:, 200:249] = True  # less than half of the third
-    path = write_mask_file(tmp_path / "m.tif", truth, "strips")
+    path = write_mask_file(tmp_path / "m.tif", truth, how)
     found = tissue_mask_from_file(path, drawn(mpp=None), max_side_px=8)
     assert found.tissue.shape == (6, 8)
     np.testing.assert_array_equal(found.tissue, np.arange(8) == np.zeros((6, 1)))
@@ -249,3 +257,136 @@ def test_the_box_around_tissue_in_a_region():
     assert mask.box_in(Region(0, 0, 320, 300)) == Region(80, 50, 16, 30)
     assert mask.box_in(Region(90, 55, 100, 100)) == Region(90, 55, 6, 25)
     assert mask.box_in(Region(200, 0, 120, 300)) is None
+
+
+def flat(
+    shares: dict[tuple[int, int, int], float], *, base=(250, 250, 250), mpp: float | None = None
+) -> Slide:
+    """A slide of 200 x 100 px of one colour and, from the left, stripes of others that are so much of it."""
+    pixels = np.empty((100, 200, 3), np.uint8)
+    pixels[...] = base
+    left = 0
+    for colour, share in shares.items():
+        right = left + round(200 * share)
+        pixels[:, left:right] = colour
+        left = right
+    return Slide.from_reader(ArrayReader(pixels, mpp=mpp), slide_id="flat")
+
+
+STRONG = (250, 120, 200)  # chroma .51, optical density .12
+DARK = (60, 60, 60)  # no chroma, .62
+
+
+@pytest.mark.parametrize(
+    ("shares", "base", "found"),
+    [
+        # Chroma alone, where two modes are near: Otsu's is held above .03 (a density of .01 counts for nothing).
+        ({(250, 246, 241): 0.2}, (250, 250, 250), 0.2),  # chroma .0353
+        ({(250, 247, 243): 0.2}, (250, 250, 250), 0.0),  # .0275
+        # Where they are far apart, below .08: what is faint beside what is strong is still tissue.
+        ({(250, 240, 228): 0.1, STRONG: 0.4}, (250, 250, 250), 0.5),  # .0863
+        ({(250, 241, 232): 0.1, STRONG: 0.4}, (250, 250, 250), 0.4),  # .0706
+        # Density alone, -log10(I / 250): .06 and .12.
+        ({(213, 213, 213): 0.2}, (250, 250, 250), 0.2),  # .0696
+        ({(220, 220, 220): 0.2}, (250, 250, 250), 0.0),  # .0555
+        ({(187, 187, 187): 0.1, DARK: 0.4}, (250, 250, 250), 0.5),  # .1261
+        ({(193, 193, 193): 0.1, DARK: 0.4}, (250, 250, 250), 0.4),  # .1124
+        # A slide without glass is measured against .75 at least.
+        ({}, (160, 160, 160), 1.0),  # .0777
+        ({}, (170, 170, 170), 0.0),  # .0512
+        # Fluorescence: what is above .06 of white, where that is less than half of the slide.
+        ({(16, 0, 0): 0.2}, (0, 0, 0), 0.2),  # .0627
+        ({(15, 0, 0): 0.2}, (0, 0, 0), 0.0),  # .0588
+        ({(200, 200, 200): 0.45}, (0, 0, 0), 0.45),
+        ({(200, 200, 200): 0.55}, (0, 0, 0), 0.0),
+    ],
+)
+def test_convention_what_counts_as_tissue(shares, base, found):
+    # Smoothing moves a border by a pixel of 200 at most.
+    assert tissue_mask(flat(shares, base=base)).fraction == pytest.approx(found, abs=0.011)
+
+
+FAINT = (250, 230, 185)  # chroma .255: a third of it is tissue, a ninth is not
+
+
+def with_box(box: Size, *, size: Size, mpp: float | None, hole: bool = False) -> float:
+    """Share of tissue of a slide with a box of tissue, which smoothing makes one px larger on each side but for its
+    corners, or with a hole in tissue, which it makes one px smaller."""
+    width, height = box.width, box.height
+    # Otsu's threshold of a tiny box is lower: a ninth of what is strong would be above it.
+    colour = FAINT if hole or mpp is None else STRONG
+    inside, outside = ((250, 250, 250), colour) if hole else (colour, (250, 250, 250))
+    pixels = np.full((*size.shape, 3), outside, np.uint8)
+    pixels[8 : 8 + height, 8 : 8 + width] = inside
+    return tissue_mask(Slide.from_reader(ArrayReader(pixels, mpp=mpp), slide_id="box")).fraction
+
+
+@pytest.mark.parametrize(
+    ("box", "size", "mpp", "px"),
+    [
+        # At 8 um per px 10,000 um2 are 156.25 px.
+        ((8, 14), Size(200, 160), 8.0, 0),  # 156
+        ((7, 16), Size(200, 160), 8.0, 158),
+        # At 16 um per px 39.
+        ((3, 6), Size(100, 80), 16.0, 0),  # 36
+        ((2, 9), Size(100, 80), 16.0, 40),
+        # Without mpp 16 px.
+        ((2, 3), Size(200, 160), None, 0),  # 16
+        ((3, 3), Size(200, 160), None, 21),
+        # Nothing above a hundredth of the slide is small.
+        ((2, 2), Size(40, 30), None, 0),  # 12 of 1,200
+        ((2, 2), Size(39, 30), None, 12),  # of 1,170
+    ],
+)
+def test_what_is_small_is_no_tissue(box, size, mpp, px):
+    assert with_box(Size(*box), size=size, mpp=mpp) * size.area == pytest.approx(px)
+
+
+@pytest.mark.parametrize(
+    ("box", "size", "mpp", "px"),
+    [
+        ((14, 15), Size(200, 160), 8.0, 0),  # 12 x 13
+        ((12, 18), Size(200, 160), 8.0, 160),
+        ((6, 6), Size(200, 160), None, 0),
+        ((5, 8), Size(200, 160), None, 18),
+    ],
+)
+def test_a_small_hole_is_tissue(box, size, mpp, px):
+    assert (1 - with_box(Size(*box), size=size, mpp=mpp, hole=True)) * size.area == pytest.approx(px)
+
+
+def test_a_level_that_is_too_short_along_one_axis_is_not_fine_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A slide of 800 x 603 px at 400 px a side has 302 rows, but a level that was rounded down has 301."""
+    path = tmp_path / "m.tif"
+    with tifffile.TiffWriter(path) as tif:
+        tif.write(np.ones((603, 800), np.uint8), tile=(64, 64), subifds=1, metadata=None)
+        tif.write(np.ones((301, 400), np.uint8), tile=(64, 64), subfiletype=1, metadata=None)
+    levels = []
+    read_tile = TiffTiles.read_tile
+    monkeypatch.setattr(
+        TiffTiles, "read_tile", lambda self, *tile: levels.append(tile[0]) or read_tile(self, *tile)
+    )
+    slide = Slide.from_reader(ArrayReader(np.zeros((603, 800, 3), np.uint8), mpp=None), slide_id="t")
+    for side, level in ((400, 0), (398, 1)):
+        levels.clear()
+        assert max(tissue_mask_from_file(path, slide, max_side_px=side).tissue.shape) == side
+        assert set(levels) == {level}
+
+
+@pytest.mark.parametrize(
+    ("size", "fits"),
+    [
+        (Size(400, 300), True), (Size(400, 301), True), (Size(400, 299), True), (Size(401, 300), True),
+        (Size(400, 302), False), (Size(400, 298), False), (Size(403, 300), False), (Size(800, 600), True),
+        (Size(801, 600), False), (Size(800, 601), False),
+    ],
+)  # fmt: skip
+def test_a_mask_has_one_scale_for_both_axes_to_a_pixel(tmp_path: Path, size: Size, fits: bool):
+    path = write_mask_file(tmp_path / "m.png", np.ones(size.shape, bool), "L")
+    if fits:
+        assert tissue_mask_from_file(path, drawn()).fraction == 1.0
+        return
+    with pytest.raises(SlideError, match=f"{size} px for a slide of 800 x 600"):
+        tissue_mask_from_file(path, drawn())

@@ -7,7 +7,7 @@ import pytest
 
 from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Region, Size
-from wsi_deform.reverse.levels import MaskTile, pyramid_sizes
+from wsi_deform.reverse.levels import MaskTile, kept_at_level, pyramid_sizes
 from wsi_deform.reverse.sampler import ReverseSampler
 from wsi_deform.reverse.samples import FieldSamples
 
@@ -325,3 +325,103 @@ def test_settings_out_of_range_are_refused():
         one_field([[1, 1]], [0], Size(40, 40), tile_px=20)
     with pytest.raises(ShapeError, match="per side"):
         one_field([[1, 1]], [0], Size(1 << 21, 40))
+
+
+def test_outside_fields_the_label_is_0_unless_one_is_given():
+    sampler = ReverseSampler([], size=Size(40, 30))
+    assert (sampler.region(Region(0, 0, 40, 30)) == 0).all()
+    assert sampler.tile_px == 512
+
+
+@pytest.mark.parametrize(
+    ("kept", "level", "expected"),
+    [
+        # A pixel of level 1 belongs to where its centre lies: 1, 3, 5, ...
+        (Region(0, 0, 3, 5), 1, Region(0, 0, 1, 2)),
+        (Region(3, 5, 4, 2), 1, Region(1, 2, 2, 1)),
+        (Region(2, 4, 4, 4), 1, Region(1, 2, 2, 2)),
+        (Region(3, 5, 30, 28), 1, Region(1, 2, 16, 15)),  # up to the slide's edge, 17 px
+        (Region(3, 5, 29, 27), 1, Region(1, 2, 15, 14)),
+        (Region(7, 5, 2, 1), 3, Region(1, 1, 0, 0)),
+        (Region(12, 4, 21, 29), 3, Region(1, 0, 4, 5)),
+        (Region(3, 5, 4, 2), 0, Region(3, 5, 4, 2)),
+    ],
+)
+def test_what_a_field_keeps_of_a_level(kept, level, expected):
+    assert kept_at_level(kept, Size(33, 33), level) == expected
+    if not expected.is_empty:
+        field = FieldSamples(kept=kept, points_px=np.ones((1, 2)), labels=np.array([5], np.uint8))
+        sampler = ReverseSampler([field], size=Size(33, 33), outside_label=OUTSIDE, tile_px=16)
+        if level < len(sampler.level_sizes):
+            size = sampler.level_sizes[level]
+            painted_px = sampler.region(Region.whole(size), level) == 5
+            assert painted_px.sum() == expected.size.area
+            assert painted_px[expected.y : expected.bottom, expected.x : expected.right].all()
+
+
+def test_regions_that_overlap_are_both_named():
+    def field(kept: Region) -> FieldSamples:
+        return FieldSamples(kept=kept, points_px=np.ones((1, 2)), labels=np.zeros(1, np.uint8))
+
+    fields = [field(Region(0, 0, 5, 5)), field(Region(6, 0, 4, 5)), field(Region(8, 4, 2, 6))]
+    with pytest.raises(
+        ShapeError, match=r"x=6, y=0, width=4, height=5\) and Region\(x=8, y=4, width=2, height=6\)"
+    ):
+        ReverseSampler(fields, size=Size(10, 10))
+    # One that reaches over two others: the first of them in order of their left edges.
+    wide = [field(Region(0, 0, 10, 1)), field(Region(7, 0, 1, 5)), field(Region(3, 0, 1, 5))]
+    with pytest.raises(ShapeError, match=r"x=0, y=0, width=10, height=1\) and Region\(x=3, "):
+        ReverseSampler(wide, size=Size(10, 10))
+
+
+def test_what_labels_must_be_is_said():
+    with pytest.raises(ShapeError, match=r"labels: shape \(5,\), uint8\. Needed \(4,\) uint8"):
+        FieldSamples(kept=Region(0, 0, 9, 9), points_px=np.zeros((4, 2)), labels=np.zeros(5, np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("settings", "taken"),
+    [
+        ({"tile_px": 16}, True), ({"tile_px": 15}, False), ({"tile_px": 0}, False), ({"tile_px": 4096}, True),
+        ({"tile_px": 4112}, False), ({"tile_px": 40}, False), ({"outside_label": -1}, False),
+        ({"outside_label": 255}, True),
+    ],
+)  # fmt: skip
+def test_settings_at_the_ends_of_their_ranges(settings, taken):
+    if taken:
+        assert one_field([[1, 1]], [0], Size(40, 40), **settings).region(Region(0, 0, 1, 1)).shape == (1, 1)
+        return
+    with pytest.raises(ShapeError, match="needed"):
+        one_field([[1, 1]], [0], Size(40, 40), **settings)
+
+
+def test_levels_and_slides_at_the_ends_of_their_ranges():
+    sampler = one_field([[1, 1]], [0], Size(40, 40), tile_px=16)
+    for level in (-1, 3):
+        with pytest.raises(ShapeError, match="needed 0 to 2 for a slide of 40 x 40"):
+            sampler.region(Region(0, 0, 1, 1), level)
+    for count in (0, 4):
+        with pytest.raises(ShapeError, match="needed 1 to 3 for a slide of 40 x 40"):
+            sampler.tiles(level_count=count)
+    assert {tile.level for tile in sampler.tiles(level_count=1)} == {0}
+    assert {tile.level for tile in sampler.tiles(level_count=3)} == {0, 1, 2}
+    with pytest.raises(ShapeError, match="not empty"):
+        sampler.region(Region(3, 3, 0, 5))
+    assert one_field([[1, 1]], [0], Size(1 << 20, 40)).level_sizes[0] == Size(1_048_576, 40)
+    with pytest.raises(ShapeError, match="needed at most 1,048,576 px per side"):
+        one_field([[1, 1]], [0], Size((1 << 20) + 1, 40))
+
+
+def test_values_are_put_back_as_numbers_of_16_bits():
+    field = FieldSamples(
+        kept=Region(0, 0, 4, 1), points_px=np.array([[1, 0.5], [3, 0.5]]), labels=np.zeros(2, np.uint8)
+    )
+    values = [np.array([300, 65_535], np.uint16)]
+    sampler = ReverseSampler([field], size=Size(6, 1), values=values, outside_label=65_534)
+    found = sampler.region(Region(0, 0, 6, 1))
+    assert found.dtype == np.uint16
+    assert found.tolist() == [[300, 300, 65_535, 65_535, 65_534, 65_534]]
+    with pytest.raises(ShapeError, match="needed 0 to 65535"):
+        ReverseSampler([field], size=Size(4, 1), values=values, outside_label=65_536)
+    with pytest.raises(ShapeError, match="linear without values"):
+        ReverseSampler([field], size=Size(4, 1), values=values, interpolation="linear")

@@ -407,3 +407,39 @@ def test_probabilities_that_cannot_be_used_are_refused(change: dict, said: str):
     }
     with pytest.raises(ShapeError, match=said):
         FieldSamples(**(good | change))
+
+
+def test_probabilities_by_hand():
+    """Four samples of two classes: from 1 to .5 along x, and half a pixel around each sample's place is its own."""
+    scores = np.array([[1, 0], [0.5, 0.5], [1, 0], [0.5, 0.5]], np.float32)
+    points = [[0.5, 0.5], [8.5, 0.5], [0.5, 8.5], [8.5, 8.5]]
+    sampler = linear([field_of(points, scores, Size(2, 2), Region(0, 0, 9, 9))], Size(11, 9))
+    found = sampler.probabilities(Region(0, 3, 11, 1))
+    # 255 (1 - x / 16), rounded to the nearest; nothing beyond the kept region.
+    assert found[0].tolist() == [[255, 239, 223, 207, 191, 175, 159, 143, 128, 0, 0]]
+    assert found[1].tolist() == [[0, 16, 32, 48, 64, 80, 96, 112, 128, 0, 0]]
+    assert sampler.class_count == 2
+    assert ReverseSampler([], size=Size(9, 9), interpolation="linear").class_count == 0
+    nearest = ReverseSampler([], size=Size(9, 9))
+    assert nearest.class_count == 0
+    with pytest.raises(ShapeError, match='needed "linear"'):
+        nearest.probabilities(Region(0, 0, 1, 1))
+    with pytest.raises(ShapeError, match="level 1"):
+        sampler.probabilities(Region(0, 0, 1, 1), level=1)
+
+
+def test_one_class_and_256_are_taken_and_none_and_257_are_not():
+    def field(classes):
+        scores = np.zeros((4, classes), np.uint8)
+        return FieldSamples(
+            kept=Region(0, 0, 9, 9),
+            points_px=np.ones((4, 2)),
+            labels=np.zeros(4, np.uint8),
+            probabilities=scores,
+            lattice=Size(2, 2),
+        )
+
+    assert [field(classes).probabilities.shape[1] for classes in (1, 256)] == [1, 256]
+    for classes in (0, 257):
+        with pytest.raises(ShapeError, match="1 to 256 classes"):
+            field(classes)

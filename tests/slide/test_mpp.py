@@ -1,5 +1,6 @@
 import math
 import struct
+import time
 from pathlib import Path
 
 import numpy as np
@@ -250,3 +251,16 @@ def test_an_mpp_that_is_given_wins_and_says_what_it_contradicts(tmp_path: Path):
     (remark,) = slide.remarks
     assert "0.5 um per pixel and was taken; the file says 5 (10 times, as if a unit was mistaken" in remark
     assert open_slide(path, mpp=Point(4.0, 5.0)).mpp_xy == Point(4.0, 5.0)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["mpp" + " " * 65_000, "mpp " * 16_000, "pixel size" * 6_500, "mpp=" + "1," * 30_000, "mpp=1 " + "u" * 60_000,
+     "objective=" + "1" * 60_000 + "a", "x" * 65_000, "micron" * 10_000, "mpp=1 um" + " " * 60_000 + "per"],
+)  # fmt: skip
+def test_hostile_texts_are_read_in_no_time(text: str):
+    started = time.process_time()
+    list(claims_of_description(text))
+    list(claims_of_imagej(f"ImageJ=1\nunit={text}", 1.0, 1.0))
+    list(claims_of_ome_xml(f"<OME><Pixels PhysicalSizeX='0.5' PhysicalSizeXUnit='{text}'/></OME>"))
+    assert time.process_time() - started < 0.5

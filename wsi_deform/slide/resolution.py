@@ -22,6 +22,7 @@ UM_PER_WORD = {
 # Resolution tags are often a printer's dpi or rubbish: only what a light microscope can have is believed unasked.
 MIN_MPP, MAX_MPP = 0.02, 20.0
 
+LONGEST_UNIT = 40
 _ESCAPED = re.compile(r"\\+u([0-9a-fA-F]{4})")
 _PER_PIXEL = re.compile(r"\s*(/|\bper\b|\bpro\b)\s*(px|pix(el)?s?)\s*$", re.IGNORECASE)
 
@@ -36,7 +37,7 @@ def um_per_unit(name: object) -> float | None:
     Returns:
         um, or None for what is no known length: "pixel", "reference frame", no text.
     """
-    if not isinstance(name, str):
+    if not isinstance(name, str) or len(name) > LONGEST_UNIT:
         return None
     text = (
         _ESCAPED.sub(lambda found: chr(int(found[1], 16)), name)

@@ -27,8 +27,9 @@ _KEYS: tuple[tuple[str, float | None], ...] = (
 _UM = r"(?:microns?|um|[\u00b5\u03bc]m)"
 _AXIS = r"(?:[ _.-]?[xy](?![a-z]))?"
 _NUMBER = r"\d[\d.,\u066b]*(?:e[-+]?\d+)?"
-_UNIT = r"(?:\\+u00b5m|[a-z\u00b5\u03bc\u00c2\u00ce\u00bc\u00c5]+)(?:\s*(?:/|per)\s*(?:pixels?|px))?"
-_SEPARATOR = r"""\s*["']?\s*[=:>]\s*["'(\[]?\s*"""
+_UNIT = r"(?:\\+u00b5m|[a-z\u00b5\u03bc\u00c2\u00ce\u00bc\u00c5]+)(?:\s{0,8}(?:/|per)\s{0,8}(?:pixels?|px))?"
+# Few blanks, so that a text of nothing else is not searched for ever.
+_SEPARATOR = r"""\s{0,8}["']?\s{0,8}[=:>]\s{0,8}["'(\[]?\s{0,8}"""
 _PATTERNS = tuple(
     (
         re.compile(
