@@ -100,6 +100,10 @@ class DicomLevel:
         # Every JPEG 2000 frame with a transform decodes to RGB, however the file calls it.
         return said != (instance.photometric in ("RGB", "YBR_ICT", "YBR_RCT"))
 
+    def has_bad_table(self) -> bool:
+        """Whether an offset table does not lead to the frames; OpenSlide 4.0.1 follows it and kills the process."""
+        return any(file.has_bad_table() for file in self._files)
+
     def check_edges(self) -> None:
         """Decode a tile of each edge: writers have stored edge tiles of the wrong size.
 
