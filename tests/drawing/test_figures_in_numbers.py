@@ -146,6 +146,7 @@ def test_curves_are_the_logs(drawn: Drawn) -> None:
     for axes in figure.axes:
         assert axes.get_xlim() == pytest.approx((0.92, 4.08))
         assert [axes.spines[side].get_visible() for side in ("top", "right", "left")] == [False, False, True]
+        assert axes.get_axisbelow() is True
     assert losses.get_legend() is not None
 
 
@@ -209,6 +210,7 @@ def test_objects_are_bars_of_each_class_side_by_side_at_each_size(drawn: Drawn) 
     assert axes.get_xlabel() == "area of the object, µm²"
     assert (axes.get_xlim(), axes.get_ylim()) == (pytest.approx((-0.6, 1.6)), (0, 1.1))
     assert len(axes.get_legend().get_texts()) == 2
+    assert axes.get_axisbelow() is True
 
 
 def test_objects_without_a_scale_are_measured_in_pixels_and_many_sizes_take_room(drawn: Drawn) -> None:

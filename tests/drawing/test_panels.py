@@ -10,10 +10,6 @@ from numpy.typing import NDArray
 
 from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.drawing.panels import (
-    LINE,
-    POINT,
-    RIGHT,
-    WRONG,
     Stages,
     _columns,
     _entry_width,
@@ -26,6 +22,7 @@ from wsi_deform.drawing.panels import (
 from wsi_deform.geometry import Size
 
 CLASSES = ClassTable.from_names(["background", "gland", "tumour"])
+LINE, POINT, RIGHT, WRONG = (203, 208, 214), (0, 52, 79), (222, 228, 232), (213, 60, 40)
 
 
 def even_points(height: int, width: int) -> NDArray[np.float64]:
@@ -160,7 +157,8 @@ def test_points_are_small_discs_where_they_were_taken_on_a_lightened_view() -> N
     field = stages(1.0, 2, 2, points=points)
     panel = np.asarray(_panels(field, CLASSES, Size(400, 200))[0][1]).astype(float)
     assert panel[0, 0].tolist() == [195, 195, 195]  # 100 below white becomes 60
-    ink = (195 - panel[..., 0]) / (195 - POINT[0])
+    ink = ((195 - panel) / (195 - np.array(POINT))).mean(axis=-1)
+    assert ((195 - panel) / (195 - np.array(POINT))).max((0, 1)) == pytest.approx([0.938] * 3, abs=0.003)
     for x, y in ((100, 50), (200, 150)):
         part = ink[y - 5 : y + 5, x - 5 : x + 5]
         assert part.sum() == pytest.approx(np.pi * 1.15**2, abs=0.6)
