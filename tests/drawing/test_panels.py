@@ -161,10 +161,10 @@ def test_points_are_small_discs_where_they_were_taken_on_a_lightened_view() -> N
     assert ((195 - panel) / (195 - np.array(POINT))).max((0, 1)) == pytest.approx([0.938] * 3, abs=0.003)
     for x, y in ((100, 50), (200, 150)):
         part = ink[y - 5 : y + 5, x - 5 : x + 5]
-        assert part.sum() == pytest.approx(np.pi * 1.15**2, abs=0.6)
+        assert part.sum() == pytest.approx(np.pi * 1.15**2, abs=0.8)
         assert np.average(np.arange(-5, 5) + 0.5, weights=part.sum(axis=0)) == pytest.approx(0, abs=0.2)
         assert np.average(np.arange(-5, 5) + 0.5, weights=part.sum(axis=1)) == pytest.approx(0, abs=0.2)
-    assert ink.sum() == pytest.approx(2 * np.pi * 1.15**2, abs=1.2)
+    assert ink.sum() == pytest.approx(2 * np.pi * 1.15**2, abs=1.6)
 
 
 def test_the_deformation_map_is_black_at_0_half_bright_where_even_and_pale_at_its_most() -> None:
