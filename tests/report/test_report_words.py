@@ -4,25 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 
-from wsi_deform.annotation.classes import ClassTable
-from wsi_deform.config import dump_config, parse_config
-from wsi_deform.config_sections import Config
+from wsi_deform.config import parse_config
 from wsi_deform.distribute.ledger import Ledger, State
-from wsi_deform.evaluate.masks import Evaluation, SlideEvaluation
-from wsi_deform.evaluate.measures import Confusion
 from wsi_deform.files import write_json
 from wsi_deform.geometry import Size
-from wsi_deform.manifest.rows import Manifest
 from wsi_deform.mask.folder import MaskFolder
-from wsi_deform.report import comparison
 from wsi_deform.report import out as out_module
-from wsi_deform.report.comparison import _columns, _seconds, share_sampled
 from wsi_deform.report.evaluated import evaluated_sections
 from wsi_deform.report.out import (
     _blank,
@@ -225,72 +216,3 @@ def test_twelve_slides_are_shown_and_every_state_is_counted(
     assert slides[-1].text == [
         "1,000 x 200 px at 0.25 µm per pixel; 1 patch of 400 pixels in all, 12 tiles read, 8.0 s."
     ]
-
-
-def test_samples_of_a_page_of_methods_are_a_share_of_the_average_slide() -> None:
-    evaluation: Any = SimpleNamespace(
-        slides=[SimpleNamespace(size=Size(2048, 512)), SimpleNamespace(size=Size(1024, 512))]
-    )
-    config = parse_config({"sampling": {"budget": [16, 64]}}, source="test")
-    assert share_sampled(config, evaluation) == "1 / 768"
-    assert isinstance(config, Config)
-    values = {"mIoU": 0.5, "IoU gland": 0.25, "pixel accuracy": 0.75}
-    assert _columns(values, True) == {"gland": 0.25}
-    assert _columns(values, False) == {"mIoU": 0.5, "pixel accuracy": 0.75}
-    assert _seconds({"joint": [{"seconds": 40.4}, {"seconds": 2.0}, {}]}) == {
-        "training of joint": "42 s, 3 epochs"
-    }
-
-
-def test_a_page_of_methods_sets_their_measures_classes_and_curves_side_by_side(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    classes = ClassTable.from_names(["background", "gland"])
-    shown: dict[str, Any] = {}
-    monkeypatch.setattr(comparison, "write_report", lambda path, **given: shown.update(given) or path)
-    monkeypatch.setattr(comparison, "_slides", lambda *given: [])
-    monkeypatch.setattr(
-        comparison, "curves_figure", lambda logs: repr({name: len(logs[name]) for name in logs})
-    )
-    runs, evaluations = {}, {}
-    for method, right in (("uniform", 60), ("joint", 80)):
-        run = runs[method] = tmp_path / method
-        run.mkdir()
-        config = parse_config({"name": method, "sampling": {"budget": [2, 5]}}, source="test")
-        (run / "config.yaml").write_text(dump_config(config))
-        (run / "log.csv").write_text("epoch,loss,segmentation_loss,seconds\n1,1,1,30.0\n2,1,1,31.0\n")
-        slide = SlideEvaluation(
-            slide_id="a",
-            size=Size(10, 10),
-            predicted=Confusion(np.array([[right, 10], [80 - right, 10]])),
-            sampled=None,
-        )
-        evaluations[method] = Evaluation(
-            masks=tmp_path, split="test", classes=classes, slides=(slide,), unmeasured=()
-        )
-    path = comparison.compare_methods(
-        tmp_path / "page.html",
-        title="t",
-        manifest=Manifest(rows=(), folder=tmp_path),
-        classes=classes,
-        runs=runs,
-        masks={},
-        evaluations=evaluations,
-        facts={"seed": 3},
-    )
-    assert path == tmp_path / "page.html"
-    assert [(fact.value, fact.what) for fact in shown["facts"]] == [
-        ("0.458", "mIoU, uniform"),
-        ("0.694", "mIoU, joint"),
-        ("1 / 10", "samples / pixels of the slide"),
-    ]
-    of_all, of_classes, curves = shown["sections"]
-    assert of_all.table.header == ("method", "mIoU", "mIoU without background", "pixel accuracy")
-    assert of_all.table.rows == (("uniform", "0.458", "0.250", "0.700"), ("joint", "0.694", "0.500", "0.900"))
-    assert of_classes.table.header == ("method", "background", "gland")
-    assert of_classes.table.rows == (("uniform", "0.667", "0.250"), ("joint", "0.889", "0.500"))
-    assert curves.pictures[0].image == "{'uniform': 2, 'joint': 2}"
-    assert shown["lead"][1].startswith("joint: The deformation network looks at a low-res view")
-    assert shown["provenance"]["training of uniform"] == "61 s, 2 epochs"
-    assert shown["provenance"]["seed"] == 3
-    assert "config_sha256" in shown["provenance"]
