@@ -88,9 +88,13 @@ def test_frames_of_panels_lie_in_a_grid_below_the_title(
     assert picture.shape == (height, 1500, 3)
     assert (edges(picture, 0), edges(picture, 1)) == (rows, columns)
     # Text stands above each panel, and the field's name above all.
-    assert (picture[8:32, 18:90] < 100).any()
+    assert (picture[8:32, 18:90] == (27, 31, 36)).all(axis=-1).any()
+    assert (picture[8:32, 90:] > 240).all()  # 16 px high, and bold: "field 3"
+    assert (picture[8:32, 72:80] < 200).any()
     for left in columns[::2]:
-        assert (picture[rows[0] - 22 : rows[0] - 1, left : left + 90] < 200).any()
+        title = picture[rows[0] - 22 : rows[0] - 1, left : left + 90]
+        assert (title < 150).any()
+        assert (title >= (107, 114, 128)).all()
 
 
 def test_what_is_compared_lies_side_by_side_in_reading_order() -> None:

@@ -12,11 +12,13 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from wsi_deform.errors import ModelError, ShapeError
+from wsi_deform.geometry import Size
 from wsi_deform.networks.deformation import DeformationNetwork
 from wsi_deform.networks.hrnet import HRNetV2
 from wsi_deform.networks.monai_nets import MonaiNetwork, _fixed_size, monai_network_names
 from wsi_deform.networks.names import nearest
 from wsi_deform.networks.registry import segmentation_network
+from wsi_deform.networks.resizer import Resizer
 
 MONAI_NAMES = ["UNet", "BasicUNet", "BasicUNetPlusPlus", "SegResNet", "AttentionUnet", "DynUNet"]
 SIZES = [(24, 96), (17, 33), (8, 8), (1, 40)]
@@ -102,6 +104,13 @@ def test_what_is_not_looked_at_again_is_rectified_in_place(network, in_place: in
     with Called() as called, torch.no_grad():
         network().eval()(torch.zeros(1, 3, 32, 32))
     assert (called.counts["aten.relu_.default"], called.counts["aten.relu.default"]) == (in_place, copied)
+
+
+def test_the_resizer_rectifies_in_place_too():
+    with Called() as called, torch.no_grad():
+        Resizer(blocks=2).eval()(torch.zeros(1, 3, 32, 32), Size(8, 8))
+    assert called.counts["aten.leaky_relu_.default"] == 4
+    assert called.counts["aten.leaky_relu.default"] == 0
 
 
 def test_a_size_that_fits_is_not_padded():
