@@ -32,8 +32,13 @@ def test_the_slide_fills_the_width_below_its_title(
     (axes,) = figure.axes
     assert (axes.get_xlim(), axes.get_ylim()) == ((0, 3000), (600, 0))
     assert axes.images[0].get_extent() == [0, 3000, 600, 0]
-    # 15 below white becomes 8.25 below it, rounded down.
-    assert np.unique(axes.images[0].get_array()).tolist() == [246]
+
+
+def test_the_picture_below_points_is_lightened_by_nearly_half(drawn: Drawn) -> None:
+    picture = np.array([0, 100, 241, 255], np.uint8).repeat(3).reshape(2, 2, 3)
+    figure = drawn(sampling_points_figure, picture, np.ones((3, 2)), size=Size(2, 2))
+    # 255, 155, 14 and 0 below white become .55 of that, rounded down.
+    assert figure.axes[0].images[0].get_array()[..., 0].tolist() == [[114, 169], [247, 255]]
 
 
 @pytest.mark.parametrize(
