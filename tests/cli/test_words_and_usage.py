@@ -64,46 +64,34 @@ def invoke(*arguments: object) -> tuple[int, str]:
     return done.exit_code, done.output
 
 
-def defaults(command) -> dict[str, object]:
-    return {
-        name: each.default
-        for name, each in signatures.signature(command).parameters.items()
-        if each.default is not signatures.Parameter.empty
-    }
-
-
-def test_what_commands_do_when_nothing_is_said():
-    none = dict.fromkeys(
-        ("mpp", "split", "limit", "scheduler", "patch_px", "overlap", "patch_mpp", "patch_level", "interpolation",
-         "limit_to_tissue", "memory_gib")
-    )  # fmt: skip
-    assert defaults(segment_command.segment) == none | {
-        "out": Path("out"),
-        "device": "auto",
-        "overwrite": False,
-        "retry_failed": False,
-        "workers": 1,
-        "method": "sampled",
-        "probabilities": False,
-        "footprint": False,
-        "geojson": True,
-        "fields": 1,
-    }
-    assert defaults(evaluate_command.evaluate) == {
-        "split": None,
-        "classes": None,
-        "out": None,
-        "allow_empty_classes": False,
-        "measures": "all",
-    }
-    nothing = dict.fromkeys(("config", "classes", "device", "changes"))
-    assert defaults(train_command.train) == nothing | {"out": Path("run"), "allow_empty_classes": False}
-    assert defaults(demo_command.demo) == {"out": Path("demo"), "seed": 0, "changes": None}
-    assert defaults(manifest_command.check) == {
-        "classes": None,
-        "shallow": False,
-        "allow_empty_classes": False,
-    }
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        (
+            segment_command.segment,
+            dict.fromkeys(
+                ("mpp", "split", "limit", "scheduler", "patch_px", "overlap", "patch_mpp", "patch_level")
+                + ("interpolation", "limit_to_tissue", "memory_gib")
+            )
+            | {"out": Path("out"), "device": "auto", "overwrite": False, "retry_failed": False, "workers": 1}
+            | {"method": "sampled", "probabilities": False, "footprint": False, "geojson": True, "fields": 1},
+        ),
+        (
+            evaluate_command.evaluate,
+            {"split": None, "classes": None, "out": None, "allow_empty_classes": False, "measures": "all"},
+        ),
+        (
+            train_command.train,
+            dict.fromkeys(("config", "classes", "device", "changes"))
+            | {"out": Path("run"), "allow_empty_classes": False},
+        ),
+        (demo_command.demo, {"out": Path("demo"), "seed": 0, "changes": None}),
+        (manifest_command.check, {"classes": None, "shallow": False, "allow_empty_classes": False}),
+    ],
+)
+def test_what_commands_do_when_nothing_is_said(command, expected):
+    parameters = signatures.signature(command).parameters
+    assert {name: parameters[name].default for name in expected} == expected
 
 
 @pytest.mark.parametrize(
@@ -310,7 +298,7 @@ def test_inspect_says_what_is_in_a_file(tmp_path, monkeypatch):
     found = lines_of(console)
     assert found[0].startswith("a  ")
     assert found[0].endswith(", 1000 x 600 px")
-    assert "mpp: 0.25 um per pixel; 0.25 x 0.15 mm" in found
+    assert "mpp: 0.25 um per pixel, from the mpp that was given; 0.25 x 0.15 mm" in found
     assert "|level|size, px|downsample|tile, px|stored|" in found
     assert "|0|1000 x 600|1|64 x 64|yes|" in found
     assert "|1|500 x 300|2|256 x 256|made when read|" in found

@@ -22,7 +22,7 @@ from wsi_deform.evaluate.objects import Objects
 from wsi_deform.evaluate.slide_measures import ALL, BASIC, Measured
 from wsi_deform.evaluate.slides import blocks
 from wsi_deform.evaluate.trimap import Trimap
-from wsi_deform.geometry import Region, Size
+from wsi_deform.geometry import Point, Region, Size
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.mask.probability import ProbabilityMap
 from wsi_deform.mask.samples import SlideSamples
@@ -44,6 +44,43 @@ PX = [("px", width) for width in (1, 2, 4, 8, 16, 32)]
 )
 def test_trimap_bands_are_those_that_a_slide_can_show(mpp, um):
     assert list(Trimap(classes=2, mpp=mpp).result().bands) == [*PX, *(("um", width) for width in um)]
+
+
+@pytest.mark.parametrize(
+    ("mpp", "um", "halo_px"),
+    [
+        # Half of a pixel of 1 um^2 is .5 um; 16 um are 32 px of the shorter side.
+        (Point(0.5, 2.0), (1, 2, 4, 8, 16), 33),
+        (Point(2.0, 0.5), (1, 2, 4, 8, 16), 33),
+        # 16 um are wider than 254 px of .04 um; 8 um are 200.
+        (Point(0.04, 0.09), (1, 2, 4, 8), 201),
+        # Half of a pixel of 64 um^2 is 4 um: a band of these holds no centre.
+        (Point(4.0, 16.0), (8, 16), 33),
+        (Point(0.01, 0.04), (1, 2), 201),
+        (Point(40.0, 160.0), (), 33),
+    ],
+)
+def test_bands_of_pixels_that_are_not_square_go_by_their_shorter_side(mpp, um, halo_px):
+    found = Trimap(classes=2, mpp=mpp)
+    assert found.halo_px == halo_px
+    assert list(found.result().bands) == [*PX, *(("um", width) for width in um)]
+
+
+@pytest.mark.parametrize(
+    ("axis", "px", "um", "capped"),
+    [(1, 4, 2, 0), (0, 4, 5, 2), (1, 10, 5, 2), (0, 2, 4, 0)],
+)
+def test_distances_in_um_are_capped_by_the_shorter_side_of_a_pixel(axis, px, um, capped):
+    """Pixels of .5 x 2 um, and a border that is looked for 10 px away: 5 um."""
+    labels = []
+    for end in (5, 5 + px):
+        side = np.zeros((40, 40), np.uint8)
+        side[(slice(None),) * axis + (slice(0, end),)] = 1
+        labels.append(side)
+    found = streamed(Boundary(classes=2, mpp=Point(0.5, 2.0), cap_px=10), *labels, side_px=16)
+    assert found.units["px"][1].mean() == px
+    assert found.units["um"][1].mean() == um
+    assert found.units["um"][1].capped_share() == capped / 2
 
 
 def test_a_measure_sees_as_far_around_a_block_as_it_looks():

@@ -92,7 +92,7 @@ def learn_positions(model: Model, views: FieldViews, phase: FirstPhase) -> bool:
         done = _Phase(model, network, views, phase).run()
     network.requires_grad_(False).eval()
     # What is left of the last step would count in the norm that later gradients are clipped by.
-    network.zero_grad(set_to_none=True)
+    network.zero_grad()
     return done
 
 
@@ -190,7 +190,7 @@ class _Phase:
                 f"loss of positions is {float(error)} on slides {names}. Needed a finite number. Look at these slides, "
                 "or lower optimiser.deformation_learning_rate."
             )
-        self.optimiser.zero_grad(set_to_none=True)
+        self.optimiser.zero_grad()
         (error / max(1, free)).backward()  # type: ignore[no-untyped-call]
         clip_norm = model.config.optimiser.clip_norm
         torch.nn.utils.clip_grad_norm_(

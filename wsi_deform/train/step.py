@@ -284,7 +284,7 @@ def training_step(
     started = time.monotonic()
     loss, numbers = learner.loss(batches, epoch=epoch, step=step, edge_weight=edge_weight)
     forward = time.monotonic()
-    optimiser.zero_grad(set_to_none=True)
+    optimiser.zero_grad()
     scaler.scale(loss).backward()
     scaler.unscale_(optimiser)
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), math.inf if clip_norm is None else clip_norm)
