@@ -472,8 +472,8 @@ def deep_pixels(dataset: pydicom.Dataset) -> None:
 
 
 def huge(dataset: pydicom.Dataset) -> None:
-    dataset.TotalPixelMatrixColumns = dataset.TotalPixelMatrixRows = 1_000_000
-    dataset.NumberOfFrames = 61_042_969
+    dataset.TotalPixelMatrixColumns = dataset.TotalPixelMatrixRows = 400_000
+    dataset.NumberOfFrames = 9_765_625
 
 
 def huge_frame(dataset: pydicom.Dataset) -> None:
@@ -501,8 +501,8 @@ def many_paths(dataset: pydicom.Dataset) -> None:
     [
         (too_few, "5 frames of 128 x 128 px. Needed 6 to fill 300 x 200 px"),
         (deep_pixels, "pixels of 12 bits in 16. Needed 8 bits per channel"),
-        (huge, "61042969 frames declared, which take 488343752 bytes or more"),
-        (huge_frame, "frames of 60000 x 60000 px, 10300 MiB each"),
+        (huge, "9765625 frames declared, which take 78125000 bytes or more"),
+        (huge_frame, "frames of 60000 x 60000 px, which decode to 10,299.7 MiB each"),
         (palette, "3 channels of photometric interpretation PALETTE COLOR. Needed RGB, YBR or gray"),
         (no_size, "a damaged DICOM file (TotalPixelMatrixColumns 0, TotalPixelMatrixRows 200)"),
         (no_pixels, "a damaged DICOM file (no pixel data of whole numbers)"),
