@@ -223,3 +223,21 @@ def test_a_wheel_holds_every_packaged_configuration_and_finds_it(tmp_path):
         env={**os.environ, "PYTHONPATH": str(tmp_path / "installed")},
     ).stdout
     assert said == f"{tmp_path / 'installed' / 'wsi_deform' / 'configs' / 'joint.yaml'} True\n"
+
+
+def test_an_unknown_key_of_a_section_that_may_be_null_is_told_the_nearest_of_it():
+    with pytest.raises(
+        ConfigError, match=r'networks\.resizer\.blokcs: unknown key "blokcs"\. Did you mean "blocks"'
+    ):
+        read_config(changes=["networks.resizer={blokcs: 2}"])
+    with pytest.raises(ConfigError, match=r'unknown key "zzz"\. Known keys: blocks, filters, input_scale\.'):
+        read_config(changes=["networks.resizer={zzz: 2}"])
+
+
+def test_a_long_value_stays_on_its_line(tmp_path):
+    config = read_config(changes=[f"name={'word ' * 300}"])
+    (line,) = [line for line in dump_config(config).splitlines() if line.startswith("name: ")]
+    assert len(line) > 1400
+    path = tmp_path / "config.yaml"
+    path.write_text(dump_config(config))
+    assert read_config(path) == config

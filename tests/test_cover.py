@@ -227,3 +227,9 @@ def test_the_mass_of_a_field_is_that_of_its_kept_cells_and_their_size(slide):
     red = math.exp(60 / 255 / 0.229)
     masses = np.array([1024 * (1 + red), 8192, 4096 * red])
     assert field_masses(slide, fields, model) == pytest.approx(masses / masses.sum(), rel=0.02)
+
+
+def test_of_an_exact_field_that_the_slide_cuts_off_fewer_cells_count(slide):
+    model = make_model("fields={side_um: 64, margin: 0, exact: true}")
+    fields = [Field(region, region) for region in (Region(0, 0, 128, 128), Region(128, 0, 64, 128))]
+    assert field_masses(slide, fields, model) == pytest.approx([2 / 3, 1 / 3])

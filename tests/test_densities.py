@@ -101,6 +101,7 @@ def test_the_segmentation_loss_reaches_the_density_unless_cut_off():
     model = model_of("networks.deformation.zero_init_head=false")
     slide, (field,) = drawn(), fields_of(drawn(), model)
     view = view_of(slide, field, Size(32, 16))[None]
+    assert sample_fields(model, [slide], [field], view, size=Size(32, 16)).images.requires_grad
     gradients = []
     for cut in (False, True):
         sampled = sample_fields(model, [slide], [field], view, size=Size(32, 16), cut_gradient=cut)

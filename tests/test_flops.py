@@ -195,3 +195,13 @@ def test_further_steps_and_trilinear_readings_by_hand():
     budget = FieldBudget(field=Field(region=region, kept=region), size=Size(40, 12))
     grids = 2 * 2 * 12 * 14 * (5 + 40) + 2 * 2 * 13 * 14 * (5 + 41)
     assert sampling_flops(model, [budget]) == grids + 480 * (2 * 27 + 9)
+
+
+def test_what_networks_say_to_operations_reaches_them():
+    class Doubled(nn.Module):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return image.to(torch.float64)
+
+    with NetworkFlops(network := Doubled()) as counted:
+        assert network(torch.zeros(1, 3, 7, 10)).dtype == torch.float64
+    assert counted.total == 0

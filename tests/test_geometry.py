@@ -100,3 +100,9 @@ def test_sizes_by_hand():
     assert (size.shape, size.area, size.short, size.long, str(size)) == ((5, 3), 15, 3, 5, "3 x 5")
     with pytest.raises(ShapeError, match="3 x 0"):
         Size(3, 0)
+
+
+def test_a_sampled_image_has_a_pixel_at_least():
+    assert sampled_size(Size(1000, 1), Size(100, 10)) == Size(100, 1)
+    assert sampled_size(Size(1000, 1), Size(100, 10), min_px=4) == Size(100, 4)
+    assert size_of_area(Size(1000, 1), 16) == Size(16, 1)

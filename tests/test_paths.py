@@ -34,6 +34,8 @@ NOT_UTF8 = os.fsdecode(b"caf\xe9.svs")
         ("red\x1b[31m.svs", r"red\x1b[31m.svs"),
         ("c1\x9b.svs", r"c1\x9b.svs"),
         ("lone\ud800.svs", r"lone\ud800.svs"),
+        ("lone\udd00.svs", r"lone\udd00.svs"),
+        (os.fsdecode(b"\xff.svs"), r"\xff.svs"),
         ("par\u2029.svs", r"par\u2029.svs"),
         ("none\uffff.svs", r"none\uffff.svs"),
     ],

@@ -12,6 +12,7 @@ from wsi_deform.redact import redacted, redacted_data, redacted_url
     [
         ("https://host/a.svs", "https://host/a.svs"),
         ("https://host:8080/a%20b/a.svs", "https://host:8080/a%20b/a.svs"),
+        ("https://me:5ec@host/a:/b.svs", "https://host/a:/b.svs"),
         ("https://me:pass-word@host:80/a.svs?X-Amz-Signature=5ec#5ec", "https://host:80/a.svs"),
         ("https://t0ken@host/a.svs", "https://host/a.svs"),
         ("https://me:p@ss@host/a.svs", "https://host/a.svs"),
@@ -75,6 +76,7 @@ def test_data_is_redacted_at_any_depth() -> None:
         ("https://me:123@host/a", "123 me", "... me"),
         ("https://me:p/s@ss@host/a", "p/s@ss", "p/..."),
         ("https://me:pass/word@host/a", "me:pass, pass, word", "me:..., ..., ..."),
+        ("https://me:abcdef@host/?x=abc", "abcdef", "..."),
         ("https://host/a@b.svs", "a@b", "a@b"),
         ("https://host/a#part", "part", "..."),
         (

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 from wsi_deform.config_format import FORMAT, KEY, todays
 from wsi_deform.config_sections import Config
 from wsi_deform.errors import ConfigError
+from wsi_deform.texts import parse_yaml, read_text
 
 # In a wheel they lie in the package, in a checkout (and so in an editable install) beside it.
 CONFIG_FOLDERS = (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs")
@@ -106,8 +107,8 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
         ConfigError: It cannot be read, or holds no keys and values.
     """
     try:
-        raw = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raw = parse_yaml(read_text(Path(path))) or {}
+    except (OSError, ValueError) as error:
         raise ConfigError(f"config {path}: cannot be read: {error}. Needed a YAML file.") from error
     if not isinstance(raw, dict):
         raise ConfigError(f"config {path}: found {type(raw).__name__}. Needed keys and values.")
@@ -201,8 +202,8 @@ def _apply(raw: dict[str, Any], change: str) -> None:
         if not isinstance(target, dict):
             raise ConfigError(f"--set {change}: {section} is a value, not a section.")
     try:
-        target[last] = yaml.safe_load(value)
-    except yaml.YAMLError as error:
+        target[last] = parse_yaml(value)
+    except ValueError as error:
         raise ConfigError(f"--set {change}: the value is not YAML: {error}.") from error
 
 

@@ -7,7 +7,6 @@ configuration, mpp, metrics, provenance, and the SHA-256 of the other file: only
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from wsi_deform.files import write_aside, write_json
 from wsi_deform.look.appearance import TrainingSlides
 from wsi_deform.model import Model
 from wsi_deform.networks.monai_alone import networks_alone
+from wsi_deform.texts import read_json
 
 FORMAT = "wsi-deform model 2"
 TRAINED_ON = "trained_on"
@@ -244,8 +244,8 @@ def read_model_facts(path: Path) -> dict[str, Any]:
     """
     beside = path.with_suffix(".json")
     try:
-        about = json.loads(beside.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        about = read_json(beside)
+    except (OSError, ValueError) as error:
         raise ModelError(
             f"model {path}: {beside.name} beside it cannot be read: {error}. Needed the JSON that was written with it."
         ) from error

@@ -19,7 +19,7 @@ from torch import Tensor
 from wsi_deform.annotation.classes import UNLABELLED, ClassTable
 from wsi_deform.annotation.raster import LabelMask
 from wsi_deform.cover import FieldBudget, budgets_of, normalised, tissue_limit_of, view_of
-from wsi_deform.geometry import Size
+from wsi_deform.geometry import Region, Size
 from wsi_deform.grids import even_grids, grids_of
 from wsi_deform.kernels.ahead import ahead
 from wsi_deform.look.fields import Field
@@ -60,12 +60,14 @@ class SegmentedField:
     """The labelled samples of a field.
 
     Attributes:
-        samples: Where they are and what they are.
+        samples: Where they are and what they are; those in what could not be read are unlabelled.
         tiles: Number of tiles read for them.
+        blanks: What could not be read of the slide until then, level-0 px, where such tiles are left out.
     """
 
     samples: FieldSamples
     tiles: int
+    blanks: tuple[Region, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -81,6 +83,7 @@ class SegmentedSlide:
         samples: Number of samples.
         tiles: Number of tiles read.
         limit: Where labels other than background may be, or None.
+        blanks: What could not be read of the slide and was left out, level-0 px.
     """
 
     slide_id: str
@@ -91,6 +94,7 @@ class SegmentedSlide:
     samples: int
     tiles: int
     limit: TissueLimit | None = None
+    blanks: tuple[Region, ...] = ()
 
     def reverse(self) -> ReverseSampler:
         """The reverse sampler of these samples: any region of the mask at any level, limited to tissue if wanted."""
@@ -100,6 +104,7 @@ class SegmentedSlide:
             outside_label=self.outside_label,
             interpolation=self.interpolation,
             limit=self.limit,
+            blanks=self.blanks,
         )
 
     def __repr__(self) -> str:
@@ -161,6 +166,7 @@ def segment_slide(
         samples=sum(len(each.samples.labels) for each in done),
         tiles=sum(each.tiles for each in done),
         limit=tissue_limit_of(slide, model.classes.background) if is_limited else None,
+        blanks=slide.blank_regions,
     )
 
 
@@ -189,10 +195,13 @@ def segment_fields(
     groups = _neighbours(budgets, batch, model)
     # One batch is read ahead of the one that the network works on; more would only take memory.
     read = ahead(
-        lambda group: _read_batch(slide, model, group, labels, scheduler), groups, threads=1, max_waiting=2
+        lambda group: (_read_batch(slide, model, group, labels, scheduler), slide.blank_regions),
+        groups,
+        threads=1,
+        max_waiting=2,
     )
-    for group, sampled in zip(groups, read, strict=True):
-        yield from _labelled(model, group, sampled)
+    for group, (sampled, blanks) in zip(groups, read, strict=True):
+        yield from _labelled(model, group, sampled, blanks)
 
 
 @torch.no_grad()
@@ -224,8 +233,10 @@ def _read_batch(
 
 
 @torch.no_grad()
-def _labelled(model: Model, group: Sequence[FieldBudget], sampled: Sampled) -> Iterator[SegmentedField]:
-    """The last stages of a batch: score and label."""
+def _labelled(
+    model: Model, group: Sequence[FieldBudget], sampled: Sampled, blanks: tuple[Region, ...]
+) -> Iterator[SegmentedField]:
+    """The last stages of a batch: score and label, but for samples in what could not be read."""
     probabilities = model.scores(model.segmentation_input(sampled.images, sampled.areas)).softmax(dim=1)
     labels = probabilities.argmax(dim=1).to(torch.uint8).cpu()
     # (B, h, w, C) half floats: what linear reverse sampling and probability maps need, two bytes per class.
@@ -233,15 +244,25 @@ def _labelled(model: Model, group: Sequence[FieldBudget], sampled: Sampled) -> I
     areas = sampled.areas.cpu().numpy()
     for number, (budget, grid) in enumerate(zip(group, sampled.grid, strict=True)):
         field = budget.field
+        points, label = points_of(field, grid), labels[number].numpy().ravel()
+        for blank in blanks:
+            label[_inside(blank, points)] = UNLABELLED
         samples = FieldSamples(
             kept=field.kept,
-            points_px=points_of(field, grid),
-            labels=labels[number].numpy().ravel(),
+            points_px=points,
+            labels=label,
             probabilities=soft[number].reshape(-1, soft.shape[-1]),
             lattice=budget.size,
             areas_px=(areas[number].ravel() * field.region.size.area).astype(np.float32),
         )
-        yield SegmentedField(samples=samples, tiles=sampled.tiles[number])
+        yield SegmentedField(samples=samples, tiles=sampled.tiles[number], blanks=blanks)
+
+
+def _inside(region: Region, points_px: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Which of (N, 2) points (x, y) lie in a region of the same frame; (N,)."""
+    x, y = points_px.T
+    found: NDArray[np.bool_] = (region.x <= x) & (x < region.right) & (region.y <= y) & (y < region.bottom)
+    return found
 
 
 def _neighbours(budgets: Sequence[FieldBudget], batch: int, model: Model) -> list[list[FieldBudget]]:

@@ -18,6 +18,7 @@ from wsi_deform.files import write_aside
 from wsi_deform.flops import NetworkFlops, sampling_flops
 from wsi_deform.geometry import Size
 from wsi_deform.look.lowres import thumbnail
+from wsi_deform.mask.blanks import BlankRegions
 from wsi_deform.mask.coarse import map_downsample
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.mask.footprint import FootprintMap
@@ -164,7 +165,7 @@ def fields_to_files(
         SlideError: The slide cannot be read.
         MaskError: A file cannot be written.
     """
-    tiles, counts = _write_fields(
+    tiles, counts, blank_pixels = _write_fields(
         slide,
         classes,
         budgets,
@@ -189,6 +190,7 @@ def fields_to_files(
         fields=len(budgets),
         samples=sum(budget.size.area for budget in budgets),
         tiles=tiles,
+        blank_pixels=blank_pixels,
     )
 
 
@@ -228,6 +230,7 @@ def _patches_to_files(
         fields=work.patches,
         samples=work.pixels,
         tiles=work.tiles,
+        blank_pixels=work.blank_pixels,
     )
 
 
@@ -313,8 +316,8 @@ def _write_fields(
     method: Method,
     threads: int,
     on_field: OnField | None,
-) -> tuple[int, TissueCounts]:
-    """Write mask, samples and maps of a slide's fields as they come; tiles read, and pixels."""
+) -> tuple[int, TissueCounts, int]:
+    """Write mask, samples and maps of a slide's fields as they come; tiles read, pixels, and those left out."""
     slide_id, size, mpp = slide.slide_id, slide.size, slide.mpp_xy
     outside = outside_label(classes, slide)
     interpolation: Interpolation = wanted.interpolation or "nearest"
@@ -337,6 +340,7 @@ def _write_fields(
     )
     tissue = counted_tissue(slide, limited=bool(wanted.limit_to_tissue))
     counts = TissueCounts(tissue, size, limit=limit, tile_px=mosaic.tile_px)
+    blanks = BlankRegions(size, mosaic.tile_px, slide.blank_regions)
     samples = sum(budget.size.area for budget in budgets)
     downsample = _shown_downsample(slide, budgets)
     tiles = 0
@@ -383,6 +387,7 @@ def _write_fields(
             nonlocal tiles
             for done, field in enumerate(segmented, start=1):
                 tiles += field.tiles
+                blanks.add(field.blanks)
                 for sink in sinks:
                     sink.add(field.samples)
                 yield field.samples
@@ -392,14 +397,14 @@ def _write_fields(
         folder.mask(slide_id).parent.mkdir(parents=True, exist_ok=True)
         write_mask(
             folder.mask(slide_id),
-            counts.limited(mosaic.mosaic(labelled(), threads=threads)),
+            counts.limited(blanks.cut(mosaic.mosaic(labelled(), threads=threads))),
             size=size,
             mpp=mpp,
             tile_px=mosaic.tile_px,
             threads=threads,
             annotations=annotations,
         )
-    return tiles, counts
+    return tiles, counts, blanks.pixels
 
 
 def region_note(slide: Slide) -> dict[str, str]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from wsi_deform.annotation.classes import ClassTable
+from wsi_deform.annotation.classes import UNLABELLED, ClassTable
 from wsi_deform.baselines.patch_grid import PatchSettings
 from wsi_deform.errors import ConfigError
 from wsi_deform.geometry import Size
@@ -17,6 +17,7 @@ from wsi_deform.slide.slide import Slide
 
 Method = Literal["sampled", "patches", "edge oracle"]
 ORACLE = "oracle: sampled where its own labels have borders, for comparison, not for use"
+SHOWN_TILES = 3  # of those that could not be decoded
 # Remarked upon: a slide with less tissue, and a class that lost more of its pixels to the limit (and of the slide).
 MIN_TISSUE_SHARE, MAX_REMOVED_SHARE, MIN_REMOVED_SHARE = 0.001, 0.5, 0.001
 
@@ -85,6 +86,8 @@ class SlideFiles:
         removed_pixels: Level-0 pixels of each class that the limit to tissue made background.
         tissue_pixels: Level-0 pixels that are tissue.
         remark: What people should know before they trust the mask; else empty.
+        blank_tiles: Tiles of the slide that could not be decoded and were left out.
+        blank_pixels: Level-0 pixels of the mask that are unlabelled for that.
         method: How it was looked at: "sampled", "patches", or "edge oracle", whose samples lie where labels say.
         decoded_pixels: Pixels of tiles of the slide that were decoded, of whatever level; None where nobody counted.
         decoded_bytes: Their bytes.
@@ -104,6 +107,8 @@ class SlideFiles:
     removed_pixels: tuple[int, ...]
     tissue_pixels: int
     remark: str
+    blank_tiles: int = 0
+    blank_pixels: int = 0
     method: Method = "sampled"
     decoded_pixels: int | None = None
     decoded_bytes: int | None = None
@@ -122,10 +127,15 @@ def slide_files_of(
     fields: int,
     samples: int,
     tiles: int,
+    blank_pixels: int = 0,
 ) -> SlideFiles:
     """What is known of a slide's files, with what people should know of how it was read and of the limit to tissue."""
+    if not slide.is_cropped:
+        # With pixels beside them to which samples in them are the nearest. Of a cropped slide all else is unlabelled.
+        blank_pixels = int(counts.pixels[UNLABELLED])
     said = [
         *slide.remarks,
+        blank_remark(slide, blank_pixels),
         *remarks,
         tissue_remark(counts, slide.size, classes) if wanted.limit_to_tissue else "",
     ]
@@ -143,8 +153,33 @@ def slide_files_of(
         removed_pixels=tuple(counts.removed[:count].tolist()),
         tissue_pixels=counts.tissue_pixels,
         remark="; ".join(one for one in said if one),
+        blank_tiles=len(slide.blanks),
+        blank_pixels=blank_pixels,
         method=method,
     )
+
+
+def blank_remark(slide: Slide, blank_pixels: int) -> str:
+    """What people should know of tiles that could not be decoded; empty when all could."""
+    said = []
+    if blanks := slide.blanks:
+        places = [f"level {each.tile[0]} at level-0 px ({each.region.x}, {each.region.y})" for each in blanks]
+        more = f" and {len(places) - SHOWN_TILES} more" if len(places) > SHOWN_TILES else ""
+        said.append(
+            f"{_tiles(len(blanks))} could not be decoded and {'was' if len(blanks) == 1 else 'were'} left out: "
+            f"{', '.join(places[:SHOWN_TILES])}{more}; {blank_pixels:,} level-0 px "
+            f"({blank_pixels / slide.size.area:.2%} of the slide) are unlabelled"
+        )
+    if remade := slide.remade_tiles:
+        said.append(
+            f"{_tiles(remade)} of coarse levels could not be decoded and {'was' if remade == 1 else 'were'} made anew "
+            "of finer ones"
+        )
+    return "; ".join(said)
+
+
+def _tiles(count: int) -> str:
+    return f"{count} tile{'s' if count != 1 else ''}"
 
 
 def tissue_remark(counts: TissueCounts, size: Size, classes: ClassTable) -> str:

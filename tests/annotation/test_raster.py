@@ -232,7 +232,7 @@ def test_bilevel_masks_are_0_and_1(tmp_path):
         ("m.jpg", b"", "lossy"),
         ("m.geojson", b"{}", "outlines"),
         ("m.tif", b"II*\0nonsense", "cannot be opened as TIFF"),
-        ("m.png", b"nonsense", "cannot be opened"),
+        ("m.png", b"nonsense", "not a readable picture"),
     ],
 )
 def test_files_that_are_no_masks_are_refused(tmp_path, name, content, part):

@@ -380,7 +380,7 @@ def test_files_of_a_slide_are_what_monai_says_limited_to_tissue(tmp_path):
     pixels[90:300, 150:520] = np.random.default_rng(0).integers((120, 20, 90), (250, 120, 220), (210, 370, 3))
     slide = Slide.from_reader(ArrayReader(pixels, levels=2, mpp=0.5), slide_id="box")
     model = model_of("sampling={budget: [64, 64], density: uniform}", "fields={side_um: 32, exact: true}")
-    folder = MaskFolder(tmp_path)
+    folder = MaskFolder(tmp_path / "not" / "yet")
     work, counts = write_patch_files(slide, model, folder, PatchSettings(), probabilities=True, batch=3)
     with torch.no_grad():
         whole = sliding_window_inference(

@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.interpolate import RegularGridInterpolator
 
 from wsi_deform.deform.density import deformation_map, density_of, uniform_map
 from wsi_deform.deform.grid import cell_areas, sampling_grid
@@ -310,3 +311,16 @@ def test_densities_are_of_one_channel_and_have_a_share_as_floor(make):
 def test_a_uniform_map_sums_to_one():
     assert uniform_map(Size(4, 2), batch=3).tolist() == [[[[0.125] * 4] * 2]] * 3
     assert uniform_map(Size(4, 2)).shape == (1, 1, 2, 4)
+
+
+@pytest.mark.parametrize("placement", ["cell", "corner"])
+def test_a_further_step_is_the_warp_of_the_corners_of_cells_at_the_new_places(placement):
+    spiky = spiky_map(3, 8, 12)
+    settings = {"sigma_px": 2, "size": Size(10, 7)}
+    corners = sampling_grid(spiky, sigma_px=2, size=Size(13, 9), placement="corner")[0].numpy()
+    warp = RegularGridInterpolator((np.linspace(0, 1, 9), np.linspace(0, 1, 13)), corners)
+    expected = sampling_grid(spiky, **settings, placement=placement)[0].numpy()
+    for steps in (2, 3):
+        expected = warp(expected[..., ::-1])
+        found = sampling_grid(spiky, **settings, placement=placement, warp_steps=steps)[0].numpy()
+        np.testing.assert_allclose(found, expected, atol=1e-12)

@@ -208,6 +208,7 @@ def test_each_image_of_a_batch_has_the_target_that_it_has_alone(target):
     first = F.one_hot(torch.randint(0, 3, (2, 7, 9), generator=rng), 3).permute(0, 3, 1, 2).double()
     first[0, :, :, 5:] = 0  # unlabelled
     first[1] *= 0.5
+    torch.testing.assert_close(target(first), target(first, blur_std=1.0))
     together = target(first, blur_std=0.8)
     alone = torch.cat([target(each[None], blur_std=0.8) for each in first])
     torch.testing.assert_close(together, alone)

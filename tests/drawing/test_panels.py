@@ -10,10 +10,6 @@ from numpy.typing import NDArray
 
 from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.drawing.panels import (
-    LINE,
-    POINT,
-    RIGHT,
-    WRONG,
     Stages,
     _columns,
     _entry_width,
@@ -26,6 +22,7 @@ from wsi_deform.drawing.panels import (
 from wsi_deform.geometry import Size
 
 CLASSES = ClassTable.from_names(["background", "gland", "tumour"])
+LINE, POINT, RIGHT, WRONG = (203, 208, 214), (0, 52, 79), (222, 228, 232), (213, 60, 40)
 
 
 def even_points(height: int, width: int) -> NDArray[np.float64]:
@@ -91,9 +88,13 @@ def test_frames_of_panels_lie_in_a_grid_below_the_title(
     assert picture.shape == (height, 1500, 3)
     assert (edges(picture, 0), edges(picture, 1)) == (rows, columns)
     # Text stands above each panel, and the field's name above all.
-    assert (picture[8:32, 18:90] < 100).any()
+    assert (picture[8:32, 18:90] == (27, 31, 36)).all(axis=-1).any()
+    assert (picture[8:32, 90:] > 240).all()  # 16 px high, and bold: "field 3"
+    assert (picture[8:32, 72:80] < 200).any()
     for left in columns[::2]:
-        assert (picture[rows[0] - 22 : rows[0] - 1, left : left + 90] < 200).any()
+        title = picture[rows[0] - 22 : rows[0] - 1, left : left + 90]
+        assert (title < 150).any()
+        assert (title >= (107, 114, 128)).all()
 
 
 def test_what_is_compared_lies_side_by_side_in_reading_order() -> None:
@@ -160,13 +161,14 @@ def test_points_are_small_discs_where_they_were_taken_on_a_lightened_view() -> N
     field = stages(1.0, 2, 2, points=points)
     panel = np.asarray(_panels(field, CLASSES, Size(400, 200))[0][1]).astype(float)
     assert panel[0, 0].tolist() == [195, 195, 195]  # 100 below white becomes 60
-    ink = (195 - panel[..., 0]) / (195 - POINT[0])
+    ink = ((195 - panel) / (195 - np.array(POINT))).mean(axis=-1)
+    assert ((195 - panel) / (195 - np.array(POINT))).max((0, 1)) == pytest.approx([0.938] * 3, abs=0.003)
     for x, y in ((100, 50), (200, 150)):
         part = ink[y - 5 : y + 5, x - 5 : x + 5]
-        assert part.sum() == pytest.approx(np.pi * 1.15**2, abs=0.6)
+        assert part.sum() == pytest.approx(np.pi * 1.15**2, abs=0.8)
         assert np.average(np.arange(-5, 5) + 0.5, weights=part.sum(axis=0)) == pytest.approx(0, abs=0.2)
         assert np.average(np.arange(-5, 5) + 0.5, weights=part.sum(axis=1)) == pytest.approx(0, abs=0.2)
-    assert ink.sum() == pytest.approx(2 * np.pi * 1.15**2, abs=1.2)
+    assert ink.sum() == pytest.approx(2 * np.pi * 1.15**2, abs=1.6)
 
 
 def test_the_deformation_map_is_black_at_0_half_bright_where_even_and_pale_at_its_most() -> None:

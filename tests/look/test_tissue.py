@@ -257,6 +257,22 @@ def test_the_box_around_tissue_in_a_region():
     assert mask.box_in(Region(0, 0, 320, 300)) == Region(80, 50, 16, 30)
     assert mask.box_in(Region(90, 55, 100, 100)) == Region(90, 55, 6, 25)
     assert mask.box_in(Region(200, 0, 120, 300)) is None
+    assert mask.box_in(Region(0, 0, 80, 300)) is None
+    assert mask.box_in(Region(0, 0, 320, 50)) is None
+    assert mask.box_in(Region(0, 80, 320, 50)) is None
+
+
+def test_mask_pixels_that_are_no_whole_pixels_of_the_slide_count_where_they_are_touched():
+    tissue = np.zeros((30, 40), bool)
+    tissue[5:8, 11:13] = True  # x from 93.5 to 110.5, y from 52.5 to 84
+    mask = TissueMask(tissue=tissue, downsample=Point(8.5, 10.5))
+    assert mask.box_in(Region(0, 0, 340, 315)) == Region(93, 52, 18, 32)
+    assert mask.box_in(Region(0, 0, 95, 55)) == Region(93, 52, 2, 3)
+    assert mask.box_in(Region(109, 83, 100, 100)) == Region(109, 83, 2, 1)
+    assert mask.box_in(Region(111, 0, 100, 100)) is None
+    assert mask.fraction_of(Region(93, 52, 18, 32)) == 6 / 16  # columns 10 to 13, rows 4 to 7
+    assert mask.fraction_of(Region(94, 53, 16, 31)) == 1
+    assert mask.fraction == 6 / 1200
 
 
 def flat(
@@ -390,3 +406,14 @@ def test_a_mask_has_one_scale_for_both_axes_to_a_pixel(tmp_path: Path, size: Siz
         return
     with pytest.raises(SlideError, match=f"{size} px for a slide of 800 x 600"):
         tissue_mask_from_file(path, drawn())
+
+
+@pytest.mark.parametrize(("size", "fits"), [(Size(301, 400), True), (Size(302, 400), False)])
+def test_a_pixel_along_the_shorter_axis_is_no_other_scale(tmp_path: Path, size: Size, fits: bool):
+    path = write_mask_file(tmp_path / "m.png", np.ones(size.shape, bool), "L")
+    slide = Slide.from_reader(ArrayReader(np.zeros((800, 600, 3), np.uint8)), slide_id="t")
+    if fits:
+        assert tissue_mask_from_file(path, slide).fraction == 1.0
+        return
+    with pytest.raises(SlideError, match="302 x 400 px for a slide of 600 x 800"):
+        tissue_mask_from_file(path, slide)

@@ -155,6 +155,14 @@ def test_tissue_grows_by_one_cell_and_enclosed_small_holes_close() -> None:
     corner = np.ones((6, 6), bool)
     corner[0:2, 0:2] = False
     np.testing.assert_array_equal(with_border(corner, hole_cells=9)[0, :3], [False, True, True])
+    middle = np.ones((8, 8), bool)
+    middle[0:2, 3:6] = False
+    for turns in range(4):  # at the top, the left, the bottom and the right
+        grown = with_border(np.rot90(middle, turns), hole_cells=9)
+        np.testing.assert_array_equal(np.argwhere(~np.rot90(grown, -turns)), [[0, 4]])
+    inner = np.ones((9, 9), bool)
+    inner[1:4, 3:6] = False  # one cell of it is left, a cell away from the edge
+    assert with_border(inner, hole_cells=1).all()
 
 
 def test_cells_that_do_not_fit_are_refused() -> None:

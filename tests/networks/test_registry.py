@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from wsi_deform.errors import ModelError, ShapeError
+from wsi_deform.geometry import Size
+from wsi_deform.networks.deformation import DeformationNetwork
 from wsi_deform.networks.hrnet import HRNetV2
 from wsi_deform.networks.monai_nets import MonaiNetwork, _fixed_size, monai_network_names
 from wsi_deform.networks.names import nearest
 from wsi_deform.networks.registry import segmentation_network
+from wsi_deform.networks.resizer import Resizer
 
 MONAI_NAMES = ["UNet", "BasicUNet", "BasicUNetPlusPlus", "SegResNet", "AttentionUnet", "DynUNet"]
 SIZES = [(24, 96), (17, 33), (8, 8), (1, 40)]
@@ -70,6 +75,42 @@ def test_networks_of_monai_have_these_sizes_and_paddings(name, options, paramete
 def test_the_least_that_a_network_can_be_is_one_class(name: str, options: dict):
     network = segmentation_network(name, classes=1, **options).eval()
     assert network(torch.zeros(1, 3, 9, 12)).shape == (1, 1, 9, 12)
+
+
+class Called(TorchDispatchMode):
+    """Counts what is called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.counts[str(func)] += 1
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    ("network", "in_place", "copied"),
+    [
+        # Sums of branches are kept: the network hands them on, and works on them.
+        (lambda: segmentation_network("hrnetv2", classes=2, width=2), 243, 26),
+        (lambda: segmentation_network("pspnet", classes=2, depth=18), 22, 0),
+        (lambda: segmentation_network("pspnet", classes=2, depth=50), 54, 0),
+        (DeformationNetwork, 3, 0),
+    ],
+)
+def test_what_is_not_looked_at_again_is_rectified_in_place(network, in_place: int, copied: int):
+    """Memory of a network is that of its largest tensors: a copy would be one more."""
+    with Called() as called, torch.no_grad():
+        network().eval()(torch.zeros(1, 3, 32, 32))
+    assert (called.counts["aten.relu_.default"], called.counts["aten.relu.default"]) == (in_place, copied)
+
+
+def test_the_resizer_rectifies_in_place_too():
+    with Called() as called, torch.no_grad():
+        Resizer(blocks=2).eval()(torch.zeros(1, 3, 32, 32), Size(8, 8))
+    assert called.counts["aten.leaky_relu_.default"] == 4
+    assert called.counts["aten.leaky_relu.default"] == 0
 
 
 def test_a_size_that_fits_is_not_padded():

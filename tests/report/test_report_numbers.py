@@ -132,7 +132,7 @@ def test_the_parts_of_an_epoch_lie_on_each_other_and_add_up_to_it(monkeypatch: p
     assert times.get_ylim() == (0, 15)
     assert speeds.lines[0].get_ydata().tolist() == [400, 1000, 400]
     assert (speeds.get_ylim(), shares.get_ylim()) == (pytest.approx((0, 1150)), pytest.approx((0, 0.575)))
-    assert all(axes.get_xlim() == (0.5, 3.5) for axes in figure.axes)
+    assert all(axes.get_xlim() == (0.5, 3.5) and axes.get_axisbelow() is True for axes in figure.axes)
     assert [label.get_text() for label in speeds.get_yticklabels()][1:3] == ["200", "400"]
 
 

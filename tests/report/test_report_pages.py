@@ -6,13 +6,14 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from wsi_deform.annotation.classes import ClassTable, write_class_table
-from wsi_deform.config import dump_config
+from wsi_deform.config import dump_config, parse_config
 from wsi_deform.config_sections import Config
 from wsi_deform.distribute.ledger import Ledger, State
 from wsi_deform.distribute.measurements import write_measurements
@@ -23,6 +24,7 @@ from wsi_deform.geometry import Region, Size
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.mask.samples import write_samples
 from wsi_deform.provenance import provenance
+from wsi_deform.report import run as run_module
 from wsi_deform.report.folder import report_folder
 from wsi_deform.report.out import report_out
 from wsi_deform.report.page import Fact, Picture, Section, write_report
@@ -215,6 +217,45 @@ def test_report_of_a_run_shows_its_best_epoch_curves_and_provenance(run: Path) -
     assert "train --out <run>" in page.texts
     assert any("warp_steps: 2" in text for text in page.texts)
     assert len(page.links) == 1
+
+
+def test_report_of_a_run_sets_its_best_epoch_beside_the_last_validated_one(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: dict[str, Any] = {}
+    monkeypatch.setattr(run_module, "write_report", lambda path, **given: shown.update(given) or path)
+    assert report_run(run) == run / "report.html"
+    assert [(fact.value, fact.what) for fact in shown["facts"]] == [
+        ("0.432", "best validation mIoU, epoch 2"),
+        ("3 of 250", "epochs"),
+        ("1 min 32 s", "in training epochs"),
+        ("0.800", "training loss, last epoch"),
+    ]
+    assert [section.title for section in shown["sections"]] == [
+        "Best epoch",
+        "Learning curves",
+        "Configuration",
+    ]
+    best = shown["sections"][0]
+    assert best.table.header == (
+        "epoch", "val mIoU", "val mIoU without background", "loss", "segmentation loss", "edge loss",
+    )  # fmt: skip
+    assert best.table.rows == (
+        ("best, epoch 2", "0.432", "0.250", "0.900", "0.600", "0.300"),
+        ("last validated, epoch 3", "0.410", "0.200", "0.800", "0.500", "0.300"),
+    )
+    assert (best.text, best.table.best) == ([], frozenset())
+    (run / "best.json").write_text('{"metrics": {}}')
+    over = {"labelled": ["gland"], "over": [], "absent": ["background"]}
+    (run / "last.json").write_text(json.dumps({"metrics": {"miou_classes": over}}))
+    (run / "config.yaml").write_text(dump_config(parse_config({"training": {"epochs": 3}}, source="test")))
+    report_run(run)
+    assert shown["facts"][1].value == "3"
+    # Of one class alone there is no mean, whatever the log says.
+    assert [(section.title, list(section.text)) for section in shown["sections"][:2]] == [
+        ("Best epoch", []),
+        ("Validation", ["The mean IoU cannot be measured: the labels hold only class 'gland'."]),
+    ]
 
 
 def test_run_without_validation_has_a_report_too(run: Path) -> None:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from wsi_deform.config import parse_config
-from wsi_deform.config_sections import Config
 from wsi_deform.distribute.ledger import Ledger, State
 from wsi_deform.files import write_json
 from wsi_deform.geometry import Size
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.report import out as out_module
-from wsi_deform.report.comparison import _columns, _seconds, share_sampled
 from wsi_deform.report.evaluated import evaluated_sections
 from wsi_deform.report.out import (
     _blank,
@@ -219,18 +216,3 @@ def test_twelve_slides_are_shown_and_every_state_is_counted(
     assert slides[-1].text == [
         "1,000 x 200 px at 0.25 µm per pixel; 1 patch of 400 pixels in all, 12 tiles read, 8.0 s."
     ]
-
-
-def test_samples_of_a_page_of_methods_are_a_share_of_the_average_slide() -> None:
-    evaluation: Any = SimpleNamespace(
-        slides=[SimpleNamespace(size=Size(2048, 512)), SimpleNamespace(size=Size(1024, 512))]
-    )
-    config = parse_config({"sampling": {"budget": [16, 64]}}, source="test")
-    assert share_sampled(config, evaluation) == "1 / 768"
-    assert isinstance(config, Config)
-    values = {"mIoU": 0.5, "IoU gland": 0.25, "pixel accuracy": 0.75}
-    assert _columns(values, True) == {"gland": 0.25}
-    assert _columns(values, False) == {"mIoU": 0.5, "pixel accuracy": 0.75}
-    assert _seconds({"joint": [{"seconds": 40.4}, {"seconds": 2.0}, {}]}) == {
-        "training of joint": "42 s, 3 epochs"
-    }

@@ -42,6 +42,7 @@ def painted(tiles, sizes: tuple[Size, ...], tile_px: int) -> list[np.ndarray]:
         columns = slice(tile.column * tile_px, (tile.column + tile.columns) * tile_px)
         target = levels[tile.level][rows, columns]
         assert target.size > 0
+        assert (tile.rows, tile.columns) == tuple(-(-length // tile_px) for length in target.shape)
         assert (target == -1).all(), "given twice"
         assert (tile.label is None) != (tile.pixels is None)
         if tile.pixels is not None:

@@ -146,9 +146,11 @@ def test_zarr_units_are_converted_and_missing_units_give_no_mpp(tmp_path: Path):
 def test_images_that_decode_to_more_than_the_limit_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("wsi_deform.slide.image_reader.MAX_DECODED_BYTES", 10_000)
+    monkeypatch.setenv("WSI_DEFORM_MAX_PICTURE_MIB", "0.01")
     Image.fromarray(picture(100, 80)).save(tmp_path / "a.png")
-    with pytest.raises(SlideError, match=r"a\.png: .*24000 bytes.*tiled pyramidal TIFF"):
+    with pytest.raises(
+        SlideError, match=r"a\.png: declares 100 x 80 px.*WSI_DEFORM_MAX_PICTURE_MIB.*--tile --pyramid"
+    ):
         open_slide(tmp_path / "a.png")
 
 

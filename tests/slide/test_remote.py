@@ -184,7 +184,7 @@ def test_zarr_is_given_a_store_and_no_options_beside_it(
         zarr, "open_group", lambda store, **how: given.append((store, how)) or real(store, **how)
     )
     assert open_slide(server.url("b.ome.zarr")).size.width == 453
-    assert {type(store) for store, _ in given} == {zarr.storage.FsspecStore}
+    assert {type(store._store) for store, _ in given} == {zarr.storage.FsspecStore}
     assert all(how == {"mode": "r"} for _, how in given)
 
 

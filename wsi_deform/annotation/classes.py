@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import colorsys
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from wsi_deform.annotation.class_data import (
 )
 from wsi_deform.errors import AnnotationError
 from wsi_deform.files import write_json, write_text
+from wsi_deform.texts import parse_json, parse_yaml, read_text
 
 UNLABELLED = 255
 BACKGROUND_COLOUR = (220, 220, 220)
@@ -182,14 +182,14 @@ def read_class_table(path: Path | str) -> ClassTable:
     """
     path = Path(path)
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text(path, "utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise AnnotationError(
             f"class table {path}: cannot be read ({error}). Needed a YAML or JSON text file. Check the path."
         ) from error
     try:
-        data = json.loads(text) if path.suffix.lower() == ".json" else yaml.safe_load(text)
-    except (json.JSONDecodeError, yaml.YAMLError) as error:
+        data = parse_json(text) if path.suffix.lower() == ".json" else parse_yaml(text)
+    except ValueError as error:
         raise AnnotationError(
             f"class table {path}: not valid YAML or JSON ({' '.join(str(error).split())}). Mend the file at "
             "that place."

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from wsi_deform.annotation.class_data import COLOUR_VALUE
 from wsi_deform.errors import AnnotationError, SlideError
 from wsi_deform.geometry import Size, tile_grid
 from wsi_deform.paths import SPECIAL_FILES, trouble_at
+from wsi_deform.slide.picture import opened_picture
 from wsi_deform.slide.tiff.tiles import TiffTiles
 
 TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8", ".svs")
@@ -108,33 +110,20 @@ class MaskFile:
         self._channel = self._chosen_channel(channel, len(bands))
         self.decoded_bytes = self.size.area * len(bands) * (2 if wide else 1)
 
-    def _picture(self) -> Image.Image:
+    @contextmanager
+    def _picture(self) -> Iterator[Image.Image]:
         try:
-            with warnings.catch_warnings():
-                # Pillow fears large pictures from strangers; masks are large and the user's own.
-                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-                return Image.open(self.path)
-        except Image.DecompressionBombError as error:
+            with opened_picture(self.path) as picture:
+                yield picture
+        except SlideError as error:
             raise AnnotationError(
-                f"mask {self.path}: too large for a picture that is decoded as a whole ({error}). Save it as "
-                "tiled TIFF."
-            ) from error
-        except (OSError, SyntaxError, ValueError) as error:
-            raise AnnotationError(
-                f"mask {self.path}: cannot be opened ({error}). Needed a TIFF or PNG of class values. Check "
-                "the file."
+                f"mask {error} Needed a TIFF or PNG of class values; a large one as tiled TIFF."
             ) from error
 
     def _decoded_picture(self) -> NDArray[Any]:
-        try:
-            with self._picture() as picture:
-                # A palette picture keeps its indices: they are the labels, the colours are only for people.
-                pixels = np.asarray(picture)
-        except (OSError, SyntaxError, ValueError) as error:
-            raise AnnotationError(
-                f"mask {self.path}: damaged or cut off ({error}). Needed a whole file. Copy or export it "
-                "again."
-            ) from error
+        with self._picture() as picture:
+            # A palette picture keeps its indices: they are the labels, the colours are only for people.
+            pixels = np.asarray(picture)
         pixels = pixels.astype(np.uint8) if pixels.dtype == np.bool_ else pixels
         if self.by_colour:
             return _values_of_colours(pixels)

@@ -12,6 +12,7 @@ from wsi_deform.errors import AnnotationError, SlideError
 from wsi_deform.files import write_json
 from wsi_deform.slide.identity import file_version
 from wsi_deform.slide.levels.cache_folder import CACHE
+from wsi_deform.texts import read_json
 
 # Masks that decode to less are counted in the time that it takes to look them up.
 KEPT_FROM_BYTES = 100 << 20
@@ -46,7 +47,7 @@ def counted_values(path: Path | str, channel: int | None = None, *, colours: boo
     # A file of some hundred bytes per large mask: too little to be worth a limit of its own.
     kept = CACHE.folder / f"{_key(path, channel, by_colour=file.by_colour)}{SUFFIX}"
     try:
-        held = json.loads(kept.read_text(encoding="utf-8"))
+        held = read_json(kept)
         return {int(value): int(number) for value, number in held.items()}
     except (OSError, ValueError, AttributeError, TypeError):
         logger.debug("mask %s: no counts kept as %s", path, kept)

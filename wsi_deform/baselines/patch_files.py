@@ -23,6 +23,7 @@ from wsi_deform.baselines.patches import LabelledBlock, Patches
 from wsi_deform.cover import counted_tissue, normalised, tissue_limit_of, tissue_of
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Region
+from wsi_deform.mask.blanks import BlankRegions
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.mask.probability import ProbabilityMap
 from wsi_deform.mask.tiff import write_mask
@@ -48,6 +49,7 @@ class PatchWork:
         shown: Level-0 px per pixel of maps and outlines, see ``shown_downsample``.
         text: How it was done, for people.
         remark: What they should know of it, else "".
+        blank_pixels: Level-0 pixels that are unlabelled because they could not be read.
     """
 
     patches: int
@@ -56,6 +58,7 @@ class PatchWork:
     shown: int
     text: str
     remark: str
+    blank_pixels: int = 0
 
 
 def grid_of(
@@ -153,8 +156,9 @@ def write_patch_files(
         shared_bytes=plan.shared_bytes,
         on_patch=on_patch,
     )
+    blanks = BlankRegions(slide.size, TILE_PX, slide.blank_regions)
     with ExitStack() as opened:
-        blocks = patches.labelled()
+        blocks = _noted(patches.labelled(), blanks)
         if probabilities:
             folder.probabilities(slide.slide_id).parent.mkdir(parents=True, exist_ok=True)
             written = opened.enter_context(
@@ -173,7 +177,7 @@ def write_patch_files(
         folder.mask(slide.slide_id).parent.mkdir(parents=True, exist_ok=True)
         write_mask(
             folder.mask(slide.slide_id),
-            counts.limited(patch_tiles(blocks, grid, outside_label=outside, tile_px=TILE_PX)),
+            counts.limited(blanks.cut(patch_tiles(blocks, grid, outside_label=outside, tile_px=TILE_PX))),
             size=slide.size,
             mpp=slide.mpp_xy,
             tile_px=TILE_PX,
@@ -187,6 +191,7 @@ def write_patch_files(
         shown=shown,
         text=grid.text,
         remark=remark,
+        blank_pixels=blanks.pixels,
     )
     return work, counts
 
@@ -208,6 +213,13 @@ def patch_annotations(slide: Slide, classes: ClassTable, text: str, *, limited: 
         "limited to tissue": "yes" if limited else "no",
         **names,
     }
+
+
+def _noted(blocks: Iterator[LabelledBlock], blanks: BlankRegions) -> Iterator[LabelledBlock]:
+    """Hand blocks on, and note what could not be read for them."""
+    for block in blocks:
+        blanks.add(block.blanks)
+        yield block
 
 
 def _with_map(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -37,11 +37,13 @@ class LabelledBlock:
         labels: (h, w) uint8 of ``block.kept``.
         probabilities: (C, h', w') float32, means over squares of ``mean_px`` px of the level, over those pixels of
             them that a patch covers; 0 where there is none. None where they were not asked for.
+        blanks: What could not be read of the slide until then, level-0 px, where such tiles are left out.
     """
 
     block: Block
     labels: NDArray[np.uint8]
     probabilities: NDArray[np.float32] | None = None
+    blanks: tuple[Region, ...] = ()
 
 
 class Patches:
@@ -110,11 +112,11 @@ class Patches:
             with_coord=True,
         )
         # One block is read ahead of the one that the network works on; more would only take memory.
-        read: Iterator[NDArray[np.uint8]] = map(self._read, self.blocks)
+        read: Iterator[tuple[NDArray[np.uint8], tuple[Region, ...]]] = map(self._read, self.blocks)
         if self.reads_ahead:
             read = ahead(self._read, self.blocks, threads=1, max_waiting=2)
-        for block, pixels in zip(self.blocks, read, strict=True):
-            yield self._labelled(inferer, block, pixels)
+        for block, (pixels, blanks) in zip(self.blocks, read, strict=True):
+            yield replace(self._labelled(inferer, block, pixels), blanks=blanks)
 
     def _labelled(self, inferer: Any, block: Block, pixels: NDArray[np.uint8]) -> LabelledBlock:
         """Blend the patches of a block, and cut it out of what they cover."""
@@ -140,8 +142,11 @@ class Patches:
                 means = _means(found, known, self.mean_px).cpu().numpy()
             return LabelledBlock(block=block, labels=labels.cpu().numpy(), probabilities=means)
 
-    def _read(self, block: Block) -> NDArray[np.uint8]:
-        """The pixels that the patches of a block cover, (H, W, 3); what only unseen patches cover is 0."""
+    def _read(self, block: Block) -> tuple[NDArray[np.uint8], tuple[Region, ...]]:
+        """The pixels that the patches of a block cover, (H, W, 3), and what could not be read until then.
+
+        What only unseen patches cover is 0.
+        """
         grid, covered = self.grid, _covered(self.grid, block)
         pixels = np.zeros((covered.height, covered.width, 3), np.uint8)
         for region in _needed(grid, block):
@@ -152,7 +157,7 @@ class Patches:
             pixels[place] = self.slide.read_region(grid.level, region)
             for column, row in region.tiles(self.slide.levels[grid.level].tile):
                 self.tiles[row, column] = True
-        return pixels
+        return pixels, self.slide.blank_regions
 
     def _scored(self, images: Tensor, places: Sequence[tuple[int, int]]) -> list[Tensor]:
         """Probabilities of patches, (classes, H, W) each; those that another block was given are taken from it."""

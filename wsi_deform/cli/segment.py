@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from wsi_deform.distribute.outcome import Outcome
     from wsi_deform.manifest.rows import Split
     from wsi_deform.reverse.sampler import Interpolation
+    from wsi_deform.slide.slide import OnBadTile
 
 FAILED = 1
 
@@ -37,6 +38,12 @@ def segment(
     out: Annotated[Path, typer.Option(help="Folder for masks, overlays and measurements.")] = Path("out"),
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")] = "auto",
     overwrite: Annotated[bool, typer.Option(help="Segment again what is done.")] = False,
+    on_bad_tile: Annotated[
+        str,
+        typer.Option(
+            help="A tile that cannot be decoded: fail (the slide fails) or blank (the mask is unlabelled, 255, there)."
+        ),
+    ] = "fail",
     retry_failed: Annotated[
         bool, typer.Option(help="Try slides again that killed their process twice.")
     ] = False,
@@ -109,6 +116,8 @@ def segment(
         raise typer.BadParameter(
             f"{interpolation!r}: needed nearest or linear.", param_hint="--interpolation"
         )
+    if on_bad_tile not in ("fail", "blank"):
+        raise typer.BadParameter(f"{on_bad_tile!r}: needed fail or blank.", param_hint="--on-bad-tile")
     patches = checked_patches(method, patch_px=patch_px, overlap=overlap, mpp=patch_mpp, level=patch_level)
     wanted = WantedOutputs(
         interpolation=cast("Interpolation | None", interpolation),
@@ -127,6 +136,7 @@ def segment(
                 out,
                 device=device,
                 overwrite=overwrite,
+                on_bad_tile=cast("OnBadTile", on_bad_tile),
                 retry_failed=retry_failed,
                 workers=workers,
                 scheduler=scheduler,
@@ -139,6 +149,8 @@ def segment(
         console.print(f"Stopped; {out} keeps what is done. The same command goes on.", soft_wrap=True)
         raise typer.Exit(asked.exit_code) from None
     counts = ", ".join(f"{len(batch.of(kind))} {kind}" for kind in ("done", "skipped", "failed"))
+    if lacking := [each.slide_id for each in batch.outcomes if each.state.blank_tiles]:
+        counts += f"; with tiles left out: {', '.join(lacking)}"
     console.print(f"{counts}. {out / 'summary.md'}", soft_wrap=True)
     if batch.of("failed"):
         raise typer.Exit(FAILED)

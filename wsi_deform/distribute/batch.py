@@ -25,6 +25,7 @@ from wsi_deform.model import device_name
 from wsi_deform.model_file import find_model
 from wsi_deform.provenance import provenance
 from wsi_deform.scale import limits_to_tissue
+from wsi_deform.slide.slide import OnBadTile
 from wsi_deform.slide_results import WantedOutputs
 
 
@@ -35,6 +36,7 @@ def segment_slides(
     *,
     device: str = "auto",
     overwrite: bool = False,
+    on_bad_tile: OnBadTile = "fail",
     retry_failed: bool = False,
     workers: int = 1,
     scheduler: str | None = None,
@@ -57,6 +59,8 @@ def segment_slides(
         out: The mask folder; made if missing.
         device: "auto", or a torch device.
         overwrite: Segment again what was done before this call.
+        on_bad_tile: What becomes of a slide with a tile that cannot be decoded: "fail", or "blank", which leaves such
+            tiles out: they are unlabelled in the mask, and counted.
         retry_failed: Try slides again that killed their process.
         workers: Processes on this machine; 1 works in this one.
         scheduler: Address of a dask scheduler whose workers shall do the slides; they see the same paths.
@@ -101,6 +105,7 @@ def segment_slides(
         batch=fields,
         memory_gib=None if memory_gib is None else memory_gib / workers,
         overwrite=overwrite,
+        on_bad_tile=on_bad_tile,
         retry_failed=retry_failed,
         versions={"wsi_deform": about["wsi_deform"], "python": about["python"], **about["packages"]},
     )

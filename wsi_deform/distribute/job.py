@@ -16,6 +16,7 @@ from wsi_deform.geometry import Point
 from wsi_deform.model import Model
 from wsi_deform.model_file import CHECKSUM, find_model, load_model, read_model_facts
 from wsi_deform.slide.identity import slide_identity
+from wsi_deform.slide.slide import OnBadTile
 from wsi_deform.slide_results import WantedOutputs
 
 
@@ -37,6 +38,7 @@ class SlideJob:
         memory_gib: Most memory of the process that does it, GiB, or None.
         overwrite: Whether a slide that is done is done again.
         seen: With ``overwrite``, the attempt whose result lay there when the call began; a newer one stays.
+        on_bad_tile: "fail", or "blank" to leave tiles out that cannot be decoded.
         retry_failed: Whether a slide that killed its process too often is tried once more.
         is_isolated: Whether the process is one that may die: a worker or child that is replaced.
         versions: Package -> version, for the state.
@@ -55,6 +57,7 @@ class SlideJob:
     memory_gib: float | None = None
     overwrite: bool = False
     seen: str = ""
+    on_bad_tile: OnBadTile = "fail"
     retry_failed: bool = False
     is_isolated: bool = False
     versions: Mapping[str, Any] = field(default_factory=dict)

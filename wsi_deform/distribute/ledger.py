@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 import socket
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from wsi_deform.errors import MaskError
 from wsi_deform.files import write_json
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.redact import redacted_data
+from wsi_deform.texts import read_json
 
 Status = Literal["not_started", "running", "done", "failed"]
 
@@ -48,6 +48,8 @@ class State:
         class_pixels_in_tissue: Of these those that are tissue; empty in states of older versions.
         removed_pixels: Level-0 pixels of each class that lay outside the tissue and became background.
         tissue_pixels: Level-0 pixels that are tissue; None in states of older versions.
+        blank_tiles: Tiles of the slide that could not be decoded and were left out.
+        blank_pixels: Level-0 pixels of the mask that are unlabelled for that.
         decoded_pixels: Pixels of tiles that were decoded; None, like the next three, in states of older versions.
         decoded_bytes: Their bytes.
         flops: Floating-point operations of networks, grids and interpolation, see ``flops.py``.
@@ -87,6 +89,8 @@ class State:
     class_pixels_in_tissue: tuple[int, ...] = ()
     removed_pixels: tuple[int, ...] = ()
     tissue_pixels: int | None = None
+    blank_tiles: int = 0
+    blank_pixels: int = 0
     decoded_pixels: int | None = None
     decoded_bytes: int | None = None
     flops: int | None = None
@@ -119,7 +123,7 @@ class Ledger:
     def read(self, slide_id: str) -> State:
         """The state of a slide; "not_started" where there is none, or none that can be read."""
         try:
-            data = json.loads(self.folder.state(slide_id).read_text(encoding="utf-8"))
+            data = read_json(self.folder.state(slide_id))
         except (OSError, ValueError):
             data = None
         state = _state(data)

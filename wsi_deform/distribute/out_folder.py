@@ -10,6 +10,7 @@ from contextlib import suppress
 from wsi_deform.annotation.classes import ClassTable, read_class_table, write_class_table
 from wsi_deform.errors import MaskError, ModelError
 from wsi_deform.mask.folder import MaskFolder
+from wsi_deform.texts import read_json
 
 SETTLING_S = 2.0
 
@@ -64,7 +65,7 @@ def check_folder(folder: MaskFolder, identity: str) -> None:
         OutFolderGoneError: It was moved, removed or unmounted, or its disk does not answer.
     """
     try:
-        found = json.loads(folder.identity.read_text(encoding="utf-8"))["folder"]
+        found = read_json(folder.identity)["folder"]
     except (OSError, ValueError, KeyError, TypeError):
         found = None
     if found != identity:
@@ -81,7 +82,7 @@ def _identity(folder: MaskFolder) -> str:
     started = time.monotonic()
     while True:
         with suppress(ValueError, KeyError, TypeError):
-            return str(json.loads(folder.identity.read_text(encoding="utf-8"))["folder"])
+            return str(read_json(folder.identity)["folder"])
         if time.monotonic() - started > SETTLING_S:
             # Cut off by a full disk or a kill, long ago.
             folder.identity.write_text(json.dumps({"folder": uuid.uuid4().hex}), encoding="utf-8")

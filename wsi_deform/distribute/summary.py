@@ -58,6 +58,8 @@ def write_record(path: Path, report: BatchReport, about: Mapping[str, Any]) -> N
                 "fields": outcome.state.fields,
                 "samples": outcome.state.samples,
                 "tiles": outcome.state.tiles,
+                "blank_tiles": outcome.state.blank_tiles,
+                "blank_pixels": outcome.state.blank_pixels,
             }
             for outcome in report.outcomes
         ],
@@ -97,12 +99,25 @@ def write_summary(folder: MaskFolder, report: BatchReport, states: Sequence[Stat
     ]
     if others:
         lines += [f"Masks of another model lie in this folder: {', '.join(others)}.", ""]
+    lines += _left_out(everything)
     lines += _methods(everything)
     lines += [HEADER, "|" + " --- |" * (HEADER.count("|") - 1)]
     # What failed comes first: it is what the reader must act on.
     rows = sorted(everything, key=lambda state: state.status != "failed")
     lines += [_row(state, own.get(state.slide_id)) for state in rows]
     write_text(folder.summary, "\n".join(lines) + "\n")
+
+
+def _left_out(states: Sequence[State]) -> list[str]:
+    """Which masks lack what could not be read of their slides."""
+    found = [state.result for state in states if state.result is not None and state.result.blank_tiles]
+    if not found:
+        return []
+    each = [f"{one.slide_id} ({one.blank_tiles} tiles, {one.blank_pixels:,} level-0 px)" for one in found]
+    return [
+        f"Tiles that could not be decoded were left out, and are unlabelled (255), of: {', '.join(each)}.",
+        "",
+    ]
 
 
 def _methods(states: Sequence[State]) -> list[str]:
@@ -125,7 +140,9 @@ def _totals(states: Sequence[State]) -> str:
     for state in states:
         counts[state.status] = counts.get(state.status, 0) + 1
     open_ones = counts.get("running", 0) + counts.get("not_started", 0)
-    words = [f"{counts['done']} done", f"{counts['failed']} failed"]
+    remarks = sum(state.status == "done" and bool(state.remark) for state in states)
+    done = f"{counts['done']} done" + (f" ({remarks} with remarks)" if remarks else "")
+    words = [done, f"{counts['failed']} failed"]
     return ", ".join(words + ([f"{open_ones} not finished"] if open_ones else []))
 
 

@@ -26,10 +26,12 @@ from wsi_deform.faults import with_notes
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.model import Model
 from wsi_deform.slide.open import open_slide
+from wsi_deform.slide.reader import BadTileError
 from wsi_deform.slide.slide import Slide
 from wsi_deform.slide_files import FROM_MASK, OnField, complete_files, segment_to_files
 
 MAX_DEATHS = 2
+BLANK_REMEDY = "Or leave such tiles out, which are then unlabelled in the mask: --on-bad-tile blank."
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +74,7 @@ def outcome_if_done(job: SlideJob, ledger: Ledger) -> Outcome | None:
     result = ledger.read(job.slide_id).result
     if result is None or (job.overwrite and result.attempt == job.seen):
         return None
-    if result.fingerprint != job.fingerprint(job.identity()) or _broken(job, ledger.folder, result):
+    if not _is_of(job, result, job.fingerprint(job.identity())) or _broken(job, ledger.folder, result):
         return None
     return _outcome(job, result, "skipped", "already done with this model")
 
@@ -135,7 +137,7 @@ def _turn(job: SlideJob, ledger: Ledger, on_field: OnField | None) -> Outcome:
         return _outcome(job, state, "failed", state.error)
     fingerprint = job.fingerprint(identity)
     missing: Sequence[str] = ()
-    if result is not None and result.fingerprint == fingerprint:
+    if result is not None and _is_of(job, result, fingerprint):
         missing = _broken(job, ledger.folder, result)
         if not job.overwrite or result.attempt != job.seen:
             if not missing:
@@ -222,6 +224,8 @@ def _worked_on(job: SlideJob, folder: MaskFolder, running: State, on_field: OnFi
         return replace(_with_outputs(state, running.kept, signatures), seconds=_since(started))
     except OutFolderGoneError:
         raise
+    except BadTileError as error:
+        failed = replace(running, status="failed", error=f"{error} {BLANK_REMEDY}")
     except WsiDeformError as error:
         failed = replace(running, status="failed", error=str(error))
     except Exception as error:  # noqa: BLE001  one bad slide never stops the rest
@@ -262,6 +266,11 @@ def _completed(
     return _outcome(job, state, "done", f"made {' and '.join(missing)} of a mask that was done")
 
 
+def _is_of(job: SlideJob, result: State, fingerprint: str) -> bool:
+    """Whether a finished result is what the job asks for: one that lacks tiles is not where that shall be a failure."""
+    return result.fingerprint == fingerprint and (job.on_bad_tile == "blank" or not result.blank_tiles)
+
+
 def _broken(job: SlideJob, folder: MaskFolder, result: State) -> list[str]:
     """Wanted files of a result that are missing, cut off, or of an earlier attempt."""
     kinds = job.wanted.kinds(has_mpp=result.mpp is not None)
@@ -276,6 +285,8 @@ def _why_again(job: SlideJob, result: State, state: State, missing: Sequence[str
     changed = [name for name, value in state.identity.items() if result.identity.get(name) != value]
     if result.model != job.model_sha256:
         return "done again: another model"
+    if result.blank_tiles and job.on_bad_tile == "fail":
+        return f"done again: {result.blank_tiles} tiles had been left out"
     if changed and result.identity:
         return f"done again: another file ({', '.join(changed)} changed)"
     return "done again: other settings"
@@ -307,6 +318,7 @@ def _opened(job: SlideJob) -> Slide:
         slide_id=source.slide_id,
         tissue_path=source.tissue_path,
         region=source.region,
+        on_bad_tile=job.on_bad_tile,
     )
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 from wsi_deform.mask.folder import MaskFolder
+from wsi_deform.texts import read_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +38,7 @@ COSTS = tuple(each.name for each in fields(SlideCost))
 def slide_cost(folder: MaskFolder, slide_id: str) -> SlideCost:
     """Read the cost of a finished slide; all None for masks that came from elsewhere."""
     try:
-        state = json.loads(folder.state(slide_id).read_text(encoding="utf-8"))
+        state = read_json(folder.state(slide_id))
     except (OSError, ValueError):
         return NOTHING
     # Where the newest attempt failed, the mask is of the one before.

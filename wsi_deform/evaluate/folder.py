@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from wsi_deform.evaluate.summary import summary_text
 from wsi_deform.evaluate.tables import evaluation_data, write_evaluation
 from wsi_deform.files import name_aside, write_text
 from wsi_deform.mask.folder import MaskFolder
+from wsi_deform.texts import read_json
 
 DATA, SLIDES, SUMMARY = "evaluation.json", "slides.csv", "summary.md"
 
@@ -141,7 +141,7 @@ def _keep_older(path: Path, split: str) -> None:
 def _split_of(path: Path) -> str | None:
     """The split that an evaluation is of; None for any other file."""
     try:
-        split = json.loads(path.read_text(encoding="utf-8")).get("split")
+        split = read_json(path).get("split")
     except (OSError, ValueError, AttributeError):
         return None
     return split if split in ("train", "val", "test", "all") else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +9,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Region, Size, tile_grid, tile_region
+from wsi_deform.slide.picture import opened_picture
 from wsi_deform.slide.tiff.tiles import TiffTiles
 
 TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8", ".svs")
@@ -23,7 +22,6 @@ NO_MASK_SUFFIXES = {
     ".geojson": OUTLINES, ".json": OUTLINES, ".xml": OUTLINES, ".jpg": LOSSY, ".jpeg": LOSSY, ".webp": LOSSY,
 }  # fmt: skip
 FLOAT_MODES = ("F", "CMYK", "YCbCr", "LAB", "HSV")
-PICTURE_ERRORS = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 ALPHA = (1, 2)  # TIFF ExtraSamples: associated and unassociated alpha
 
 
@@ -120,22 +118,12 @@ def _from_tiff(path: Path, wanted: Size) -> TissueRaster:
 
 
 def _from_picture(path: Path) -> TissueRaster:
-    try:
-        with warnings.catch_warnings():
-            # Pillow fears large pictures from strangers; masks are large and the user's own.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
-                if picture.mode in FLOAT_MODES:
-                    raise SlideError(
-                        f"pixel type {picture.mode}. Needed whole numbers; save it as 8-bit PNG."
-                    )
-                bands = picture.getbands()
-                # A palette picture keeps its indices: the colours are only for people.
-                pixels = np.asarray(picture)
-    except PICTURE_ERRORS as error:
-        raise SlideError(
-            f"not a readable picture ({error}). Needed a TIFF or PNG; check the file."
-        ) from error
+    with opened_picture(path) as picture:
+        if picture.mode in FLOAT_MODES:
+            raise SlideError(f"pixel type {picture.mode}. Needed whole numbers; save it as 8-bit PNG.")
+        bands = picture.getbands()
+        # A palette picture keeps its indices: the colours are only for people.
+        pixels = np.asarray(picture)
     pixels = pixels if pixels.ndim == 3 else pixels[..., None]
     tissue = _above_0(pixels, len(bands) - (bands[-1] == "A"))
     size = Size(tissue.shape[1], tissue.shape[0])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from wsi_deform.cells import plain_text
 from wsi_deform.errors import ManifestError
+from wsi_deform.texts import read_text
 
 ALIASES = {"wsi": "slide", "image": "slide", "path": "slide", "patient_id": "patient", "case_id": "patient"}
 
@@ -27,10 +28,10 @@ def read_cells(path: Path, what: str) -> tuple[list[str], list[tuple[int, list[s
         ManifestError: It cannot be read, is no CSV, or has no line below the header.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_text(path, "utf-8-sig")
     except OSError as error:
         raise ManifestError(
-            f"{what} {path}: cannot be read ({error.strerror}). Needed a CSV file. Check the path."
+            f"{what} {path}: cannot be read ({error.strerror or error}). Needed a CSV file. Check the path."
         ) from error
     except UnicodeDecodeError as error:
         raise ManifestError(

@@ -181,7 +181,7 @@ def _directory(entries: Sequence[_Entry], offset: int, following: int, big: bool
     head, entry, link, inline = ("<Q", "<HHQ", "<Q", 8) if big else ("<H", "<HHI", "<I", 4)
     length = struct.calcsize(head) + len(entries) * (struct.calcsize(entry) + inline) + struct.calcsize(link)
     directory = struct.pack(head, len(entries))
-    values = bytearray(length % 2)  # values begin at even offsets
+    values = bytearray()  # they begin at even offsets: a directory's length is even in both layouts
     for item in sorted(entries, key=lambda item: item.tag):
         directory += struct.pack(entry, item.tag, item.kind, item.count)
         if len(item.payload) <= inline:

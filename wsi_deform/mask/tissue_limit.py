@@ -2,7 +2,7 @@
 
 Samples on a border stand for glass beside it too, and a network that saw little glass may call it anything. The limit
 works on the stream of mask tiles of all levels: blocks of one label stay blocks, and only tiles that the border of the
-tissue crosses are looked at pixel by pixel.
+tissue crosses are looked at pixel by pixel. What is unlabelled stays so.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from wsi_deform.annotation.classes import UNLABELLED
 from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Region, Size
 from wsi_deform.kernels.compiled import Longs
+from wsi_deform.mask.blanks import BlankRegions
 from wsi_deform.mask.tissue_cells import Cells
 from wsi_deform.mask.tissue_pixels import add_zone_counts, cut
 from wsi_deform.reverse.histogram import add_label_counts
-from wsi_deform.reverse.levels import MaskTile, pyramid_sizes
+from wsi_deform.reverse.levels import MaskTile, kept_at_level, pyramid_sizes
 from wsi_deform.reverse.sampler import Interpolation, ReverseSampler
 from wsi_deform.reverse.samples import FieldSamples
 
@@ -127,6 +129,7 @@ class TissueCounts:
     def removed(self) -> Longs:
         """Level-0 pixels of each label that the limit made background, (256,)."""
         removed = np.array(self.found[OUTSIDE])
+        removed[UNLABELLED] = 0
         if self._limit is not None:
             removed[self._limit.background] = 0
         return removed
@@ -152,7 +155,7 @@ class TissueCounts:
         removed = self._count(tile, pixels) if tile.level == 0 else True
         if self._limit is None or not removed or self._all[tile.level][tile.row, tile.column]:
             return tile
-        if self._any[tile.level][tile.row, tile.column]:
+        if self._any[tile.level][tile.row, tile.column] or (pixels == UNLABELLED).any():
             pixels = pixels if pixels.flags.writeable else pixels.copy()
             return self._crossed(tile, pixels, self._limit.background)
         return replace(tile, pixels=None, label=self._limit.background)
@@ -178,7 +181,7 @@ class TissueCounts:
             self.found[:, label] += self._in_tiles[:, block.row, block.column]
         elif block.level == 0:
             self.found[:, label] += self._in_tiles[:, rows, columns].sum(axis=(1, 2))
-        if self._limit is None or label == self._limit.background:
+        if self._limit is None or label in (self._limit.background, UNLABELLED):
             yield block
         elif single:
             some, whole = (each[block.level][block.row, block.column] for each in (self._any, self._all))
@@ -227,7 +230,7 @@ class TissueCounts:
     def _crossed(self, tile: MaskTile, pixels: NDArray[np.uint8], background: int) -> MaskTile:
         """A tile that the border crosses; its pixels are changed."""
         place = (tile.column * self._tile_px, tile.row * self._tile_px)
-        if cut(pixels, self._zones, OUTSIDE, self._size, tile.level, place, background):
+        if cut(pixels, self._zones, OUTSIDE, self._size, tile.level, place, background, UNLABELLED):
             return replace(tile, label=None, pixels=pixels)
         return replace(tile, label=background, pixels=None)
 
@@ -241,6 +244,7 @@ class LimitedSampler(ReverseSampler):
         outside_label: See ``ReverseSampler``.
         tile_px: See ``ReverseSampler``.
         interpolation: See ``ReverseSampler``.
+        blanks: What is unlabelled, because it could not be read, level-0 px.
 
     Raises:
         ShapeError: See ``ReverseSampler``.
@@ -254,6 +258,7 @@ class LimitedSampler(ReverseSampler):
         outside_label: int = 0,
         tile_px: int = 512,
         interpolation: Interpolation = "nearest",
+        blanks: Sequence[Region] = (),
     ) -> None:
         super().__init__(
             fields,
@@ -262,7 +267,7 @@ class LimitedSampler(ReverseSampler):
             tile_px=tile_px,
             interpolation=interpolation,
         )
-        self.limit = limit
+        self.limit, self.blanks = limit, tuple(blanks)
         self._cells = Cells(limit.cells, limit.size)
 
     def region(self, region: Region, level: int = 0) -> NDArray[np.uint8]:
@@ -271,12 +276,17 @@ class LimitedSampler(ReverseSampler):
         labels: NDArray[np.uint8] = np.where(
             inside, super().region(region, level), np.uint8(self.limit.background)
         )
+        for blank in self.blanks:
+            part = kept_at_level(blank, self.size, level).intersection(region)
+            rows = slice(part.y - region.y, part.bottom - region.y)
+            labels[rows, part.x - region.x : part.right - region.x] = UNLABELLED
         return labels
 
     def tiles(self, level_count: int | None = None, threads: int = 1) -> Iterator[MaskTile]:
         """Limited tiles of the pyramid; see ``ReverseSampler.tiles``."""
         counts = TissueCounts(self.limit.cells, self.size, limit=self.limit, tile_px=self.tile_px)
-        return counts.limited(super().tiles(level_count, threads))
+        found = super().tiles(level_count, threads)
+        return counts.limited(BlankRegions(self.size, self.tile_px, self.blanks).cut(found))
 
 
 def reverse_sampler(
@@ -286,8 +296,13 @@ def reverse_sampler(
     outside_label: int,
     interpolation: Interpolation,
     limit: TissueLimit | None,
+    blanks: Sequence[Region] = (),
 ) -> ReverseSampler:
-    """The reverse sampler of a slide's samples, limited to tissue where there is a limit."""
-    if limit is None:
+    """The reverse sampler of a slide's samples, limited to tissue where there is a limit, unlabelled where blank."""
+    if limit is None and not blanks:
         return ReverseSampler(fields, size=size, outside_label=outside_label, interpolation=interpolation)
-    return LimitedSampler(fields, limit=limit, outside_label=outside_label, interpolation=interpolation)
+    if limit is None:
+        limit = TissueLimit(cells=np.ones((1, 1), bool), size=size, background=outside_label)
+    return LimitedSampler(
+        fields, limit=limit, outside_label=outside_label, interpolation=interpolation, blanks=blanks
+    )

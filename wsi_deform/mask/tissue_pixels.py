@@ -108,6 +108,7 @@ def cut(
     level: int,
     origin: tuple[int, int],
     background: int,
+    kept: int,
 ) -> bool:
     """Make background of the pixels of a tile that lie in one zone.
 
@@ -119,6 +120,7 @@ def cut(
         level: The tile's level.
         origin: Left and top pixel of the tile, px of the level.
         background: The label.
+        kept: A label that is never changed.
 
     Returns:
         Whether any pixel has another label after that.
@@ -135,7 +137,12 @@ def cut(
             column = cell_of(origin[0] + left, level, columns, size[0])
             right = min(width, end_of(column, level, columns, size[0]) - origin[0])
             if zones[row, column] == outside:
-                pixels[top:bottom, left:right] = background
+                for y in range(top, bottom):
+                    for x in range(left, right):
+                        if pixels[y, x] == kept:
+                            others = True
+                        else:
+                            pixels[y, x] = background
             else:
                 others = others or _has_other(pixels, (left, top, right, bottom), background)
             left = right

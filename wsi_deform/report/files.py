@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from wsi_deform import texts
 from wsi_deform.errors import ModelError
 
 
@@ -16,8 +16,8 @@ def read_json(path: Path) -> dict[str, Any]:
         ModelError: It is missing, or not a JSON object.
     """
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        data = texts.read_json(path)
+    except (OSError, ValueError) as error:
         raise ModelError(f"{path}: cannot be read ({error}). Needed JSON that wsi-deform wrote.") from error
     if not isinstance(data, dict):
         raise ModelError(f"{path}: found {type(data).__name__}. Needed a JSON object of wsi-deform.")

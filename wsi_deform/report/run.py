@@ -63,8 +63,11 @@ def report_run(run: Path | str, *, names: Names = AS_THEY_ARE) -> Path:
         )
     ]
     over = _mean_classes(run)
+    said: list[str] = []
     if over is not None and not over.is_measured:
         sections.insert(0, Section(title="Validation", text=[f"The mean IoU {over.text()}."]))
+    elif over is not None and not over.is_whole:
+        said.append(f"The mean IoU is {over.text()}.")
     if validated:
         best = max(validated, key=lambda row: row["val_miou"])
         facts.insert(
@@ -94,7 +97,6 @@ def report_run(run: Path | str, *, names: Names = AS_THEY_ARE) -> Path:
             of="epoch",
             largest_is_best=(),
         )
-        said = [] if over is None or over.is_whole else [f"The mean IoU is {over.text()}."]
         sections.insert(0, Section(title="Best epoch", text=said, table=table))
     sections += [*(_seen(run) if names.are_shown else _unseen(run)), *_timed(rows)]
     sections.append(Section(title="Configuration", quote={"config.yaml": _settings(run, config, names)}))

@@ -20,11 +20,12 @@ from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Region, Size, tile_grid
 from wsi_deform.kernels.compiled import MIXED
 from wsi_deform.kernels.ordered import map_in_order
+from wsi_deform.limits import LONGEST_SIDE_PX
 from wsi_deform.reverse import mesh, mesh_pixels, nearest_pixels, quadtree
 from wsi_deform.reverse.levels import MaskTile, pyramid_sizes
 from wsi_deform.reverse.packed import packed_kept, packed_lattices, packed_samples, packed_scores
 from wsi_deform.reverse.pieces import piece_count
-from wsi_deform.reverse.samples import LONGEST_SIDE_PX, FieldSamples
+from wsi_deform.reverse.samples import FieldSamples
 
 Interpolation = Literal["nearest", "linear"]
 

@@ -9,9 +9,7 @@ from numpy.typing import NDArray
 
 from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Region, Size
-
-LONGEST_SIDE_PX = 1 << 20
-"""The longest side of a slide, such that 64-bit integers hold every squared distance."""
+from wsi_deform.limits import LONGEST_SIDE_PX
 
 MAX_CLASSES = 256
 

@@ -14,8 +14,9 @@ from wsi_deform.errors import SlideError
 from wsi_deform.faults import pass_on_own_fault
 from wsi_deform.geometry import Point, Region, Size, tile_region
 from wsi_deform.slide.colour import rgb_from_gray
+from wsi_deform.slide.declared import check_sizes
 from wsi_deform.slide.mpp.claims import Scale, Source, claim_of, scale_from_claims
-from wsi_deform.slide.reader import Level, SlideInfo
+from wsi_deform.slide.reader import Level, SlideInfo, bad_tile
 from wsi_deform.slide.resolution import positive_or_none
 
 TILE = Size(512, 512)
@@ -65,6 +66,7 @@ class CziReader:
         self._lock = threading.Lock()
         self._is_open = True
         size, scale = Size(frame.w, frame.h), _scale(xml)
+        check_sizes([size], self.path)
         self.info = SlideInfo(
             levels=(Level(size=size, downsample=Point(1.0, 1.0), tile=TILE),),
             mpp=scale.mpp,
@@ -94,9 +96,11 @@ class CziReader:
                 )
         except READ_ERRORS as error:
             pass_on_own_fault(error, "pylibCZIrw")
-            raise SlideError(
-                f"{where} cannot be read ({error}). The file is damaged: copy it again."
-            ) from error
+            if isinstance(error, OSError):
+                raise SlideError(
+                    f"{where} cannot be read ({error}). Check the disk that it lies on."
+                ) from error
+            raise bad_tile(self.path, level, region, self.info.levels, f"cannot be read ({error})") from error
         if pixels.shape[2] == 1:
             return rgb_from_gray(pixels)
         # Blue comes first in the file.

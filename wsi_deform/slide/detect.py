@@ -7,6 +7,7 @@ from pathlib import Path
 
 from wsi_deform.errors import SlideError
 from wsi_deform.slide.containers import refuse_container
+from wsi_deform.slide.declared import TooLargeError
 from wsi_deform.slide.dicom.files import dicom_meta
 from wsi_deform.slide.find import CZI_MAGIC, TIFF_MAGIC, is_zarr_folder, is_zarr_url
 from wsi_deform.slide.image_reader import ImageReader
@@ -56,7 +57,7 @@ def open_reader(path: SlidePath) -> Reader:
     for name, open_one in _candidates(path):
         try:
             return open_one(path)
-        except DamagedSlideError:
+        except (DamagedSlideError, TooLargeError):
             raise
         except SlideError as error:
             said.append(f"{name}: {str(error).removeprefix(f'{path}: ')}")

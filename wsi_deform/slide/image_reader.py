@@ -6,21 +6,20 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Point, Region, Size, tile_region
 from wsi_deform.slide.cache import PICTURES
+from wsi_deform.slide.codec_header import jpeg_head
 from wsi_deform.slide.colour import composited
 from wsi_deform.slide.identity import file_version
+from wsi_deform.slide.jpeg_damage import jpeg_damage
+from wsi_deform.slide.picture import opened_picture
 from wsi_deform.slide.reader import WHITE, Level, SlideInfo
 
 TILE = Size(256, 256)
-MAX_DECODED_BYTES = 1 << 30
 EIGHT_BIT_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "YCbCr", "CMYK"}
-
-# Pillow takes 89 megapixels for an attack; the check below is ours and says what to do.
-Image.MAX_IMAGE_PIXELS = MAX_DECODED_BYTES // 3
 
 
 class ImageReader:
@@ -46,27 +45,21 @@ class ImageReader:
             path: PNG, JPEG, BMP or any other image that Pillow knows.
 
         Raises:
-            SlideError: Not an image, damaged, more than 8 bits per channel, or over 1 GiB decoded.
+            SlideError: Not an image, damaged, more than 8 bits per channel, or larger than
+                ``limits.PICTURE`` allows.
         """
         self.path = Path(path)
-        try:
-            with Image.open(self.path) as image:
-                size = Size(*image.size)
-                if size.area * 3 > MAX_DECODED_BYTES:
-                    raise _too_large(self.path, f"{size} px decode to {size.area * 3} bytes")
-                if image.mode not in EIGHT_BIT_MODES:
-                    raise SlideError(
-                        f"{path}: pixels of mode {image.mode}. Needed 8 bits per channel; convert the "
-                        "image to 8-bit RGB or gray."
-                    )
-                vendor = f"{(image.format or 'plain').lower()}-image"
-                self._key = (str(self.path.absolute()), *file_version(self.path))
-                # Decoded now, so that a damaged one is refused here.
-                PICTURES.get(self._key, lambda: _rgb(image))
-        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-            raise _too_large(self.path, str(error)) from error
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-            raise SlideError(f"{path}: not a readable image ({error}).") from error
+        with opened_picture(self.path, bands=3) as image:
+            size = Size(*image.size)
+            if image.mode not in EIGHT_BIT_MODES:
+                raise SlideError(
+                    f"{path}: pixels of mode {image.mode}. Needed 8 bits per channel; convert the "
+                    "image to 8-bit RGB or gray."
+                )
+            vendor = f"{(image.format or 'plain').lower()}-image"
+            self._key = (str(self.path.absolute()), *file_version(self.path))
+            # Decoded now, so that a damaged one is refused here.
+            PICTURES.get(self._key, lambda: self._whole(image))
         self._is_open = True
         self.info = SlideInfo(
             levels=(Level(size=size, downsample=Point(1.0, 1.0), tile=TILE),),
@@ -95,17 +88,22 @@ class ImageReader:
         self._is_open = False
 
     def _decoded(self) -> NDArray[np.uint8]:
-        try:
-            with Image.open(self.path) as image:
-                pixels = _rgb(image)
-        except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-            raise SlideError(
-                f"{self.path}: can no longer be read ({error}). Open the slide again."
-            ) from error
+        with opened_picture(self.path, bands=3) as image:
+            pixels = self._whole(image)
         if pixels.shape[:2] != self.info.size.shape:
             raise SlideError(
                 f"{self.path}: was {self.info.size} px and is {pixels.shape[1]} x {pixels.shape[0]} px now. Needed "
                 "a file that stays as it is. Open the slide again."
+            )
+        return pixels
+
+    def _whole(self, image: Image.Image) -> NDArray[np.uint8]:
+        """Decode an open picture."""
+        pixels = _rgb(image)
+        stored = self.path.read_bytes() if image.format == "JPEG" else b""
+        if stored and (damage := jpeg_damage(pixels, stored, jpeg_head(stored))):
+            raise SlideError(
+                f"{self.path}: its JPEG has {damage}. The file is damaged: copy or download it again."
             )
         return pixels
 
@@ -115,11 +113,3 @@ def _rgb(image: Image.Image) -> NDArray[np.uint8]:
         pixels = np.asarray(image.convert("RGBA"))
         return composited(pixels[..., :3], pixels[..., 3], WHITE)
     return np.array(image.convert("RGB"))
-
-
-def _too_large(path: Path, found: str) -> SlideError:
-    return SlideError(
-        f"{path}: {found}; a plain image is decoded as a whole, at most {MAX_DECODED_BYTES} bytes. "
-        "Convert it to a tiled pyramidal TIFF, "
-        "for example with: vips tiffsave IMAGE SLIDE.tif --tile --pyramid --compression jpeg"
-    )

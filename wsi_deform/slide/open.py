@@ -8,7 +8,7 @@ from wsi_deform.geometry import Mpp, Region
 from wsi_deform.slide.find import is_slide
 from wsi_deform.slide.path import SlideUrl
 from wsi_deform.slide.search import find_slides
-from wsi_deform.slide.slide import Slide
+from wsi_deform.slide.slide import OnBadTile, Slide
 
 __all__ = ["find_slides", "is_slide", "open_slide"]
 
@@ -20,6 +20,7 @@ def open_slide(
     slide_id: str | None = None,
     tissue_path: Path | None = None,
     region: Region | None = None,
+    on_bad_tile: OnBadTile = "fail",
 ) -> Slide:
     """Open a slide.
 
@@ -31,6 +32,7 @@ def open_slide(
         slide_id: Its name; None takes the file name without suffixes.
         tissue_path: A raster file whose pixels above 0 are tissue; None finds it by colour.
         region: The part of it that is segmented, learned from and measured, level-0 px; None is all of it.
+        on_bad_tile: "fail" raises where a tile cannot be decoded; "blank" leaves it out, see ``Slide.blanks``.
 
     Returns:
         The open slide.
@@ -39,6 +41,8 @@ def open_slide(
         SlideError: No reader can open the file; the message has what each of them said. Or the region is not inside
             the slide.
     """
-    slide = Slide(path, slide_id=slide_id, mpp=mpp, tissue_path=tissue_path, region=region)
+    slide = Slide(
+        path, slide_id=slide_id, mpp=mpp, tissue_path=tissue_path, region=region, on_bad_tile=on_bad_tile
+    )
     _ = slide.region  # opens the file now, so that an unreadable one is refused here
     return slide

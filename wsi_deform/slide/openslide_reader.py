@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openslide
 from numpy.typing import NDArray
+from PIL import Image
 
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Point, Region, Size, level_downsample, tile_grid, tile_region
 from wsi_deform.slide.colour import composited
+from wsi_deform.slide.declared import check_sizes
 from wsi_deform.slide.mpp.claims import Claim, Scale, Source, claim_of, claim_of_power, scale_from_claims
 from wsi_deform.slide.mpp.texts import claims_of_description
-from wsi_deform.slide.reader import WHITE, Level, SlideInfo
+from wsi_deform.slide.reader import WHITE, Level, SlideInfo, bad_tile
 from wsi_deform.slide.resolution import positive_or_none
 
 TILE = Size(512, 512)
 # A level that OpenSlide would resample is decoded once as a whole and kept, where it is no larger than this.
 WHOLE_LEVEL_BYTES = 64 << 20
+OPENSLIDE_ERRORS = (openslide.OpenSlideError, OSError, ValueError)
 
 
 def detect_vendor(path: str | Path) -> str | None:
@@ -57,6 +62,7 @@ class OpenSlideReader:
                 f"{path}: OpenSlide cannot open it ({error or type(error).__name__})."
             ) from error
         sizes = [Size(width, height) for width, height in self._slide.level_dimensions]
+        check_sizes(sizes, self.path)
         # A format may list the same size twice (focal planes, rounding): later levels must be smaller.
         self._stored = [0]
         for number, size in enumerate(sizes[1:], start=1):
@@ -66,7 +72,8 @@ class OpenSlideReader:
         sizes = [sizes[number] for number in self._stored]
         self._exact = [_is_whole(self._slide.level_downsamples[number]) for number in self._stored]
         self._whole: dict[int, NDArray[np.uint8]] = {}
-        self._lock = threading.Lock()
+        # Reentrant: a level is read whole under it, and a file opened again.
+        self._lock = threading.RLock()
         self._closed = False
         properties = {str(key): str(value) for key, value in self._slide.properties.items()}
         scale = _scale(properties)
@@ -137,16 +144,31 @@ class OpenSlideReader:
     def _read(self, level: int, region: Region) -> NDArray[np.uint8]:
         downsample = self.info.levels[level].downsample
         position = round(region.x * downsample.x), round(region.y * downsample.y)
+        where = position, self._stored[level], (region.width, region.height)
         try:
-            image = self._slide.read_region(position, self._stored[level], (region.width, region.height))
-        except (openslide.OpenSlideError, OSError, ValueError) as error:
-            raise SlideError(
-                f"{self.path}: {region.width} x {region.height} px at ({region.x}, {region.y}) of level "
-                f"{level} cannot be read "
-                f"({error}). The file is damaged or incomplete: copy it again, with all its companion files."
-            ) from error
+            image = self._slide.read_region(*where)
+        except OPENSLIDE_ERRORS as error:
+            image = self._read_again(where, level, region, error)
         pixels = np.asarray(image)
         return composited(pixels[..., :3], pixels[..., 3], self.info.background)
+
+    def _read_again(self, where: Any, level: int, region: Region, error: Exception) -> Image.Image:
+        """Read with a handle that has seen no error: one that has fails for every tile, whoever of its threads asks.
+
+        Raises:
+            BadTileError: It is this tile that cannot be read.
+        """
+        with self._lock:
+            try:
+                fresh = openslide.OpenSlide(str(self.path))
+                image: Image.Image = fresh.read_region(*where)
+            except OPENSLIDE_ERRORS as again:
+                with suppress(*OPENSLIDE_ERRORS):
+                    self._slide = openslide.OpenSlide(str(self.path))
+                why = f"cannot be read ({again or error}). It may be incomplete: copy all of its companion files"
+                raise bad_tile(self.path, level, region, self.info.levels, why) from again
+            self._slide = fresh
+            return image
 
 
 def _is_whole(downsample: float) -> bool:

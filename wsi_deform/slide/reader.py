@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias, runtime_checkable
@@ -9,6 +10,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Point, Region, Size
 
 WHITE = (255, 255, 255)
@@ -88,6 +90,49 @@ class SlideInfo:
         return self.levels[0].size
 
 
+class Placed(Protocol):
+    """What a level of any file has: where its pixels lie."""
+
+    @property
+    def size(self) -> Size:
+        """Width and height in pixels of this level."""
+        ...
+
+    @property
+    def downsample(self) -> Point:
+        """Level-0 pixels per pixel of this level, per axis."""
+        ...
+
+
+class BadTileError(SlideError):
+    """The bytes of a tile are there and are no pixels: of that tile alone, while others may be sound."""
+
+
+def bad_tile(path: object, level: int, region: Region, levels: Sequence[Placed], why: str) -> BadTileError:
+    """The error for a tile that cannot be decoded.
+
+    Args:
+        path: The slide.
+        level: Its level.
+        region: Where it lies there, px of the level.
+        levels: Of the slide.
+        why: What is wrong, as it goes on after the tile's name.
+    """
+    shown = level_0_region(region, levels[level], levels[0])
+    return BadTileError(
+        f"{path}: tile at ({region.x}, {region.y}) of level {level}, which shows level-0 px {shown.x} to {shown.right} "
+        f"across and {shown.y} to {shown.bottom} down, {why}. The file is damaged: copy or download it again."
+    )
+
+
+def level_0_region(region: Region, level: Placed, level_0: Placed) -> Region:
+    """The level-0 px that a region of a level shows, whole ones, clipped to the slide."""
+    x, y = math.floor(region.x * level.downsample.x), math.floor(region.y * level.downsample.y)
+    right = math.ceil(region.right * level.downsample.x)
+    bottom = math.ceil(region.bottom * level.downsample.y)
+    return Region(x, y, right - x, bottom - y).intersection(Region.whole(level_0.size))
+
+
 class Reader(Protocol):
     """An open slide file. One reader serves all threads of one process; it is never pickled.
 
@@ -109,7 +154,7 @@ class Reader(Protocol):
             (H, W, 3) uint8 RGB, composited on ``info.background``; clipped at the slide's edge.
 
         Raises:
-            SlideError: The tile cannot be read or decoded.
+            SlideError: The tile cannot be read; ``BadTileError`` where it can, and cannot be decoded.
         """
         ...
 

@@ -20,7 +20,7 @@ MAX_IDLE_READERS = 32
 # A server is not asked for the version of an open file more often than this.
 RECHECK_S = 60.0
 
-_Key = tuple[int, str, tuple[str, ...]]
+_Key = tuple[int, str, tuple[str, ...], bool]
 _tokens = itertools.count()
 
 
@@ -48,11 +48,12 @@ class ReaderRegistry:
         self._readers: OrderedDict[_Key, tuple[int, VirtualReader]] = OrderedDict()
         self._versions: dict[SlideUrl, tuple[float, tuple[str, ...]]] = {}
 
-    def reader(self, path: SlidePath) -> tuple[int, VirtualReader]:
+    def reader(self, path: SlidePath, *, blank: bool = False) -> tuple[int, VirtualReader]:
         """The reader of a file, opened when it is not open yet in this process.
 
         Args:
             path: A slide file, folder or URL.
+            blank: Whether tiles that cannot be decoded are left out; others who read the file are not.
 
         Returns:
             A token that names this reader in the tile cache, and the reader with virtual levels.
@@ -62,10 +63,12 @@ class ReaderRegistry:
         """
         with self._lock:
             place = path.url if isinstance(path, SlideUrl) else str(path.absolute())
-            key = (os.getpid(), place, self._version(path))
+            key = (os.getpid(), place, self._version(path), blank)
             if key not in self._readers:
                 stored = open_reader(path)
-                reader = VirtualReader(stored, key=lambda: slide_key(path, stored), name=str(path))
+                reader = VirtualReader(
+                    stored, key=lambda: slide_key(path, stored), name=str(path), blank=blank
+                )
                 self._readers[key] = new_token(), reader
                 while len(self._readers) > MAX_IDLE_READERS:
                     self._readers.popitem(last=False)

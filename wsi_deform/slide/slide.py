@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,9 +20,24 @@ from wsi_deform.slide.identity import slide_key_of
 from wsi_deform.slide.levels.virtual import VirtualReader
 from wsi_deform.slide.mpp.claims import Source, given_remarks, pixel_shape
 from wsi_deform.slide.path import SlidePath, SlideUrl, slide_path
-from wsi_deform.slide.reader import Address, Level, Reader, SlideInfo
+from wsi_deform.slide.reader import Address, Level, Reader, SlideInfo, level_0_region
 from wsi_deform.slide.registry import READERS, new_token
 from wsi_deform.slide.resolution import positive_or_none
+
+OnBadTile = Literal["fail", "blank"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blank:
+    """A tile that could not be decoded and was left out.
+
+    Attributes:
+        tile: Its level, column and row.
+        region: The level-0 px that it shows.
+    """
+
+    tile: Address
+    region: Region
 
 
 class Slide:
@@ -45,6 +61,7 @@ class Slide:
         mpp: Mpp | None = None,
         tissue_path: Path | None = None,
         region: Region | None = None,
+        on_bad_tile: OnBadTile = "fail",
     ) -> None:
         """Name a slide; the file is opened on first use.
 
@@ -55,6 +72,8 @@ class Slide:
             tissue_path: A raster file whose pixels above 0 are tissue.
             region: The part of it that is segmented, learned from and measured, level-0 px; None is all of it. Its
                 frame and its size stay those of the file.
+            on_bad_tile: "fail" raises where a tile cannot be decoded; "blank" serves white in its place, and says
+                in ``blanks`` where. A copy that went to another process raises: nobody would hear of its blanks.
 
         Raises:
             SlideError: The mpp is not a positive number.
@@ -64,6 +83,8 @@ class Slide:
         self._mpp_given = None if mpp is None else self._checked(mpp)
         self.tissue_path = tissue_path
         self._region = region
+        self._on_bad_tile = on_bad_tile
+        self._unreadable: set[Address] = set()
         self._own_reader: Reader | None = None
         self._own_key: str | None = None
         self._open: tuple[int, int, VirtualReader] | None = None
@@ -78,6 +99,7 @@ class Slide:
         virtual_levels: bool = True,
         key: str | None = None,
         region: Region | None = None,
+        on_bad_tile: OnBadTile = "fail",
     ) -> Self:
         """Make a slide from a reader object; it pickles only if the reader does.
 
@@ -89,11 +111,12 @@ class Slide:
             key: Names these very pixels: a sidecar with the coarse levels of a large slide is kept under it for
                 other slides and processes with the same key; None builds it for this slide alone.
             region: The part of it that is segmented, level-0 px; None is all of it.
+            on_bad_tile: As for a file.
 
         Returns:
             The slide.
         """
-        slide = cls(Path(slide_id), slide_id=slide_id, mpp=mpp, region=region)
+        slide = cls(Path(slide_id), slide_id=slide_id, mpp=mpp, region=region, on_bad_tile=on_bad_tile)
         slide._own(reader, virtual_levels=virtual_levels, key=key)
         return slide
 
@@ -217,8 +240,11 @@ class Slide:
         """
         token, reader = self._reader()
         if level >= reader.stored_levels and reader.in_memory:
-            return reader.read_tile(level, column, row)
-        return TILE_CACHE.get((token, level, column, row), lambda: reader.read_tile(level, column, row))
+            pixels = reader.read_tile(level, column, row)
+        else:
+            pixels = TILE_CACHE.get((token, level, column, row), lambda: reader.read_tile(level, column, row))
+        self._note_blanks([(level, column, row)])
+        return pixels
 
     def read_tiles(self, tiles: Sequence[Address]) -> Iterator[NDArray[np.uint8]]:
         """Read several tiles through the tile cache; from far, many are fetched while others are decoded.
@@ -244,6 +270,7 @@ class Slide:
             if found is None:
                 found = next(read)
                 TILE_CACHE.keep((token, *tile), found)
+            self._note_blanks([tile])
             yield found
 
     def read_region(self, level: int, region: Region) -> NDArray[np.uint8]:
@@ -273,6 +300,36 @@ class Slide:
                 part.y - place.y : part.bottom - place.y, part.x - place.x : part.right - place.x
             ]
         return out
+
+    @property
+    def blanks(self) -> tuple[Blank, ...]:
+        """Tiles that could not be decoded and were left out of what this object has read so far, in order."""
+        levels = self.info.levels
+        found = []
+        for tile in self._unreadable_tiles(blank=True):
+            level = levels[tile[0]]
+            region = level_0_region(tile_region(tile[1], tile[2], level.tile, level.size), level, levels[0])
+            found.append(Blank(tile=tile, region=region))
+        return tuple(found)
+
+    @property
+    def blank_regions(self) -> tuple[Region, ...]:
+        """What the tiles of ``blanks`` show, level-0 px."""
+        return tuple(each.region for each in self.blanks) if self._unreadable else ()
+
+    @property
+    def remade_tiles(self) -> int:
+        """Number of tiles of coarse levels that could not be decoded and were made anew of finer ones."""
+        return len(self._unreadable_tiles(blank=False))
+
+    def _unreadable_tiles(self, *, blank: bool) -> list[Address]:
+        reader = self._reader()[1]
+        # A copy: other threads may add to it.
+        return [tile for tile in sorted(self._unreadable.copy()) if reader.is_blank(tile) == blank]
+
+    def _note_blanks(self, tiles: Sequence[Address]) -> None:
+        if self._on_bad_tile == "blank":
+            self._unreadable.update(self._reader()[1].unreadable(tiles))
 
     @property
     def decoded_bytes(self) -> int:
@@ -314,14 +371,16 @@ class Slide:
     def _reader(self) -> tuple[int, VirtualReader]:
         opened = self._open
         if opened is None or (opened[0] != os.getpid() and self._own_reader is None):
-            token, reader = READERS.reader(self.path)
+            token, reader = READERS.reader(self.path, blank=self._on_bad_tile == "blank")
             opened = self._open = os.getpid(), token, reader
         return opened[1], opened[2]
 
     def _own(self, reader: Reader, *, virtual_levels: bool, key: str | None) -> None:
         self._own_reader, self._own_key = reader, key
         named = None if key is None else lambda: slide_key_of(key)
-        virtual = VirtualReader(reader, append=virtual_levels, key=named, name=self.slide_id)
+        virtual = VirtualReader(
+            reader, append=virtual_levels, key=named, name=self.slide_id, blank=self._on_bad_tile == "blank"
+        )
         self._open = os.getpid(), new_token(), virtual
 
     def __getstate__(self) -> dict[str, Any]:

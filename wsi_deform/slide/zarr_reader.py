@@ -19,11 +19,13 @@ from wsi_deform.faults import pass_on_own_fault, version_of
 from wsi_deform.geometry import Region, Size, level_downsample, tile_region
 from wsi_deform.kernels.ahead import ahead
 from wsi_deform.slide.colour import composited, rgb_from_gray
+from wsi_deform.slide.declared import check_block, check_sizes
 from wsi_deform.slide.mpp.claims import scale_from_claims
 from wsi_deform.slide.ngff import images_of, multiscale_from_data
 from wsi_deform.slide.path import SlidePath, SlideUrl, slide_path
-from wsi_deform.slide.reader import Address, Level, SlideInfo
+from wsi_deform.slide.reader import Address, Level, SlideInfo, bad_tile
 from wsi_deform.slide.remote import file_system, remote_errors, storage_options
+from wsi_deform.slide.zarr_limits import GuardedStore, check_chunks, chunk_rule
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +38,7 @@ ZARR_ERRORS = (
 # Tiles of a far slide that are read at the same time.
 FAR_THREADS = 16
 MIN_TILE_PX = 256
+MAX_CHANNELS = 4
 
 
 class ZarrReader:
@@ -59,7 +62,7 @@ class ZarrReader:
         """
         self.path: SlidePath = slide_path(path)
         # Nothing is read here: what goes wrong is not the slide's fault.
-        store = _store(self.path)
+        store = GuardedStore(_store(self.path))
         try:
             self._open(store)
         except _errors() as error:
@@ -70,7 +73,7 @@ class ZarrReader:
                 "convert the slide to a tiled pyramidal TIFF."
             ) from error
 
-    def _open(self, store: Any) -> None:
+    def _open(self, store: GuardedStore) -> None:
         group = zarr.open_group(store, mode="r")
         images = images_of(group.attrs.asdict())
         if not images and "0" in group:
@@ -85,7 +88,12 @@ class ZarrReader:
         self._axes = image.letters
         arrays = [group[one.path] for one in image.datasets]
         self._check_pixels(arrays)
+        store.rules |= {array.path: chunk_rule(array, self.path) for array in arrays}
         sizes = [self._size(array) for array in arrays]
+        check_sizes(sizes, self.path)
+        if isinstance(self.path, Path):
+            for array in arrays:
+                check_chunks(array, self.path)
         keep = [0]
         for number, size in enumerate(sizes):
             last = sizes[keep[-1]]
@@ -138,10 +146,10 @@ class ZarrReader:
             )
         except _errors() as error:
             pass_on_own_fault(error, "zarr")
-            raise SlideError(
-                f"{where} cannot be read ({_said(error)}; zarr {version_of('zarr')}). A chunk is "
-                "damaged: copy the folder again."
-            ) from error
+            said = f"cannot be read ({_said(error)}; zarr {version_of('zarr')})"
+            if isinstance(_cause(error), (OSError, *remote_errors())):
+                raise SlideError(f"{where} {said}. Check the disk or the network that it lies on.") from error
+            raise bad_tile(self.path, level, region, self.info.levels, said) from error
         order = [axis for axis in self._axes if not isinstance(part.get(axis, slice(None)), int)]
         pixels = np.moveaxis(
             stored, [order.index(axis) for axis in "yxc" if axis in order], range(len(order))
@@ -178,7 +186,15 @@ class ZarrReader:
         for axis in "xy":
             chunk = array.chunks[self._axes.index(axis)]
             sides.append(chunk * max(1, -(-MIN_TILE_PX // chunk)))
-        return Size(*sides)
+        tile = Size(*sides)
+        # Of flat chunks several make a tile.
+        check_block(
+            f"chunks {array.chunks} in {array.name}, together tiles",
+            tile,
+            tile.area * MAX_CHANNELS,
+            self.path,
+        )
+        return tile
 
     def _check_pixels(self, arrays: Sequence[Any]) -> None:
         for array in arrays:
@@ -216,16 +232,22 @@ def _errors() -> tuple[type[Exception], ...]:
 
 
 def _said(error: Exception) -> str:
-    """What went wrong; zarr 3.4 reads parts of a shard together and wraps what one of them raised in a group."""
+    """What went wrong."""
+    error = _cause(error)
+    return f"{type(error).__name__}: {error}"
+
+
+def _cause(error: Exception) -> Exception:
+    """What was raised; zarr 3.4 reads parts of a shard together and wraps what one of them raised in a group."""
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
-    return f"{type(error).__name__}: {error}"
+    return error
 
 
 def _store(path: SlidePath) -> Any:
     """Where zarr reads: a folder, or a URL's file system, which zarr is not left to build by itself."""
     if not isinstance(path, SlideUrl):
-        return str(path)
+        return zarr.storage.LocalStore(path, read_only=True)
     file_system(path)  # says what is wrong with the protocol
     # Not ``open_group(url, storage_options=...)``: zarr 3.4 refuses options where it makes no use of them.
     return zarr.storage.FsspecStore.from_url(

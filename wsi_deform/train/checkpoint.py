@@ -22,6 +22,7 @@ from wsi_deform.errors import TrainingError
 from wsi_deform.files import write_aside
 from wsi_deform.model import Model
 from wsi_deform.model_file import load_tensors
+from wsi_deform.texts import parse_json
 
 NAME = "checkpoint.safetensors"
 # State that the first version had not, and whose start is as good.
@@ -189,7 +190,7 @@ def _about(state: str | None) -> dict[str, Any]:
     Raises:
         ValueError: They are not there, or not as ``save_checkpoint`` writes them.
     """
-    about = json.loads(state) if state is not None else None
+    about = parse_json(state) if state is not None else None
     if not isinstance(about, dict) or not isinstance(about.get("groups"), list):
         raise ValueError("its header holds no state of a run")
     counters = about.get("counters")

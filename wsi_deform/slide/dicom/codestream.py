@@ -6,6 +6,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from wsi_deform.slide.codec_header import declared
 from wsi_deform.slide.dicom.syntaxes import Codec
 
 # Markers of JPEG and JPEG-LS that begin a frame; the others of the range are tables.
@@ -13,8 +14,6 @@ JPEG_FRAMES = {*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC}
 JPEG_ALONE = {0x01, *range(0xD0, 0xDA)}
 JPEG_SCAN, JFIF, ADOBE = 0xDA, 0xE0, 0xEE
 J2K_SIZE, J2K_CODING, J2K_TILE = 0xFF51, 0xFF52, 0xFF90
-JXL_CONTAINER = b"\0\0\0\x0cJXL "
-JXL_RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
 
 
 class BadFrameError(ValueError):
@@ -125,23 +124,7 @@ def _jpeg_2000(stored: bytes) -> Codestream:
 
 def _jpeg_xl(stored: bytes) -> Codestream:
     """JPEG XL, with or without boxes; its decoder always gives RGB."""
-    start = stored.find(b"\xff\x0a", len(JXL_CONTAINER)) if stored.startswith(JXL_CONTAINER) else 0
-    if start < 0 or stored[start : start + 2] != b"\xff\x0a":
+    found = declared(stored)
+    if found is None:
         raise BadFrameError("no JPEG XL")
-    bits = int.from_bytes(stored[start + 2 : start + 18], "little")
-
-    def take(count: int) -> int:
-        nonlocal bits
-        value, bits = bits & ((1 << count) - 1), bits >> count
-        return value
-
-    def side(is_small: int) -> int:
-        return (take(5) + 1) * 8 if is_small else take((9, 13, 18, 30)[take(2)]) + 1
-
-    is_small = take(1)
-    height = side(is_small)
-    ratio = take(3)
-    if ratio:
-        times, over = JXL_RATIOS[ratio - 1]
-        return Codestream(width=height * times // over, height=height, is_rgb=True)
-    return Codestream(width=side(is_small), height=height, is_rgb=True)
+    return Codestream(width=found.width, height=found.height, is_rgb=True)

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from wsi_deform.geometry import Size
+from wsi_deform.slide.codec_header import declared_jpeg, has_too_many_scans, jpeg_head
 from wsi_deform.slide.colour import rgb_from_gray
 from wsi_deform.slide.dicom.codestream import BadFrameError, Codestream, codestream
 from wsi_deform.slide.dicom.instance import Instance
 from wsi_deform.slide.dicom.syntaxes import CODECS, Codec
+from wsi_deform.slide.jpeg_damage import jpeg_damage
 
 # Decoders raise RuntimeError and ValueError, and on scrambled bytes nearly anything.
 DECODE_ERRORS = (
@@ -52,8 +54,12 @@ def decoded(stored: bytes, instance: Instance) -> NDArray[np.uint8]:
     """
     codec, tile = CODECS[instance.meta.syntax], instance.tile
     header = None if codec in UNCODED else _checked(codestream(stored, codec), instance)
+    if codec is Codec.JPEG and declared_jpeg(jpeg_head(stored))[1] and has_too_many_scans(stored):
+        raise BadFrameError("its JPEG has more scans than any program writes")
     try:
         pixels = _pixels(stored, instance, codec, header)
+    except BadFrameError:
+        raise
     except DECODE_ERRORS as error:
         raise BadFrameError(f"{type(error).__name__}: {error}") from error
     if pixels.dtype != np.uint8 or pixels.shape[:2] != tile.shape or pixels.shape[2:] not in ((), (1,), (3,)):
@@ -90,9 +96,9 @@ def _pixels(stored: bytes, instance: Instance, codec: Codec, header: Codestream 
         return _uncoded(stored, instance, codec)
     if codec is Codec.JPEG:
         if instance.samples == 1:
-            return _array(imagecodecs.jpeg8_decode(stored))
+            return _whole(imagecodecs.jpeg8_decode(stored), stored)
         space = "rgb" if is_rgb(instance, header) else "ycbcr"
-        return _array(imagecodecs.jpeg8_decode(stored, colorspace=space, outcolorspace="rgb"))
+        return _whole(imagecodecs.jpeg8_decode(stored, colorspace=space, outcolorspace="rgb"), stored)
     decoders = {
         Codec.JPEG_LOSSLESS: imagecodecs.jpegsof3_decode,
         Codec.JPEG_LS: imagecodecs.jpegls_decode,
@@ -126,6 +132,17 @@ def _uncoded(stored: bytes, instance: Instance, codec: Codec) -> NDArray[np.uint
 
 def _array(pixels: Any) -> NDArray[Any]:
     return np.asarray(pixels)
+
+
+def _whole(pixels: Any, stored: bytes) -> NDArray[Any]:
+    """What a JPEG decoded to, unless it lacks data.
+
+    Raises:
+        BadFrameError: It does.
+    """
+    if damage := jpeg_damage(_array(pixels), stored, jpeg_head(stored)):
+        raise BadFrameError(f"its JPEG has {damage}")
+    return _array(pixels)
 
 
 def _rgb_from_ybr(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

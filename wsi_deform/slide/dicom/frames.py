@@ -66,6 +66,7 @@ class Frames:
         self._frame_bytes = instance.tile.area * instance.samples
         self._lock = threading.Lock()
         self._starts: NDArray[np.int64] | None = None
+        self._is_misled = False
         self._check_length()
 
     def stored(self, number: int) -> bytes:
@@ -86,6 +87,12 @@ class Frames:
         # The last frame ends with the delimiter.
         end = int(starts[number + 1]) if number + 1 < len(starts) else self._source.size_bytes
         return self._fragments(int(starts[number]), end, number)
+
+    def has_bad_table(self) -> bool:
+        """Whether the file has an offset table that does not lead to its frames."""
+        if self.rest.pixels_bytes is None:
+            self._frame_starts()
+        return self._is_misled
 
     def close(self) -> None:
         """Release the file; reading afterwards is an error."""
@@ -130,10 +137,12 @@ class Frames:
         # A table of 32 bits that has overflown, or one of another file, leads astray.
         is_sound = (
             len(table) == frames
-            and 0 <= table[0] <= table[-1] < self._source.size_bytes
+            and table[0] == 0
+            and table[-1] < self._source.size_bytes
             and bool(np.all(np.diff(table) > 0))
             and all(self._source.read(first + int(table[end]), 4) == ITEM for end in (0, -1))
         )
+        self._is_misled = not is_sound and bool(table_bytes or self.rest.offsets)
         return table + first if is_sound else self._by_fragments(first)
 
     def _by_fragments(self, offset: int) -> NDArray[np.int64]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Size, tile_grid
+from wsi_deform.slide.declared import check_block, check_filled, check_sizes
 from wsi_deform.slide.dicom.codestream import codestream
 from wsi_deform.slide.dicom.decode import UNCODED, decoded, is_rgb
 from wsi_deform.slide.dicom.frames import Frames
@@ -16,8 +17,6 @@ from wsi_deform.slide.dicom.header import damaged
 from wsi_deform.slide.dicom.instance import FramePlace, Instance
 from wsi_deform.slide.dicom.syntaxes import CODECS
 
-# A frame that decodes to more is refused before it is read.
-MAX_TILE_BYTES = 256 << 20
 PHOTOMETRICS = {
     1: ("MONOCHROME1", "MONOCHROME2"),
     3: ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"),
@@ -64,6 +63,8 @@ class DicomLevel:
         self._check_parts()
         self._files = [Frames(instance) for instance in self.instances]
         self._places = self._sparse() if first.is_sparse else None
+        if self._places is not None:
+            check_filled(tile_grid(self.size, self.tile).area, len(self._places), first.path)
         if self._places is None:
             self._check_count()
         self.plane = self.planes // 2
@@ -99,6 +100,10 @@ class DicomLevel:
         said = is_rgb(instance, codestream(self._files[0].stored(0), codec))
         # Every JPEG 2000 frame with a transform decodes to RGB, however the file calls it.
         return said != (instance.photometric in ("RGB", "YBR_ICT", "YBR_RCT"))
+
+    def has_bad_table(self) -> bool:
+        """Whether an offset table does not lead to the frames; OpenSlide 4.0.1 follows it and kills the process."""
+        return any(file.has_bad_table() for file in self._files)
 
     def check_edges(self) -> None:
         """Decode a tile of each edge: writers have stored edge tiles of the wrong size.
@@ -215,12 +220,8 @@ def check_pixels(instance: Instance) -> None:
         raise SlideError(
             f"{path}: uncompressed pixels of YBR_FULL_422. Needed RGB or YBR_FULL; export the slide in RGB."
         )
-    nbytes = instance.tile.area * 3
-    if nbytes > MAX_TILE_BYTES:
-        raise SlideError(
-            f"{path}: frames of {instance.tile} px, {nbytes / 2**20:.0f} MiB each. Needed at most "
-            f"{MAX_TILE_BYTES / 2**20:.0f} MiB; export the slide in smaller tiles."
-        )
+    check_sizes([instance.size], path)
+    check_block("frames", instance.tile, instance.tile.area * 3, path)
 
 
 def not_rgb(path: object, names: Sequence[str]) -> SlideError:

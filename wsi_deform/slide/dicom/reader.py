@@ -11,7 +11,7 @@ from wsi_deform.slide.colour import filled
 from wsi_deform.slide.dicom.codestream import BadFrameError
 from wsi_deform.slide.dicom.series import Series
 from wsi_deform.slide.mpp.claims import Source, claim_of, claim_of_power, scale_from_claims
-from wsi_deform.slide.reader import Level, SlideInfo
+from wsi_deform.slide.reader import Level, SlideInfo, bad_tile
 
 
 class DicomReader:
@@ -64,9 +64,8 @@ class DicomReader:
         try:
             pixels = found.read_tile(column, row)
         except BadFrameError as error:
-            raise SlideError(
-                f"{found.path}: {where} cannot be decoded ({error}). The file is damaged: copy it again."
-            ) from error
+            why = f"cannot be decoded ({error})"
+            raise bad_tile(found.path, level, region, self.info.levels, why) from error
         # A copy: a tile that is kept must not keep the part beyond the edge.
         return np.ascontiguousarray(pixels[: region.height, : region.width])
 

@@ -83,7 +83,10 @@ def read_series(path: Path) -> Series:
         levels=tuple(levels),
         images=_stored_images(finest.size, beside),
         remarks=tuple(remarks),
-        is_plain=not contradicts and finest.planes == 1 and not said,
+        is_plain=not contradicts
+        and finest.planes == 1
+        and not said
+        and not any(level.has_bad_table() for level in levels),
     )
 
 

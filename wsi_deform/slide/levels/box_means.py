@@ -19,6 +19,7 @@ TILE = Size(256, 256)
 MAX_SHORT_SCALE = 16
 READ_THREADS = 4
 READS_AHEAD = 16
+AHEAD_BYTES = 64 << 20
 
 Put = Callable[[int, int, int, NDArray[np.uint8]], None]
 Progress = Callable[[int, int], None]
@@ -235,4 +236,6 @@ def _every_tile(reader: Reader, stored: int, grid: Size) -> Iterator[NDArray[np.
         return
     with ThreadPoolExecutor(READ_THREADS, thread_name_prefix="slide-ahead") as pool:
         addresses = (address for row in rows for address in row)
-        yield from ahead_in(pool, lambda one: reader.read_tile(*one), addresses, max_waiting=READS_AHEAD)
+        tile_bytes = 3 * reader.info.levels[stored].tile.area
+        waiting = max(1, min(READS_AHEAD, AHEAD_BYTES // tile_bytes))
+        yield from ahead_in(pool, lambda one: reader.read_tile(*one), addresses, max_waiting=waiting)

@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from itertools import groupby
 
@@ -17,9 +17,11 @@ from wsi_deform.errors import SlideError
 from wsi_deform.geometry import tile_region
 from wsi_deform.slide.cache import PICTURES
 from wsi_deform.slide.counting import CountingReader
+from wsi_deform.slide.declared import check_buildable
+from wsi_deform.slide.levels.blanks import NONE, BlankingReader
 from wsi_deform.slide.levels.box_means import box_mean_tile, coarse_levels, stream_box_means
 from wsi_deform.slide.levels.sidecar import Sidecar, build_progress, first_level_within
-from wsi_deform.slide.reader import Address, Level, Reader, TilesReader, tiles_of
+from wsi_deform.slide.reader import Address, BadTileError, Level, Reader, TilesReader, tiles_of
 
 log = logging.getLogger(__name__)
 _TOKENS = itertools.count()
@@ -52,6 +54,7 @@ class VirtualReader:
         append: bool = True,
         key: Callable[[], str] | None = None,
         name: str = "slide",
+        blank: bool = False,
     ) -> None:
         """Append the levels that are missing, unless told not to; reads no pixels yet.
 
@@ -60,14 +63,19 @@ class VirtualReader:
             append: Whether to append levels.
             key: Names the slide's version when a sidecar is wanted; None makes sidecars that are not shared.
             name: The slide, for messages.
+            blank: Whether tiles that cannot be decoded are left out, see ``BlankingReader``.
         """
         self.reader = reader
         self._counted = CountingReader(reader)
+        self._blanking = BlankingReader(self._counted, name) if blank else None
+        self._served: Reader = self._blanking or self._counted
         self.append = append
         self.stored_levels = len(reader.info.levels)
         stored = reader.info
         self._coarse = coarse_levels(stored.levels[-1]) if append else ()
         self.in_memory = stored.levels[-1].size.area * 3 <= MAX_DECODED_BYTES
+        if self._coarse:
+            check_buildable(stored.levels[-1], name)
         self.info = dataclasses.replace(stored, levels=stored.levels + self._coarse)
         self._key, self._name = key, name
         self._lock = threading.Lock()
@@ -79,7 +87,7 @@ class VirtualReader:
     def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
         """Read one tile, (H, W, 3) uint8, from the file, the sidecar or memory; see ``Reader``."""
         if level < self.stored_levels:
-            return self._counted.read_tile(level, column, row)
+            return self._served.read_tile(level, column, row)
         if level >= len(self.info.levels):
             raise SlideError(f"level {level} wanted, levels 0 to {len(self.info.levels) - 1} exist.")
         found = self.info.levels[level]
@@ -94,12 +102,27 @@ class VirtualReader:
         built = self._levels()
         if number >= built.first:
             return built.read_tile(number, column, row)
-        return box_mean_tile(self._counted, self.stored_levels - 1, found, 2 << number, column, row)
+        return box_mean_tile(self._served, self.stored_levels - 1, found, 2 << number, column, row)
 
     @property
     def decoded_bytes(self) -> int:
         """Bytes of all tiles of the file that were decoded through this reader."""
         return self._counted.total_bytes
+
+    def unreadable(self, tiles: Iterable[Address]) -> frozenset[Address]:
+        """Tiles of the file that could not be decoded for some tiles; none where that raises."""
+        if self._blanking is None:
+            return NONE
+        # A virtual level is built of the coarsest stored one, most often of all of it at once.
+        asked = [tile if tile[0] < self.stored_levels else None for tile in tiles]
+        if None in asked:
+            coarsest = self.stored_levels - 1
+            asked += [tile for tile in self._blanking.unreadable if tile[0] == coarsest]
+        return self._blanking.met(tile for tile in asked if tile is not None)
+
+    def is_blank(self, tile: Address) -> bool:
+        """Whether white is served for one of the ``unreadable`` tiles; else it was made anew of a finer level."""
+        return self._blanking is not None and self._blanking.is_blank(tile)
 
     @property
     def reads_ahead(self) -> bool:
@@ -110,7 +133,7 @@ class VirtualReader:
         """Read several tiles, each (H, W, 3) uint8, in the stored reader's best way; see ``TilesReader``."""
         for is_stored, some in groupby(tiles, key=lambda tile: tile[0] < self.stored_levels):
             if is_stored:
-                yield from tiles_of(self._counted, list(some))
+                yield from tiles_of(self._served, list(some))
             else:
                 yield from (self.read_tile(*tile) for tile in some)
 
@@ -154,10 +177,16 @@ class VirtualReader:
     def _build(self) -> Sidecar | _Held:
         coarsest = self.stored_levels - 1
         if self.in_memory:
-            return _Held(self._counted, coarsest, self._coarse, first=0, name=None)
+            return _Held(self._served, coarsest, self._coarse, first=0, name=None)
         try:
             key = None if self._key is None else self._key()
-            return Sidecar(self._counted, coarsest, self._coarse, key=key, name=self._name)
+            try:
+                return Sidecar(self._counted, coarsest, self._coarse, key=key, name=self._name)
+            except BadTileError:
+                if self._blanking is None:
+                    raise
+            # With white where pixels are missing it is of no use to anybody else.
+            return Sidecar(self._blanking, coarsest, self._coarse, key=None, name=self._name)
         except OSError as error:
             first = first_level_within(self._coarse, MAX_DECODED_BYTES)
             first = len(self._coarse) - 1 if first is None else first
@@ -169,7 +198,7 @@ class VirtualReader:
                 error,
                 first,
             )
-            return _Held(self._counted, coarsest, self._coarse, first=first, name=self._name)
+            return _Held(self._served, coarsest, self._coarse, first=first, name=self._name)
 
 
 class _Held:

@@ -19,6 +19,7 @@ from wsi_deform.slide.path import SlidePath
 from wsi_deform.slide.source import ByteSource, LocalFile, SourceFile
 from wsi_deform.slide.tiff.level import TiffLevel, level_from_pages
 from wsi_deform.slide.tiff.page import checked_page, damaged_tag, pair_of_numbers
+from wsi_deform.slide.tiff.planes import check_planes
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +28,7 @@ log = logging.getLogger(__name__)
 # ShapeError is a side of 0 px.
 INDEX_ERRORS = (
     ValueError, OSError, RuntimeError, struct.error, LookupError, TypeError, AttributeError, ArithmeticError,
-    ImportError, ShapeError, tifffile.TiffFileError,
+    ImportError, MemoryError, ShapeError, tifffile.TiffFileError,
 )  # fmt: skip
 
 INCH = 2
@@ -99,6 +100,7 @@ def read_index(source: ByteSource) -> TiffIndex:
 
 def _index_from_tif(tif: tifffile.TiffFile, source: ByteSource) -> TiffIndex:
     path = source.path
+    check_planes(tif, path)
     if not len(tif.series):
         raise SlideError(
             f"{path}: a TIFF without an image. Needed one or more; copy or download the file again and compare its "
@@ -206,14 +208,17 @@ def _check_bytes(levels: Sequence[TiffLevel], source: ByteSource) -> None:
     found, path = source.size_bytes, source.path
     for number, level in enumerate(levels):
         for plane in level.planes:
+            # Apart: the sum of two wild numbers may be a negative one.
             ends = np.where(plane.counts > 0, plane.offsets + plane.counts, 0)
-            if ends.size and int(ends.max()) > found:
-                worst = int(np.flatnonzero(ends > found)[0])
+            beyond = (ends > found) | (plane.counts > found) | ((plane.counts > 0) & (plane.offsets > found))
+            if beyond.any():
+                worst = int(np.flatnonzero(beyond)[0])
                 columns = tile_grid(level.size, level.tile).width
                 raise DamagedSlideError(
                     f"{path}: truncated. Tile (column {worst % columns}, row {worst // columns}) of level "
                     f"{number} ends at byte "
-                    f"{int(ends[worst])}, the file has {found} bytes. Copy or download it again."
+                    f"{int(plane.offsets[worst]) + int(plane.counts[worst])}, the file has {found} bytes. Copy or "
+                    "download it again."
                 )
 
 

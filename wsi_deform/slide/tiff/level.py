@@ -7,19 +7,24 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import tifffile
 from numpy.typing import NDArray
 
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Point, Size, level_downsample, tile_grid
+from wsi_deform.limits import STRIP
+from wsi_deform.slide.codec_header import Declared, declared, declared_jpeg, has_too_many_scans, jpeg_head
+from wsi_deform.slide.declared import JPEG_COMPRESSIONS, check_block, check_filled, check_held, check_sizes
+from wsi_deform.slide.jpeg_damage import jpeg_damage
 from wsi_deform.slide.path import SlidePath
 from wsi_deform.slide.tiff.page import segments
-from wsi_deform.slide.tiff.strips import MAX_STRIP_BYTES
 
 # Strips are cut into blocks of about this size, so that one strip of a whole image is never one tile: raw
 # strips where they are larger, compressed ones, which are decoded as a whole and kept, where they are larger
-# than the second number, and never those that decode to more than ``MAX_STRIP_BYTES``.
+# than the second number, and never those that decode to more than ``limits.STRIP``.
 BLOCK_BYTES = 1 << 20
 KEPT_STRIP_BYTES = 4 << 20
+SPARE_ROWS = 256
 
 Decode = Callable[[bytes, int], NDArray[Any]]
 
@@ -78,6 +83,7 @@ def level_from_pages(pages: Sequence[Any], level_0: Size, path: SlidePath) -> Ti
             f"{page.sampleformat}. "
             "Needed a flat image of a common pixel type; convert the slide to a tiled 8-bit TIFF."
         )
+    check_sizes([size], path)
     raw = int(page.compression) == 1 and int(page.predictor) == 1 and int(page.fillorder) == 1
     if raw and not page.is_tiled and page.bitspersample in (8, 16, 32, 64):
         return _raw_level(pages, level_0, path)
@@ -86,31 +92,41 @@ def level_from_pages(pages: Sequence[Any], level_0: Size, path: SlidePath) -> Ti
         if page.is_tiled
         else Size(size.width, min(page.rowsperstrip, size.height))
     )
+    separate = page.planarconfig == 2 and page.samplesperpixel > 1
+    pixel_bytes = page.dtype.itemsize * (1 if separate else page.samplesperpixel)
+    if page.is_tiled:
+        check_block("tiles", tile, tile.area * pixel_bytes, path)
+    else:
+        # A whole one, even where the image is lower.
+        check_block("compressed strips", tile, tile.area * pixel_bytes, path, STRIP)
     area = tile_grid(size, tile).area
     planes = [plane for one in pages for plane in _planes(one, area, path)]
     needed = area * len(planes)
     found = sum(len(plane.offsets) for plane in planes)
     if found != needed:
         raise _tiles_missing(path, size, found, needed)
+    for plane in planes:
+        # What is left out takes no bytes; bits, because a pixel of a 1-bit image decodes to a byte.
+        bits = int(np.count_nonzero(plane.counts)) * min(tile.area, size.area) * plane.channels * _bits(page)
+        held = int(plane.counts.sum())
+        check_held(f"a level of {size} px", bits // 8, held, int(page.compression), path)
+        check_filled(area, int(np.count_nonzero(plane.counts)), path)
     if not page.is_tiled:
-        tile, planes = _in_blocks(size, tile, planes, page.dtype.itemsize, path)
+        tile, planes = _in_blocks(size, tile, planes, page.dtype.itemsize)
     return TiffLevel(size=size, tile=tile, downsample=level_downsample(level_0, size), planes=tuple(planes))
 
 
-def _in_blocks(
-    size: Size, strip: Size, planes: list[Plane], itemsize: int, path: SlidePath
-) -> tuple[Size, list[Plane]]:
+def _bits(page: Any) -> int:
+    """Bits of a stored sample, at least."""
+    return page.bitspersample if isinstance(page.bitspersample, int) else min(page.bitspersample)
+
+
+def _in_blocks(size: Size, strip: Size, planes: list[Plane], itemsize: int) -> tuple[Size, list[Plane]]:
     """Cut compressed strips that are too large for tiles into blocks of rows."""
     row_bytes = size.width * max(plane.channels for plane in planes) * itemsize
     strip_bytes = strip.height * row_bytes
     if strip_bytes <= KEPT_STRIP_BYTES:
         return strip, planes
-    if strip_bytes > MAX_STRIP_BYTES:
-        raise SlideError(
-            f"{path}: compressed strips of {strip} px, which decode to {strip_bytes} bytes each and only as a "
-            f"whole. Needed at most {MAX_STRIP_BYTES}. Convert the slide to a tiled pyramidal TIFF, for "
-            "example with: vips tiffsave IMAGE SLIDE.tif --tile --pyramid --compression jpeg"
-        )
     rows = _block_rows(strip.height, row_bytes, single=strip.height == size.height)
     blocks = -(-strip.height // rows)
     strip_of = np.arange(0, size.height, rows) // strip.height
@@ -131,7 +147,7 @@ def _block_rows(strip_rows: int, row_bytes: int, *, single: bool) -> int:
 
 def _planes(page: Any, area: int, path: SlidePath) -> Iterable[Plane]:
     key = page.keyframe
-    decode = _decode_of(page, path)
+    decode = _checked_decode(page, _decode_of(page, path))
     offsets, counts = segments(page, path)
     separate = key.planarconfig == 2 and key.samplesperpixel > 1
     for number in range(key.samplesperpixel if separate else 1):
@@ -164,6 +180,49 @@ def _decode_of(page: Any, path: SlidePath) -> Decode:
         return tile[0]  # type: ignore[no-any-return]
 
     return decode
+
+
+def _checked_decode(page: Any, decode: Decode) -> Decode:
+    """``decode`` for pictures inside TIFF, with their header read before and what JPEG decoders pass over after it."""
+    key, tables = page.keyframe, page.jpegtables
+    # Strips of JPEG may end below the image, by the rows of a strip.
+    rows = max(1, min(key.rowsperstrip, key.imagelength + SPARE_ROWS))
+    most = Size(key.tilewidth, key.tilelength) if key.is_tiled else Size(key.imagewidth, rows)
+    channels = max(4, key.samplesperpixel)
+
+    def checked_jpeg(stored: bytes, segment: int) -> NDArray[Any]:
+        head = jpeg_head(stored)
+        header, is_progressive = declared_jpeg(head)
+        _check_header(header, most, channels)
+        if is_progressive and has_too_many_scans(stored):
+            raise ValueError("its JPEG has more scans than any program writes")
+        tile = decode(stored, segment)
+        if damage := jpeg_damage(tile, stored, head, tables):
+            raise ValueError(f"its JPEG has {damage}")
+        return tile
+
+    def checked(stored: bytes, segment: int) -> NDArray[Any]:
+        _check_header(declared(stored), most, channels)
+        return decode(stored, segment)
+
+    if int(key.compression) in JPEG_COMPRESSIONS:
+        return checked_jpeg
+    return checked if int(key.compression) in tifffile.TIFF.IMAGE_COMPRESSIONS else decode
+
+
+def _check_header(header: Declared | None, most: Size, channels: int) -> None:
+    """Refuse a picture that is larger than the tile that it is to fill, before it is decoded.
+
+    Raises:
+        ValueError: It declares more.
+    """
+    if header is None:
+        return  # the decoder says what is wrong
+    if header.width > most.width or header.height > most.height or header.channels > channels:
+        raise ValueError(
+            f"its header declares {header.width:,} x {header.height:,} px of {header.channels or 'some'} channels, "
+            f"its tile has {most} of at most {channels}"
+        )
 
 
 def _raw_level(pages: Sequence[Any], level_0: Size, path: SlidePath) -> TiffLevel:

@@ -12,13 +12,15 @@ from typing import Any
 from numpy.typing import NDArray
 
 from wsi_deform.errors import SlideError
+from wsi_deform.limits import STRIP
 from wsi_deform.slide.cache import TileCache
 from wsi_deform.slide.path import SlidePath
 
-# Strips that decode to more are refused, and no more than this is kept, where no memory limit says less.
-MAX_STRIP_BYTES = 1 << 30
+# Strips that decode to more than ``limits.STRIP`` are refused, and no more than this is kept, where no memory limit
+# says less.
+KEPT_BYTES = int(STRIP.default * STRIP.scale)
 
-STRIP_CACHE = TileCache(MAX_STRIP_BYTES)
+STRIP_CACHE = TileCache(KEPT_BYTES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +49,8 @@ def announce_strips(file: object, number: int, strips: Strips) -> None:
         strips: What they may take.
     """
     if strips.decoded_bytes:
+        if STRIP_CACHE.limit_bytes == KEPT_BYTES < STRIP.value:
+            STRIP_CACHE.set_limit(STRIP.value)
         _open[number] = strips
         weakref.finalize(file, forget_strips, number)
 

@@ -17,7 +17,7 @@ from wsi_deform.faults import pass_on_own_fault
 from wsi_deform.geometry import Region, Size, tile_grid, tile_region
 from wsi_deform.kernels.ahead import ahead
 from wsi_deform.slide.path import SlidePath
-from wsi_deform.slide.reader import Address
+from wsi_deform.slide.reader import Address, bad_tile
 from wsi_deform.slide.source import ByteSource, LocalFile
 from wsi_deform.slide.tiff.index import TiffIndex, read_index
 from wsi_deform.slide.tiff.level import Plane, TiffLevel
@@ -259,24 +259,19 @@ class TiffTiles:
         """Decode one stored tile or strip and clip it to the image."""
         place = segment if plane.blocks_per_strip is None else segment * plane.blocks_per_strip
         offset, count = int(plane.offsets[place]), int(plane.counts[place])
-        where = f"{self.path}: tile at ({region.x}, {region.y}) of level {level}"
         if len(stored) < count:
             raise SlideError(
-                f"{where} needs {count} bytes at {offset}, found {len(stored)}: the file is truncated. Copy or "
-                "download it again."
+                f"{self.path}: tile at ({region.x}, {region.y}) of level {level} needs {count} bytes at {offset}, "
+                f"found {len(stored)}: the file is truncated. Copy or download it again."
             )
         try:
             tile = plane.decode(stored, plane.first_segment + segment)
         except DECODE_ERRORS as error:
             pass_on_own_fault(error, "tifffile")
-            raise SlideError(
-                f"{where}, {count} bytes, cannot be decoded ({type(error).__name__}: {error}). The file is "
-                "damaged: copy or download it again."
-            ) from error
+            why = f"{count} bytes, cannot be decoded ({type(error).__name__}: {error})"
+            raise bad_tile(self.path, level, region, self.levels, why) from error
         if tile.shape[0] < region.height or tile.shape[1] < region.width or tile.shape[2] != plane.channels:
-            raise SlideError(
-                f"{where} decodes to {tile.shape}, needed ({region.height}, {region.width}, "
-                f"{plane.channels}). The file is damaged: copy or download it again."
-            )
+            why = f"decodes to {tile.shape}, needed ({region.height}, {region.width}, {plane.channels})"
+            raise bad_tile(self.path, level, region, self.levels, why)
         tile = tile[: region.height, : region.width]
         return tile.astype(self.dtype) if tile.dtype != self.dtype else tile
