@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import pyvips
 import tifffile
 from PIL import Image
 
@@ -16,7 +17,7 @@ from wsi_deform.annotation.classes import ClassTable, class_table_from_data
 from wsi_deform.annotation.mask_file import MaskFile, raw_value_counts
 from wsi_deform.annotation.raster import LABEL_CACHE, open_label_mask
 from wsi_deform.errors import AnnotationError, ShapeError
-from wsi_deform.geometry import Region, Size
+from wsi_deform.geometry import Region, Size, tile_grid, tile_region
 
 SIZE = Size(150, 70)
 CLASSES = ClassTable.from_names(["background", "a", "b"])
@@ -202,6 +203,28 @@ def test_channel_of_panda_like_masks_is_chosen(tmp_path, way, kind):
         open_label_mask(path, slide_size=SIZE, classes=CLASSES)
     with pytest.raises(AnnotationError, match=r"mask_channel 3, but it has 3 channels. Needed 0 to 2"):
         open_label_mask(path, slide_size=SIZE, classes=CLASSES, channel=3)
+
+
+@pytest.mark.parametrize("how", ["8 bits", "1 bit", "16 bits"])
+def test_labels_in_a_tiff_whose_0_is_white_are_the_values_that_libvips_and_pillow_give(tmp_path, how):
+    labels = np.random.default_rng(0).integers(0, 2 if how == "1 bit" else 4, (SIZE.height, SIZE.width))
+    path = tmp_path / "m.tif"
+    if how == "16 bits":
+        stored = (65535 - labels).astype(np.uint16)
+        tifffile.imwrite(path, stored, photometric="miniswhite", tile=(32, 32), metadata=None)
+    else:
+        image = pyvips.Image.new_from_array((labels * (255 if how == "1 bit" else 1)).astype(np.uint8))
+        image.tiffsave(str(path), miniswhite=True, bitdepth=1 if how == "1 bit" else 8)
+        with Image.open(path) as other:
+            np.testing.assert_array_equal(np.asarray(other).astype(int), labels)
+    file = MaskFile(path)
+    found = np.zeros(labels.shape, int)
+    grid = tile_grid(file.size, file.tile)
+    for row in range(grid.height):
+        for column in range(grid.width):
+            place = tile_region(column, row, file.tile, file.size)
+            found[place.y : place.bottom, place.x : place.right] = file.read_tile(column, row)
+    np.testing.assert_array_equal(found, labels)
 
 
 def test_palette_pictures_give_their_indices(tmp_path):

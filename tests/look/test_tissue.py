@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import pyvips
 import tifffile
 from drawn_reader import ArrayReader
 from PIL import Image
@@ -157,6 +158,50 @@ def test_tissue_mask_from_a_file_is_what_the_file_says_at_the_resolution_of_tiss
         else truth[::2, ::2]
     )
     assert (found.tissue == expected).mean() > (0.995 if how == "pyramid" else 1.0 - 1e-9)
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["g4", "miniswhite", "miniswhite 1 bit", "miniswhite 16 bits", "4 bits", "palette", "palette of white", "png 1 bit",
+     "png of white", "g4 pyramid"],
+)  # fmt: skip
+def test_tissue_is_what_viewers_show_above_black(tmp_path: Path, how: str):
+    truth = truth_of_slide()
+    path = tmp_path / ("m.png" if how.startswith("png") else "m.tif")
+    shown = pyvips.Image.new_from_array(truth.astype(np.uint8) * 255)
+    if how.startswith("g4"):
+        if 4 not in tifffile.TIFF.DECOMPRESSORS:
+            pytest.skip("this tifffile has no decoder of CCITT fax")
+        pyramid = {"tile": True, "pyramid": True, "region_shrink": "nearest"} if "pyramid" in how else {}
+        shown.tiffsave(str(path), bitdepth=1, miniswhite=True, compression="ccittfax4", **pyramid)
+    elif how == "miniswhite 1 bit":
+        shown.tiffsave(str(path), bitdepth=1, miniswhite=True)
+    elif how.startswith("miniswhite"):
+        most = 65535 if "16" in how else 255
+        stored = (most - truth * most).astype(np.uint16 if "16" in how else np.uint8)
+        tifffile.imwrite(path, stored, photometric="miniswhite", compression="deflate", metadata=None)
+    elif how == "4 bits":
+        shown.tiffsave(str(path), bitdepth=4)
+    elif how == "png 1 bit":
+        Image.fromarray(truth).save(path)
+    else:
+        # A palette of white and black holds 1 where it shows black; one of black and a colour the other way round.
+        white = how.endswith("white")
+        index = (truth != white).astype(np.uint8)
+        palette = [255, 255, 255, 0, 0, 0] if white else [0, 0, 0, 9, 200, 9]
+        if how.startswith("png"):
+            picture = Image.fromarray(index)
+            picture.putpalette(palette)
+            picture.save(path)
+        else:
+            colormap = np.zeros((3, 256), np.uint16)
+            colormap[:, :2] = np.array(palette).reshape(2, 3).T * 257
+            tifffile.imwrite(path, index, photometric="palette", colormap=colormap, metadata=None)
+    viewed = pyvips.Image.new_from_file(str(path)).numpy()
+    np.testing.assert_array_equal(np.atleast_3d(viewed).max(axis=2) > 0, truth)
+    found = tissue_mask_from_file(path, drawn())
+    expected = truth[::2, ::2] if "pyramid" in how else truth.reshape(300, 2, 400, 2).mean(axis=(1, 3)) >= 0.5
+    assert (found.tissue == expected).mean() > (0.995 if "pyramid" in how else 1.0 - 1e-9)
 
 
 @pytest.mark.parametrize("how", ["strips", "tiles"])

@@ -15,7 +15,9 @@ from wsi_deform.annotation.class_data import COLOUR_VALUE
 from wsi_deform.errors import AnnotationError, SlideError
 from wsi_deform.geometry import Size, tile_grid
 from wsi_deform.paths import SPECIAL_FILES, trouble_at
+from wsi_deform.slide.colour import black_is_zero
 from wsi_deform.slide.picture import opened_picture
+from wsi_deform.slide.tiff.page import WHITE_IS_ZERO
 from wsi_deform.slide.tiff.tiles import TiffTiles
 
 TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8", ".svs")
@@ -78,6 +80,9 @@ class MaskFile:
             return self._decoded_picture()
         try:
             pixels = self._tiles.read_tile(0, column, row)
+            if self._tiles.index.photometric == WHITE_IS_ZERO and pixels.dtype.kind == "u":
+                # The values that libvips, Pillow and viewers show, and whoever wrote the mask with them meant.
+                pixels = black_is_zero(pixels, self._tiles.index.bits)
             return _values_of_colours(pixels) if self.by_colour else pixels[..., self._channel]
         except SlideError as error:
             raise AnnotationError(f"mask {error}") from error
