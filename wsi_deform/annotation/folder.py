@@ -11,15 +11,8 @@ from pathlib import Path
 from wsi_deform.annotation.mask_file import LOSSY_SUFFIXES, OUTLINE_SUFFIXES
 from wsi_deform.annotation.patients import patients_of
 from wsi_deform.errors import ManifestError
-from wsi_deform.manifest.rows import (
-    SPLITS,
-    Manifest,
-    ManifestRow,
-    Problem,
-    Split,
-    problem_text,
-    slide_id_from_path,
-)
+from wsi_deform.manifest.problems import Problem, problem_text
+from wsi_deform.manifest.rows import SPLITS, Manifest, ManifestRow, Split, slide_id_from_path
 from wsi_deform.paths import clean_id, id_key, id_problem, path_problem, printable
 from wsi_deform.slide.search import search_slides
 

@@ -33,22 +33,29 @@ def check(
     from wsi_deform.cli.build_bars import only_build_bars
     from wsi_deform.cli.classes import find_class_table
     from wsi_deform.cli.console import plain_console
+    from wsi_deform.manifest.problems import counted, lines_by_kind
     from wsi_deform.manifest.read import read_manifest
 
     read = read_manifest(manifest)
     table = find_class_table(read, classes, required=False)
-    problems, remarks = [], list[str]()
+    problems, remarks, labels = [], list[str](), list[str]()
     if not shallow:
         with only_build_bars(plain_console()):
             problems = check_manifest(
-                read, table, allow_empty_classes=allow_empty_classes, on_remark=remarks.append
+                read,
+                table,
+                allow_empty_classes=allow_empty_classes,
+                on_remark=remarks.append,
+                on_table=labels.extend,
             )
+    for line in labels:
+        typer.echo(line)
     for remark in remarks:
         typer.echo(f"remark: {remark}", err=True)
-    for problem in problems:
-        typer.echo(f"- {problem}", err=True)
+    for line in lines_by_kind(problems):
+        typer.echo(f"- {line}", err=True)
     if problems:
-        typer.echo(f"{manifest}: {len(problems)} problem{'s' if len(problems) > 1 else ''}.", err=True)
+        typer.echo(f"{manifest}: {counted(problems)}.", err=True)
         raise typer.Exit(FAILED)
     splits = ", ".join(
         f"{len(rows)} {split}" for split in ("train", "val", "test") if (rows := read.of_split(split))
@@ -123,16 +130,18 @@ def crop(
 
 def built_text(manifest: Manifest, source: str) -> str:
     """What a manifest holds and where its patients are from, in words."""
-    said = f"{counted(manifest.rows)} ({source})"
+    said = f"{counted_rows(manifest.rows)} ({source})"
     splits = [
-        f"{split} {counted(rows)}" for split in ("train", "val", "test") if (rows := manifest.of_split(split))
+        f"{split} {counted_rows(rows)}"
+        for split in ("train", "val", "test")
+        if (rows := manifest.of_split(split))
     ]
     without = sum(row.split is None for row in manifest.rows)
     left = f"; {without} without labels in none" if without else ""
     return f"{said}. Patients dealt to splits: {', '.join(splits)}{left}."
 
 
-def counted(rows: Sequence[ManifestRow]) -> str:
+def counted_rows(rows: Sequence[ManifestRow]) -> str:
     """Numbers of slides and of patients, in words."""
     slides, patients = len(rows), len({row.patient for row in rows})
     return f"{slides} slide{'s' if slides != 1 else ''} of {patients} patient{'s' if patients != 1 else ''}"

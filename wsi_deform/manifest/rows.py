@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -27,30 +26,6 @@ SUFFIXES = (
     ".svs", ".tif", ".tiff", ".btf", ".tf8", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".bif", ".svslide",
     ".dcm", ".png", ".jpg", ".jpeg", ".bmp", ".zarr",
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
-    """One thing that is wrong with a manifest or with what it points to.
-
-    Attributes:
-        where: File, with line and column or with the slide's id.
-        found: What is there.
-        needed: What should be there.
-        remedy: What to do about it.
-        paste: Lines of a file that mend it, shown below as they are, or nothing.
-    """
-
-    where: str
-    found: str
-    needed: str
-    remedy: str
-    paste: str = ""
-
-    def __str__(self) -> str:
-        """The problem as one line, and below it what to paste."""
-        said = f"{self.where}: {self.found}. Needed {self.needed}. {self.remedy}"
-        return f"{said}:\n{self.paste}" if self.paste else f"{said}."
 
 
 class ManifestRow(BaseModel):
@@ -144,12 +119,6 @@ def slide_id_from_path(path: Path | str) -> str:
         if name.lower().endswith(suffix) and len(name) > len(suffix):
             return clean_id(name[: -len(suffix)])
     return clean_id(name)
-
-
-def problem_text(subject: str, problems: Sequence[Problem]) -> str:
-    """Say how many problems a file has, and all of them, one per line."""
-    many = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-    return "\n".join([f"{subject}: {many}.", *(f"  {problem}" for problem in problems)])
 
 
 def patients_remark(manifest: Manifest) -> str | None:
