@@ -16,7 +16,7 @@ from wsi_deform.evaluate.means import mean_classes, measured_miou
 from wsi_deform.evaluate.measures import Confusion, count_pairs, no_pairs
 from wsi_deform.evaluate.slides import confusion_of
 from wsi_deform.model import Model
-from wsi_deform.segment import outside_label, segment_slide
+from wsi_deform.segment import segment_slide
 from wsi_deform.slide.slide import Slide
 from wsi_deform.train.ranks import Ranks
 
@@ -65,7 +65,7 @@ def _of_patches(model: Model, slide: Slide, labels: LabelMask) -> Confusion:
         classes=model.classes.count,
         batch=model.config.training.batch,
         device=model.device,
-        outside_label=outside_label(model.classes, slide),
+        outside_label=model.classes.background or 0,
     )
     pairs = no_pairs()
     for region, predicted in slide_labels(patches):
