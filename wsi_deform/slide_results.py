@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from wsi_deform.annotation.classes import ClassTable
+from wsi_deform.annotation.classes import UNLABELLED, ClassTable
 from wsi_deform.baselines.patch_grid import PatchSettings
 from wsi_deform.errors import ConfigError
 from wsi_deform.geometry import Size
@@ -82,7 +82,7 @@ class SlideFiles:
         class_pixels: Level-0 pixels of each class of the mask.
         class_pixels_in_tissue: Of these those that are tissue.
         removed_pixels: Level-0 pixels of each class that the limit to tissue made background.
-        tissue_pixels: Level-0 pixels that are tissue.
+        tissue_pixels: Level-0 pixels that are tissue and have a class: the sum of ``class_pixels_in_tissue``.
         remark: What people should know before they trust the mask; else empty.
         method: How it was looked at: "sampled", "patches", or "edge oracle", whose samples lie where labels say.
         decoded_pixels: Pixels of tiles of the slide that were decoded, of whatever level; None where nobody counted.
@@ -125,7 +125,7 @@ def slide_files_of(
     said = [
         *slide.info.remarks,
         *remarks,
-        tissue_remark(counts, slide.size, classes) if wanted.limit_to_tissue else "",
+        tissue_remark(counts, slide.region.size, classes) if wanted.limit_to_tissue else "",
     ]
     count = classes.count
     return SlideFiles(
@@ -138,14 +138,21 @@ def slide_files_of(
         class_pixels=tuple(counts.pixels[:count].tolist()),
         class_pixels_in_tissue=tuple(counts.pixels_in_tissue[:count].tolist()),
         removed_pixels=tuple(counts.removed[:count].tolist()),
-        tissue_pixels=counts.tissue_pixels,
+        # Of cells that the edge of a region crosses only what lies in it, and nothing that could not be read.
+        tissue_pixels=int(counts.pixels_in_tissue[:UNLABELLED].sum()),
         remark="; ".join(one for one in said if one),
         method=method,
     )
 
 
 def tissue_remark(counts: TissueCounts, size: Size, classes: ClassTable) -> str:
-    """What people should know of the limit to tissue before they trust a mask; empty when all is well."""
+    """What people should know of the limit to tissue before they trust a mask; empty when all is well.
+
+    Args:
+        counts: Of the mask.
+        size: Of the slide, or of the region of it that was segmented, px.
+        classes: The class table.
+    """
     if classes.background is None:
         return "no class is the background: labels are not limited to tissue, glass has some class"
     remedy = "if that is wrong, give a tissue_mask in the manifest, or use --no-limit-to-tissue"
