@@ -227,11 +227,9 @@ def _absent(seen: SeenValues, table: ClassTable) -> list[str]:
         without = [name for index, name in enumerate(table.names) if index not in having]
         if not having or not without or (split == "val" and len(having) == 1):  # this one is a problem
             continue
-        says = (
-            "is over the others, with 0 for one that is predicted"
-            if len(having) > 1
-            else "cannot be measured"
-        )
+        says = "is over the others" + (", with 0 for one that is predicted" if split == "test" else "")
+        if len(having) < 2:
+            says = "cannot be measured"
         remarks.append(
             f"split {split}: no pixel of class {', '.join(map(repr, without))}: a mean IoU of {split} {says}"
         )

@@ -89,6 +89,8 @@ def _of_several(group: Sequence[Problem]) -> str:
     many = f"{len(group)} {'rows' if are_rows else 'times'}"
     if len(group) > EXAMPLES:
         many += ", such as"
+    else:
+        many += ","
     shown = group[:EXAMPLES]
     if all(problem.found == first.found for problem in group):
         said = f"{many} {', '.join(problem.where for problem in shown)}: {first.found}"
