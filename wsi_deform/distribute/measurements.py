@@ -29,6 +29,7 @@ EARLIER_NAMES = {
 }
 EARLIER_COLUMNS = {"slide_id", "class_index", "class_name", "pixels", "area_mm2", "share_of_slide", "model"}
 KEPT = "from an earlier measurements.csv: the folder has no state of this slide"
+UNKNOWN_TISSUE = "made by an earlier version, which did not look for tissue"
 UM2_PER_MM2 = 1e6
 
 Row = dict[str, str]
@@ -123,6 +124,7 @@ def _refused(path: Path, found: str) -> MaskError:
 def _rows_of(state: State, classes: ClassTable) -> Iterator[list[object]]:
     slide_px, tissue_px = state.width_px * state.height_px, state.tissue_pixels
     in_tissue = state.class_pixels_in_tissue or (None,) * classes.count
+    remark = state.remark if tissue_px is not None else f"{state.remark}; {UNKNOWN_TISSUE}".removeprefix("; ")
     for name, pixels, inside in zip(classes.names, state.class_pixels, in_tissue, strict=True):
         yield [
             state.slide_id,
@@ -132,7 +134,7 @@ def _rows_of(state: State, classes: ClassTable) -> Iterator[list[object]]:
             _mm2(tissue_px, state.mpp),
             "" if inside is None or not tissue_px else f"{inside / tissue_px:.9g}",
             f"{pixels / slide_px:.9g}",
-            " ".join(state.remark.split()),
+            " ".join(remark.split()),
         ]
 
 
