@@ -462,3 +462,44 @@ def test_a_pixel_along_the_shorter_axis_is_no_other_scale(tmp_path: Path, size: 
         return
     with pytest.raises(SlideError, match="302 x 400 px for a slide of 600 x 800"):
         tissue_mask_from_file(path, slide)
+
+
+def ellipses(cell_px: int, *, frame_px: int = 0) -> tuple[Slide, float]:
+    """Pieces of 0.5 mm x 0.3 mm with a stain that varies, at 4 um per px, and the share of the slide that they are.
+
+    The longer side of the slide is so many cells of ``cell_px`` as a mask of 96 px has.
+    """
+    side = 96 * cell_px
+    rows, columns = np.mgrid[:side, :side]
+    pixels = np.full((side, side, 3), GLASS, np.float64)
+    rng = np.random.default_rng(cell_px)
+    covered = np.zeros((side, side), bool)
+    step = 160
+    for top in range(80, side - 79, step):
+        for left in range(80, side - 79, step):
+            x, y = left + rng.uniform(-6, 6), top + rng.uniform(-6, 6)
+            covered |= ((columns - x) / 62.5) ** 2 + ((rows - y) / 37.5) ** 2 < 1
+    stain = rng.uniform(0.6, 1.5, (side // 16, side // 16)).repeat(16, 0).repeat(16, 1)[..., None]
+    stained = np.array(GLASS) - stain * (np.array(GLASS) - np.array(PINK))
+    pixels[covered] = stained[covered]
+    pixels += rng.normal(0, 3, pixels.shape)
+    pixels[:frame_px] = pixels[:, :frame_px] = 0
+    covered[:frame_px] = covered[:, :frame_px] = False
+    picture = np.clip(pixels, 0, 255).astype(np.uint8)
+    return Slide.from_reader(ArrayReader(picture, mpp=4.0), slide_id="t"), float(covered.mean())
+
+
+@pytest.mark.parametrize(("cell_px", "most"), [(2, 0.01), (5, 0.02), (10, 0.03), (20, 0.05)])
+def test_the_area_of_tissue_does_not_grow_with_its_cells(cell_px: int, most: float):
+    slide, share = ellipses(cell_px)
+    found = tissue_mask(slide, mpp_um=4.0 * cell_px, max_side_px=96)
+    assert found.downsample.x == cell_px
+    assert found.counted.mean() == pytest.approx(share, rel=most)
+    # What is looked at, and what a mask is limited to, stays generous.
+    assert found.tissue.mean() > (1 + 3 * most) * share
+    assert not (found.counted & ~found.tissue).any()
+
+
+def test_a_black_frame_does_not_change_the_area_of_tissue():
+    slide, share = ellipses(5, frame_px=130)
+    assert tissue_mask(slide, mpp_um=20.0, max_side_px=96).fraction == pytest.approx(share, rel=0.12)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from wsi_deform.annotation.class_data import COLOUR_VALUE
 from wsi_deform.errors import AnnotationError, SlideError
-from wsi_deform.geometry import Size, tile_grid
+from wsi_deform.geometry import Region, Size, tile_region
 from wsi_deform.paths import SPECIAL_FILES, trouble_at
 from wsi_deform.slide.colour import black_is_zero
 from wsi_deform.slide.picture import opened_picture
@@ -168,7 +168,7 @@ def _values_of_colours(pixels: NDArray[np.uint8]) -> NDArray[np.uint32]:
 
 
 def raw_value_counts(
-    path: Path | str, channel: int | None = None, *, colours: bool = False
+    path: Path | str, channel: int | None = None, *, colours: bool = False, part: Region | None = None
 ) -> dict[int, int]:
     """Count the raw values of a mask file, a tile at a time.
 
@@ -176,6 +176,7 @@ def raw_value_counts(
         path: TIFF or PNG.
         channel: Which channel holds the labels, where there are several.
         colours: See ``MaskFile``.
+        part: The mask pixels that count, inside the mask; None is all.
 
     Returns:
         Raw value -> number of pixels, in rising order of values.
@@ -185,11 +186,16 @@ def raw_value_counts(
     """
     file = MaskFile(Path(path), channel, colours=colours)
     counts: dict[int, int] = {}
-    grid = tile_grid(file.size, file.tile)
-    for row in range(grid.height):
-        for column in range(grid.width):
-            for value, number in _counted(file.read_tile(column, row)):
-                counts[value] = counts.get(value, 0) + number
+    part = Region.whole(file.size) if part is None else part
+    for column, row in part.tiles(file.tile):
+        place = tile_region(column, row, file.tile, file.size)
+        inside = place.intersection(part)
+        pixels = file.read_tile(column, row)
+        if inside != place:
+            top, left = inside.y - place.y, inside.x - place.x
+            pixels = pixels[top : top + inside.height, left : left + inside.width]
+        for value, number in _counted(pixels):
+            counts[value] = counts.get(value, 0) + number
     return dict(sorted(counts.items()))
 
 

@@ -66,7 +66,7 @@ def open_tissue_raster(path: Path, wanted: Size) -> TissueRaster:
     return _from_tiff(path, wanted) if suffix in TIFF_SUFFIXES else _from_picture(path)
 
 
-def half_covered(raster: TissueRaster, cells: Size) -> NDArray[np.bool_]:
+def half_covered_cells(raster: TissueRaster, cells: Size) -> NDArray[np.bool_]:
     """Which cells of a coarser grid are tissue on half of their area or more.
 
     Args:

@@ -19,6 +19,7 @@ from typing import Any
 
 from wsi_deform.errors import ManifestError
 from wsi_deform.geometry import Mpp, Point, Region
+from wsi_deform.manifest.problems import Problem, problem_text
 from wsi_deform.manifest.rows import (
     COLUMNS,
     MAX_MPP,
@@ -26,8 +27,6 @@ from wsi_deform.manifest.rows import (
     SPLITS,
     Manifest,
     ManifestRow,
-    Problem,
-    problem_text,
     slide_id_from_path,
 )
 from wsi_deform.manifest.table import canonical, read_cells

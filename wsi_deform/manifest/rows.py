@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
@@ -30,30 +29,6 @@ SUFFIXES = (
     ".qptiff", ".ptif", ".ptiff", ".dcm", ".png", ".jpg", ".jpeg", ".bmp", ".czi", ".vsi", ".isyntax", ".i2syntax",
     ".mds", ".mdsx", ".kfb", ".sdpc", ".zarr", ".ozx",
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
-    """One thing that is wrong with a manifest or with what it points to.
-
-    Attributes:
-        where: File, with line and column or with the slide's id.
-        found: What is there.
-        needed: What should be there.
-        remedy: What to do about it.
-        paste: Lines of a file that mend it, shown below as they are, or nothing.
-    """
-
-    where: str
-    found: str
-    needed: str
-    remedy: str
-    paste: str = ""
-
-    def __str__(self) -> str:
-        """The problem as one line, and below it what to paste."""
-        said = f"{self.where}: {self.found}. Needed {self.needed}. {self.remedy}"
-        return f"{said}:\n{self.paste}" if self.paste else f"{said}."
 
 
 def _believable(mpp: Mpp) -> Mpp:
@@ -156,12 +131,6 @@ def slide_id_from_path(path: Path | str) -> str:
         if name.lower().endswith(suffix) and len(name) > len(suffix):
             return id_with_image(clean_id(name[: -len(suffix)]), image)
     return id_with_image(clean_id(name), image)
-
-
-def problem_text(subject: str, problems: Sequence[Problem]) -> str:
-    """Say how many problems a file has, and all of them, one per line."""
-    many = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-    return "\n".join([f"{subject}: {many}.", *(f"  {problem}" for problem in problems)])
 
 
 def patients_remark(manifest: Manifest) -> str | None:
