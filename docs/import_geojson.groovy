@@ -20,7 +20,7 @@ if (!folder.isDirectory())
 def server = getCurrentImageData().getServer()
 
 // As `wsi-deform segment` names slides: by their file, with its suffix only where two would share a name.
-def suffix = ~/(?i)(?<=.)(\.ome\.(tiff?|btf|tf8|zarr)|\.(svs|tiff?|btf|tf8|ndpi|vms|vmu|scn|mrxs|bif|svslide|qptiff|ptiff?|dcm|png|jpe?g|bmp|czi|vsi|i2?syntax|mdsx?|kfb|sdpc|zarr))$/
+def suffix = ~/(?i)(?<=.)((\.ome)?\.zarr\.zip|\.ome\.(tiff?|btf|tf8|zarr|ozx)|\.(svs|tiff?|btf|tf8|ndpi|vms|vmu|scn|mrxs|bif|svslide|qptiff|ptiff?|dcm|png|jpe?g|bmp|czi|vsi|i2?syntax|mdsx?|kfb|sdpc|zarr|ozx))$/
 // What stands in file names but in no slide_id: what Windows forbids, and a leading dot.
 def forbidden = ~/[\\\/:*?"<>|]|^\./
 def names = slideId != null ? [slideId] : server.getURIs().collectMany { uri ->

@@ -42,10 +42,12 @@ class FieldBudget:
 def budgets_of(slide: Slide, model: Model) -> tuple[FieldBudget, ...]:
     """The fields of a slide with their samples: all alike, or shared out by the slide-level deformation map.
 
+    Of a region all is covered, its glass too: what nobody looked at would be unlabelled there, as it is outside.
+
     Raises:
         SlideError: See ``fields_of``.
     """
-    fields = fields_of(slide, model)
+    fields = fields_of(slide, model, everywhere=slide.is_cropped)
     sizes = allocated_sizes(slide, fields, model)
     return tuple(FieldBudget(field=field, size=size) for field, size in zip(fields, sizes, strict=True))
 
@@ -173,8 +175,8 @@ def counted_tissue(slide: Slide, *, limited: bool) -> NDArray[np.bool_]:
         return np.zeros((1, 1), np.bool_)
     found = tissue_of(slide)
     if not slide.is_cropped:
-        return found.tissue
-    return np.asarray(found.tissue & _cells_inside(slide.region, found, whole=False))
+        return found.counted
+    return np.asarray(found.counted & _cells_inside(slide.region, found, whole=False))
 
 
 def _cells_inside(region: Region, found: TissueMask, *, whole: bool) -> NDArray[np.bool_]:
@@ -248,11 +250,11 @@ def normalised(slide: Slide, images: Tensor, stain: StainChoice) -> Tensor:
 _NORMALISATION: WeakKeyDictionary[Slide, Normalisation | None] = WeakKeyDictionary()
 
 
-def fields_of(slide: Slide, model: Model) -> tuple[Field, ...]:
+def fields_of(slide: Slide, model: Model, *, everywhere: bool = False) -> tuple[Field, ...]:
     """The fields that cover a slide's tissue, or the tissue in its region.
 
     A slide up to ``fields.whole_below_mm2`` is one field. An image without glass (``scale.has_tissue``) is covered
-    whole.
+    whole, and so is any where ``everywhere`` says so: then no field is left out or cut to the tissue.
 
     Raises:
         SlideError: A field has fewer pixels than samples for the slide's mpp is far from the model's
@@ -265,7 +267,7 @@ def fields_of(slide: Slide, model: Model) -> tuple[Field, ...]:
     # A side in px is taken at its word: so many pixels along both axes.
     pixel = slide.pixel if settings.side_px is None else SQUARE
     tissue = None
-    if side_px is not None and has_tissue(model, slide.tissue_path):
+    if side_px is not None and has_tissue(model, slide.tissue_path) and not everywhere:
         tissue = tissue_of(slide)
     if side_px is not None and settings.exact:
         fields = cover_exactly(
@@ -289,7 +291,7 @@ def fields_of(slide: Slide, model: Model) -> tuple[Field, ...]:
             origin=(part.x, part.y),
             pixel=pixel,
         )
-    if settings.cut_to_tissue:
+    if settings.cut_to_tissue and not everywhere:
         fields = cut_to_tissue(fields, tissue_of(slide))
     for field in fields:
         refuse_too_coarse(slide, model, field.region.size, sampled_size_of(slide, field, model))

@@ -21,6 +21,10 @@ class SlideError(WsiDeformError):
     """A slide cannot be opened, read or placed (missing levels, missing mpp, truncated file)."""
 
 
+class NotThisReaderError(SlideError):
+    """A reader does not know the container or its compression: another one may. Every other refusal is final."""
+
+
 class AnnotationError(WsiDeformError):
     """A label mask or class table cannot be used (wrong size, unknown value, wrong channel)."""
 

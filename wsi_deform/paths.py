@@ -7,6 +7,7 @@ a disk of another machine still less. Everything that names an output or tells a
 from __future__ import annotations
 
 import errno
+import os
 import re
 import stat
 import unicodedata
@@ -23,6 +24,8 @@ SEPARATORS = re.compile(r'[/\\:*?"<>|]')
 RESERVED = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9¹²³])(\..*)?", re.IGNORECASE)
 # To open one is to wait for ever, or to read for ever.
 SPECIAL_FILES = ("is a named pipe", "is a socket", "is a device")
+# Between a file and the name of one of its images.
+IMAGE_MARK = "::"
 ID_RULE = 'a name without / \\ : * ? " < > | and no leading dot'
 
 
@@ -90,6 +93,32 @@ def clean_id(name: str) -> str:
 def id_key(slide_id: str) -> str:
     """What two ids share when some disk takes them for one: letter case and the way accents are written."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", slide_id).casefold())
+
+
+def split_image(path: Path) -> tuple[Path, str]:
+    """The file and the image of a path ``FILE::NAME``, which names one of several images in a file or folder.
+
+    Args:
+        path: Any path.
+
+    Returns:
+        The file, and the name; the path itself and "" where it names no image.
+
+    Convention:
+        A file that lies at the whole path is that file, whatever its name. Else the first ``::`` that follows
+        something that is there counts; the first one where nothing is.
+    """
+    text = str(path)
+    if IMAGE_MARK not in text or os.path.lexists(path):
+        return path, ""
+    ends = [found.start() for found in re.finditer(IMAGE_MARK, text) if found.start()]
+    end = next((end for end in ends if os.path.lexists(text[:end])), ends[0] if ends else len(text))
+    return Path(text[:end]), text[end + len(IMAGE_MARK) :]
+
+
+def id_with_image(slide_id: str, image: str) -> str:
+    """The id of an image of a slide's file: the name of the image becomes part of it."""
+    return clean_id(f"{slide_id}__{image}") if image else slide_id
 
 
 def trouble_at(path: Path) -> str:

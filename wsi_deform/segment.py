@@ -288,6 +288,14 @@ def outside_label(classes: ClassTable, slide: Slide) -> int:
     return UNLABELLED if slide.is_cropped else classes.background or 0
 
 
+def region_note(slide: Slide) -> dict[str, str]:
+    """What a mask's OME-XML says of a slide of which only a region was segmented; empty for whole slides."""
+    if not slide.is_cropped:
+        return {}
+    part = slide.region
+    return {"region": f"{part.x} {part.y} {part.width} {part.height}", "outside the region": str(UNLABELLED)}
+
+
 def sample_fields(
     model: Model,
     slides: Sequence[Slide],

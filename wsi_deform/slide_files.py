@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from wsi_deform.annotation.classes import UNLABELLED, ClassTable
+from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.annotation.raster import LabelMask
 from wsi_deform.baselines.patch_files import shown_downsample, write_patch_files
 from wsi_deform.baselines.patch_grid import PatchSettings, level_of
@@ -34,7 +34,7 @@ from wsi_deform.model import Model
 from wsi_deform.reverse.sampler import Interpolation
 from wsi_deform.reverse.samples import FieldSamples
 from wsi_deform.scale import limits_to_tissue
-from wsi_deform.segment import SegmentedField, outside_label, segment_fields
+from wsi_deform.segment import SegmentedField, outside_label, region_note, segment_fields
 from wsi_deform.slide.slide import Slide
 from wsi_deform.slide_results import ORACLE, Method, SlideFiles, WantedOutputs, slide_files_of
 from wsi_deform.unlike import slide_remark
@@ -405,11 +405,3 @@ def _write_fields(
             annotations=annotations,
         )
     return tiles, counts, blanks.pixels
-
-
-def region_note(slide: Slide) -> dict[str, str]:
-    """What a mask's OME-XML says of a slide of which only a region was segmented; empty for whole slides."""
-    if not slide.is_cropped:
-        return {}
-    part = slide.region
-    return {"region": f"{part.x} {part.y} {part.width} {part.height}", "outside the region": str(UNLABELLED)}

@@ -84,7 +84,7 @@ class SlideFiles:
         class_pixels: Level-0 pixels of each class of the mask.
         class_pixels_in_tissue: Of these those that are tissue.
         removed_pixels: Level-0 pixels of each class that the limit to tissue made background.
-        tissue_pixels: Level-0 pixels that are tissue.
+        tissue_pixels: Level-0 pixels that are tissue and have a class: the sum of ``class_pixels_in_tissue``.
         remark: What people should know before they trust the mask; else empty.
         blank_tiles: Tiles of the slide that could not be decoded and were left out.
         blank_pixels: Level-0 pixels of the mask that are unlabelled for that.
@@ -137,7 +137,7 @@ def slide_files_of(
         *slide.remarks,
         blank_remark(slide, blank_pixels),
         *remarks,
-        tissue_remark(counts, slide.size, classes) if wanted.limit_to_tissue else "",
+        tissue_remark(counts, slide.region.size, classes) if wanted.limit_to_tissue else "",
     ]
     count = classes.count
     return SlideFiles(
@@ -151,7 +151,8 @@ def slide_files_of(
         class_pixels=tuple(counts.pixels[:count].tolist()),
         class_pixels_in_tissue=tuple(counts.pixels_in_tissue[:count].tolist()),
         removed_pixels=tuple(counts.removed[:count].tolist()),
-        tissue_pixels=counts.tissue_pixels,
+        # Of cells that the edge of a region crosses only what lies in it, and nothing that could not be read.
+        tissue_pixels=int(counts.pixels_in_tissue[:UNLABELLED].sum()),
         remark="; ".join(one for one in said if one),
         blank_tiles=len(slide.blanks),
         blank_pixels=blank_pixels,
@@ -183,7 +184,13 @@ def _tiles(count: int) -> str:
 
 
 def tissue_remark(counts: TissueCounts, size: Size, classes: ClassTable) -> str:
-    """What people should know of the limit to tissue before they trust a mask; empty when all is well."""
+    """What people should know of the limit to tissue before they trust a mask; empty when all is well.
+
+    Args:
+        counts: Of the mask.
+        size: Of the slide, or of the region of it that was segmented, px.
+        classes: The class table.
+    """
     if classes.background is None:
         return "no class is the background: labels are not limited to tissue, glass has some class"
     remedy = "if that is wrong, give a tissue_mask in the manifest, or use --no-limit-to-tissue"

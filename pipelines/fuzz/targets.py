@@ -15,7 +15,7 @@ from wsi_deform.distribute.ledger import Ledger
 from wsi_deform.distribute.measurements import write_measurements
 from wsi_deform.geometry import Region, Size, tile_grid
 from wsi_deform.look.lowres import thumbnail
-from wsi_deform.look.tissue_file import half_covered, open_tissue_raster
+from wsi_deform.look.tissue_file import half_covered_cells, open_tissue_raster
 from wsi_deform.manifest.read import read_manifest
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.model import Model
@@ -69,7 +69,7 @@ def _mask(path: Path) -> None:
     mask.class_counts()
     wanted = Size(50, 30)
     raster = open_tissue_raster(path, wanted)
-    half_covered(raster, Size(min(50, raster.level.width), min(30, raster.level.height)))
+    half_covered_cells(raster, Size(min(50, raster.level.width), min(30, raster.level.height)))
 
 
 def _checkpoint(path: Path) -> None:

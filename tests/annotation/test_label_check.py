@@ -184,8 +184,9 @@ def test_one_class_in_val_is_a_problem_and_in_test_a_remark():
 def test_classes_that_val_and_test_lack_are_remarks():
     found = judged(TUMOUR, train={0: 8, 1: 1, 2: 1}, val={0: 8, 2: 1}, test={0: 8, 1: 1, 2: 1})
     assert found.problems == []
-    assert found.remarks == [
-        "split val: no pixel of class 'gland': a mean IoU of val is over the others, with 0 for one that is predicted"
+    assert found.remarks == ["split val: no pixel of class 'gland': a mean IoU of val is over the others"]
+    assert judged(TUMOUR, train={0: 8, 1: 1, 2: 1}, test={0: 8, 2: 1}).remarks == [
+        "split test: no pixel of class 'gland': a mean IoU of test is over the others, with 0 for one that is predicted"
     ]
 
 

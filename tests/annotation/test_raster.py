@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import pyvips
 import tifffile
 from PIL import Image
 
@@ -16,7 +17,7 @@ from wsi_deform.annotation.classes import ClassTable, class_table_from_data
 from wsi_deform.annotation.mask_file import MaskFile, raw_value_counts
 from wsi_deform.annotation.raster import LABEL_CACHE, open_label_mask
 from wsi_deform.errors import AnnotationError, ShapeError
-from wsi_deform.geometry import Region, Size
+from wsi_deform.geometry import Point, Region, Size, tile_grid, tile_region
 
 SIZE = Size(150, 70)
 CLASSES = ClassTable.from_names(["background", "a", "b"])
@@ -144,7 +145,7 @@ def test_smaller_masks_are_read_at_their_downsample(tmp_path, way, mask_size):
     tifffile.imwrite(tmp_path / "half.tif", values, tile=(16, 16))
     mask = open_label_mask(tmp_path / "half.tif", slide_size=slide_size, classes=CLASSES)
     full = np.pad(values.repeat(2, 0).repeat(2, 1), ((0, 0), (0, 1)), mode="edge")[:, : slide_size.width]
-    assert mask.downsample == 2
+    assert (mask.frame.is_whole, mask.frame.downsample) == (True, Point(2, 2))
     assert np.array_equal(mask.read_region(Region.whole(slide_size)), full)
     assert np.array_equal(mask.read_region(Region(33, 7, 50, 21)), full[7:28, 33:83])
     points = np.random.default_rng(4).uniform(0, (slide_size.width, slide_size.height), (300, 2))
@@ -152,7 +153,7 @@ def test_smaller_masks_are_read_at_their_downsample(tmp_path, way, mask_size):
     assert np.array_equal(mask.at_points(points), full[index[:, 1], index[:, 0]])
 
 
-@pytest.mark.parametrize("size", [Size(151, 70), Size(100, 47), Size(75, 70), Size(300, 140)])
+@pytest.mark.parametrize("size", [Size(151, 70), Size(100, 45), Size(75, 70), Size(300, 140)])
 def test_mask_of_another_size_names_both_sizes_and_the_remedy(tmp_path, size):
     tifffile.imwrite(tmp_path / "other.tif", np.zeros(size.shape, np.uint8))
     with pytest.raises(AnnotationError) as caught:
@@ -164,6 +165,35 @@ def test_mask_of_another_size_names_both_sizes_and_the_remedy(tmp_path, size):
         "Check that the mask belongs to this slide",
     ):
         assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("slide_size", "mask_size"),
+    [(SIZE, Size(97, 45)), (SIZE, Size(97, 46)), (Size(1000, 700), Size(127, 89)), (SIZE, Size(149, 70))],
+)
+def test_masks_of_any_ratio_lie_edge_to_edge_as_pillow_resizes_them(tmp_path, way, slide_size, mask_size):
+    values = np.random.default_rng(3).integers(0, 3, mask_size.shape).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "other.tif", values, tile=(16, 16))
+    mask = open_label_mask(tmp_path / "other.tif", slide_size=slide_size, classes=CLASSES)
+    picture = Image.fromarray(values).resize((slide_size.width, slide_size.height), Image.Resampling.NEAREST)
+    full = np.asarray(picture)
+    assert np.array_equal(mask.read_region(Region.whole(slide_size)), full)
+    assert np.array_equal(mask.read_region(Region(33, 7, 50, 21)), full[7:28, 33:83])
+    points = np.random.default_rng(4).uniform(0, (slide_size.width, slide_size.height), (300, 2))
+    index = points.astype(int)
+    assert np.array_equal(mask.at_points(points), full[index[:, 1], index[:, 0]])
+
+
+def test_masks_of_another_shape_and_larger_ones_say_which_they_are(tmp_path):
+    for size, said in (
+        (Size(100, 45), "its shape is another one. Needed a mask of the whole slide, of its size or smaller by one "
+         "factor for both axes, which to 100 px of width is 47 px of height"),
+        (Size(300, 140), "it is larger. Needed a mask of the slide's size"),
+    ):  # fmt: skip
+        tifffile.imwrite(tmp_path / "other.tif", np.zeros(size.shape, np.uint8))
+        with pytest.raises(AnnotationError) as caught:
+            open_label_mask(tmp_path / "other.tif", slide_size=SIZE, classes=CLASSES)
+        assert f"other.tif: {size} px, but its slide is 150 x 70 px: {said}" in str(caught.value)
 
 
 def test_unknown_value_names_value_file_and_known_values(tmp_path, way):
@@ -202,6 +232,28 @@ def test_channel_of_panda_like_masks_is_chosen(tmp_path, way, kind):
         open_label_mask(path, slide_size=SIZE, classes=CLASSES)
     with pytest.raises(AnnotationError, match=r"mask_channel 3, but it has 3 channels. Needed 0 to 2"):
         open_label_mask(path, slide_size=SIZE, classes=CLASSES, channel=3)
+
+
+@pytest.mark.parametrize("how", ["8 bits", "1 bit", "16 bits"])
+def test_labels_in_a_tiff_whose_0_is_white_are_the_values_that_libvips_and_pillow_give(tmp_path, how):
+    labels = np.random.default_rng(0).integers(0, 2 if how == "1 bit" else 4, (SIZE.height, SIZE.width))
+    path = tmp_path / "m.tif"
+    if how == "16 bits":
+        stored = (65535 - labels).astype(np.uint16)
+        tifffile.imwrite(path, stored, photometric="miniswhite", tile=(32, 32), metadata=None)
+    else:
+        image = pyvips.Image.new_from_array((labels * (255 if how == "1 bit" else 1)).astype(np.uint8))
+        image.tiffsave(str(path), miniswhite=True, bitdepth=1 if how == "1 bit" else 8)
+        with Image.open(path) as other:
+            np.testing.assert_array_equal(np.asarray(other).astype(int), labels)
+    file = MaskFile(path)
+    found = np.zeros(labels.shape, int)
+    grid = tile_grid(file.size, file.tile)
+    for row in range(grid.height):
+        for column in range(grid.width):
+            place = tile_region(column, row, file.tile, file.size)
+            found[place.y : place.bottom, place.x : place.right] = file.read_tile(column, row)
+    np.testing.assert_array_equal(found, labels)
 
 
 def test_palette_pictures_give_their_indices(tmp_path):

@@ -176,12 +176,12 @@ def test_measurements_add_up_to_the_slide(slides: Path, study: Path, tmp_path: P
     names = load_model(study / "run").classes.names
     with (out / "measurements.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [(row["slide_id"], row["class_name"]) for row in rows] == [(s, n) for s in "ab" for n in names]
+    assert [(row["slide"], row["class"]) for row in rows] == [(s, n) for s in "ab" for n in names]
     for slide_id in "ab":
-        own = [row for row in rows if row["slide_id"] == slide_id]
+        own = [row for row in rows if row["slide"] == slide_id]
         mask = tifffile.imread(out / "masks" / f"{slide_id}.ome.tif")
         assert [int(row["pixels"]) for row in own] == np.bincount(mask.ravel(), minlength=len(names)).tolist()
-        assert sum(float(row["area_mm2"]) for row in own) == pytest.approx(SIZE.area * MPP**2 / 1e6, rel=1e-3)
+        assert sum(float(row["mm2"]) for row in own) == pytest.approx(SIZE.area * MPP**2 / 1e6, rel=1e-3)
         assert sum(float(row["share_of_slide"]) for row in own) == pytest.approx(1)
 
 
@@ -198,11 +198,11 @@ def test_a_slide_without_mpp_has_no_area(study: Path, slides: Path, tmp_path: Pa
     assert "no mpp in file or manifest: nothing tells" in (out / "summary.md").read_text()
     with (out / "measurements.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert {row["area_mm2"] for row in rows} == {""}
+    assert {row["mm2"] for row in rows} == {""}
     assert sum(int(row["pixels"]) for row in rows) == SIZE.area
     run(slides, study, out, mpp=0.4)
     with (out / "measurements.csv").open() as file:
-        total = sum(float(row["area_mm2"]) for row in csv.DictReader(file))
+        total = sum(float(row["mm2"]) for row in csv.DictReader(file))
     assert total == pytest.approx(SIZE.area * 0.16 / 1e6)
 
 
@@ -280,7 +280,7 @@ def test_what_is_done_is_skipped_and_what_failed_is_tried_again(
     assert (out / "masks" / "a.ome.tif").stat().st_mtime_ns == written
     assert len(list((out / "runs").iterdir())) == 2
     with (out / "measurements.csv").open() as file:
-        assert {row["slide_id"] for row in csv.DictReader(file)} == {"a", "b"}
+        assert {row["slide"] for row in csv.DictReader(file)} == {"a", "b"}
     _, log = run(slides, study, out, overwrite=True)
     assert log.worked == ["a", "b"]
 

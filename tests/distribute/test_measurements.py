@@ -18,6 +18,7 @@ from wsi_deform.distribute.batch import segment_slides
 from wsi_deform.distribute.ledger import Ledger, State
 from wsi_deform.distribute.measurements import write_measurements
 from wsi_deform.distribute.sources import SlideSource
+from wsi_deform.errors import MaskError
 from wsi_deform.evaluate.masks import evaluate_masks
 from wsi_deform.geometry import Region, Size
 from wsi_deform.manifest.rows import ManifestRow
@@ -139,7 +140,7 @@ def test_states_of_older_versions_have_empty_cells(tmp_path: Path) -> None:
     states = Ledger(folder).all()
     assert states[1] == new
     write_measurements(folder, [*states, replace(new, slide_id="c", mpp=None)], CLASSES)
-    cells = [(r["slide_id"], r["area_mm2"], r["tissue_mm2"], r["share_of_tissue"]) for r in table(tmp_path)]
+    cells = [(r["slide"], r["mm2"], r["tissue_mm2"], r["share_of_tissue"]) for r in table(tmp_path)]
     assert cells == [
         ("a", "60", "", ""),
         ("a", "40", "", ""),
@@ -148,6 +149,74 @@ def test_states_of_older_versions_have_empty_cells(tmp_path: Path) -> None:
         ("c", "", "", "0.2"),
         ("c", "", "", "0.8"),
     ]
+
+
+EARLIER = """slide_id,class_index,class_name,pixels,area_mm2,share_of_slide,tissue_mm2,share_of_tissue,model
+a,0,background,50,50,0.5,90,0.5,abc
+gone,0,background,60,60,0.6,,,abc
+gone,1,'=gland,40,40,0.4,,,abc
+"""
+
+
+def test_a_table_of_an_earlier_version_is_rewritten_without_losing_rows(tmp_path: Path) -> None:
+    folder = MaskFolder(tmp_path)
+    state = State(
+        slide_id="a",
+        status="done",
+        width_px=10,
+        height_px=10,
+        mpp=1000.0,
+        class_pixels=(60, 40),
+        class_pixels_in_tissue=(10, 40),
+        tissue_pixels=50,
+        remark="pale;\n what of it",
+    )
+    folder.measurements.write_text(EARLIER)
+    text = """slide,class,pixels,mm2,tissue_mm2,share_of_tissue,share_of_slide,remarks
+a,background,60,60,50,0.2,0.6,pale; what of it
+a,gland,40,40,50,0.8,0.4,pale; what of it
+gone,background,60,60,,,0.6,from an earlier measurements.csv: the folder has no state of this slide
+gone,'=gland,40,40,,,0.4,from an earlier measurements.csv: the folder has no state of this slide
+"""
+    # Again and again, from the table as it is now.
+    for _ in range(2):
+        write_measurements(folder, [state], CLASSES)
+        assert folder.measurements.read_text() == text
+    # The first versions had no tissue.
+    folder.measurements.write_text(
+        "slide_id,class_index,class_name,pixels,area_mm2,share_of_slide,model\ngone,0,background,60,60,0.6,abc\n"
+    )
+    write_measurements(folder, [], CLASSES)
+    assert folder.measurements.read_text().splitlines()[1] == text.splitlines()[3]
+    # What has a state and no result is no longer known; what lost its state did not come from an earlier version.
+    write_measurements(folder, [], CLASSES, known=["gone"])
+    assert folder.measurements.read_text().splitlines() == text.splitlines()[:1]
+    write_measurements(folder, [state], CLASSES)
+    write_measurements(folder, [], CLASSES)
+    assert folder.measurements.read_text().splitlines() == text.splitlines()[:1]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"my,own,table\n1,2,3\n", "has the columns my, own, table"),
+        (b"", "has the columns of an empty file"),
+        (b"slide\xff", "cannot be read"),
+        (EARLIER.encode() + b"b,0,background\n", "has 3 cells under 9 columns in a line"),
+    ],
+)
+def test_another_table_in_its_place_is_refused_before_the_work(
+    study: Path, tmp_path: Path, content: bytes, said: str
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "measurements.csv").write_bytes(content)
+    with pytest.raises(
+        MaskError, match=rf"measurements.csv: {said}.*Move the file away, or choose another --out"
+    ):
+        segment_slides([half_tissue(study, tmp_path)], study / "run", out, device="cpu")
+    assert [path.name for path in out.iterdir()] == ["measurements.csv"]
+    assert (out / "measurements.csv").read_bytes() == content
 
 
 def counted(tissue: list[bool], labels: list[int]) -> TissueCounts:

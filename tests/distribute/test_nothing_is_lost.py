@@ -90,7 +90,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def measured(out: Path) -> set[str]:
     with (out / "measurements.csv").open() as file:
-        return {row["slide_id"] for row in csv.DictReader(file)}
+        return {row["slide"] for row in csv.DictReader(file)}
 
 
 def command(*arguments: object, path: Path | None = None) -> list[str]:

@@ -171,3 +171,12 @@ def test_mean_cost_is_over_slides_and_memory_the_largest():
     other = {**one, "samples": 300, "decoded_pixels": 9, "peak_memory_bytes": 7}
     found = mean_cost_of_rows([one, other])
     assert (found["samples"], found["decoded_pixels"], found["peak_memory_bytes"]) == (200, None, 7)
+
+
+def test_an_interval_of_the_mean_is_over_the_same_classes_in_every_resample():
+    rare = np.array([[40, 10, 0], [0, 50, 0], [0, 0, 10]])
+    none = np.array([[40, 10, 0], [0, 50, 0], [0, 0, 0]])
+    found = intervals_of([rare, *[none] * 5], list("abcdef"), resamples=200)
+    # Two thirds of the resamples have the third class; the others, whose mean is .817, are left out.
+    assert found.miou == pytest.approx(((0.8 + 5 / 6 + 1) / 3,) * 2)
+    assert intervals_of([rare, *[none] * 30], [str(number) for number in range(31)]).miou is not None

@@ -104,6 +104,10 @@ def test_the_folder_of_a_split_has_all_tables_and_figures(made, tmp_path):
     assert "| s0 | gland\\|odd | 200, 80 | 60 x 40 | 600 | 0% |" in text
     assert "the 6 patients" in text
     assert "## Worst slides" in text
+    assert [row["mean_over"] for row in rows_of(folder / "classes.csv")] == ["", "", "background; gland|odd"]
+    assert {row["mean_over"] for row in rows_of(folder / "cost.csv")} == {"background; gland|odd"}
+    assert {row["mean_over"] for row in rows_of(folder / "trimap.csv")} == {"background; gland|odd"}
+    assert ", gland\\|odd | gland" in text
     gland = rows_of(folder / "classes.csv")[1]
     assert float(gland["recall"]) == pytest.approx(6000 / 8400, abs=0.02)
     assert (

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import pyvips
 import tifffile
 from drawn_reader import ArrayReader
 from PIL import Image
@@ -157,6 +158,50 @@ def test_tissue_mask_from_a_file_is_what_the_file_says_at_the_resolution_of_tiss
         else truth[::2, ::2]
     )
     assert (found.tissue == expected).mean() > (0.995 if how == "pyramid" else 1.0 - 1e-9)
+
+
+@pytest.mark.parametrize(
+    "how",
+    ["g4", "miniswhite", "miniswhite 1 bit", "miniswhite 16 bits", "4 bits", "palette", "palette of white", "png 1 bit",
+     "png of white", "g4 pyramid"],
+)  # fmt: skip
+def test_tissue_is_what_viewers_show_above_black(tmp_path: Path, how: str):
+    truth = truth_of_slide()
+    path = tmp_path / ("m.png" if how.startswith("png") else "m.tif")
+    shown = pyvips.Image.new_from_array(truth.astype(np.uint8) * 255)
+    if how.startswith("g4"):
+        if 4 not in tifffile.TIFF.DECOMPRESSORS:
+            pytest.skip("this tifffile has no decoder of CCITT fax")
+        pyramid = {"tile": True, "pyramid": True, "region_shrink": "nearest"} if "pyramid" in how else {}
+        shown.tiffsave(str(path), bitdepth=1, miniswhite=True, compression="ccittfax4", **pyramid)
+    elif how == "miniswhite 1 bit":
+        shown.tiffsave(str(path), bitdepth=1, miniswhite=True)
+    elif how.startswith("miniswhite"):
+        most = 65535 if "16" in how else 255
+        stored = (most - truth * most).astype(np.uint16 if "16" in how else np.uint8)
+        tifffile.imwrite(path, stored, photometric="miniswhite", compression="deflate", metadata=None)
+    elif how == "4 bits":
+        shown.tiffsave(str(path), bitdepth=4)
+    elif how == "png 1 bit":
+        Image.fromarray(truth).save(path)
+    else:
+        # A palette of white and black holds 1 where it shows black; one of black and a colour the other way round.
+        white = how.endswith("white")
+        index = (truth != white).astype(np.uint8)
+        palette = [255, 255, 255, 0, 0, 0] if white else [0, 0, 0, 9, 200, 9]
+        if how.startswith("png"):
+            picture = Image.fromarray(index)
+            picture.putpalette(palette)
+            picture.save(path)
+        else:
+            colormap = np.zeros((3, 256), np.uint16)
+            colormap[:, :2] = np.array(palette).reshape(2, 3).T * 257
+            tifffile.imwrite(path, index, photometric="palette", colormap=colormap, metadata=None)
+    viewed = pyvips.Image.new_from_file(str(path)).numpy()
+    np.testing.assert_array_equal(np.atleast_3d(viewed).max(axis=2) > 0, truth)
+    found = tissue_mask_from_file(path, drawn())
+    expected = truth[::2, ::2] if "pyramid" in how else truth.reshape(300, 2, 400, 2).mean(axis=(1, 3)) >= 0.5
+    assert (found.tissue == expected).mean() > (0.995 if "pyramid" in how else 1.0 - 1e-9)
 
 
 @pytest.mark.parametrize("how", ["strips", "tiles"])
@@ -417,3 +462,44 @@ def test_a_pixel_along_the_shorter_axis_is_no_other_scale(tmp_path: Path, size: 
         return
     with pytest.raises(SlideError, match="302 x 400 px for a slide of 600 x 800"):
         tissue_mask_from_file(path, slide)
+
+
+def ellipses(cell_px: int, *, frame_px: int = 0) -> tuple[Slide, float]:
+    """Pieces of 0.5 mm x 0.3 mm with a stain that varies, at 4 um per px, and the share of the slide that they are.
+
+    The longer side of the slide is so many cells of ``cell_px`` as a mask of 96 px has.
+    """
+    side = 96 * cell_px
+    rows, columns = np.mgrid[:side, :side]
+    pixels = np.full((side, side, 3), GLASS, np.float64)
+    rng = np.random.default_rng(cell_px)
+    covered = np.zeros((side, side), bool)
+    step = 160
+    for top in range(80, side - 79, step):
+        for left in range(80, side - 79, step):
+            x, y = left + rng.uniform(-6, 6), top + rng.uniform(-6, 6)
+            covered |= ((columns - x) / 62.5) ** 2 + ((rows - y) / 37.5) ** 2 < 1
+    stain = rng.uniform(0.6, 1.5, (side // 16, side // 16)).repeat(16, 0).repeat(16, 1)[..., None]
+    stained = np.array(GLASS) - stain * (np.array(GLASS) - np.array(PINK))
+    pixels[covered] = stained[covered]
+    pixels += rng.normal(0, 3, pixels.shape)
+    pixels[:frame_px] = pixels[:, :frame_px] = 0
+    covered[:frame_px] = covered[:, :frame_px] = False
+    picture = np.clip(pixels, 0, 255).astype(np.uint8)
+    return Slide.from_reader(ArrayReader(picture, mpp=4.0), slide_id="t"), float(covered.mean())
+
+
+@pytest.mark.parametrize(("cell_px", "most"), [(2, 0.01), (5, 0.02), (10, 0.03), (20, 0.05)])
+def test_the_area_of_tissue_does_not_grow_with_its_cells(cell_px: int, most: float):
+    slide, share = ellipses(cell_px)
+    found = tissue_mask(slide, mpp_um=4.0 * cell_px, max_side_px=96)
+    assert found.downsample.x == cell_px
+    assert found.counted.mean() == pytest.approx(share, rel=most)
+    # What is looked at, and what a mask is limited to, stays generous.
+    assert found.tissue.mean() > (1 + 3 * most) * share
+    assert not (found.counted & ~found.tissue).any()
+
+
+def test_a_black_frame_does_not_change_the_area_of_tissue():
+    slide, share = ellipses(5, frame_px=130)
+    assert tissue_mask(slide, mpp_um=20.0, max_side_px=96).fraction == pytest.approx(share, rel=0.12)

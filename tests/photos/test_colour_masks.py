@@ -143,6 +143,13 @@ def test_a_manifest_of_colour_masks_is_checked(tmp_path):
     assert check_manifest(manifest, CLASSES) == []
     pixels = colours()
     pixels[0, :4] = (1, 1, 1)
+    pixels[1, :2] = (10, 250, 20)
     Image.fromarray(pixels).save(tmp_path / "m.png")
     (problem,) = check_manifest(manifest, CLASSES)
-    assert "colour #010101 at (0, 0), in 4 of its pixels" in str(problem)
+    assert problem.found == (
+        "2 colours of the masks that no class has, in 1 row (slide a (line 2)): #010101 (4 px, nearest unlabelled "
+        "#000000), #0afa14 (2 px, nearest 'forest' #00ff00)"
+    )
+    assert problem.remedy.startswith(
+        "Add each to label_rgb of its class or to unlabelled_rgb in the class table"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import pickle
 from pathlib import Path
@@ -10,17 +11,19 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
-from tiny_study import tiny_model
+from tiny_study import MPP, tiny_model, tiny_study
 from typer.testing import CliRunner
 
-from wsi_deform.annotation.classes import ClassTable
+from wsi_deform.annotation.classes import ClassTable, read_class_table
 from wsi_deform.annotation.raster import open_label_mask
+from wsi_deform.baselines.patch_grid import PatchSettings
 from wsi_deform.cli.main import typer_app
-from wsi_deform.config import read_config
+from wsi_deform.config import parse_config, read_config
 from wsi_deform.cover import fields_of, tissue_limit_of
 from wsi_deform.data.central_crops import with_central_crops
 from wsi_deform.data.crops import moved_fields
 from wsi_deform.data.fields import LabelledField
+from wsi_deform.distribute.batch import segment_slides
 from wsi_deform.distribute.job import SlideJob
 from wsi_deform.distribute.sources import SlideSource
 from wsi_deform.errors import ManifestError, MaskError, SlideError
@@ -31,8 +34,10 @@ from wsi_deform.manifest.read import read_manifest
 from wsi_deform.manifest.rows import write_manifest
 from wsi_deform.mask.tiff import write_mask
 from wsi_deform.model import Model
+from wsi_deform.model_file import save_model
 from wsi_deform.reverse.sampler import ReverseSampler
 from wsi_deform.slide.open import open_slide
+from wsi_deform.slide_results import WantedOutputs
 
 CLASSES = ClassTable.from_names(["road", "sky"])
 PART = Region(30, 10, 40, 20)
@@ -112,9 +117,6 @@ def test_segment_marks_all_else_as_unlabelled_and_evaluate_counts_the_region_alo
         assert done.exit_code == 0, done.output
         done = CliRunner().invoke(typer_app, ["evaluate", "--slides", "manifest.csv", "--masks", "out"])
         assert done.exit_code == 0, (done.output, done.exception)
-        done = CliRunner().invoke(typer_app, [*arguments, "--method", "patches", "--patch-px", "16"])
-        assert done.exit_code == 1
-        assert "patches of a region of it are not made" in done.output.replace("\n", "")
     with tifffile.TiffFile(study / "out" / "masks" / "a.ome.tif") as file:
         labels = file.asarray()
         assert file.ome_metadata is not None
@@ -127,6 +129,82 @@ def test_segment_marks_all_else_as_unlabelled_and_evaluate_counts_the_region_alo
     data = json.loads((study / "out" / "evaluation.json").read_text())
     assert data["pooled"]["predicted"]["pixels"] == data["pooled"]["sampled"]["pixels"] == 800
     assert np.sum(data["pooled"]["predicted"]["confusion"], axis=1).tolist() == [400, 400]
+
+
+@pytest.mark.parametrize(
+    ("part", "level"), [(PART, 0), (Region(33, 7, 61, 43), 0), (Region(32, 8, 60, 40), 1)]
+)
+def test_patches_of_a_region_are_those_of_an_image_of_it(study, part, level):
+    rng = np.random.default_rng(1)
+    picture = rng.integers(30, 220, (10, 20, 3)).astype(np.uint8).repeat(5, 0).repeat(5, 1)
+    for name, pixels in (("a", picture), ("b", picture[part.y : part.bottom, part.x : part.right])):
+        with tifffile.TiffWriter(study / f"{name}.tif") as tiff:
+            tiff.write(pixels, tile=(16, 16), photometric="rgb", compression="zlib")
+            tiff.write(pixels[::2, ::2], tile=(16, 16), photometric="rgb", compression="zlib", subfiletype=1)
+    text = f"slide,region\na.tif,{part.x} {part.y} {part.width} {part.height}\nb.tif,\n"
+    (study / "both.csv").write_text(text)
+    tiny_model(study / "run", CLASSES, mpp=None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(study)
+        arguments = ["segment", "--slides", "both.csv", "--model", "run", "--out", "out", "--device", "cpu"]
+        arguments += [
+            "--method",
+            "patches",
+            "--patch-px",
+            "16",
+            "--patch-level",
+            str(level),
+            "--probabilities",
+        ]
+        done = CliRunner().invoke(typer_app, arguments)
+        assert done.exit_code == 0, done.output
+    labels, own = (tifffile.imread(study / "out" / "masks" / f"{name}.ome.tif") for name in "ab")
+    expected = np.full((50, 100), 255, np.uint8)
+    expected[part.y : part.bottom, part.x : part.right] = own
+    assert {0, 1} <= set(own.ravel().tolist())
+    np.testing.assert_array_equal(labels, expected)
+    with tifffile.TiffFile(study / "out" / "masks" / "a.ome.tif") as file:
+        assert f'<M K="region">{part.x} {part.y} {part.width} {part.height}</M>' in str(file.ome_metadata)
+    maps = [tifffile.imread(study / "out" / "probabilities" / f"{name}.probability.ome.tif") for name in "ab"]
+    shown = np.s_[:, part.y >> level : part.bottom >> level, part.x >> level : part.right >> level]
+    np.testing.assert_array_equal(maps[0][shown], maps[1])
+    assert maps[0].sum() == maps[1].sum()
+    with (study / "out" / "measurements.csv").open() as rows:
+        found = [row for row in csv.DictReader(rows) if row["slide"] == "a"]
+    assert [int(row["pixels"]) for row in found] == np.bincount(own.ravel(), minlength=2).tolist()
+
+
+def test_a_region_of_many_fields_is_labelled_whole_glass_too_and_tissue_is_counted_inside(tmp_path):
+    drawn = tiny_study(tmp_path)
+    table = read_class_table(drawn.classes)
+    settings = {
+        "sampling": {"budget": [8, 8]},
+        "fields": {"side_um": 40, "whole_below_mm2": 0, "margin": 0},
+        "networks": {"segmentation": {"name": "hrnetv2", "width": 4, "stem_stride": 1}},
+    }
+    model = Model(config=parse_config(settings, source="test"), classes=table, mpp=MPP)
+    save_model(model, tmp_path / "run" / "best.safetensors", facts={"epoch": 0})
+    tissue = np.zeros((160, 640), np.uint8)
+    tissue[:, 336:400] = 255
+    Image.fromarray(tissue).save(tmp_path / "tissue.png")
+    slide = min((tmp_path / "slides").iterdir())
+    part = Region(203, 11, 301, 133)
+    source = SlideSource(path=slide, slide_id="a", tissue_path=tmp_path / "tissue.png", region=part)
+    for wanted in (
+        WantedOutputs(),
+        WantedOutputs(limit_to_tissue=False),
+        WantedOutputs(patches=PatchSettings(patch_px=64, level=0)),
+    ):
+        segment_slides([source], tmp_path / "run", tmp_path / "out", device="cpu", wanted=wanted)
+        labels = tifffile.imread(tmp_path / "out" / "masks" / "a.ome.tif")
+        inside = labels[11:144, 203:504].copy()
+        assert inside.max() < table.count
+        assert (labels == 255).sum() == 640 * 160 - 301 * 133
+        with (tmp_path / "out" / "measurements.csv").open() as rows:
+            found = list(csv.DictReader(rows))
+        assert {row["tissue_mm2"] for row in found} == {f"{64 * 133 * MPP**2 / 1e6:.9g}"}
+        assert sum(float(row["share_of_tissue"]) for row in found) == pytest.approx(1)
+        assert sum(int(row["pixels"]) for row in found) == 301 * 133
 
 
 def test_a_mask_that_is_unlabelled_inside_the_region_is_refused(study):

@@ -30,9 +30,9 @@ def test_a_name_that_tifffile_no_longer_has_is_not_a_damaged_slide(
 ):
     path = write_tiff(tmp_path / "a.tif", pyramid(), tile=(64, 64))
     older = module(
-        "wsi_deform.older", "def pages_of(series, path):\n    return series.get_levels(squeeze=False)\n"
+        "wsi_deform.older", "def images_in(tif, path):\n    return tif.series[0].get_levels(squeeze=False)\n"
     )
-    monkeypatch.setattr(index_module, "_pages_of", older.pages_of)
+    monkeypatch.setattr(index_module, "images_in", older.images_in)
     with pytest.raises(AttributeError, match="get_levels") as caught:
         open_slide(path).size  # noqa: B018
     assert f"tifffile {tifffile.__version__}, not of the file" in caught.value.__notes__[0]

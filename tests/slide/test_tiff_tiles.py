@@ -104,9 +104,9 @@ def test_gray_slides_become_rgb_and_white_is_zero_is_inverted(tmp_path: Path):
         )
 
 
-def test_sixteen_bit_slides_are_refused_with_a_remedy(tmp_path: Path):
-    path = write_tiff(tmp_path / "a.tif", [picture(80, 70).astype(np.uint16) * 257], tile=(64, 64))
-    with pytest.raises(SlideError, match=r"a\.tif: pixels are uint16.*convert"):
+def test_slides_of_real_numbers_are_refused_with_a_remedy(tmp_path: Path):
+    path = write_tiff(tmp_path / "a.tif", [picture(80, 70).astype(np.float32)], tile=(64, 64))
+    with pytest.raises(SlideError, match=r"a\.tif: pixels are float32\. Needed 8 bits.*Convert it"):
         TiffReader(path)
 
 
@@ -129,12 +129,7 @@ TAGS = {"ImageWidth": 256, "TileOffsets": 324, "Predictor": 317, "ResolutionUnit
 @pytest.mark.parametrize(
     ("tag", "dtype", "count", "said"),
     [
-        (
-            "ImageWidth",
-            3,
-            2,
-            r"cannot be read \(TypeError: .*; tifffile 20",
-        ),  # tifffile's own arithmetic fails
+        ("ImageWidth", 3, 2, r"the TIFF tag imagewidth holds \(.*\), needed one whole number"),
         ("Predictor", 3, 2, r"the TIFF tag predictor holds \(.*\), needed one whole number"),
         ("ResolutionUnit", 3, 2, "the TIFF tag ResolutionUnit holds"),
         ("XResolution", 5, 2, r"the TIFF tag XResolution holds \(.*\), needed one fraction"),

@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from wsi_deform.annotation.class_data import COLOUR_VALUE
 from wsi_deform.annotation.classes import UNLABELLED, ClassTable
-from wsi_deform.annotation.label_check import (
-    SeenValues,
-    classes_with_pixels,
-    judge_labels,
-    unknown_values_problem,
-    values_text,
-)
+from wsi_deform.annotation.label_check import SeenValues, classes_with_pixels, judge_labels, place_of
+from wsi_deform.annotation.label_table import label_table
 from wsi_deform.annotation.raster import LabelMask, open_label_mask
 from wsi_deform.annotation.suggested_classes import class_table_text, suggested_classes
+from wsi_deform.annotation.unknown_values import PASTE, unknown_values_problem
 from wsi_deform.annotation.value_counts import counted_values
+from wsi_deform.annotation.value_text import values_text
 from wsi_deform.errors import AnnotationError, SlideError
 from wsi_deform.geometry import Size
-from wsi_deform.manifest.rows import Manifest, ManifestRow, Problem, patients_remark
+from wsi_deform.manifest.problems import EXAMPLES, Problem
+from wsi_deform.manifest.rows import Manifest, ManifestRow, patients_remark
 from wsi_deform.slide.open import open_slide
 
 # Opens a mask whose size is compared and whose values nobody looks up.
@@ -35,12 +32,13 @@ def check_manifest(
     on_row: Callable[[ManifestRow], None] | None = None,
     allow_empty_classes: bool = False,
     on_remark: Callable[[str], None] | None = None,
+    on_table: Callable[[list[str]], None] | None = None,
 ) -> list[Problem]:
     """Open what a manifest points to and say everything that is wrong with it.
 
     Args:
         manifest: From ``read_manifest``, which has checked the CSV itself.
-        classes: What mask values mean; None takes a class per value that occurs.
+        classes: What mask values mean; None is a problem where there are masks, told with a table to start from.
         for_training: Whether there must be labelled slides to train on and to validate on; the values of other masks
             are not looked up.
         scan: Whether every pixel of every mask is looked up, once: of large masks that did not change the counts are
@@ -48,7 +46,8 @@ def check_manifest(
         on_row: Called after each row, to show progress.
         allow_empty_classes: Whether classes without pixels are remarks instead of problems.
         on_remark: Called with what is no problem and yet worth knowing: classes that val or test lack, slides
-            without a patient.
+            without a patient, masks that are no level of their slide.
+        on_table: Called with the lines of ``label_table`` where labels were counted.
 
     Returns:
         All problems, in the order of the rows, then those of all rows together; empty when there are none. With a
@@ -62,12 +61,14 @@ def check_manifest(
             on_row(row)
     if for_training:
         check.training(manifest)
-    remarks = [*check.scales(), *check.all_labels(allow_empty_classes=allow_empty_classes)]
+    remarks = [*check.scales(), *check.frames(), *check.all_labels(allow_empty_classes=allow_empty_classes)]
     if remark := patients_remark(manifest):
         remarks.append(remark)
     if on_remark is not None:
         for each in remarks:
             on_remark(each)
+    if on_table is not None and classes is not None:
+        on_table(label_table(check.seen.pixels, classes))
     return check.problems
 
 
@@ -78,23 +79,31 @@ class _Check:
     Attributes:
         problems: In the order of the rows.
         seen: The values of all masks that were counted.
+        has_masks: Whether any row has a mask.
         unread: Whether a mask could not be counted, so that what seems to be missing may be in it.
         scaled: Rows whose slide opened, and whether it has an mpp.
+        stretched: Rows whose mask is smaller than its slide by a factor that is no whole number, and the factor.
     """
 
     classes: ClassTable | None
     problems: list[Problem] = field(default_factory=list)
     seen: SeenValues = field(default_factory=SeenValues)
+    has_masks: bool = False
     unread: bool = False
     scaled: list[tuple[ManifestRow, bool]] = field(default_factory=list)
+    stretched: list[tuple[ManifestRow, float]] = field(default_factory=list)
 
     def add(self, row: ManifestRow, message: str) -> None:
         """Note an error that already says what was found, what was needed and what to do."""
         found, _, rest = message.partition(" Needed ")
         needed, _, remedy = rest.partition(". ")
+        kind = found
+        for path in (row.slide, row.mask):
+            kind = kind.replace(str(path), "FILE").replace(path.name, "FILE") if path is not None else kind
         self.problems.append(
             Problem(
-                where=_where(row),
+                where=place_of(row),
+                kind=kind.rstrip("."),
                 found=found.rstrip("."),
                 needed=needed.rstrip(".") or "a file that opens",
                 remedy=remedy.rstrip(".") or "Mend or replace the file, or remove the row",
@@ -139,13 +148,20 @@ class _Check:
             )
         if row.mask is None:
             return
+        self.has_masks = True
         if size is None:
             self.unread = True
             return
         try:
             mask = open_label_mask(
-                row.mask, slide_size=size, classes=self.classes or ANY_CLASSES, channel=row.mask_channel
+                row.mask,
+                slide_size=size,
+                classes=self.classes or ANY_CLASSES,
+                channel=row.mask_channel,
+                region=row.region,
             )
+            if not mask.frame.is_whole:
+                self.stretched.append((row, mask.frame.downsample.x))
             if scan:
                 self.values(row, mask)
         except AnnotationError as error:
@@ -155,27 +171,45 @@ class _Check:
     def values(self, row: ManifestRow, mask: LabelMask) -> None:
         """Count the values of a mask and look for those that mean nothing."""
         colours = self.classes is not None and self.classes.has_label_colours
-        values = counted_values(mask.path, row.mask_channel, colours=colours)
-        self.seen.add(row, values, self.classes)
-        if self.classes is None:
+        values = counted_values(
+            mask.path,
+            row.mask_channel,
+            colours=colours,
+            part=None if row.region is None else mask.frame.part(row.region),
+        )
+        scale = mask.frame.downsample
+        self.seen.add(row, values, self.classes, px_per_pixel=scale.x * scale.y)
+        if self.classes is None or values.keys() - self.classes.mapping.keys():
             return
-        if problem := unknown_values_problem(_where(row), mask.path, values, self.classes):
-            if any(value >= COLOUR_VALUE for value in values):
-                mask.class_counts()  # raises with the place of the first unknown colour
-            self.problems.append(problem)
-        elif not classes_with_pixels(values, self.classes):
+        if not classes_with_pixels(values, self.classes):
             self.add(
                 row,
                 f"mask {mask.path}: every pixel is unlabelled. Needed at least one labelled pixel. "
                 "Label the slide, or empty its mask cell.",
             )
 
+    def frames(self) -> list[str]:
+        """A remark where masks are no levels of their slides."""
+        if not self.stretched:
+            return []
+        shown = ", ".join(f"{row.slide_id}: {factor:.4g}" for row, factor in self.stretched[:EXAMPLES])
+        return [
+            f"{len(self.stretched)} masks are smaller than their slides by a factor that is no whole number ({shown}): "
+            "they are laid over them edge to edge, each level-0 pixel with the label of the mask pixel that its centre "
+            "lies in"
+        ]
+
     def all_labels(self, *, allow_empty_classes: bool) -> list[str]:
         """Look at the values of all masks together; returns remarks."""
-        if not self.seen.pixels or self.unread:
+        if self.classes is None and self.has_masks:
+            self.problems.append(_without_table(self.seen))
+        if self.classes is None or not self.seen.pixels:
             return []
-        if self.classes is None:
-            return [_without_table(self.seen)]
+        if self.unread:
+            # What seems to be missing may be in the masks that were not read; what is unknown stays so.
+            unknown = unknown_values_problem(self.seen.total, self.classes, self.seen.unknown)
+            self.problems += [] if unknown is None else [unknown]
+            return []
         found = judge_labels(self.seen, self.classes, allow_empty_classes=allow_empty_classes)
         self.problems += found.problems
         return found.remarks
@@ -198,16 +232,18 @@ class _Check:
         self.problems.append(Problem(where="manifest", found=found, needed=needed, remedy=remedy))
 
 
-def _where(row: ManifestRow) -> str:
-    return f"slide {row.slide_id} (line {row.line})"
-
-
-def _without_table(seen: SeenValues) -> str:
+def _without_table(seen: SeenValues) -> Problem:
     """What the masks hold where no class table says what it means."""
-    said = f"no class table says what the values of the masks mean: {values_text(seen.total)}"
-    if not seen.total.keys() - {UNLABELLED}:
-        return said
+    found = "no class table says what the values of the masks mean"
+    found += f": {values_text(seen.total)}" if seen.total else ""
+    needed, remedy = (
+        "the names of the classes and their mask values",
+        f"{PASTE[0].upper()}{PASTE[1:]}, as a start",
+    )
+    if seen.total.keys() <= {UNLABELLED}:
+        remedy = "Write classes.yaml beside the manifest, or pass --classes FILE"
+        return Problem(where="class table", found=found, needed=needed, remedy=remedy)
     named = ClassTable.from_values(seen.total)
     suggested = suggested_classes(seen.total, named)
     text = class_table_text(named) if suggested is None else suggested.text
-    return f"{said}. Training needs one. As a start, write this into classes.yaml:\n{text}"
+    return Problem(where="class table", found=found, needed=needed, remedy=remedy, paste=text)

@@ -4,22 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
-import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from wsi_deform.annotation.mask_file import LOSSY_SUFFIXES, OUTLINE_SUFFIXES
 from wsi_deform.annotation.patients import patients_of
+from wsi_deform.annotation.splits import split_patients
 from wsi_deform.errors import ManifestError
-from wsi_deform.manifest.rows import (
-    SPLITS,
-    Manifest,
-    ManifestRow,
-    Problem,
-    Split,
-    problem_text,
-    slide_id_from_path,
-)
+from wsi_deform.manifest.problems import Problem, problem_text
+from wsi_deform.manifest.rows import Manifest, ManifestRow, Split, slide_id_from_path
 from wsi_deform.paths import clean_id, id_key, id_problem, path_problem, printable
 from wsi_deform.slide.search import search_slides
 
@@ -40,6 +33,7 @@ def manifest_from_folder(
     each_slide_a_patient: bool = False,
     shares: Mapping[Split, float] = DEFAULT_SHARES,
     seed: int = 0,
+    class_pixels: Callable[[Sequence[ManifestRow]], Mapping[str, Mapping[int, int]]] | None = None,
 ) -> Manifest:
     """Make a manifest of all slides in a folder.
 
@@ -52,7 +46,9 @@ def manifest_from_folder(
         patients: A CSV with columns slide or slide_id, and patient; see ``patients_of``.
         each_slide_a_patient: Whether no two slides are of one patient.
         shares: Share of the labelled slides (of all slides when none is labelled) per split.
-        seed: Decides which patients go where; the same seed and ids give the same splits.
+        seed: Decides which patients go where; the same seed, ids and labels give the same splits.
+        class_pixels: Counts the labelled pixels of each class in the masks of the rows (slide id -> class -> px), by
+            which splits are stratified; None deals patients by their slides alone.
 
     Returns:
         Rows in the order of their ids, slides of one patient always in one split. Slides and masks that cannot
@@ -118,46 +114,9 @@ def manifest_from_folder(
     if messages:
         raise ManifestError("\n".join(messages))
     rows = [row.model_copy(update={"patient": whose[row.slide_id]}) for row in rows]
-    splits = split_patients(rows, shares, seed)
+    splits = split_patients(rows, shares, seed, None if class_pixels is None else class_pixels(rows))
     rows = [row.model_copy(update={"split": splits.get(str(row.patient))}) for row in rows]
     return Manifest(rows=tuple(rows), folder=folder)
-
-
-def split_patients(rows: Sequence[ManifestRow], shares: Mapping[Split, float], seed: int) -> dict[str, Split]:
-    """Deal patients to splits so that the numbers of their slides come near to the shares.
-
-    Args:
-        rows: Where some have labels, only patients with labelled slides are dealt.
-        shares: Positive numbers; 0 or absent leaves a split out.
-        seed: Decides the order in which patients are dealt.
-
-    Returns:
-        Patient -> split. Every wanted split gets a patient if there are enough, train first.
-
-    Raises:
-        ManifestError: No share is positive.
-    """
-    wanted = [split for split in SPLITS if shares.get(split, 0) > 0]
-    if not wanted or any(share < 0 for share in shares.values()):
-        raise ManifestError(
-            f"shares {dict(shares)}: needed positive numbers for at least one split. Write e.g. 0.7, 0.15, "
-            "0.15."
-        )
-    labelled = [row for row in rows if row.mask or row.annotation] or list(rows)
-    slides: dict[str, int] = {}
-    for row in labelled:
-        slides[str(row.patient)] = slides.get(str(row.patient), 0) + 1
-    order = sorted(slides)
-    random.Random(seed).shuffle(order)
-    total, whole = len(labelled), sum(shares[split] for split in wanted)
-    missing = {split: total * shares[split] / whole for split in wanted}
-    dealt: dict[str, Split] = {}
-    for number, patient in enumerate(order):
-        # One patient each first; then whoever lacks most of what it should have.
-        split = wanted[number] if number < len(wanted) else max(wanted, key=lambda one: missing[one])
-        dealt[patient] = split
-        missing[split] -= slides[patient]
-    return dealt
 
 
 def _usable_slides(folder: Path, mask_folders: Sequence[Path]) -> list[Path]:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from wsi_deform.annotation.class_data import value_text
 from wsi_deform.annotation.classes import UNLABELLED, ClassTable
-from wsi_deform.annotation.suggested_classes import MAX_VALUES, suggested_classes
+from wsi_deform.annotation.suggested_classes import changed_text, suggested_classes
+from wsi_deform.annotation.unknown_values import PASTE, unknown_values_problem
 from wsi_deform.annotation.value_counts import counted_values
+from wsi_deform.annotation.value_text import listed, masks_text, values_text
 from wsi_deform.errors import AnnotationError
-from wsi_deform.manifest.rows import ManifestRow, Problem
+from wsi_deform.manifest.problems import Problem
+from wsi_deform.manifest.rows import ManifestRow
 
-SHOWN_VALUES = 8
 TWO_CLASSES = "pixels of two classes or more, for there is nothing to tell apart in one"
-PASTE = "write this into classes.yaml"
 SWITCH = "pass --allow-empty-classes if it is meant so"  # of manifest check, train and evaluate
 
 
@@ -27,25 +26,41 @@ class SeenValues:
         pixels: Split, "" for none -> raw value -> px.
         masks: Split -> number of masks.
         lonely: Ids of slides whose mask holds one class, and beside it only what means unlabelled.
+        unknown: Rows, "slide A (line 2)", whose mask holds values that the class table does not know.
     """
 
     pixels: dict[str, dict[int, int]] = field(default_factory=dict)
     masks: dict[str, int] = field(default_factory=dict)
     lonely: list[str] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
 
-    def add(self, row: ManifestRow, values: Mapping[int, int], table: ClassTable | None = None) -> None:
-        """Count the values of a row's mask."""
+    def add(
+        self,
+        row: ManifestRow,
+        values: Mapping[int, int],
+        table: ClassTable | None = None,
+        *,
+        px_per_pixel: float = 1.0,
+    ) -> None:
+        """Count the values of a row's mask.
+
+        Args:
+            row: The row.
+            values: Raw value -> mask px.
+            table: What they mean.
+            px_per_pixel: Level-0 px of the slide per mask pixel, so that coarse masks count as fine ones do.
+        """
         split = row.split or ""
         held = self.pixels.setdefault(split, {})
         for value, number in values.items():
-            held[value] = held.get(value, 0) + number
+            held[value] = held.get(value, 0) + round(number * px_per_pixel)
         self.masks[split] = self.masks.get(split, 0) + 1
-        if (
-            table is not None
-            and len(classes_with_pixels(values, table)) == 1
-            and values.keys() & table.unlabelled_raw
-        ):
+        if table is None:
+            return
+        if len(classes_with_pixels(values, table)) == 1 and values.keys() & table.unlabelled_raw:
             self.lonely.append(row.slide_id)
+        if values.keys() - table.mapping.keys():
+            self.unknown.append(place_of(row))
 
     @property
     def total(self) -> dict[int, int]:
@@ -81,11 +96,11 @@ def judge_labels(seen: SeenValues, table: ClassTable, *, allow_empty_classes: bo
     """
     found = LabelFindings()
     total = seen.total
-    unknown = [value for value in total if value not in table.mapping]
+    unknown = unknown_values_problem(total, table, seen.unknown)
     present = classes_with_pixels(total, table)
     switched: list[Problem] = []
-    if unknown:
-        found.problems.append(_unknown(total, unknown, table))
+    if unknown is not None:
+        found.problems.append(unknown)
     elif len(present) == 1:
         switched.append(one_class_problem(total, table, masks=sum(seen.masks.values())))
     else:
@@ -95,7 +110,7 @@ def judge_labels(seen: SeenValues, table: ClassTable, *, allow_empty_classes: bo
         found.remarks += [f"{problem.where}: {problem.found}" for problem in switched]
     else:
         found.problems += switched
-    if not unknown and len(present) > 1:
+    if unknown is None and len(present) > 1:
         found.remarks += _absent(seen, table)
         if seen.lonely:
             found.remarks.append(_lonely(seen, table))
@@ -126,6 +141,11 @@ def refuse_labels_of_one_class(rows: Sequence[ManifestRow], table: ClassTable) -
         raise AnnotationError(str(one_class_problem(total, table, masks=sum(seen.masks.values()))))
 
 
+def place_of(row: ManifestRow) -> str:
+    """Where problems of a row's files are."""
+    return f"slide {row.slide_id} (line {row.line})"
+
+
 def classes_with_pixels(values: Mapping[int, int], table: ClassTable) -> list[int]:
     """Indices of the classes that some raw values mean, in rising order."""
     mapping = table.mapping
@@ -142,69 +162,15 @@ def one_class_problem(values: Mapping[int, int], table: ClassTable, *, masks: in
     """
     (only,) = classes_with_pixels(values, table)
     suggested = suggested_classes(values, table)
-    found = f"only class {table.names[only]!r} has pixels in {_masks(masks)}, which hold {values_text(values, table)}"
+    holding = f"{masks_text(masks)}, which hold {values_text(values, table)}"
+    found = f"only class {table.names[only]!r} has pixels in {holding}"
     remedy = f"Check that these are the finished labels and that mask_channel is right, or {SWITCH}"
     if suggested is not None:
-        remedy = f"P{SWITCH[1:]}. If {_changed(values, table, suggested.table)}, {PASTE}"
+        remedy = f"P{SWITCH[1:]}. If {changed_text(values, table, suggested.table)}, {PASTE}"
     return Problem(
         where="class table",
         found=found,
         needed=TWO_CLASSES,
-        remedy=remedy,
-        paste="" if suggested is None else suggested.text,
-    )
-
-
-def unknown_values_problem(
-    where: str, path: Path, values: Mapping[int, int], table: ClassTable
-) -> Problem | None:
-    """The problem of a mask that holds values which the class table does not know; None where it holds none."""
-    unknown = [value for value in values if value not in table.mapping]
-    if not unknown:
-        return None
-    named = f"value {value_text(unknown[0])} is" if len(unknown) == 1 else f"values {_listed(unknown)} are"
-    total = sum(values.values())
-    share = _share(sum(values[value] for value in unknown), total)
-    return Problem(
-        where=where,
-        found=f"mask {path}: {named} not in the class table ({share} of the pixels)",
-        needed=f"one of the known values: {_listed(sorted(table.mapping))}",
-        remedy="Add the value to a class or to unlabelled in the class table, or set mask_channel if the labels are in "
-        "another channel",
-    )
-
-
-def values_text(values: Mapping[int, int], table: ClassTable | None = None) -> str:
-    """Values with what they mean and their share of the pixels, the most frequent first where they are many."""
-    total = sum(values.values())
-    shown = sorted(values)
-    if len(shown) > SHOWN_VALUES:
-        shown = sorted(shown, key=lambda value: -values[value])[:SHOWN_VALUES]
-    parts = []
-    for value in shown:
-        meaning = "" if table is None else f"{_meaning(value, table)}, "
-        parts.append(f"{value_text(value)} ({meaning}{_share(values[value], total)})")
-    more = f" and {len(values) - len(shown)} other values" if len(values) > len(shown) else ""
-    return ", ".join(parts) + more
-
-
-def _unknown(total: Mapping[int, int], unknown: Sequence[int], table: ClassTable) -> Problem:
-    """Values without a meaning, over all masks."""
-    suggested = suggested_classes(total, table)
-    remedy = "Say in the class table what each value means; numbers of objects go to one class (values: [1, 2, ...])"
-    if len(unknown) > MAX_VALUES:
-        remedy = (
-            "This looks like a picture, like numbered objects, or like labels that were blended when they were "
-            "resized: set mask_channel, give the numbers of all objects to one class (values: [1, 2, ...]), or export "
-            "the labels without blending (nearest neighbour)"
-        )
-    elif suggested is not None:
-        remedy += f". As a start, if {_changed(total, table, suggested.table)}, {PASTE}"
-    return Problem(
-        where="class table",
-        found=f"{len(unknown)} value{'s' if len(unknown) > 1 else ''} of the masks without a meaning; they hold "
-        f"{values_text(total, table)}",
-        needed="a class, or unlabelled, for every value",
         remedy=remedy,
         paste="" if suggested is None else suggested.text,
     )
@@ -224,7 +190,7 @@ def _classes_without_pixels(seen: SeenValues, table: ClassTable) -> list[Problem
     everywhere = classes_with_pixels(seen.total, table)
     suggested = None if set(without) <= set(everywhere) else suggested_classes(seen.total, table)
     if suggested is not None:
-        remedy += f". If {_changed(seen.total, table, suggested.table)}, {PASTE}"
+        remedy += f". If {changed_text(seen.total, table, suggested.table)}, {PASTE}"
     return [
         Problem(
             where="manifest",
@@ -261,11 +227,9 @@ def _absent(seen: SeenValues, table: ClassTable) -> list[str]:
         without = [name for index, name in enumerate(table.names) if index not in having]
         if not having or not without or (split == "val" and len(having) == 1):  # this one is a problem
             continue
-        says = (
-            "is over the others, with 0 for one that is predicted"
-            if len(having) > 1
-            else "cannot be measured"
-        )
+        says = "is over the others" + (", with 0 for one that is predicted" if split == "test" else "")
+        if len(having) < 2:
+            says = "cannot be measured"
         remarks.append(
             f"split {split}: no pixel of class {', '.join(map(repr, without))}: a mean IoU of {split} {says}"
         )
@@ -275,40 +239,7 @@ def _absent(seen: SeenValues, table: ClassTable) -> list[str]:
 def _lonely(seen: SeenValues, table: ClassTable) -> str:
     hidden = sorted(seen.total.keys() & table.unlabelled_raw)
     return (
-        f"{len(seen.lonely)} of {_masks(sum(seen.masks.values()))} hold one class and beside it only what means "
-        f"unlabelled ({_listed(hidden)}): {', '.join(seen.lonely[:5])}{' ...' if len(seen.lonely) > 5 else ''}. "
+        f"{len(seen.lonely)} of {masks_text(sum(seen.masks.values()))} hold one class and beside it only what means "
+        f"unlabelled ({listed(hidden)}): {', '.join(seen.lonely[:5])}{' ...' if len(seen.lonely) > 5 else ''}. "
         "If that is a class there, give these masks the values of the others"
     )
-
-
-def _changed(values: Iterable[int], table: ClassTable, suggested: ClassTable) -> str:
-    """What values mean by a suggested table that they did not mean before."""
-    before, after = table.mapping, suggested.mapping
-    changed = []
-    for value in values:
-        name = suggested.names[after[value]] if after[value] != UNLABELLED else "unlabelled"
-        known = before.get(value, UNLABELLED)
-        if known == UNLABELLED or table.names[known] != name:
-            changed.append(f"{value_text(value)} is {name!r}")
-    return " and ".join(changed)
-
-
-def _meaning(value: int, table: ClassTable) -> str:
-    index = table.mapping.get(value)
-    return (
-        "no meaning" if index is None else "unlabelled" if index == UNLABELLED else repr(table.names[index])
-    )
-
-
-def _masks(count: int) -> str:
-    return f"{count} mask{'s' if count != 1 else ''}"
-
-
-def _listed(values: Sequence[int]) -> str:
-    shown = ", ".join(map(value_text, values[:SHOWN_VALUES]))
-    return f"{shown} and {len(values) - SHOWN_VALUES} more" if len(values) > SHOWN_VALUES else shown
-
-
-def _share(part: int, whole: int) -> str:
-    share = 100 * part / max(1, whole)
-    return "less than 0.1 %" if 0 < share < 0.05 else f"{share:.1f} %"

@@ -13,9 +13,11 @@ from PIL import Image
 
 from wsi_deform.annotation.class_data import COLOUR_VALUE
 from wsi_deform.errors import AnnotationError, SlideError
-from wsi_deform.geometry import Size, tile_grid
+from wsi_deform.geometry import Region, Size, tile_region
 from wsi_deform.paths import SPECIAL_FILES, trouble_at
+from wsi_deform.slide.colour import black_is_zero
 from wsi_deform.slide.picture import opened_picture
+from wsi_deform.slide.tiff.page import WHITE_IS_ZERO
 from wsi_deform.slide.tiff.tiles import TiffTiles
 
 TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8", ".svs")
@@ -78,6 +80,9 @@ class MaskFile:
             return self._decoded_picture()
         try:
             pixels = self._tiles.read_tile(0, column, row)
+            if self._tiles.index.photometric == WHITE_IS_ZERO and pixels.dtype.kind == "u":
+                # The values that libvips, Pillow and viewers show, and whoever wrote the mask with them meant.
+                pixels = black_is_zero(pixels, self._tiles.index.bits)
             return _values_of_colours(pixels) if self.by_colour else pixels[..., self._channel]
         except SlideError as error:
             raise AnnotationError(f"mask {error}") from error
@@ -163,7 +168,7 @@ def _values_of_colours(pixels: NDArray[np.uint8]) -> NDArray[np.uint32]:
 
 
 def raw_value_counts(
-    path: Path | str, channel: int | None = None, *, colours: bool = False
+    path: Path | str, channel: int | None = None, *, colours: bool = False, part: Region | None = None
 ) -> dict[int, int]:
     """Count the raw values of a mask file, a tile at a time.
 
@@ -171,6 +176,7 @@ def raw_value_counts(
         path: TIFF or PNG.
         channel: Which channel holds the labels, where there are several.
         colours: See ``MaskFile``.
+        part: The mask pixels that count, inside the mask; None is all.
 
     Returns:
         Raw value -> number of pixels, in rising order of values.
@@ -180,11 +186,16 @@ def raw_value_counts(
     """
     file = MaskFile(Path(path), channel, colours=colours)
     counts: dict[int, int] = {}
-    grid = tile_grid(file.size, file.tile)
-    for row in range(grid.height):
-        for column in range(grid.width):
-            for value, number in _counted(file.read_tile(column, row)):
-                counts[value] = counts.get(value, 0) + number
+    part = Region.whole(file.size) if part is None else part
+    for column, row in part.tiles(file.tile):
+        place = tile_region(column, row, file.tile, file.size)
+        inside = place.intersection(part)
+        pixels = file.read_tile(column, row)
+        if inside != place:
+            top, left = inside.y - place.y, inside.x - place.x
+            pixels = pixels[top : top + inside.height, left : left + inside.width]
+        for value, number in _counted(pixels):
+            counts[value] = counts.get(value, 0) + number
     return dict(sorted(counts.items()))
 
 

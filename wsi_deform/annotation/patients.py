@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from wsi_deform.errors import ManifestError
-from wsi_deform.manifest.rows import Problem, problem_text, slide_id_from_path
+from wsi_deform.manifest.problems import Problem, problem_text
+from wsi_deform.manifest.rows import slide_id_from_path
 from wsi_deform.manifest.table import canonical, read_cells
 
 # A TCGA barcode starts with project, site and participant: the participant is the patient.

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from wsi_deform.annotation.class_data import COLOUR_VALUE, LARGEST_VALUE, value_text
 from wsi_deform.annotation.classes import UNLABELLED, ClassTable
 from wsi_deform.annotation.mask_file import MaskFile
+from wsi_deform.annotation.mask_frame import MaskFrame
+from wsi_deform.annotation.value_text import nearest_text
 from wsi_deform.errors import AnnotationError, ShapeError
-from wsi_deform.geometry import Point, Region, Size, level_downsample, tile_grid, tile_region
+from wsi_deform.geometry import Point, Region, Size, tile_grid, tile_region
 from wsi_deform.slide.cache import TileCache
 
 WHOLE_MASK_BYTES = 100 << 20  # masks that decode to less are decoded once and kept
@@ -37,7 +39,7 @@ class LabelMask:
         classes: What its raw values mean.
         channel: Channel that holds the labels, or None.
         region: What is labelled, level-0 px; all else is unlabelled, whatever the file says. None is all of it.
-        downsample: Level-0 px of the slide per mask pixel, a whole number; 1 for a mask of the slide's size.
+        frame: How it lies over the slide, where it is smaller.
 
     Convention:
         Every method speaks of the slide: level-0 px, edge frame. Pixel index = floor(x), clamped to the
@@ -58,7 +60,7 @@ class LabelMask:
         self.path, self.slide_size, self.classes, self.channel = Path(path), slide_size, classes, channel
         self.region = region
         self._file = MaskFile(self.path, channel, colours=classes.has_label_colours)
-        self.downsample = self._checked_downsample()
+        self.frame = MaskFrame.of(self.path, self._file.size, slide_size)
         status = self.path.stat()
         # A mask that was written again is another mask; so is one that is read by another class table.
         self._key = (str(self.path.resolve()), status.st_mtime_ns, status.st_size, channel, classes)
@@ -89,12 +91,12 @@ class LabelMask:
             inside = inside.intersection(self.region)
         if inside.is_empty:
             return labels
-        columns = self._mask_pixels(np.arange(inside.x, inside.right), self._file.size.width)
-        rows = self._mask_pixels(np.arange(inside.y, inside.bottom), self._file.size.height)
+        columns = self.frame.columns(np.arange(inside.x, inside.right))
+        rows = self.frame.rows(np.arange(inside.y, inside.bottom))
         left, top = int(columns[0]), int(rows[0])
         needed = Region(left, top, int(columns[-1]) - left + 1, int(rows[-1]) - top + 1)
         part = self._read_mask(needed)
-        if self.downsample > 1:
+        if not self.frame.is_same:
             part = part[np.ix_(rows - top, columns - left)]
         place = np.s_[
             inside.y - region.y : inside.bottom - region.y, inside.x - region.x : inside.right - region.x
@@ -134,8 +136,7 @@ class LabelMask:
 
     def _at_pixels(self, pixels: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Labels of slide pixels, (N, 2) (x, y), whatever the region."""
-        columns = self._mask_pixels(pixels[:, 0], self._file.size.width)
-        rows = self._mask_pixels(pixels[:, 1], self._file.size.height)
+        columns, rows = self.frame.columns(pixels[:, 0]), self.frame.rows(pixels[:, 1])
         if self._is_small:
             found: NDArray[np.uint8] = self._whole()[rows, columns]
             return found
@@ -212,25 +213,6 @@ class LabelMask:
     def _is_small(self) -> bool:
         return self._file.decoded_bytes < WHOLE_MASK_BYTES
 
-    def _checked_downsample(self) -> int:
-        """Level-0 px per mask pixel, if that is one whole number on both axes."""
-        size, slide_size = self._file.size, self.slide_size
-        ratio = level_downsample(slide_size, size)
-        fits = size.width <= slide_size.width and size.height <= slide_size.height
-        if not fits or ratio.x != ratio.y or ratio.x != int(ratio.x):
-            raise AnnotationError(
-                f"mask {self.path}: {size} px, but its slide is {slide_size} px. Needed a mask of the "
-                "slide's size, or smaller by "
-                "the same whole number on both axes. Check that the mask belongs to this slide, and export "
-                "it again at full size."
-            )
-        return int(ratio.x)
-
-    def _mask_pixels(self, slide_px: NDArray[np.int64], length: int) -> NDArray[np.int64]:
-        """Mask pixel of each level-0 pixel along one axis of ``length`` mask pixels."""
-        # A writer that rounds down leaves a last part-pixel of the slide without one of its own.
-        return slide_px if self.downsample == 1 else np.minimum(slide_px // self.downsample, length - 1)
-
     def _read_mask(self, region: Region) -> NDArray[np.uint8]:
         """Labels of a region in mask px that lies inside the mask."""
         if self._is_small:
@@ -294,12 +276,13 @@ class LabelMask:
             place = np.searchsorted(self._colours, band).clip(max=len(self._colours) - 1)
             if not (known := self._colours[place] == band).all():
                 y, x = np.argwhere(~known)[0]
-                value = band[y, x]
+                value = int(band[y, x])
                 raise AnnotationError(
-                    f"mask {self.path}: colour {value_text(int(value))} at ({corner.x + x:.0f}, "
-                    f"{corner.y + top + y:.0f}), in {np.count_nonzero(raw == value):,} of its pixels, is not in the "
-                    f"class table. Known colours: {', '.join(value_text(int(each)) for each in self._colours)}. Add it "
-                    "to label_rgb of a class or to unlabelled_rgb, or export the mask without blending colours."
+                    f"mask {self.path}: colour {value_text(value)} at ({corner.x + x:.0f}, {corner.y + top + y:.0f}), "
+                    f"in {np.count_nonzero(raw == value):,} of its pixels, is not in the class table (nearest "
+                    f"{nearest_text(value, self.classes)}). Known colours: "
+                    f"{', '.join(value_text(int(each)) for each in self._colours)}. Add it to label_rgb of a class or "
+                    "to unlabelled_rgb, or export the mask without blending colours."
                 )
             labels[top : top + BAND_ROWS] = self._colour_labels[place]
         return labels
@@ -328,9 +311,8 @@ def open_label_mask(
         The mask; pixels are read when asked for.
 
     Raises:
-        AnnotationError: The file cannot be read, several channels and none named, or its size does not fit:
-            it must be the slide's, or ``slide / k`` for one whole number k on both axes (to less than a
-            pixel: writers round).
+        AnnotationError: The file cannot be read, several channels and none named, or its size does not fit, see
+            ``MaskFrame.of``.
     """
     return LabelMask(Path(path), slide_size=slide_size, classes=classes, channel=channel, region=region)
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
 
-from wsi_deform.annotation.class_data import COLOUR_VALUE
-from wsi_deform.annotation.classes import ClassTable, class_table_from_data, default_colour
+from wsi_deform.annotation.class_data import COLOUR_VALUE, value_text
+from wsi_deform.annotation.classes import UNLABELLED, ClassTable, class_table_from_data, default_colour
 
 # Labels have a few values; a picture, or labels that were blended when they were resized, have many.
 MAX_VALUES = 16
@@ -76,6 +76,18 @@ def suggested_classes(values: Collection[int], table: ClassTable) -> SuggestedCl
         return None
     text = _yaml(entries, table, dropped=[table.names[index] for index in without if index not in given])
     return SuggestedClasses(text=text, table=class_table_from_data(yaml.safe_load(text), "suggested classes"))
+
+
+def changed_text(values: Iterable[int], table: ClassTable, suggested: ClassTable) -> str:
+    """What values mean by a suggested table that they did not mean before, in words."""
+    before, after = table.mapping, suggested.mapping
+    changed = []
+    for value in values:
+        name = suggested.names[after[value]] if after[value] != UNLABELLED else "unlabelled"
+        known = before.get(value, UNLABELLED)
+        if known == UNLABELLED or table.names[known] != name:
+            changed.append(f"{value_text(value)} is {name!r}")
+    return " and ".join(changed)
 
 
 def class_table_text(table: ClassTable) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from wsi_deform.annotation.mask_file import MaskFile, raw_value_counts
 from wsi_deform.errors import AnnotationError, SlideError
 from wsi_deform.files import write_json
+from wsi_deform.geometry import Region
 from wsi_deform.slide.identity import file_version
 from wsi_deform.slide.levels.cache_folder import CACHE
 from wsi_deform.texts import read_json
@@ -23,13 +24,16 @@ SUFFIX = ".values.json"
 logger = logging.getLogger(__name__)
 
 
-def counted_values(path: Path | str, channel: int | None = None, *, colours: bool = False) -> dict[int, int]:
+def counted_values(
+    path: Path | str, channel: int | None = None, *, colours: bool = False, part: Region | None = None
+) -> dict[int, int]:
     """Count the raw values of a mask file, or take the counts of the same file from the cache folder.
 
     Args:
         path: TIFF or PNG.
         channel: Which channel holds the labels, where there are several.
         colours: Whether those of several channels without a name are colours, see ``MaskFile``.
+        part: The mask pixels that count, or None for all; counts of a part are not kept.
 
     Returns:
         Raw value -> number of pixels, in rising order of values.
@@ -42,8 +46,8 @@ def counted_values(path: Path | str, channel: int | None = None, *, colours: boo
     """
     path = Path(path)
     file = MaskFile(path, channel, colours=colours)
-    if file.decoded_bytes < KEPT_FROM_BYTES:
-        return raw_value_counts(path, channel, colours=colours)
+    if file.decoded_bytes < KEPT_FROM_BYTES or part is not None:
+        return raw_value_counts(path, channel, colours=colours, part=part)
     # A file of some hundred bytes per large mask: too little to be worth a limit of its own.
     kept = CACHE.folder / f"{_key(path, channel, by_colour=file.by_colour)}{SUFFIX}"
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from torch import Tensor
@@ -21,16 +22,16 @@ from wsi_deform.baselines.patch_grid import (
 from wsi_deform.baselines.patch_tiles import patch_tiles
 from wsi_deform.baselines.patches import LabelledBlock, Patches
 from wsi_deform.cover import counted_tissue, normalised, tissue_limit_of, tissue_of
-from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Region
 from wsi_deform.mask.blanks import BlankRegions
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.mask.probability import ProbabilityMap
+from wsi_deform.mask.region_tiles import unlabelled_outside
 from wsi_deform.mask.tiff import write_mask
 from wsi_deform.mask.tissue_limit import TissueCounts
 from wsi_deform.memory import patches_per_batch
 from wsi_deform.model import Model
-from wsi_deform.segment import outside_label
+from wsi_deform.segment import region_note
 from wsi_deform.slide.slide import Slide
 
 TILE_PX = 512
@@ -124,25 +125,23 @@ def write_patch_files(
         What it took, and the pixels of each class.
 
     Raises:
-        SlideError: The slide cannot be read, or only a region of it is wanted.
+        SlideError: The slide cannot be read.
         MaskError: A file cannot be written.
         ModelError: Not even one patch fits into the memory.
     """
-    if slide.is_cropped:
-        raise SlideError(
-            f"slide {slide.path}: patches of a region of it are not made. Needed the whole slide, or the method "
-            "sampled. Empty the region column in its manifest row; evaluate may still measure the region alone."
-        )
     grid, remark = grid_of(slide, model, settings, everywhere=not limit_to_tissue)
     plan = patches_per_batch(
         model, grid.patch_px, block_px=grid.block_px, wanted=batch, memory_gib=memory_gib
     )
     grid = grid.in_blocks(plan.block_px)
-    outside, classes = outside_label(model.classes, slide), model.classes
+    classes = model.classes
+    # Of what no patch covers; outside a region nothing has a label.
+    outside = classes.background or 0
     limit = tissue_limit_of(slide, classes.background) if limit_to_tissue else None
     tissue = counted_tissue(slide, limited=limit_to_tissue)
     counts = TissueCounts(tissue, slide.size, limit=limit, tile_px=TILE_PX)
     annotations = patch_annotations(slide, classes, grid.text, limited=limit is not None)
+    annotations |= region_note(slide)
     shown = shown_downsample(slide, grid.level)
     patches = Patches(
         slide,
@@ -175,9 +174,12 @@ def write_patch_files(
             )
             blocks = _with_map(blocks, written, grid, shown)
         folder.mask(slide.slide_id).parent.mkdir(parents=True, exist_ok=True)
+        tiles = patch_tiles(blocks, grid, outside_label=outside, tile_px=TILE_PX)
+        if slide.is_cropped:
+            tiles = unlabelled_outside(tiles, slide.region, size=slide.size, tile_px=TILE_PX)
         write_mask(
             folder.mask(slide.slide_id),
-            counts.limited(blanks.cut(patch_tiles(blocks, grid, outside_label=outside, tile_px=TILE_PX))),
+            counts.limited(blanks.cut(tiles)),
             size=slide.size,
             mpp=slide.mpp_xy,
             tile_px=TILE_PX,
@@ -232,7 +234,10 @@ def _with_map(
             place = Region(block.block.column * side, block.block.row * side, side, side)
             place = place.intersection(Region.whole(written.size))
             found = block.probabilities[:, : place.height, : place.width]
-            # A level that was rounded down lacks the last pixel.
-            missing = (place.height - found.shape[1], place.width - found.shape[2])
-            written.put(place, np.pad(found, ((0, 0), (0, missing[0]), (0, missing[1])), mode="edge"))
+            # A level that was rounded down lacks the last pixel; past a region nobody looked.
+            missing = ((0, 0), (0, place.height - found.shape[1]), (0, place.width - found.shape[2]))
+            mode: Literal["edge", "constant"] = "edge"
+            if grid.region != Region.whole(grid.slide_size):
+                mode = "constant"
+            written.put(place, np.pad(found, missing, mode=mode))
         yield block

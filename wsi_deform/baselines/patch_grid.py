@@ -94,6 +94,7 @@ class PatchGrid:
         blend: See ``PatchSettings``.
         starts_x: Left edge of each column of patches, px of the level.
         starts_y: Top edge of each row.
+        region: What is cut into patches, level-0 px.
         wanted: (rows, columns) bool, the patches that the network sees.
         block_px: Side of a block, px of the level, a power of two.
     """
@@ -107,8 +108,14 @@ class PatchGrid:
     blend: str
     starts_x: tuple[int, ...]
     starts_y: tuple[int, ...]
+    region: Region
     wanted: NDArray[np.bool_]
     block_px: int
+
+    @property
+    def part(self) -> Region:
+        """The pixels of the level that the region has a part of; at least one."""
+        return _level_part(self.region, self.level_size, self.downsample)
 
     @property
     def count(self) -> int:
@@ -117,8 +124,8 @@ class PatchGrid:
 
     @property
     def extents(self) -> tuple[int, int]:
-        """Width and height of a patch inside the level: less than ``patch_px`` where the level is smaller, px."""
-        return min(self.patch_px, self.level_size.width), min(self.patch_px, self.level_size.height)
+        """Width and height of a patch inside the part: less than ``patch_px`` where that is smaller, px."""
+        return min(self.patch_px, self.part.width), min(self.patch_px, self.part.height)
 
     @property
     def text(self) -> str:
@@ -153,10 +160,7 @@ class PatchGrid:
     def blocks(self) -> Iterator[Block]:
         """The blocks with a patch that the network sees, in Morton order: as a tree of squares is walked."""
         side = self.block_px * self.downsample
-        columns, rows = -(-self.slide_size.width // side), -(-self.slide_size.height // side)
-        places = sorted(
-            ((column, row) for row in range(rows) for column in range(columns)), key=lambda at: morton(*at)
-        )
+        places = sorted(self.region.tiles(Size(side, side)), key=lambda at: morton(*at))
         for column, row in places:
             block = self._block(column, row)
             across = block.patches
@@ -164,12 +168,12 @@ class PatchGrid:
                 yield block
 
     def _block(self, column: int, row: int) -> Block:
-        width, height = self.extents
+        (width, height), part = self.extents, self.part
         left, right, first_x, last_x = _along(
-            column * self.block_px, self.block_px, self.level_size.width, self.starts_x, width
+            column * self.block_px, self.block_px, (part.x, part.right), self.starts_x, width
         )
         top, bottom, first_y, last_y = _along(
-            row * self.block_px, self.block_px, self.level_size.height, self.starts_y, height
+            row * self.block_px, self.block_px, (part.y, part.bottom), self.starts_y, height
         )
         return Block(
             column=column,
@@ -188,7 +192,7 @@ def patch_grid(
     cells: NDArray[np.bool_] | None,
     block_px: int = BLOCK_PX,
 ) -> PatchGrid:
-    """Lay patches over a level of a slide.
+    """Lay patches over a level of a slide, or of its region: none reaches beyond it, but for part of a pixel.
 
     Args:
         slide: An open slide.
@@ -218,12 +222,13 @@ def patch_grid(
             f"patch of {patch_px} px, block of {block_px} px: needed at least {MIN_PATCH_PX}, and a power of two for "
             "the block."
         )
-    size = slide.levels[level].size
-    starts_x = patch_starts(size.width, patch_px, settings.overlap)
-    starts_y = patch_starts(size.height, patch_px, settings.overlap)
+    size, region = slide.levels[level].size, slide.region
+    part = _level_part(region, size, downsample)
+    starts_x = tuple(part.x + each for each in patch_starts(part.width, patch_px, settings.overlap))
+    starts_y = tuple(part.y + each for each in patch_starts(part.height, patch_px, settings.overlap))
     wanted = np.ones((len(starts_y), len(starts_x)), bool)
     if cells is not None:
-        wanted = _touching(cells, slide.size, downsample, starts_x, starts_y, patch_px)
+        wanted = _touching(cells, slide.size, region, downsample, starts_x, starts_y, patch_px)
     return PatchGrid(
         slide_size=slide.size,
         level=level,
@@ -234,6 +239,7 @@ def patch_grid(
         blend=settings.blend,
         starts_x=starts_x,
         starts_y=starts_y,
+        region=region,
         wanted=wanted,
         block_px=block_px,
     )
@@ -322,13 +328,25 @@ def morton(column: int, row: int) -> int:
     return code
 
 
+def _level_part(region: Region, level: Size, downsample: int) -> Region:
+    """The pixels of a level that a region of level-0 px has a part of; a level that is rounded down lacks the last."""
+
+    def along(start: int, end: int, length: int) -> tuple[int, int]:
+        first = min(start // downsample, length - 1)
+        return first, max(first + 1, min(-(-end // downsample), length))
+
+    left, right = along(region.x, region.right, level.width)
+    top, bottom = along(region.y, region.bottom, level.height)
+    return Region(left, top, right - left, bottom - top)
+
+
 def _along(
-    start: int, side: int, length: int, starts: Sequence[int], extent: int
+    start: int, side: int, part: tuple[int, int], starts: Sequence[int], extent: int
 ) -> tuple[int, int, int, int]:
     """Along one axis: what a block keeps, and first and last + 1 of the patches that cover a pixel of that."""
     # A level may be rounded down: the slide's last pixels have none of their own, and share the last one.
-    left = min(start, length - 1)
-    right = max(left + 1, min(start + side, length))
+    left = min(max(start, part[0]), part[1] - 1)
+    right = max(left + 1, min(start + side, part[1]))
     first = int(np.searchsorted(starts, left - extent, side="right"))
     last = int(np.searchsorted(starts, right, side="left"))
     return left, right, first, last
@@ -337,6 +355,7 @@ def _along(
 def _touching(
     cells: NDArray[np.bool_],
     size: Size,
+    region: Region,
     downsample: int,
     starts_x: Sequence[int],
     starts_y: Sequence[int],
@@ -344,13 +363,15 @@ def _touching(
 ) -> NDArray[np.bool_]:
     """Which patches touch a cell that is True."""
 
-    def within(starts: Sequence[int], length: int, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def within(
+        starts: Sequence[int], end: int, length: int, count: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         first = np.asarray(starts, np.int64) * downsample
-        last = np.minimum(first + patch_px * downsample, length)
+        last = np.minimum(first + patch_px * downsample, end)
         return first * count // length, -(-last * count // length)
 
-    left, right = within(starts_x, size.width, cells.shape[1])
-    top, bottom = within(starts_y, size.height, cells.shape[0])
+    left, right = within(starts_x, region.right, size.width, cells.shape[1])
+    top, bottom = within(starts_y, region.bottom, size.height, cells.shape[0])
     above = np.zeros((cells.shape[0] + 1, cells.shape[1] + 1), np.int64)
     above[1:, 1:] = cells.cumsum(0, np.int64).cumsum(1)
     found: NDArray[np.bool_] = (

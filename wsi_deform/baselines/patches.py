@@ -35,8 +35,9 @@ class LabelledBlock:
     Attributes:
         block: The block.
         labels: (h, w) uint8 of ``block.kept``.
-        probabilities: (C, h', w') float32, means over squares of ``mean_px`` px of the level, over those pixels of
-            them that a patch covers; 0 where there is none. None where they were not asked for.
+        probabilities: (C, h', w') float32, means over squares of ``mean_px`` px of the level from the block's corner
+            on, over those pixels of them that a patch covers; 0 where there is none. None where they were not asked
+            for.
         blanks: What could not be read of the slide until then, level-0 px, where such tiles are left out.
     """
 
@@ -139,6 +140,11 @@ class Patches:
             if self.mean_px is not None:
                 if known is not None:
                     found = torch.where(known, found / share.clamp_min(torch.finfo(share.dtype).tiny), 0.0)
+                # A region may begin inside the block: what lies before it nobody looked at.
+                before = block.kept.x - block.column * grid.block_px, block.kept.y - block.row * grid.block_px
+                if max(before) > 0:
+                    known = torch.ones_like(labels, dtype=torch.bool) if known is None else known
+                    found, known = (F.pad(each, (before[0], 0, before[1], 0)) for each in (found, known))
                 means = _means(found, known, self.mean_px).cpu().numpy()
             return LabelledBlock(block=block, labels=labels.cpu().numpy(), probabilities=means)
 

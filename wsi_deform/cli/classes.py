@@ -36,14 +36,22 @@ def find_class_table(manifest: Manifest, given: Path | None, *, required: bool =
     Raises:
         AnnotationError: There is none, or it cannot be read.
     """
-    if given is not None:
-        return read_class_table(given)
-    for name in NAMES:
-        if (manifest.folder / name).is_file():
-            return read_class_table(manifest.folder / name)
-    if required:
+    found = class_table_in(manifest.folder, given)
+    if found is None and required:
         raise AnnotationError(
             f"no class table: none of {', '.join(NAMES)} in {manifest.folder}. "
             "Needed the names of the classes and their mask values. Write one, or pass --classes FILE."
         )
-    return None
+    return found
+
+
+def class_table_in(folder: Path, given: Path | None = None) -> ClassTable | None:
+    """The class table that was named, else the one in a folder, else None.
+
+    Raises:
+        AnnotationError: It cannot be read.
+    """
+    if given is not None:
+        return read_class_table(given)
+    path = next((folder / name for name in NAMES if (folder / name).is_file()), None)
+    return None if path is None else read_class_table(path)

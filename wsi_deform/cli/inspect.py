@@ -15,7 +15,12 @@ if TYPE_CHECKING:
 
 
 def inspect(
-    slide: Annotated[str, typer.Argument(help="A slide file, its URL, or an OME-Zarr or DICOM folder.")],
+    slide: Annotated[
+        str,
+        typer.Argument(
+            help="A slide file, its URL, or an OME-Zarr or DICOM folder; FILE::NAME is one of its images."
+        ),
+    ],
     thumbnail: Annotated[Path | None, typer.Option(help="Write a thumbnail here (.jpg or .png).")] = None,
     mpp: Annotated[float | None, typer.Option(help="Level-0 um per pixel, where the file is wrong.")] = None,
 ) -> None:

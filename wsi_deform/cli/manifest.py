@@ -33,22 +33,29 @@ def check(
     from wsi_deform.cli.build_bars import only_build_bars
     from wsi_deform.cli.classes import find_class_table
     from wsi_deform.cli.console import plain_console
+    from wsi_deform.manifest.problems import counted, lines_by_kind
     from wsi_deform.manifest.read import read_manifest
 
     read = read_manifest(manifest)
     table = find_class_table(read, classes, required=False)
-    problems, remarks = [], list[str]()
+    problems, remarks, labels = [], list[str](), list[str]()
     if not shallow:
         with only_build_bars(plain_console()):
             problems = check_manifest(
-                read, table, allow_empty_classes=allow_empty_classes, on_remark=remarks.append
+                read,
+                table,
+                allow_empty_classes=allow_empty_classes,
+                on_remark=remarks.append,
+                on_table=labels.extend,
             )
+    for line in labels:
+        typer.echo(line)
     for remark in remarks:
         typer.echo(f"remark: {remark}", err=True)
-    for problem in problems:
-        typer.echo(f"- {problem}", err=True)
+    for line in lines_by_kind(problems):
+        typer.echo(f"- {line}", err=True)
     if problems:
-        typer.echo(f"{manifest}: {len(problems)} problem{'s' if len(problems) > 1 else ''}.", err=True)
+        typer.echo(f"{manifest}: {counted(problems)}.", err=True)
         raise typer.Exit(FAILED)
     splits = ", ".join(
         f"{len(rows)} {split}" for split in ("train", "val", "test") if (rows := read.of_split(split))
@@ -75,13 +82,31 @@ def build(
     val: Annotated[float, typer.Option(min=0, max=1, help="Share of the patients for validation.")] = 0.15,
     test: Annotated[float, typer.Option(min=0, max=1, help="Share of the patients for testing.")] = 0.15,
     seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
+    classes: Annotated[
+        Path | None,
+        typer.Option(help="Class table of the masks (YAML or JSON); default: classes.yaml beside --out."),
+    ] = None,
 ) -> None:
-    """Make a manifest of a folder: slides paired with masks, patients split at random.
+    """Make a manifest of a folder: slides paired with masks, patients split at random, stratified by class.
 
     Whose they are must be said by --patient, --patients or --each-slide-a-patient, unless all have TCGA barcodes.
     """
+    from wsi_deform.annotation.counted_labels import CountedLabels, counted_labels
     from wsi_deform.annotation.folder import manifest_from_folder
+    from wsi_deform.cli.build_bars import passing_bars
+    from wsi_deform.cli.classes import class_table_in
+    from wsi_deform.cli.console import plain_console
     from wsi_deform.manifest.rows import write_manifest
+
+    table = class_table_in(out.parent, classes)
+    labels = CountedLabels()
+
+    def class_pixels(rows: Sequence[ManifestRow]) -> dict[str, dict[int, int]]:
+        nonlocal labels
+        with passing_bars(plain_console()) as progress:
+            bar = progress.add_task("labels", total=len(rows))
+            labels = counted_labels(rows, table, on_row=lambda: progress.advance(bar))
+        return labels.by_class()
 
     built = manifest_from_folder(
         slides,
@@ -91,6 +116,7 @@ def build(
         each_slide_a_patient=each_slide_a_patient,
         shares={"train": 1 - val - test, "val": val, "test": test},
         seed=seed,
+        class_pixels=class_pixels,
     )
     write_manifest(built, out)
     source = "by the TCGA barcodes in slide ids"
@@ -98,7 +124,10 @@ def build(
         source = "each slide is taken for a patient of its own"
     elif patient is not None or patients is not None:
         source = f"by {patients}" if patient is None else f"by the pattern {patient} in slide ids"
-    typer.echo(f"{out}: {built_text(built, source)}")
+    how = f"{'stratified by class' if labels.by_class() else 'by numbers of slides'}, seed {seed}"
+    typer.echo(f"{out}: {built_text(built, source, how)}")
+    for line in labels.lines(built):
+        typer.echo(line)
 
 
 @app.command()
@@ -121,18 +150,20 @@ def crop(
     typer.echo(f"{out}: {len(cropped.rows)} slides, the central {sides[0]} x {sides[1]} px of each.")
 
 
-def built_text(manifest: Manifest, source: str) -> str:
-    """What a manifest holds and where its patients are from, in words."""
-    said = f"{counted(manifest.rows)} ({source})"
+def built_text(manifest: Manifest, source: str, how: str) -> str:
+    """What a manifest holds, where its patients are from and how they were dealt, in words."""
+    said = f"{counted_rows(manifest.rows)} ({source})"
     splits = [
-        f"{split} {counted(rows)}" for split in ("train", "val", "test") if (rows := manifest.of_split(split))
+        f"{split} {counted_rows(rows)}"
+        for split in ("train", "val", "test")
+        if (rows := manifest.of_split(split))
     ]
     without = sum(row.split is None for row in manifest.rows)
     left = f"; {without} without labels in none" if without else ""
-    return f"{said}. Patients dealt to splits: {', '.join(splits)}{left}."
+    return f"{said}. Patients dealt to splits ({how}): {', '.join(splits)}{left}."
 
 
-def counted(rows: Sequence[ManifestRow]) -> str:
+def counted_rows(rows: Sequence[ManifestRow]) -> str:
     """Numbers of slides and of patients, in words."""
     slides, patients = len(rows), len({row.patient for row in rows})
     return f"{slides} slide{'s' if slides != 1 else ''} of {patients} patient{'s' if patients != 1 else ''}"

@@ -29,7 +29,8 @@ def segment(
     slides: Annotated[
         str,
         typer.Option(
-            help="Folder of slides (subfolders too), one slide or its URL, or a manifest CSV (for an oracle)."
+            help="Folder of slides (subfolders too), one slide or its URL (FILE::NAME: one of its images), or a "
+            "manifest CSV (for an oracle)."
         ),
     ],
     model: Annotated[

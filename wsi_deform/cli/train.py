@@ -101,7 +101,7 @@ def refuse_problems(
     """
     from wsi_deform.annotation.check import check_manifest
     from wsi_deform.errors import ManifestError
-    from wsi_deform.manifest.rows import problem_text
+    from wsi_deform.manifest.problems import problem_text
 
     remarks: list[str] = []
     with passing_bars(console) as progress, build_bars(progress):

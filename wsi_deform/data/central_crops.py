@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from wsi_deform.errors import ManifestError, SlideError
 from wsi_deform.geometry import Region, Size
-from wsi_deform.manifest.rows import Manifest, Problem, problem_text
+from wsi_deform.manifest.problems import Problem, problem_text
+from wsi_deform.manifest.rows import Manifest
 from wsi_deform.slide.open import open_slide
 
 

@@ -240,7 +240,9 @@ def _recorded(
     finally:
         with suppress(OutFolderGoneError):
             check_folder(folder, jobs[0].folder_identity)
-            write_measurements(folder, ledger.results(), classes)
+            states = ledger.all()
+            known = [state.slide_id for state in states]
+            write_measurements(folder, ledger.results(), classes, known=known)
             report = BatchReport(
                 job=jobs[0],
                 outcomes=_in_order(jobs, outcomes),
@@ -248,7 +250,7 @@ def _recorded(
                 complete=complete,
             )
             write_record(record, report, about)
-            write_summary(folder, report, ledger.all(), record)
+            write_summary(folder, report, states, record)
 
 
 def _in_order(jobs: Sequence[SlideJob], outcomes: Mapping[str, Outcome]) -> tuple[Outcome, ...]:

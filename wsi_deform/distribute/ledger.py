@@ -47,7 +47,7 @@ class State:
         class_pixels: Level-0 pixels of each class of the mask.
         class_pixels_in_tissue: Of these those that are tissue; empty in states of older versions.
         removed_pixels: Level-0 pixels of each class that lay outside the tissue and became background.
-        tissue_pixels: Level-0 pixels that are tissue; None in states of older versions.
+        tissue_pixels: Level-0 pixels that are tissue and have a class; None in states of older versions.
         blank_tiles: Tiles of the slide that could not be decoded and were left out.
         blank_pixels: Level-0 pixels of the mask that are unlabelled for that.
         decoded_pixels: Pixels of tiles that were decoded; None, like the next three, in states of older versions.

@@ -8,6 +8,7 @@ import uuid
 from contextlib import suppress
 
 from wsi_deform.annotation.classes import ClassTable, read_class_table, write_class_table
+from wsi_deform.distribute.measurements import read_measurements
 from wsi_deform.errors import MaskError, ModelError
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.texts import read_json
@@ -31,7 +32,7 @@ def prepare_folder(folder: MaskFolder, classes: ClassTable) -> str:
 
     Raises:
         ModelError: It holds masks of other classes.
-        MaskError: It cannot be written.
+        MaskError: It cannot be written, or holds a ``measurements.csv`` that is another table.
     """
     if folder.classes.exists():
         held = read_class_table(folder.classes)
@@ -41,6 +42,7 @@ def prepare_folder(folder: MaskFolder, classes: ClassTable) -> str:
                 f"{', '.join(classes.names)}. "
                 "Needed the same for all masks of a folder. Choose another --out, or delete the folder."
             )
+    read_measurements(folder.measurements)  # refused before the work, not after it
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
         with suppress(FileExistsError), folder.identity.open("x", encoding="utf-8") as file:

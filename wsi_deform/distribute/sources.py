@@ -21,6 +21,7 @@ from wsi_deform.paths import (
     id_problem,
     path_problem,
     printable,
+    split_image,
     trouble_at,
 )
 from wsi_deform.slide.find import SLIDE_SUFFIXES, slide_id_of, without_suffix
@@ -71,7 +72,8 @@ def slide_sources(
     """All slides that a path stands for; none is opened.
 
     Args:
-        slides: A folder (searched with its subfolders), a slide, the URL of a slide, or a manifest CSV.
+        slides: A folder (searched with its subfolders), a slide, one of the images in a file (``FILE::NAME``), the URL
+            of either, or a manifest CSV.
         out: The output folder; what lies in it is no input.
         mpp: Level-0 um per pixel of all slides; wins over the manifest and the files.
         split: Of a manifest, only the rows of this split.
@@ -102,13 +104,14 @@ def slide_sources(
         raise SlideError(
             f"slides {shown}: --split {split} needs a manifest with a column split. Leave it out."
         )
-    if problem := trouble_at(slides):
+    file, image = split_image(slides)
+    if problem := trouble_at(file):
         raise SlideError(
             f"slides {shown}: {problem}. Needed a folder, a slide or a manifest CSV. Check the path."
         )
     if problem := path_problem(slides.absolute()):
         raise SlideError(f"slides {shown}: {problem}")
-    if slides.is_file():
+    if slides.is_file() or image:
         return (_alone(slides, mpp),)
     return _in_folder(slides, out, mpp)
 
@@ -238,6 +241,6 @@ def _row_problem(row: ManifestRow) -> str:
             continue
         if problem := path_problem(path.absolute()):
             return f"{printable(path)}: {problem}"
-        if (trouble := trouble_at(path)) in SPECIAL_FILES:
+        if (trouble := trouble_at(split_image(path)[0])) in SPECIAL_FILES:
             return f"{path}: {trouble}. Needed a file or folder. Correct the path in the manifest."
     return ""

@@ -22,7 +22,7 @@ class Intervals:
 
     Attributes:
         groups: How many patients, or slides, were drawn from.
-        miou: Of the mean IoU over the classes that occur in a resample.
+        miou: Of the mean IoU over the classes that occur at all; resamples that lack one of them have no mean.
         mdice: Of the mean Dice coefficient.
         iou: Of each class; None where it hardly ever occurs.
         dice: The same of the Dice coefficient.
@@ -70,10 +70,12 @@ def intervals_of(
     either = pooled.sum(axis=1) + pooled.sum(axis=2)
     iou = _shares(hit, either - hit)
     dice = _shares(2 * hit, either)
+    whole = totals.sum(axis=0)
+    occurs = whole.sum(axis=0) + whole.sum(axis=1) > 0
     return Intervals(
         groups=len(names),
-        miou=_interval(_means(iou)),
-        mdice=_interval(_means(dice)),
+        miou=_interval(_means(iou, occurs)),
+        mdice=_interval(_means(dice, occurs)),
         iou=tuple(_interval(column) for column in iou.T),
         dice=tuple(_interval(column) for column in dice.T),
     )
@@ -84,11 +86,11 @@ def _shares(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np
     return shares
 
 
-def _means(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Mean of each row over what is there."""
-    there = ~np.isnan(values)
-    count = there.sum(axis=1)
-    means: NDArray[np.float64] = np.where(there, values, 0).sum(axis=1) / np.where(count, count, np.nan)
+def _means(values: NDArray[np.float64], occurs: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Mean of each row over the same columns; NaN where one of them is not there."""
+    if not occurs.any():
+        return np.full(len(values), np.nan)
+    means: NDArray[np.float64] = values[:, occurs].mean(axis=1)
     return means
 
 

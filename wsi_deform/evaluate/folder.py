@@ -74,7 +74,12 @@ def _fill(folder: Path, evaluation: Evaluation, provenance: Mapping[str, Any], f
     tables: dict[str, Sequence[Row]] = {
         "classes": class_rows(pooled, data["intervals"], pooled["confusion"]),
         "cost": [
-            {"slide_id": slide["slide_id"], "miou": slide["predicted"]["miou"], **slide["cost"]}
+            {
+                "slide_id": slide["slide_id"],
+                "miou": slide["predicted"]["miou"],
+                "mean_over": "; ".join(slide["predicted"]["miou_classes"]["over"]),
+                **slide["cost"],
+            }
             for slide in data["slides"]
         ],
         "trimap": measured["trimap"],

@@ -13,7 +13,7 @@ from wsi_deform.evaluate.bootstrap import Interval, Intervals
 from wsi_deform.evaluate.boundary import BoundaryDistances
 from wsi_deform.evaluate.calibration import Calibration
 from wsi_deform.evaluate.frequency import ClassFrequency
-from wsi_deform.evaluate.means import measured_miou
+from wsi_deform.evaluate.means import mean_classes, measured_miou
 from wsi_deform.evaluate.objects import COVERED, HALF, OBJECTS, PIXELS, SIZES, TOUCHED, Missed, ObjectCounts
 from wsi_deform.evaluate.slide_measures import Measured
 from wsi_deform.evaluate.trimap import TrimapCounts
@@ -31,7 +31,7 @@ def measured_data(measured: Measured, classes: ClassTable) -> dict[str, Any]:
     """
     calibration = measured.calibration
     return {
-        "trimap": [] if measured.trimap is None else trimap_rows(measured.trimap),
+        "trimap": [] if measured.trimap is None else trimap_rows(measured.trimap, classes),
         "boundary": [] if measured.boundary is None else boundary_rows(measured.boundary, classes),
         "objects": [] if measured.objects is None else object_rows(measured.objects, classes),
         "frequency": [] if measured.frequency is None else frequency_rows(measured.frequency, classes),
@@ -44,8 +44,8 @@ def measured_data(measured: Measured, classes: ClassTable) -> dict[str, Any]:
     }
 
 
-def trimap_rows(trimap: TrimapCounts) -> list[Row]:
-    """One row per band: ``unit``, ``width``, ``pixels``, ``accuracy``, ``miou``."""
+def trimap_rows(trimap: TrimapCounts, classes: ClassTable) -> list[Row]:
+    """One row per band: ``unit``, ``width``, ``pixels``, ``accuracy``, ``miou``, and in ``mean_over`` its classes."""
     return [
         {
             "unit": unit,
@@ -53,6 +53,7 @@ def trimap_rows(trimap: TrimapCounts) -> list[Row]:
             "pixels": int(counts.counts.sum()),
             "accuracy": number(counts.accuracy()),
             "miou": measured_miou(counts),
+            "mean_over": "; ".join(mean_classes(counts, classes.names).over),
         }
         for (unit, width), counts in sorted(
             trimap.bands.items(), key=lambda band: (band[0][0] == "um", band[0][1])
@@ -205,7 +206,10 @@ def intervals_data(intervals: Intervals | None, classes: ClassTable, of: str) ->
 def class_rows(
     pooled: Mapping[str, Any], intervals: Mapping[str, Any] | None, confusion: Sequence[Sequence[int]]
 ) -> list[Row]:
-    """One row per class of the pooled measures, with intervals where there are some; and the means."""
+    """One row per class of the pooled measures, with intervals where there are some; and the means.
+
+    ``mean_over`` of the means names their classes.
+    """
     counts = np.array(confusion, np.int64)
     held = intervals or {"iou": {}, "dice": {}, "miou": None, "mdice": None}
     rows: list[Row] = []
@@ -216,6 +220,7 @@ def class_rows(
                 **{key: pooled[key][name] for key in ("iou", "dice", "precision", "recall")},
                 "true_pixels": int(counts[index].sum()),
                 "predicted_pixels": int(counts[:, index].sum()),
+                "mean_over": "",
                 **_ends("iou", held["iou"].get(name)),
                 **_ends("dice", held["dice"].get(name)),
             }
@@ -229,7 +234,8 @@ def class_rows(
         "recall": None,
     }
     ends = {**_ends("iou", held["miou"]), **_ends("dice", held["mdice"])}
-    rows.append({**means, "true_pixels": total, "predicted_pixels": total, **ends})
+    over = "; ".join(pooled.get("miou_classes", {}).get("over", []))
+    rows.append({**means, "true_pixels": total, "predicted_pixels": total, "mean_over": over, **ends})
     return rows
 
 

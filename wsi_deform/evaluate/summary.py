@@ -113,9 +113,15 @@ def _worst(slides: Sequence[Mapping[str, Any]]) -> list[str]:
         iou = {name: value for name, value in slide["predicted"]["iou"].items() if value is not None}
         lowest = min(iou, key=lambda name: iou[name])
         rows.append(
-            [slide["slide_id"], _share(slide["predicted"]["miou"]), f"{lowest}, {_share(iou[lowest])}"]
+            [
+                slide["slide_id"],
+                _share(slide["predicted"]["miou"]),
+                ", ".join(slide["predicted"].get("miou_classes", {}).get("over", [])) or NOTHING,
+                f"{lowest}, {_share(iou[lowest])}",
+            ]
         )
-    return ["## Worst slides", markdown_table(["slide", "mIoU", "worst class, its IoU"], rows)]
+    header = ["slide", "mIoU", "over", "worst class, its IoU"]
+    return ["## Worst slides", markdown_table(header, rows)]
 
 
 def _objects(data: Mapping[str, Any], figure: str | None) -> list[str]:
@@ -185,7 +191,7 @@ def _trimap(data: Mapping[str, Any], figure: str | None) -> list[str]:
         [
             f"{row['width']:g} {UNITS[row['unit']]}",
             _share(row["accuracy"]),
-            _share(row["miou"]),
+            _share(row["miou"]) + _over(row, data["classes"]),
             f"{row['pixels']:,}",
         ]
         for row in data["measured"]["trimap"]
@@ -276,6 +282,13 @@ def _picture(figure: str | None, title: str) -> list[str]:
 def _interval(row: Row, name: str) -> str:
     low, high = row[f"{name}_low"], row[f"{name}_high"]
     return "" if low is None or high is None else f" [{low:.3f}, {high:.3f}]"
+
+
+def _over(row: Row, names: Sequence[str]) -> str:
+    """Of how many classes a mean is, where that is not all; bands of older versions do not say."""
+    over = row.get("mean_over", "").split("; ")
+    is_part = row["miou"] is not None and over != [""] and len(over) < len(names)
+    return f" over {len(over)} of {len(names)} classes" if is_part else ""
 
 
 def _of(part: int, whole: int) -> str:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from wsi_deform.errors import ShapeError, SlideError
 from wsi_deform.geometry import Point, Region, Size
 from wsi_deform.look.lowres import low_res_picture, whole_view_size
-from wsi_deform.look.tissue_file import half_covered, open_tissue_raster
+from wsi_deform.look.tissue_area import half_covered
+from wsi_deform.look.tissue_file import half_covered_cells, open_tissue_raster
 from wsi_deform.slide.slide import Slide
 
 MAX_SIDE_PX = 2048
@@ -35,15 +36,22 @@ class TissueMask:
     Attributes:
         tissue: (H, W) bool.
         downsample: Level-0 px per mask pixel, per axis.
+        half: (H, W) bool, of these the pixels that are tissue on half of what they cover or more; None is all.
     """
 
     tissue: NDArray[np.bool_]
     downsample: Point
+    half: NDArray[np.bool_] | None = None
+
+    @property
+    def counted(self) -> NDArray[np.bool_]:
+        """(H, W), what counts as tissue in areas: ``half``."""
+        return self.tissue if self.half is None else self.half
 
     @property
     def fraction(self) -> float:
         """Share of the slide that is tissue, 0 to 1."""
-        return float(self.tissue.mean())
+        return float(self.counted.mean())
 
     def fraction_of(self, region: Region) -> float:
         """Share of a region that is tissue.
@@ -143,16 +151,20 @@ def tissue_mask(slide: Slide, *, mpp_um: float = 8.0, max_side_px: int = MAX_SID
         Otsu's, held within the range that glass and stained tissue leave. Near-black pixels are background,
         so that fluorescence slides and unscanned areas come out as background where they are dark; on a
         slide that is mostly dark, whatever is not dark is tissue. Objects and holes under 10,000 um2 (16 px
-        where the mpp is not known) are removed.
+        where the mpp is not known) are removed. What is found is generous along its border, see ``tissue_area``.
     """
     if mpp_um <= 0 or max_side_px < 1:
         raise ShapeError(f"tissue mask at {mpp_um} um/px, at most {max_side_px} px: both must be positive.")
     size = _mask_size(slide, mpp_um, max_side_px)
-    tissue = _tissue_of(low_res_picture(slide, Region.whole(slide.size), size))
+    picture = low_res_picture(slide, Region.whole(slide.size), size)
     downsample = Point(slide.size.width / size.width, slide.size.height / size.height)
     mpp = slide.mpp_or_none
     pixel_um2 = None if mpp is None else downsample.x * downsample.y * mpp * mpp
-    return TissueMask(tissue=_cleaned(tissue, pixel_um2), downsample=downsample)
+    tissue, is_dark = _tissue_of(picture)
+    tissue = _cleaned(tissue, pixel_um2)
+    return TissueMask(
+        tissue=tissue, downsample=downsample, half=half_covered(picture, tissue, is_dark=is_dark)
+    )
 
 
 def tissue_mask_from_file(
@@ -185,7 +197,7 @@ def tissue_mask_from_file(
         raster = open_tissue_raster(path, wanted)
         _check_aspect(raster.size, slide)
         cells = Size(min(wanted.width, raster.level.width), min(wanted.height, raster.level.height))
-        tissue = half_covered(raster, cells)
+        tissue = half_covered_cells(raster, cells)
     except SlideError as error:
         what = str(error).removeprefix(f"{path}: ")
         raise SlideError(f"slide {slide.path}: tissue mask {path}: {what}") from error
@@ -212,12 +224,12 @@ def _mask_size(slide: Slide, mpp_um: float, max_side_px: int) -> Size:
     return whole_view_size(slide, max_side_px=max_side_px, scale=1.0 if mpp is None else mpp / mpp_um)
 
 
-def _tissue_of(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
-    """(H, W, 3) RGB -> (H, W)."""
+def _tissue_of(picture: NDArray[np.uint8]) -> tuple[NDArray[np.bool_], bool]:
+    """(H, W, 3) RGB -> (H, W), and whether glass is black."""
     brightest, chroma, mean = _smooth_planes(picture)
     lit = brightest > BLACK
     if lit.mean() < 0.5:  # black background: fluorescence
-        return np.asarray(lit)
+        return np.asarray(lit), True
     # Glass is never brighter than 1; a slide without any has no bright mode: 0.75 is the least that scanners
     # make of glass.
     white = max(0.75, float(np.percentile(brightest[lit], 95)))
@@ -228,7 +240,7 @@ def _tissue_of(picture: NDArray[np.uint8]) -> NDArray[np.bool_]:
     np.maximum(mean, np.float32(1e-3), out=mean)
     density = np.negative(np.log10(mean, out=mean), out=mean)
     tissue |= density > _threshold(density[lit], GLASS_DENSITY, STAINED_DENSITY)
-    return np.asarray(tissue & lit)
+    return np.asarray(tissue & lit), False
 
 
 def _smooth_planes(

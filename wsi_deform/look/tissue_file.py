@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Region, Size, tile_grid, tile_region
+from wsi_deform.slide.colour import black_is_zero
 from wsi_deform.slide.picture import opened_picture
+from wsi_deform.slide.tiff.index import TiffIndex
+from wsi_deform.slide.tiff.page import WHITE_IS_ZERO
 from wsi_deform.slide.tiff.tiles import TiffTiles
 
 TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8", ".svs")
@@ -63,7 +66,7 @@ def open_tissue_raster(path: Path, wanted: Size) -> TissueRaster:
     return _from_tiff(path, wanted) if suffix in TIFF_SUFFIXES else _from_picture(path)
 
 
-def half_covered(raster: TissueRaster, cells: Size) -> NDArray[np.bool_]:
+def half_covered_cells(raster: TissueRaster, cells: Size) -> NDArray[np.bool_]:
     """Which cells of a coarser grid are tissue on half of their area or more.
 
     Args:
@@ -105,16 +108,32 @@ def _from_tiff(path: Path, wanted: Size) -> TissueRaster:
     level = tiles.levels[number]
     extra = tiles.index.extra_samples
     values = tiles.channels - sum(kind in ALPHA for kind in extra)
+    shown = _shown_by(tiles.index)
 
     def parts() -> Iterator[tuple[Region, NDArray[np.bool_]]]:
         grid = tile_grid(level.size, level.tile)
         for row in range(grid.height):
             for column in range(grid.width):
                 if tiles.has_tile(number, column, row):
-                    pixels = tiles.read_tile(number, column, row)
+                    pixels = shown(tiles.read_tile(number, column, row))
                     yield tile_region(column, row, level.tile, level.size), _above_0(pixels, max(1, values))
 
     return TissueRaster(size=tiles.size, level=level.size, parts=parts())
+
+
+def _shown_by(index: TiffIndex) -> Callable[[NDArray[Any]], NDArray[Any]]:
+    """From stored values to those that viewers show, as far as it matters which are 0.
+
+    Convention:
+        A palette keeps its indices, as its colours are only for people; but one of a colour and then black is a
+        picture whose 0 is white.
+    """
+    palette = None if index.colormap is None else index.colormap[:, :2].any(axis=0).tolist()
+    if palette == [True, False]:
+        return lambda pixels: np.asarray(pixels != 1)
+    if index.photometric == WHITE_IS_ZERO and index.dtype.kind == "u":
+        return lambda pixels: black_is_zero(pixels, index.bits)
+    return lambda pixels: pixels
 
 
 def _from_picture(path: Path) -> TissueRaster:
@@ -122,8 +141,11 @@ def _from_picture(path: Path) -> TissueRaster:
         if picture.mode in FLOAT_MODES:
             raise SlideError(f"pixel type {picture.mode}. Needed whole numbers; save it as 8-bit PNG.")
         bands = picture.getbands()
-        # A palette picture keeps its indices: the colours are only for people.
+        # A palette picture keeps its indices, as in ``_shown_by``.
         pixels = np.asarray(picture)
+        palette = picture.getpalette() if picture.mode == "P" else None
+        if palette is not None and any(palette[:3]) and palette[3:6] == [0, 0, 0]:
+            pixels = pixels != 1
     pixels = pixels if pixels.ndim == 3 else pixels[..., None]
     tissue = _above_0(pixels, len(bands) - (bands[-1] == "A"))
     size = Size(tissue.shape[1], tissue.shape[0])

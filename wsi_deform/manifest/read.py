@@ -19,6 +19,7 @@ from typing import Any
 
 from wsi_deform.errors import ManifestError
 from wsi_deform.geometry import Mpp, Point, Region
+from wsi_deform.manifest.problems import Problem, problem_text
 from wsi_deform.manifest.rows import (
     COLUMNS,
     MAX_MPP,
@@ -26,12 +27,10 @@ from wsi_deform.manifest.rows import (
     SPLITS,
     Manifest,
     ManifestRow,
-    Problem,
-    problem_text,
     slide_id_from_path,
 )
 from wsi_deform.manifest.table import canonical, read_cells
-from wsi_deform.paths import SPECIAL_FILES, id_key, id_problem, trouble_at
+from wsi_deform.paths import SPECIAL_FILES, id_key, id_problem, split_image, trouble_at
 from wsi_deform.redact import redacted
 
 PATH_COLUMNS = ("slide", "mask", "annotation", "tissue_mask")
@@ -144,11 +143,12 @@ class _RowReader:
             self.refuse(column, f"the URL {redacted(cell)}", "the path of a file", remedy)
             return None
         found = self.path.parent / Path(cell).expanduser()
-        trouble = trouble_at(found) if self.check_files else ""
+        file = split_image(found)[0] if column == "slide" else found
+        trouble = trouble_at(file) if self.check_files else ""
         if trouble in SPECIAL_FILES:
             self.refuse(column, f"{cell!r} {trouble}", "a file or folder", "Correct the path")
         elif trouble:
-            near = difflib.get_close_matches(found.name, _names_in(found.parent), 1)
+            near = difflib.get_close_matches(file.name, _names_in(file.parent), 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             remedy = f"Correct the path (relative paths start at {self.path.parent.resolve()})"
             self.refuse(column, f"{cell!r} {trouble}{hint}", "an existing file", remedy)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, get_args
 
@@ -13,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from wsi_deform.cells import safe_row
 from wsi_deform.files import write_aside
 from wsi_deform.geometry import Mpp, Point, Region, both_axes
-from wsi_deform.paths import clean_id
+from wsi_deform.paths import clean_id, id_with_image, split_image
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -21,37 +20,15 @@ COLUMNS = (
     "slide_id", "slide", "patient", "split", "mask", "annotation", "mask_channel", "tissue_mask", "mpp", "region",
 )  # fmt: skip
 MIN_MPP, MAX_MPP = 0.05, 20.0
-DOUBLE_SUFFIXES = (".ome.tiff", ".ome.tif", ".ome.btf", ".ome.tf8", ".ome.zarr")
+DOUBLE_SUFFIXES = (
+    ".ome.zarr.zip", ".zarr.zip", ".ome.tiff", ".ome.tif", ".ome.btf", ".ome.tf8", ".ome.zarr", ".ome.ozx",
+)  # fmt: skip
 # What slide/find.py takes for the suffix of a slide (a test compares the two): other dots belong to the name.
 SUFFIXES = (
     ".svs", ".tif", ".tiff", ".btf", ".tf8", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".bif", ".svslide",
     ".qptiff", ".ptif", ".ptiff", ".dcm", ".png", ".jpg", ".jpeg", ".bmp", ".czi", ".vsi", ".isyntax", ".i2syntax",
-    ".mds", ".mdsx", ".kfb", ".sdpc", ".zarr",
+    ".mds", ".mdsx", ".kfb", ".sdpc", ".zarr", ".ozx",
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Problem:
-    """One thing that is wrong with a manifest or with what it points to.
-
-    Attributes:
-        where: File, with line and column or with the slide's id.
-        found: What is there.
-        needed: What should be there.
-        remedy: What to do about it.
-        paste: Lines of a file that mend it, shown below as they are, or nothing.
-    """
-
-    where: str
-    found: str
-    needed: str
-    remedy: str
-    paste: str = ""
-
-    def __str__(self) -> str:
-        """The problem as one line, and below it what to paste."""
-        said = f"{self.where}: {self.found}. Needed {self.needed}. {self.remedy}"
-        return f"{said}:\n{self.paste}" if self.paste else f"{said}."
 
 
 def _believable(mpp: Mpp) -> Mpp:
@@ -65,7 +42,7 @@ class ManifestRow(BaseModel):
     """One slide of a manifest.
 
     Attributes:
-        slide: Path of the slide, absolute or from the working folder.
+        slide: Path of the slide, absolute or from the working folder; ``FILE::NAME`` is one of the images in a file.
         slide_id: Unique name of the slide; outputs are called after it.
         patient: Whose slide it is, or None where the manifest does not say.
         split: "train", "val", "test", or None.
@@ -145,19 +122,15 @@ def slide_id_from_path(path: Path | str) -> str:
 
     Convention:
         Only one suffix goes, except ".ome.tif" and its kin: "case.7.svs" is "case.7", and so is a folder
-        "case.7". Characters that no file should have in its name, e.g. ":", become "_".
+        "case.7". Characters that no file should have in its name, e.g. ":", become "_". The name of an image
+        (``FILE::NAME``) follows behind two of them.
     """
-    name = Path(path).name
+    file, image = split_image(Path(path))
+    name = file.name
     for suffix in (*DOUBLE_SUFFIXES, *SUFFIXES):
         if name.lower().endswith(suffix) and len(name) > len(suffix):
-            return clean_id(name[: -len(suffix)])
-    return clean_id(name)
-
-
-def problem_text(subject: str, problems: Sequence[Problem]) -> str:
-    """Say how many problems a file has, and all of them, one per line."""
-    many = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-    return "\n".join([f"{subject}: {many}.", *(f"  {problem}" for problem in problems)])
+            return id_with_image(clean_id(name[: -len(suffix)]), image)
+    return id_with_image(clean_id(name), image)
 
 
 def patients_remark(manifest: Manifest) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from wsi_deform.anonymous import AS_THEY_ARE, LEFT_OUT, Names, without_files
-from wsi_deform.cells import plain_text
 from wsi_deform.distribute.ledger import Ledger, State
+from wsi_deform.distribute.measurements import read_measurements
 from wsi_deform.drawing.figures import sampling_points_figure
 from wsi_deform.errors import MaskError, WsiDeformError
 from wsi_deform.evaluate.folder import evaluations_in
@@ -137,14 +136,13 @@ def _costs(done: Sequence[State]) -> list[Fact]:
 
 def _measurements(path: Path, names: Names) -> Table:
     """Area of each class, one row per slide."""
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = [{name: plain_text(cell) for name, cell in row.items()} for row in csv.DictReader(file)]
-    classes = list(dict.fromkeys(row["class_name"] for row in rows))
+    rows = read_measurements(path)
+    classes = list(dict.fromkeys(row["class"] for row in rows))
     areas: dict[str, dict[str, str]] = {}
     for row in rows:
         share = f"{100 * float(row['share_of_slide']):.1f} %"
-        area = f"{float(row['area_mm2']):.3g} mm², " if row["area_mm2"] else ""
-        areas.setdefault(names.slide(row["slide_id"]), {})[row["class_name"]] = area + share
+        area = f"{float(row['mm2']):.3g} mm², " if row["mm2"] else ""
+        areas.setdefault(names.slide(row["slide"]), {})[row["class"]] = area + share
     return Table(
         header=("slide", *classes),
         rows=tuple((slide, *(own.get(name, "") for name in classes)) for slide, own in sorted(areas.items())),

@@ -5,84 +5,100 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from wsi_deform.errors import SlideError
+from wsi_deform.errors import NotThisReaderError, SlideError
+from wsi_deform.slide.choice import refuse_others
 from wsi_deform.slide.containers import refuse_container
-from wsi_deform.slide.declared import TooLargeError
 from wsi_deform.slide.dicom.files import dicom_meta
 from wsi_deform.slide.find import CZI_MAGIC, TIFF_MAGIC, is_zarr_folder, is_zarr_url
 from wsi_deform.slide.image_reader import ImageReader
 from wsi_deform.slide.openslide_reader import OpenSlideReader, detect_vendor
-from wsi_deform.slide.path import SlidePath, SlideUrl
+from wsi_deform.slide.path import SlidePath, SlideUrl, file_of
 from wsi_deform.slide.reader import Reader
 from wsi_deform.slide.remote import DOWNLOAD, RemoteFile
-from wsi_deform.slide.tiff.index import DamagedSlideError
 from wsi_deform.slide.tiff.reader import TiffReader
 
 TIFF_SUFFIXES = (".tif", ".tiff")
 # OpenSlide's names of the formats whose tiles need no more than the TIFF tags say.
 DIRECT_VENDORS = (None, "aperio", "generic-tiff")
 
+ZIP_MAGIC = b"PK\x03\x04"
+PICTURE_MAGIC = (b"\x89PNG", b"\xff\xd8", b"BM")
+
 REMEDY = (
-    "Copy the file again in case it is damaged; otherwise convert it to a tiled pyramidal TIFF, for "
-    "example with: "
-    "vips tiffsave IMAGE SLIDE.tif --tile --pyramid --compression jpeg"
+    "Copy the file again in case it is damaged; otherwise convert it to a tiled pyramidal TIFF, where libvips can read "
+    "it with: vips tiffsave IMAGE SLIDE.tif --tile --pyramid --compression jpeg"
 )
 
 
 def open_reader(path: SlidePath) -> Reader:
-    """Open a slide file with the first reader that can read it right.
+    """Open a slide with the reader that its content calls for.
 
     Args:
-        path: A file, an OME-Zarr folder, a folder of one DICOM series, or a URL.
+        path: A file, an OME-Zarr folder, a folder of one DICOM series, or a URL; with ``::NAME`` one of its images.
 
     Returns:
         The open reader: tiled TIFF, SVS and OME-TIFF are read directly, DICOM by OpenSlide or, where that reads
         less, directly, the rest by OpenSlide, zarr or Pillow.
 
     Raises:
-        SlideError: No reader can; the message has what each of them said.
+        SlideError: The slide is refused, or no reader knows it; then the message has what each of them said.
+
+    Convention:
+        What a reader says of the picture (its channels, planes, bits, damage) is final. Only what does not know the
+        container or the compression (``NotThisReaderError``) passes on to the next. An OME-TIFF has no next: OpenSlide
+        would serve its first plane as gray and lose its scale.
     """
-    if isinstance(path, SlideUrl):
-        return _open_remote(path)
-    if not path.exists():
+    file, asked = file_of(path)
+    if isinstance(file, SlideUrl):
+        return _open_remote(file, asked)
+    if not file.exists():
         raise SlideError(f"{path}: no such file or folder. Check the path.")
-    if path.is_dir():
-        if is_zarr_folder(path):
-            return _open_zarr(path)
-        return _open_dicom(path)
+    if file.is_dir():
+        return _open_zarr(file, asked) if is_zarr_folder(file) else _open_dicom(file, asked)
     # A file may be TIFF and DICOM at once; OpenSlide goes by its suffix too.
-    if path.suffix.lower() not in TIFF_SUFFIXES and dicom_meta(path) is not None:
-        return _open_dicom(path)
+    if file.suffix.lower() not in TIFF_SUFFIXES and dicom_meta(file) is not None:
+        return _open_dicom(file, asked)
     said = []
-    for name, open_one in _candidates(path):
+    for name, open_one in _candidates(file):
         try:
-            return open_one(path)
-        except (DamagedSlideError, TooLargeError):
-            raise
-        except SlideError as error:
-            said.append(f"{name}: {str(error).removeprefix(f'{path}: ')}")
-    raise SlideError(f"{path}: no reader can open it. " + " | ".join(said) + f" {REMEDY}")
+            return open_one(file, asked)
+        except NotThisReaderError as error:
+            said.append(f"{name}: {str(error).removeprefix(f'{file}: ')}")
+    # What libvips makes of a TIFF in a compression that it does not know is black, without a word.
+    remedy = "" if _magic(file) in TIFF_MAGIC else f" {REMEDY}"
+    raise SlideError(f"{file}: no reader can open it. {' | '.join(said)}{remedy}")
 
 
-def _open_zarr(path: Path | SlideUrl) -> Reader:
+def _magic(path: Path) -> bytes:
+    """The first four bytes of a file."""
+    try:
+        with path.open("rb") as file:
+            return file.read(4)
+    except OSError as error:
+        raise SlideError(f"{path}: cannot be read ({error}). Check its permissions.") from error
+
+
+def _open_zarr(path: SlidePath, asked: str) -> Reader:
     # zarr takes a fifth of a second to import, which most slides need not wait for.
     from wsi_deform.slide.zarr_reader import ZarrReader
 
-    return ZarrReader(path)
+    return ZarrReader(path, asked)
 
 
-def _open_remote(url: SlideUrl) -> Reader:
+def _open_remote(url: SlideUrl, asked: str) -> Reader:
     """Open a slide on another machine: only what can be read in parts."""
     if is_zarr_url(url):
-        return _open_zarr(url)
+        return _open_zarr(url, asked)
     source = RemoteFile(url)
     magic = source.read(0, 4)
+    if magic == ZIP_MAGIC:
+        return _open_zarr(url, asked)
     if magic not in TIFF_MAGIC:
         raise SlideError(
             f"{url}: not a TIFF (it starts with {magic!r}). Over a network, tiled TIFF, SVS, OME-TIFF and "
-            f"OME-Zarr (whose name ends in .zarr) can be read. {DOWNLOAD}"
+            f"OME-Zarr (whose name ends in .zarr, or zipped) can be read. {DOWNLOAD}"
         )
-    reader = TiffReader(source)
+    reader = TiffReader(source, asked)
     special = reader.tiles.index.special
     if special is not None:
         raise SlideError(
@@ -92,36 +108,39 @@ def _open_remote(url: SlideUrl) -> Reader:
     return reader
 
 
-def _open_dicom(path: Path) -> Reader:
+def _open_dicom(path: Path, asked: str) -> Reader:
     # pydicom takes a fifth of a second to import.
     from wsi_deform.slide.dicom.open import open_dicom
 
-    return open_dicom(path)
+    reader = open_dicom(path)
+    refuse_others(reader.info.images, asked, path)
+    return reader
 
 
-def _open_czi(path: Path) -> Reader:
+def _open_czi(path: Path, asked: str) -> Reader:
     from wsi_deform.slide.czi_reader import CziReader
 
+    refuse_others((), asked, path)
     return CziReader(path)
 
 
-def _candidates(path: Path) -> list[tuple[str, Callable[[Path], Reader]]]:
-    direct, openslide, image = ("tiff", TiffReader), ("openslide", OpenSlideReader), ("image", ImageReader)
-    try:
-        with path.open("rb") as file:
-            magic = file.read(4)
-    except OSError as error:
-        raise SlideError(f"{path}: cannot be read ({error}). Check its permissions.") from error
+def _candidates(path: Path) -> list[tuple[str, Callable[[Path, str], Reader]]]:
+    """The readers that a file is offered to, in order, by its first bytes and OpenSlide's name of its format."""
+    magic = _magic(path)
     refuse_container(path, magic, is_tiff=magic in TIFF_MAGIC)
+    if magic == ZIP_MAGIC:
+        return [("zarr", _open_zarr)]
     vendor = detect_vendor(path)
-    if magic in TIFF_MAGIC:
-        if vendor in DIRECT_VENDORS:
-            return [direct, openslide]
-        return [openslide]
+    if magic in TIFF_MAGIC and vendor in DIRECT_VENDORS:
+        return [("tiff", TiffReader), *([] if vendor is None else [("openslide", OpenSlideReader)])]
     if magic == CZI_MAGIC[:4]:
-        return [openslide, ("czi", _open_czi)]
+        return [("openslide", OpenSlideReader), ("czi", _open_czi)]
     if vendor is not None:
-        return [openslide]
-    if magic.startswith((b"\x89PNG", b"\xff\xd8", b"BM")):
-        return [image]
-    return [direct, openslide, image]
+        return [("openslide", OpenSlideReader)]
+    if magic.startswith(PICTURE_MAGIC):
+        return [("image", ImageReader)]
+    return [("tiff", _no_tiff), ("openslide", OpenSlideReader), ("image", ImageReader)]
+
+
+def _no_tiff(path: Path, _asked: str) -> Reader:
+    raise NotThisReaderError(f"{path}: not a TIFF file, it starts with {_magic(path)!r}.")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from wsi_deform.paths import clean_id
+from wsi_deform.paths import clean_id, id_with_image
 from wsi_deform.slide.dicom.files import HEAD_BYTES, DicomImage, dicom_image
 from wsi_deform.slide.dicom.meta import PREFIX_AT, is_dicom
-from wsi_deform.slide.path import SlidePath, SlideUrl
+from wsi_deform.slide.path import SlidePath, SlideUrl, file_of
 
 SLIDE_SUFFIXES = frozenset(
     [
@@ -32,6 +32,7 @@ SLIDE_SUFFIXES = frozenset(
         ".jpg",
         ".jpeg",
         ".bmp",
+        ".ozx",
         # Known as slides, and refused with what to convert them with: see containers.py.
         ".czi",
         ".vsi",
@@ -44,7 +45,16 @@ SLIDE_SUFFIXES = frozenset(
     ]
 )
 # Longest first, so that "a.ome.tif" loses both.
-DOUBLE_SUFFIXES = (".ome.tiff", ".ome.tif", ".ome.btf", ".ome.tf8", ".ome.zarr")
+ZIPPED_ZARR_SUFFIXES = (".ome.zarr.zip", ".zarr.zip")
+DOUBLE_SUFFIXES = (
+    *ZIPPED_ZARR_SUFFIXES,
+    ".ome.tiff",
+    ".ome.tif",
+    ".ome.btf",
+    ".ome.tf8",
+    ".ome.zarr",
+    ".ome.ozx",
+)
 ZARR_SUFFIX = ".zarr"
 DICOM_SUFFIX = ".dcm"
 
@@ -66,9 +76,11 @@ def slide_id_of(path: SlidePath) -> str:
     """The name of a slide: its file name without ``.svs``, ``.ome.tif`` and the like; other dots are kept.
 
     Convention:
-        Characters that no file should have in its name, e.g. ``:`` and line feeds, become ``_``.
+        Characters that no file should have in its name, e.g. ``:`` and line feeds, become ``_``. The name of an image
+        (``FILE::NAME``) follows behind two of them.
     """
-    return clean_id(without_suffix(path.name))
+    file, image = file_of(path)
+    return id_with_image(clean_id(without_suffix(file.name)), image)
 
 
 def without_suffix(name: str) -> str:
@@ -114,7 +126,7 @@ def looked_at(path: Path) -> DicomImage | bool:
         is called is what somebody takes it for.
     """
     suffix = path.suffix.lower()
-    if suffix in SLIDE_SUFFIXES - {DICOM_SUFFIX}:
+    if suffix in SLIDE_SUFFIXES - {DICOM_SUFFIX} or path.name.lower().endswith(ZIPPED_ZARR_SUFFIXES):
         return True
     if suffix in NO_SLIDES:
         return False

@@ -15,7 +15,7 @@ from wsi_deform.geometry import tile_grid
 from wsi_deform.paths import special_file
 from wsi_deform.slide.dicom.files import dicom_meta
 from wsi_deform.slide.find import is_zarr_folder, is_zarr_url
-from wsi_deform.slide.path import SlidePath, SlideUrl
+from wsi_deform.slide.path import SlidePath, SlideUrl, file_of
 from wsi_deform.slide.reader import Reader, tiles_of
 from wsi_deform.slide.remote import remote_version
 
@@ -34,6 +34,7 @@ def file_version(path: SlidePath) -> tuple[str, ...]:
     Raises:
         SlideError: There is no such file, or it is a pipe, a socket or a device.
     """
+    path, _ = file_of(path)
     if isinstance(path, SlideUrl):
         return _url_version(path)
     try:
@@ -55,16 +56,18 @@ def slide_identity(path: SlidePath) -> dict[str, str]:
     Returns:
         Names and values. Of a file "bytes", "modified", "inode" and "content", a hash of its ends, its first TIFF
         directory and blocks between; of a folder, or a slide of several files, also "files", a hash of their names,
-        sizes and times; of a URL "version", what the server says of it.
+        sizes and times; of a URL "version", what the server says of it. Of one of several images also "image".
 
     Raises:
         SlideError: There is no such file, or it cannot be read.
     """
+    path, image = file_of(path)
+    picked = {"image": image} if image else {}
     if isinstance(path, SlideUrl):
-        return {"version": _hash(_url_version(path))}
+        return picked | {"version": _hash(_url_version(path))}
     try:
         status = path.stat()
-        known = {"modified": str(status.st_mtime_ns), "inode": str(status.st_ino)}
+        known = picked | {"modified": str(status.st_mtime_ns), "inode": str(status.st_ino)}
         if path.is_dir():
             return known | {"files": _hash(_files_of(path))}
         parts = _companions(path)
@@ -118,6 +121,7 @@ def slide_key(path: SlidePath, reader: Reader) -> str:
         for files, size, time of change and both ends, so that a moved or renamed file keeps its name; for
         folders and URLs also where they lie.
     """
+    path, image = file_of(path)
     stored = reader.info.levels
     # Some tiles of the coarsest level, spread evenly: cheap, and bound to the pixels themselves.
     grid = tile_grid(stored[-1].size, stored[-1].tile)
@@ -127,7 +131,8 @@ def slide_key(path: SlidePath, reader: Reader) -> str:
     for tile in tiles_of(reader, looked_at):
         digest.update(tile.tobytes())
     layout = [(level.size.width, level.size.height, level.tile.width, level.tile.height) for level in stored]
-    said = json.dumps([BUILD_VERSION, _files_of(path), layout, digest.hexdigest()])
+    picked = [image] if image else []
+    said = json.dumps([BUILD_VERSION, _files_of(path), layout, digest.hexdigest(), *picked])
     return hashlib.sha256(said.encode()).hexdigest()[:40]
 
 
@@ -153,7 +158,7 @@ def _files_of(path: SlidePath) -> list[object]:
     if path.is_dir():
         if is_zarr_folder(path):
             # Writers replace chunks, which changes the time of their folder.
-            folders = [path, *sorted(one for one in path.iterdir() if one.is_dir())]
+            folders = _zarr_folders(path)
             files = [one / name for one in folders for name in ZARR_METADATA if (one / name).is_file()]
             return [str(path.absolute()), *map(_stamp, folders), *map(_stamp, files)]
         return [str(path.absolute()), *map(_stamp, _dicom_files(path))]
@@ -170,6 +175,14 @@ def _files_of(path: SlidePath) -> list[object]:
         hashlib.sha256(ends).hexdigest(),
         *([str(path.absolute()), *map(_stamp, parts)] if parts else []),
     ]
+
+
+def _zarr_folders(path: Path) -> list[Path]:
+    """The groups and arrays of a Zarr; the chunks of arrays are not listed."""
+    if (path / ".zarray").is_file() or (path / "c").is_dir():
+        return [path]
+    inside = sorted(one for one in path.iterdir() if one.is_dir())
+    return [path, *(found for one in inside for found in _zarr_folders(one))]
 
 
 def _companions(path: Path) -> list[Path]:

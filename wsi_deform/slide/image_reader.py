@@ -11,14 +11,18 @@ from PIL import Image
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Point, Region, Size, tile_region
 from wsi_deform.slide.cache import PICTURES
+from wsi_deform.slide.channels import GRAYSCALE
+from wsi_deform.slide.choice import refuse_others
 from wsi_deform.slide.codec_header import jpeg_head
-from wsi_deform.slide.colour import composited
+from wsi_deform.slide.colour import ORIENTATION_REMARK, UNTURNED, composited, range_remark, to_8_bit
 from wsi_deform.slide.identity import file_version
 from wsi_deform.slide.jpeg_damage import jpeg_damage
 from wsi_deform.slide.picture import opened_picture
 from wsi_deform.slide.reader import WHITE, Level, SlideInfo
 
 TILE = Size(256, 256)
+GRAY_MODES = {"1", "L", "LA", "I"}
+EXIF_ORIENTATION = 0x0112
 EIGHT_BIT_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "YCbCr", "CMYK"}
 
 
@@ -38,24 +42,23 @@ class ImageReader:
 
     is_picture = True
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, asked: str = "") -> None:
         """Decode an image.
 
         Args:
             path: PNG, JPEG, BMP or any other image that Pillow knows.
+            asked: The name of one of its images, of which it has none.
 
         Raises:
-            SlideError: Not an image, damaged, more than 8 bits per channel, or larger than
-                ``limits.PICTURE`` allows.
+            SlideError: Damaged, gray of more than 8 bits, larger than ``limits.PICTURE`` allows, or an image of it is
+                named.
+            NotThisReaderError: Not an image that Pillow knows.
         """
         self.path = Path(path)
+        refuse_others((), asked, self.path)
         with opened_picture(self.path, bands=3) as image:
             size = Size(*image.size)
-            if image.mode not in EIGHT_BIT_MODES:
-                raise SlideError(
-                    f"{path}: pixels of mode {image.mode}. Needed 8 bits per channel; convert the "
-                    "image to 8-bit RGB or gray."
-                )
+            remarks = _remarks(image, self.path)
             vendor = f"{(image.format or 'plain').lower()}-image"
             self._key = (str(self.path.absolute()), *file_version(self.path))
             # Decoded now, so that a damaged one is refused here.
@@ -66,6 +69,7 @@ class ImageReader:
             mpp=None,
             vendor=vendor,
             bounds=Region.whole(size),
+            remarks=remarks,
         )
 
     def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
@@ -106,6 +110,25 @@ class ImageReader:
                 f"{self.path}: its JPEG has {damage}. The file is damaged: copy or download it again."
             )
         return pixels
+
+
+def _remarks(image: Image.Image, path: Path) -> tuple[str, ...]:
+    """Refuse gray of more than 8 bits; remarks on gray, on deep RGB, and on a picture that viewers turn."""
+    # What is stored of a PNG, of whose 16 bits Pillow keeps the upper 8 without a word: "RGB;16B", "LA;16B".
+    stored = str(image.tile[0][-1]) if image.format == "PNG" and image.tile else image.mode
+    depth, is_gray = 16 if "16" in stored else 8, stored.partition(";")[0] in GRAY_MODES
+    if image.mode not in EIGHT_BIT_MODES or (is_gray and depth > 8):
+        found = f"{depth} bits and gray" if depth > 8 else f"mode {image.mode}"
+        raise SlideError(
+            f"{path}: pixels are {found}. Needed 8 bits per channel, or 16 of RGB. {to_8_bit(65535)}"
+        )
+    # Not asked for where there is none: Pillow would decode a PNG to look behind its pixels.
+    orientation = image.getexif().get(EXIF_ORIENTATION, UNTURNED) if "exif" in image.info else UNTURNED
+    return (
+        *((GRAYSCALE,) if is_gray else ()),
+        *((range_remark(depth, depth),) if depth > 8 else ()),
+        *((ORIENTATION_REMARK.format(orientation),) if orientation != UNTURNED else ()),
+    )
 
 
 def _rgb(image: Image.Image) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""The metadata of OME-Zarr (NGFF 0.4 and 0.5): read from foreign JSON and checked before anything trusts it."""
+"""The metadata of OME-Zarr (NGFF 0.4 to 0.6): read from foreign JSON and checked before anything trusts it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from wsi_deform.slide.channels import Channel
 from wsi_deform.slide.mpp.claims import Claim, Source, claim_of
 from wsi_deform.slide.resolution import um_per_unit
 
@@ -28,10 +29,31 @@ class Axis(_Described):
 
 
 class Transform(_Described):
-    """A step from pixels to the world; only scales are used."""
+    """A step from pixels to the world; only scales are used, also those in a sequence (0.6)."""
 
     type: str = ""
     scale: tuple[float, ...] | None = None
+    transformations: tuple[Transform, ...] = ()
+    output: Any = None
+
+    @property
+    def leads_to(self) -> str:
+        """The name of the coordinate system that it ends in (0.6), or ""."""
+        name = self.output.get("name") if isinstance(self.output, Mapping) else self.output
+        return name if isinstance(name, str) else ""
+
+    @property
+    def scales(self) -> list[tuple[float, ...]]:
+        """Its scale and those of the steps that it is made of."""
+        own = [] if self.scale is None else [self.scale]
+        return own + [scale for step in self.transformations for scale in step.scales]
+
+
+class CoordinateSystem(_Described):
+    """What the axes of an image are, since 0.6."""
+
+    name: str = ""
+    axes: tuple[Axis, ...]
 
 
 class Dataset(_Described):
@@ -41,15 +63,43 @@ class Dataset(_Described):
     coordinateTransformations: tuple[Transform, ...] = ()
 
 
+class Shown(_Described):
+    """How a channel is to be shown."""
+
+    label: Any = ""
+    color: Any = ""
+
+    @property
+    def channel(self) -> Channel:
+        """Its name and colour, as far as they are said."""
+        label = self.label if isinstance(self.label, str) else ""
+        try:
+            red, green, blue = bytes.fromhex(self.color)
+        except (TypeError, ValueError):
+            return Channel(name=label)
+        return Channel(name=label, colour=(red, green, blue))
+
+
+class Omero(_Described):
+    """How an image is to be shown."""
+
+    channels: tuple[Shown, ...] = ()
+
+
 class Multiscale(_Described):
     """An image and its levels, finest first.
 
     Attributes:
-        axes: In the order of the arrays' axes; before 0.4 they are names only, or not said.
+        name: Its name, or "".
+        coordinateSystems: Since 0.6, one or more.
+        axes: In the order of the arrays' axes; before 0.4 they are names only, or not said; since 0.6 they are those
+            of the coordinate system that the levels lead to.
         datasets: One or more levels.
         coordinateTransformations: What all levels share.
     """
 
+    name: Any = ""
+    coordinateSystems: tuple[CoordinateSystem, ...] | None = None
     axes: tuple[Axis | str, ...] = tuple(BEFORE_0_4)
     datasets: tuple[Dataset, ...] = Field(min_length=1)
     coordinateTransformations: tuple[Transform, ...] = ()
@@ -59,6 +109,11 @@ class Multiscale(_Described):
         """One lower-case name per axis, run together: "cyx"."""
         return "".join((axis if isinstance(axis, str) else axis.name).lower() for axis in self.axes)
 
+    def scales_of(self, level: int) -> list[tuple[float, ...]]:
+        """The scales from the pixels of a level to the world."""
+        steps = self.datasets[level].coordinateTransformations + self.coordinateTransformations
+        return [scale for step in steps for scale in step.scales]
+
     def claims(self) -> Iterator[Claim]:
         """Um per level-0 pixel from the scales of level 0 and of the whole image, where units are said."""
         found: dict[str, float] = {}
@@ -66,24 +121,40 @@ class Multiscale(_Described):
             number = self.letters.index(name)
             axis = self.axes[number]
             um = None if isinstance(axis, str) else um_per_unit(axis.unit)
-            steps = self.datasets[0].coordinateTransformations + self.coordinateTransformations
-            scale = float(np.prod([step.scale[number] for step in steps if step.scale is not None]))
+            scale = float(np.prod([scale[number] for scale in self.scales_of(0)]))
             if um is not None and np.isfinite(scale) and scale > 0:
                 found[name] = scale * um
         yield from claim_of(Source.NGFF, found.get("x"), found.get("y"), has_unit=True)
+
+
+def ngff_of(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
+    """NGFF's part of the attributes of a group: under ``ome`` since 0.5, bare before."""
+    inner = attributes.get("ome")
+    return inner if isinstance(inner, Mapping) else attributes
+
+
+def channels_of(attributes: Mapping[str, Any]) -> tuple[Channel, ...]:
+    """What a group says of its channels, for showing them; none where it says nothing that can be used."""
+    said = ngff_of(attributes).get("omero")
+    if said is None:
+        return ()
+    try:
+        shown = Omero.model_validate(said)
+    except ValidationError:
+        return ()
+    return tuple(each.channel for each in shown.channels)
 
 
 def images_of(attributes: Mapping[str, Any]) -> list[Any]:
     """The descriptions of a group's images, as they are stored; none where the group describes none.
 
     Args:
-        attributes: The group's own; NGFF's part is under ``ome`` since 0.5, bare before.
+        attributes: The group's own.
 
     Raises:
         ValueError: They are no list.
     """
-    inner = attributes.get("ome")
-    images = (inner if isinstance(inner, Mapping) else attributes).get("multiscales") or []
+    images = ngff_of(attributes).get("multiscales") or []
     if not isinstance(images, list):
         raise ValueError(f"multiscales is {type(images).__name__}, needed a list")
     return images
@@ -99,10 +170,10 @@ def multiscale_from_data(data: object) -> Multiscale:
         The image; x and y are among its axes, and every scale has one number for each axis.
 
     Raises:
-        ValueError: The description is not NGFF 0.4 or 0.5; the message says what is wrong and where.
+        ValueError: The description is not NGFF 0.4, 0.5 or 0.6; the message says what is wrong and where.
     """
     try:
-        image = Multiscale.model_validate(data)
+        image = _with_axes(Multiscale.model_validate(data))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, ("multiscales", *first["loc"])))
@@ -110,8 +181,23 @@ def multiscale_from_data(data: object) -> Multiscale:
     letters, count = image.letters, len(image.axes)
     if "x" not in letters or "y" not in letters or not len(letters) == len(set(letters)) == count:
         raise ValueError(f"axes {letters!r}, needed letters with x and y once each")
-    steps = [step for dataset in image.datasets for step in dataset.coordinateTransformations]
-    for step in (*steps, *image.coordinateTransformations):
-        if step.scale is not None and len(step.scale) != count:
-            raise ValueError(f"a scale of {len(step.scale)} numbers, needed one for each of {count} axes")
+    for scale in (scale for level in range(len(image.datasets)) for scale in image.scales_of(level)):
+        if len(scale) != count:
+            raise ValueError(f"a scale of {len(scale)} numbers, needed one for each of {count} axes")
     return image
+
+
+def _with_axes(image: Multiscale) -> Multiscale:
+    """An image of 0.6 as it was before: with the axes of the coordinate system that its levels lead to.
+
+    Steps from there to other coordinate systems, which the whole image shares, say nothing of its levels.
+    """
+    systems = image.coordinateSystems
+    if systems is None:
+        return image
+    if not systems:
+        raise ValueError("coordinateSystems is empty, needed one with the axes")
+    named = {system.name: system for system in systems}
+    steps = (step for dataset in image.datasets for step in dataset.coordinateTransformations)
+    system = next((named[step.leads_to] for step in steps if step.leads_to in named), systems[0])
+    return image.model_copy(update={"axes": system.axes, "coordinateTransformations": ()})

@@ -27,7 +27,8 @@ def open_slide(
     Args:
         path: A slide file (SVS, TIFF, OME-TIFF, NDPI, MRXS, DICOM, SCN, PNG, JPEG, ...), an OME-Zarr folder
             or a folder with one DICOM series; or the URL (``https://``, ``s3://``, ...) of a tiled TIFF, SVS,
-            OME-TIFF or OME-Zarr, of which only the parts that are needed are read.
+            OME-TIFF or OME-Zarr, of which only the parts that are needed are read. ``FILE::NAME`` opens another of the
+            images in a file or folder than the slide; ``info.images`` has their names.
         mpp: um per level-0 pixel that wins over the file's own: one number for both axes, or one for each.
         slide_id: Its name; None takes the file name without suffixes.
         tissue_path: A raster file whose pixels above 0 are tissue; None finds it by colour.

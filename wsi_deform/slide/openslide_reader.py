@@ -12,13 +12,14 @@ import openslide
 from numpy.typing import NDArray
 from PIL import Image
 
-from wsi_deform.errors import SlideError
+from wsi_deform.errors import NotThisReaderError, SlideError
 from wsi_deform.geometry import Point, Region, Size, level_downsample, tile_grid, tile_region
+from wsi_deform.slide.choice import Candidate, choose, refuse_others
 from wsi_deform.slide.colour import composited
 from wsi_deform.slide.declared import check_sizes
 from wsi_deform.slide.mpp.claims import Claim, Scale, Source, claim_of, claim_of_power, scale_from_claims
 from wsi_deform.slide.mpp.texts import claims_of_description
-from wsi_deform.slide.reader import WHITE, Level, SlideInfo, bad_tile
+from wsi_deform.slide.reader import WHITE, Level, SlideInfo, StoredImage, bad_tile
 from wsi_deform.slide.resolution import positive_or_none
 
 TILE = Size(512, 512)
@@ -45,22 +46,20 @@ class OpenSlideReader:
         larger one is read tile by tile and is up to half a pixel blurred.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, asked: str = "") -> None:
         """Open a slide.
 
         Args:
             path: Any file that OpenSlide opens; for DICOM any instance of the series.
+            asked: The name of one of its images; only the slide itself, "slide", can be read.
 
         Raises:
-            SlideError: OpenSlide does not know or cannot open the file.
+            SlideError: There is no such image, or it is not the slide.
+            NotThisReaderError: OpenSlide does not know or cannot open the file.
         """
         self.path = Path(path)
-        try:
-            self._slide = openslide.OpenSlide(str(path))
-        except (openslide.OpenSlideError, OSError) as error:
-            raise SlideError(
-                f"{path}: OpenSlide cannot open it ({error or type(error).__name__})."
-            ) from error
+        self._slide = self._opened()
+        images = self._images(asked)
         sizes = [Size(width, height) for width, height in self._slide.level_dimensions]
         check_sizes(sizes, self.path)
         # A format may list the same size twice (focal planes, rounding): later levels must be smaller.
@@ -90,6 +89,7 @@ class OpenSlideReader:
             background=_background(properties),
             bounds=_bounds(properties, sizes[0]),
             properties=properties,
+            images=images,
             remarks=scale.remarks,
         )
 
@@ -140,6 +140,33 @@ class OpenSlideReader:
             if level not in self._whole:
                 self._whole[level] = self._read(level, Region.whole(self.info.levels[level].size))
             return self._whole[level]
+
+    def _opened(self) -> openslide.OpenSlide:
+        try:
+            return openslide.OpenSlide(str(self.path))
+        except (openslide.OpenSlideError, OSError) as error:
+            raise NotThisReaderError(
+                f"{self.path}: OpenSlide cannot open it ({error or type(error).__name__})."
+            ) from error
+
+    def _images(self, asked: str) -> tuple[StoredImage, ...]:
+        """The slide and the pictures beside it, without decoding these."""
+        said = self._slide.properties
+        beside = [
+            Candidate(
+                name=name,
+                size=Size(
+                    *(int(said[f"openslide.associated.{name}.{side}"]) for side in ("width", "height"))
+                ),
+                is_beside=True,
+            )
+            for name in self._slide.associated_images
+            if f"openslide.associated.{name}.height" in said
+        ]
+        slide = Candidate(name="slide", size=Size(*self._slide.dimensions))
+        images = choose([slide, *beside], "", self.path).images
+        refuse_others(images, asked, self.path)
+        return images
 
     def _read(self, level: int, region: Region) -> NDArray[np.uint8]:
         downsample = self.info.levels[level].downsample

@@ -6,13 +6,15 @@ import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TypeAlias
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
+from wsi_deform.paths import IMAGE_MARK, split_image
 from wsi_deform.redact import redacted_url
 
 # A scheme has two letters at least: "C://slides" is a drive.
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_BEFORE_QUERY = re.compile(r"([^?#]*)(.*)", re.DOTALL)
 _LOCAL_SCHEMES = ("file", "local")
 
 
@@ -23,6 +25,7 @@ class SlideUrl:
     Attributes:
         url: What fsspec is given, as it was written: ``https://...``, ``s3://...``,
             ``simplecache::https://...``.
+        image: Which of its images is meant, ``FILE::NAME``; empty where the URL names none.
 
     Convention:
         ``str`` and ``repr`` leave out passwords and what follows ``?``, which may be a signature: messages and
@@ -30,6 +33,7 @@ class SlideUrl:
     """
 
     url: str
+    image: str = ""
 
     @property
     def protocol(self) -> str:
@@ -54,7 +58,8 @@ class SlideUrl:
 
     def __str__(self) -> str:
         """The URL without passwords and signatures."""
-        return redacted_url(self.url)
+        shown = redacted_url(self.url)
+        return f"{shown}{IMAGE_MARK}{self.image}" if self.image else shown
 
     def __repr__(self) -> str:
         """As ``str``: tracebacks and the logs of workers show it."""
@@ -63,7 +68,7 @@ class SlideUrl:
     @property
     def _place(self) -> str:
         """The first link of the chain that says where something lies."""
-        return next(link for link in str(self).split("::") if "://" in link)
+        return next(link for link in redacted_url(self.url).split("::") if "://" in link)
 
 
 SlidePath: TypeAlias = Path | SlideUrl
@@ -76,18 +81,43 @@ def slide_path(path: str | Path | SlideUrl) -> SlidePath:
         path: A path, or text that may be a URL.
 
     Returns:
-        A ``Path`` for paths and ``file://`` URLs, a ``SlideUrl`` for all other URLs.
+        A ``Path`` for paths and ``file://`` URLs, a ``SlideUrl`` for all other URLs. Both keep the name of an image
+        after ``::``; ``paths.split_image`` takes it from a ``Path``.
     """
     if not isinstance(path, str):
         return path
     if not is_url(path):
         return Path(path)
-    split = urlsplit(path)
-    if split.scheme in _LOCAL_SCHEMES and "::" not in path:
-        return Path(url2pathname(split.netloc + split.path))
-    return SlideUrl(path)
+    url, image = _without_image(path)
+    split = urlsplit(url)
+    if split.scheme in _LOCAL_SCHEMES and IMAGE_MARK not in url:
+        local = url2pathname(split.netloc + split.path)
+        return Path(f"{local}{IMAGE_MARK}{image}" if image else local)
+    return SlideUrl(url, image)
 
 
 def is_url(text: str) -> bool:
     """Whether a text is a URL and not a path."""
-    return _SCHEME.match(text.rpartition("::")[2]) is not None
+    before, _, last = re.split("[?#]", text, maxsplit=1)[0].rpartition(IMAGE_MARK)
+    # The last link of a chain, or the one before the name of an image.
+    link = last if "/" in last or not before else before.rpartition(IMAGE_MARK)[2]
+    return _SCHEME.match(link) is not None
+
+
+def file_of(path: SlidePath) -> tuple[SlidePath, str]:
+    """The file, folder or URL of a path, and the image that it names, or ""."""
+    if isinstance(path, SlideUrl):
+        return SlideUrl(path.url), path.image
+    return split_image(path)
+
+
+def _without_image(url: str) -> tuple[str, str]:
+    """A URL, and the image that is named right after its file; "" where none is.
+
+    Convention:
+        Before ``?`` and behind the last ``/``: a mark in a password or a signature is part of the secret.
+    """
+    place, rest = _BEFORE_QUERY.match(url).groups()  # type: ignore[union-attr]
+    folder, slash, name = place.rpartition("/")
+    file, _, image = name.partition(IMAGE_MARK)
+    return (f"{folder}{slash}{file}{rest}", unquote(image)) if "://" in folder + slash else (url, "")

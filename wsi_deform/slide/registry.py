@@ -10,8 +10,9 @@ from collections import OrderedDict
 
 from wsi_deform.slide.detect import open_reader
 from wsi_deform.slide.identity import file_version, slide_key
+from wsi_deform.slide.levels.mending import mended
 from wsi_deform.slide.levels.virtual import VirtualReader
-from wsi_deform.slide.path import SlidePath, SlideUrl
+from wsi_deform.slide.path import SlidePath, SlideUrl, file_of
 
 # Readers that stay open although no slide is using them: a worker that unpickles the same slide for each
 # task opens it once.
@@ -62,12 +63,12 @@ class ReaderRegistry:
             SlideError: The file cannot be opened.
         """
         with self._lock:
-            place = path.url if isinstance(path, SlideUrl) else str(path.absolute())
+            place = f"{path.url}::{path.image}" if isinstance(path, SlideUrl) else str(path.absolute())
             key = (os.getpid(), place, self._version(path), blank)
             if key not in self._readers:
                 stored = open_reader(path)
                 reader = VirtualReader(
-                    stored, key=lambda: slide_key(path, stored), name=str(path), blank=blank
+                    stored, key=lambda: slide_key(path, mended(stored)), name=str(path), blank=blank
                 )
                 self._readers[key] = new_token(), reader
                 while len(self._readers) > MAX_IDLE_READERS:
@@ -76,6 +77,7 @@ class ReaderRegistry:
             return self._readers[key]
 
     def _version(self, path: SlidePath) -> tuple[str, ...]:
+        path, _ = file_of(path)
         if not isinstance(path, SlideUrl):
             return file_version(path)
         asked_s, version = self._versions.get(path, (-RECHECK_S, ()))

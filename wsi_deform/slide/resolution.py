@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import re
+import xml.etree.ElementTree as ElementTree
+from functools import lru_cache
 
 # Lengths in um of the unit symbols of OME-XML; case counts: Mm is no mm.
 UM_PER_SYMBOL = {
@@ -23,6 +25,8 @@ UM_PER_WORD = {
 MIN_MPP, MAX_MPP = 0.02, 20.0
 
 LONGEST_UNIT = 40
+# The tree of a longer XML text is not kept for who asks next.
+KEPT_CHARACTERS = 1 << 18
 _ESCAPED = re.compile(r"\\+u([0-9a-fA-F]{4})")
 _PER_PIXEL = re.compile(r"\s*(/|\bper\b|\bpro\b)\s*(px|pix(el)?s?)\s*$", re.IGNORECASE)
 
@@ -54,6 +58,24 @@ def um_per_unit(name: object) -> float | None:
 def plausible_mpp(mpp: float) -> float | None:
     """The value when a light microscope can have it (0.02 to 20 um/px), else None."""
     return mpp if math.isfinite(mpp) and MIN_MPP <= mpp <= MAX_MPP else None
+
+
+def xml_root(text: str) -> ElementTree.Element | None:
+    """The root of an XML text, None where that is broken."""
+    return _kept_root(text) if len(text) <= KEPT_CHARACTERS else _root(text)
+
+
+@lru_cache(maxsize=1)
+def _kept_root(text: str) -> ElementTree.Element | None:
+    """The root that was asked for last: one reader asks several times for that of the same file."""
+    return _root(text)
+
+
+def _root(text: str) -> ElementTree.Element | None:
+    try:
+        return ElementTree.fromstring(text)
+    except (ElementTree.ParseError, ValueError):
+        return None
 
 
 def positive_or_none(text: str) -> float | None:

@@ -1,10 +1,10 @@
-"""OME-Zarr slides (NGFF 0.4 and 0.5)."""
+"""OME-Zarr slides (NGFF 0.4 to 0.6), in folders and zip files."""
 
 from __future__ import annotations
 
 import json
-import logging
 import struct
+import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,100 +16,101 @@ from numpy.typing import NDArray
 
 from wsi_deform.errors import ShapeError, SlideError
 from wsi_deform.faults import pass_on_own_fault, version_of
-from wsi_deform.geometry import Region, Size, level_downsample, tile_region
+from wsi_deform.geometry import Region, Size, level_downsample, tile_grid, tile_region
 from wsi_deform.kernels.ahead import ahead
-from wsi_deform.slide.colour import composited, rgb_from_gray
+from wsi_deform.slide.channels import Channel, check_channels
+from wsi_deform.slide.choice import Candidate, choose, other_images
+from wsi_deform.slide.colour import check_range, composited, eight_bits, range_remark, rgb_from_gray
 from wsi_deform.slide.declared import check_block, check_sizes
 from wsi_deform.slide.mpp.claims import scale_from_claims
-from wsi_deform.slide.ngff import images_of, multiscale_from_data
 from wsi_deform.slide.path import SlidePath, SlideUrl, slide_path
+from wsi_deform.slide.planes import plane_of, plane_remark
 from wsi_deform.slide.reader import Address, Level, SlideInfo, bad_tile
-from wsi_deform.slide.remote import file_system, remote_errors, storage_options
-from wsi_deform.slide.zarr_limits import GuardedStore, check_chunks, chunk_rule
-
-log = logging.getLogger(__name__)
+from wsi_deform.slide.remote import remote_errors
+from wsi_deform.slide.zarr_images import ZarrImage, array_size, zarr_images
+from wsi_deform.slide.zarr_limits import check_chunks, chunk_rule
+from wsi_deform.slide.zarr_store import ZarrPlace, zarr_place
 
 # What zarr and its codecs raise on missing groups, broken JSON and chunks that do not decode. Our own lines raise
 # some of it too when they are wrong: ``pass_on_own_fault`` tells which. ShapeError is a side of 0 px.
 ZARR_ERRORS = (
     OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, ArithmeticError, EOFError,
-    AssertionError, struct.error, zlib.error, ShapeError, ExceptionGroup,
+    AssertionError, struct.error, zlib.error, zipfile.BadZipFile, ShapeError, ExceptionGroup,
 )  # fmt: skip
 # Tiles of a far slide that are read at the same time.
 FAR_THREADS = 16
 MIN_TILE_PX = 256
 MAX_CHANNELS = 4
+# Tiles of a slide of more than 8 bits that are looked at, to see whether it uses its range.
+LOOKED_AT_TILES = 4
 
 
 class ZarrReader:
     """A multiscales image in a Zarr group; implements ``Reader``.
 
     Convention:
-        Axes are named (c, y, x), (t, c, z, y, x), (y, x, c), ...; the first time point and the middle z
-        plane are read. A tile is a chunk, or several where chunks are smaller than 256 px. A missing chunk
+        Axes are named (c, y, x), (t, c, z, y, x), (y, x, c), ...; planes are chosen by ``plane_of``.
+        A tile is a chunk, or several where chunks are smaller than 256 px. A missing chunk
         has the array's fill value, as the Zarr specification says.
     """
 
-    def __init__(self, path: str | Path | SlideUrl) -> None:
-        """Open an OME-Zarr folder.
+    def __init__(self, path: str | Path | SlideUrl, asked: str = "") -> None:
+        """Open an OME-Zarr.
 
         Args:
-            path: A path or URL: the group with the ``multiscales`` attribute, or a bioformats2raw folder,
-                of which image 0 is taken.
+            path: A path or URL: the group with the ``multiscales`` attribute, one of several images (as of
+                bioformats2raw or SpatialData), or a zip file of either.
+            asked: The name of one of its images; empty takes the slide, see ``choose``.
 
         Raises:
-            SlideError: Not OME-Zarr, or its pixels are not 8-bit gray or RGB.
+            SlideError: Not OME-Zarr, no such image, or its pixels are not 8-bit gray, or RGB of 8 or 16 bits.
         """
         self.path: SlidePath = slide_path(path)
         # Nothing is read here: what goes wrong is not the slide's fault.
-        store = GuardedStore(_store(self.path))
+        place = zarr_place(self.path)
         try:
-            self._open(store)
+            self._open(place, asked)
         except _errors() as error:
             pass_on_own_fault(error, "zarr")
             raise SlideError(
                 f"{self.path}: not a readable OME-Zarr ({_said(error)}; zarr "
-                f"{version_of('zarr')}). Needed a group with NGFF 0.4 or 0.5 multiscales; copy the folder again or "
+                f"{version_of('zarr')}). Needed a group with NGFF 0.4 to 0.6 multiscales; copy the folder again or "
                 "convert the slide to a tiled pyramidal TIFF."
             ) from error
 
-    def _open(self, store: GuardedStore) -> None:
-        group = zarr.open_group(store, mode="r")
-        images = images_of(group.attrs.asdict())
-        if not images and "0" in group:
-            group = zarr.open_group(store, path="0", mode="r")
-            images = images_of(group.attrs.asdict())
-        if not images:
-            raise SlideError(
-                f"{self.path}: a Zarr folder without the multiscales attribute of NGFF 0.4 or 0.5. Write "
-                "it as OME-Zarr."
+    def _open(self, place: ZarrPlace, asked: str) -> None:
+        images = zarr_images(place, self.path)
+        first = [image.first_array(self.path) for image in images]
+        candidates = [
+            Candidate(
+                name=image.name, key=image.key, size=array_size(array, image.described.letters, self.path)
             )
-        image = multiscale_from_data(images[0])
-        self._axes = image.letters
-        arrays = [group[one.path] for one in image.datasets]
-        self._check_pixels(arrays)
-        store.rules |= {array.path: chunk_rule(array, self.path) for array in arrays}
-        sizes = [self._size(array) for array in arrays]
+            for image, array in zip(images, first, strict=True)
+        ]
+        choice = choose(candidates, asked, self.path)
+        image = images[choice.number]
+        self._axes = image.described.letters
+        found, failed = self._levels_of(image, first[choice.number])
+        sizes, arrays = [size for size, _ in found], [array for _, array in found]
+        stored_bits, said_bits = 8 * arrays[0].dtype.itemsize, image.significant_bits
+        self._bits = said_bits if said_bits and 8 <= said_bits < stored_bits else stored_bits
+        try:
+            remarks = [*choice.remarks, *failed, *self._check_channels(arrays[0], image.channels)]
+            self._check_pixels(arrays[0])
+        except SlideError as error:
+            raise SlideError(f"{error}{other_images(choice.images)}") from error
+        place.store.rules |= {array.path: chunk_rule(array, self.path) for array in arrays}
         check_sizes(sizes, self.path)
-        if isinstance(self.path, Path):
+        if isinstance(self.path, Path) and place.files is None:
             for array in arrays:
                 check_chunks(array, self.path)
-        keep = [0]
-        for number, size in enumerate(sizes):
-            last = sizes[keep[-1]]
-            if size != last and size.width <= last.width and size.height <= last.height:
-                keep.append(number)
-        self._arrays = [arrays[number] for number in keep]
-        self._fixed = self._fixed_indices(self._arrays[0])
+        self._arrays = arrays
+        self._fixed, planes = self._fixed_indices(arrays[0])
         levels = tuple(
-            Level(
-                size=sizes[number],
-                downsample=level_downsample(sizes[0], sizes[number]),
-                tile=self._tile(arrays[number]),
-            )
-            for number in keep
+            Level(size=size, downsample=level_downsample(sizes[0], size), tile=self._tile(array))
+            for size, array in zip(sizes, arrays, strict=True)
         )
-        scale = scale_from_claims(list(image.claims()))
+        scale = scale_from_claims(list(image.described.claims()))
         self.info = SlideInfo(
             levels=levels,
             mpp=scale.mpp,
@@ -118,9 +119,46 @@ class ZarrReader:
             mpp_remarks=scale.remarks,
             vendor="ome-zarr",
             bounds=Region.whole(sizes[0]),
-            properties={"ngff.multiscales": json.dumps(images[0], default=str)},
-            remarks=scale.remarks,
+            properties={"ngff.multiscales": json.dumps(image.stored, default=str)},
+            images=choice.images,
+            remarks=(*remarks, *planes, *scale.remarks),
         )
+        if self._bits > 8:
+            self._check_range(len(levels) - 1)
+
+    def _levels_of(self, image: ZarrImage, first: Any) -> tuple[list[tuple[Size, Any]], list[str]]:
+        """Sizes and arrays of the levels, finest first, and what cannot be read of the coarse ones."""
+        arrays = [first]
+        failed = []
+        for dataset in image.described.datasets[1:]:
+            try:
+                arrays.append(self._coarse_array(image, dataset.path, arrays[0]))
+            except SlideError as error:
+                failed.append(
+                    f"the level in {dataset.path} cannot be read ({error}); finer ones are read in its place"
+                )
+        sized = [(array_size(array, self._axes, self.path), array) for array in arrays]
+        # The finest first, in whatever order they are listed; equals stay in theirs.
+        sized.sort(key=lambda one: -one[0].area)
+        kept = sized[:1]
+        for size, array in sized[1:]:
+            last = kept[-1][0]
+            if size != last and size.width <= last.width and size.height <= last.height:
+                kept.append((size, array))
+        return kept, failed
+
+    def _coarse_array(self, image: ZarrImage, path: str, finest: Any) -> Any:
+        """The array of a level with the axes and the pixel type of the finest."""
+        try:
+            array = image.group[path]
+        except _errors() as error:
+            pass_on_own_fault(error, "zarr")
+            raise SlideError(_said(error)) from error
+        if not isinstance(array, zarr.Array) or array.dtype != finest.dtype:
+            raise SlideError("it holds no such pixels as level 0")
+        if len(array.shape) != len(finest.shape):
+            raise SlideError("it has other axes than level 0")
+        return array
 
     def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
         """Read one tile as RGB, (H, W, 3) uint8; see ``Reader``."""
@@ -135,26 +173,15 @@ class ZarrReader:
         where = f"{self.path}: tile (column {column}, row {row}) of level {level}"
         if column < 0 or row < 0 or region.is_empty:
             raise SlideError(f"{where} wanted; the level has {found.size} px in tiles of {found.tile}.")
-        part: dict[str, slice | int] = {
-            **self._fixed,
-            "x": slice(region.x, region.right),
-            "y": slice(region.y, region.bottom),
-        }
         try:
-            stored = np.asarray(
-                self._arrays[level][tuple(part.get(axis, slice(None)) for axis in self._axes)]
-            )
+            stored = self._stored(self._arrays[level], region)
         except _errors() as error:
             pass_on_own_fault(error, "zarr")
             said = f"cannot be read ({_said(error)}; zarr {version_of('zarr')})"
             if isinstance(_cause(error), (OSError, *remote_errors())):
                 raise SlideError(f"{where} {said}. Check the disk or the network that it lies on.") from error
             raise bad_tile(self.path, level, region, self.info.levels, said) from error
-        order = [axis for axis in self._axes if not isinstance(part.get(axis, slice(None)), int)]
-        pixels = np.moveaxis(
-            stored, [order.index(axis) for axis in "yxc" if axis in order], range(len(order))
-        )
-        return self._rgb(pixels)
+        return self._rgb(stored)
 
     @property
     def reads_ahead(self) -> bool:
@@ -171,15 +198,24 @@ class ZarrReader:
         """Forget the arrays; reading afterwards is an error."""
         self._arrays = []
 
-    def _rgb(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def _stored(self, array: Any, region: Region) -> NDArray[Any]:
+        """The stored pixels of a part of a level, (h, w) or (h, w, c)."""
+        part: dict[str, slice | int] = {
+            **self._fixed,
+            "x": slice(region.x, region.right),
+            "y": slice(region.y, region.bottom),
+        }
+        stored = np.asarray(array[tuple(part.get(axis, slice(None)) for axis in self._axes)])
+        order = [axis for axis in self._axes if not isinstance(part.get(axis, slice(None)), int)]
+        return np.moveaxis(stored, [order.index(axis) for axis in "yxc" if axis in order], range(len(order)))
+
+    def _rgb(self, pixels: NDArray[Any]) -> NDArray[np.uint8]:
+        pixels = eight_bits(pixels, self._bits) if self._bits != 8 else pixels
         if pixels.ndim == 2 or pixels.shape[2] == 1:
             return rgb_from_gray(pixels)
         if pixels.shape[2] == 4:
             return composited(pixels[..., :3], pixels[..., 3], self.info.background)
         return np.ascontiguousarray(pixels)
-
-    def _size(self, array: Any) -> Size:
-        return Size(array.shape[self._axes.index("x")], array.shape[self._axes.index("y")])
 
     def _tile(self, array: Any) -> Size:
         sides = []
@@ -196,35 +232,59 @@ class ZarrReader:
         )
         return tile
 
-    def _check_pixels(self, arrays: Sequence[Any]) -> None:
-        for array in arrays:
-            if not isinstance(array, zarr.Array):
-                raise SlideError(
-                    f"{self.path}: {array.name} is a group. Needed an array for every level; copy the folder again."
-                )
-            fits = len(array.shape) == len(self._axes) and array.dtype == np.uint8
-            if not fits or ("c" in self._axes and array.shape[self._axes.index("c")] not in (1, 3, 4)):
-                raise SlideError(
-                    f"{self.path}: axes {self._axes}, shape {array.shape}, {array.dtype}. Needed uint8 "
-                    "with 1 (gray), 3 (RGB) "
-                    "or 4 (RGBA) channels; convert the slide to 8-bit RGB."
-                )
+    def _check_pixels(self, array: Any) -> None:
+        count = self._channel_count(array)
+        deepest = 2 if count >= 3 else 1
+        if array.dtype.kind != "u" or array.dtype.itemsize > deepest:
+            raise SlideError(
+                f"{self.path}: axes {self._axes}, shape {array.shape}, {array.dtype}. Needed uint8, or uint16 of RGB. "
+                "Convert the slide to 8-bit RGB."
+            )
 
-    def _fixed_indices(self, array: Any) -> dict[str, slice | int]:
+    def _check_channels(self, array: Any, channels: Sequence[Channel]) -> list[str]:
+        """Refuse what is no RGB and no gray; remarks on what is read."""
+        count = self._channel_count(array)
+        # One channel of three samples, as OME-XML has RGB, says nothing of the three that are stored.
+        said = channels if len(channels) == count or len(channels) > 1 else ()
+        remarks = list(check_channels(self.path, said, count))
+        # Nothing says that a fourth channel is transparency but its name, or that it is stored as pictures are.
+        is_named = len(channels) == 4 and channels[3].own_name.lower() in ("a", "alpha")
+        if count == 4 and not is_named and not self._axes.endswith("c"):
+            raise SlideError(
+                f"{self.path}: 4 channels, and nothing says that they are red, green, blue and transparency. Needed "
+                "RGB, or gray. Write the slide as RGB."
+            )
+        stored_bits = 8 * array.dtype.itemsize
+        return remarks + ([range_remark(self._bits, stored_bits)] if stored_bits > 8 else [])
+
+    def _check_range(self, level: int) -> None:
+        """Look at some tiles of a deep slide, spread evenly: whether it uses its range."""
+        found, array = self.info.levels[level], self._arrays[level]
+        grid = tile_grid(found.size, found.tile)
+        places = sorted(set(np.linspace(0, grid.area - 1, LOOKED_AT_TILES).astype(int).tolist()))
+        regions = [tile_region(at % grid.width, at // grid.width, found.tile, found.size) for at in places]
+        check_range(max(int(self._stored(array, one).max()) for one in regions), self._bits, self.path)
+
+    def _channel_count(self, array: Any) -> int:
+        return int(array.shape[self._axes.index("c")]) if "c" in self._axes else 1
+
+    def _fixed_indices(self, array: Any) -> tuple[dict[str, slice | int], list[str]]:
+        """The plane that is read of each axis but x, y and channels, and remarks on these."""
         fixed: dict[str, slice | int] = {}
-        for number, axis in enumerate(self._axes):
+        remarks = []
+        for axis, length in zip(self._axes, array.shape, strict=True):
             if axis in "yxc":
                 continue
-            fixed[axis] = array.shape[number] // 2 if axis == "z" else 0
-            if array.shape[number] > 1:
-                log.warning(
-                    "%s: axis %s has %d planes; only plane %s is read.",
-                    self.path.name,
-                    axis,
-                    array.shape[number],
-                    fixed[axis],
+            plane = plane_of(axis, length)
+            if plane is None:
+                raise SlideError(
+                    f"{self.path}: {length} planes along axis {axis} of {self._axes}. Needed channels (c), focal "
+                    "planes (z) or time points (t). Write the plane that you want into an image of its own."
                 )
-        return fixed
+            fixed[axis] = plane
+            if length > 1:
+                remarks.append(plane_remark(axis, length))
+        return fixed, remarks
 
 
 def _errors() -> tuple[type[Exception], ...]:
@@ -242,14 +302,3 @@ def _cause(error: Exception) -> Exception:
     while isinstance(error, ExceptionGroup):
         error = error.exceptions[0]
     return error
-
-
-def _store(path: SlidePath) -> Any:
-    """Where zarr reads: a folder, or a URL's file system, which zarr is not left to build by itself."""
-    if not isinstance(path, SlideUrl):
-        return zarr.storage.LocalStore(path, read_only=True)
-    file_system(path)  # says what is wrong with the protocol
-    # Not ``open_group(url, storage_options=...)``: zarr 3.4 refuses options where it makes no use of them.
-    return zarr.storage.FsspecStore.from_url(
-        path.url.rstrip("/"), storage_options=storage_options(path), read_only=True
-    )

@@ -12,11 +12,11 @@ from wsi_deform.annotation.raster import LabelMask
 from wsi_deform.baselines.patch_files import grid_of, scores_of
 from wsi_deform.baselines.patch_grid import PatchSettings
 from wsi_deform.baselines.patches import Patches, slide_labels
-from wsi_deform.evaluate.means import mean_classes, measured_miou
+from wsi_deform.evaluate.means import labelled_miou, mean_classes
 from wsi_deform.evaluate.measures import Confusion, count_pairs, no_pairs
 from wsi_deform.evaluate.slides import confusion_of
 from wsi_deform.model import Model
-from wsi_deform.segment import outside_label, segment_slide
+from wsi_deform.segment import segment_slide
 from wsi_deform.slide.slide import Slide
 from wsi_deform.train.ranks import Ranks
 
@@ -37,6 +37,11 @@ def validate(
         ``miou_classes``: which classes the means are over, see ``MeanClasses.to_data``. Where the labels hold two
         classes or more also ``val_miou``, ``val_miou_without_background``, and of how many classes of the table
         ``val_miou`` is the mean (``val_classes``) and how many are left out (``val_classes_absent``).
+
+    Convention:
+        Means are over the classes that the validation labels have. A class that they lack is in none, even where it is
+        predicted: it would count as 0 in some epochs and not at all in others, and the best epoch would be one that
+        happens not to predict it. Its predictions are errors of the true classes.
     """
     ranks = ranks or Ranks()
     model.eval()
@@ -65,7 +70,7 @@ def _of_patches(model: Model, slide: Slide, labels: LabelMask) -> Confusion:
         classes=model.classes.count,
         batch=model.config.training.batch,
         device=model.device,
-        outside_label=outside_label(model.classes, slide),
+        outside_label=model.classes.background or 0,
     )
     pairs = no_pairs()
     for region, predicted in slide_labels(patches):
@@ -76,13 +81,13 @@ def _of_patches(model: Model, slide: Slide, labels: LabelMask) -> Confusion:
 
 def validation_row(counts: Confusion, classes: ClassTable) -> dict[str, Any]:
     """What ``validate`` returns, from the counts of all validation slides."""
-    over = mean_classes(counts, classes.names)
+    over = mean_classes(counts, classes.names, labelled_alone=True)
     found: dict[str, Any] = {"miou_classes": over.to_data()}
-    miou = measured_miou(counts)
+    miou = labelled_miou(counts)
     if miou is not None:
         found |= {
             "val_miou": miou,
-            "val_miou_without_background": measured_miou(counts, without=classes.background),
+            "val_miou_without_background": labelled_miou(counts, without=classes.background),
             "val_classes": len(over.over),
             "val_classes_absent": len(over.absent),
         }

@@ -20,8 +20,17 @@ from wsi_deform.slide.counting import CountingReader
 from wsi_deform.slide.declared import check_buildable
 from wsi_deform.slide.levels.blanks import NONE, BlankingReader
 from wsi_deform.slide.levels.box_means import box_mean_tile, coarse_levels, stream_box_means
+from wsi_deform.slide.levels.mending import mended
 from wsi_deform.slide.levels.sidecar import Sidecar, build_progress, first_level_within
-from wsi_deform.slide.reader import Address, BadTileError, Level, Reader, TilesReader, tiles_of
+from wsi_deform.slide.reader import (
+    Address,
+    BadTileError,
+    Level,
+    Reader,
+    SlideInfo,
+    TilesReader,
+    tiles_of,
+)
 
 log = logging.getLogger(__name__)
 _TOKENS = itertools.count()
@@ -32,12 +41,11 @@ MAX_DECODED_BYTES = 100_000_000
 
 
 class VirtualReader:
-    """A reader with coarse levels appended; implements ``Reader``.
+    """A reader with coarse levels appended, and the stored ones made whole; implements ``Reader``.
 
     Attributes:
         reader: The reader of the stored levels.
         append: Whether missing levels are appended.
-        info: Its info, with the virtual levels appended.
         stored_levels: Number of levels that the file stores; those from here on are virtual.
         in_memory: Whether the virtual levels are held in memory once they are built.
 
@@ -66,7 +74,8 @@ class VirtualReader:
             blank: Whether tiles that cannot be decoded are left out, see ``BlankingReader``.
         """
         self.reader = reader
-        self._counted = CountingReader(reader)
+        self._whole = mended(reader)
+        self._counted = CountingReader(self._whole)
         self._blanking = BlankingReader(self._counted, name) if blank else None
         self._served: Reader = self._blanking or self._counted
         self.append = append
@@ -76,13 +85,23 @@ class VirtualReader:
         self.in_memory = stored.levels[-1].size.area * 3 <= MAX_DECODED_BYTES
         if self._coarse:
             check_buildable(stored.levels[-1], name)
-        self.info = dataclasses.replace(stored, levels=stored.levels + self._coarse)
+        self._stored_info: SlideInfo | None = None
+        self._info = stored
         self._key, self._name = key, name
         self._lock = threading.Lock()
         self._built: Sidecar | _Held | None = None
         # Of a study's many plain images only so many levels stay in memory as fit a limit.
         self._is_picture = self.in_memory and getattr(reader, "is_picture", False)
         self._token = next(_TOKENS)
+
+    @property
+    def info(self) -> SlideInfo:
+        """The stored levels' info, with the virtual levels appended; remarks may come as tiles are read."""
+        stored = self._whole.info
+        if stored is not self._stored_info:
+            self._info = dataclasses.replace(stored, levels=stored.levels + self._coarse)
+            self._stored_info = stored
+        return self._info
 
     def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
         """Read one tile, (H, W, 3) uint8, from the file, the sidecar or memory; see ``Reader``."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import xml.etree.ElementTree as ElementTree
 from collections.abc import Iterator
 
 from wsi_deform.geometry import Size
 from wsi_deform.slide.mpp.claims import Claim, Source, claim_of, claim_of_power
-from wsi_deform.slide.resolution import positive_or_none, um_per_unit
+from wsi_deform.slide.resolution import positive_or_none, um_per_unit, xml_root
 
 # Vendors' texts are short; what is longer is searched so far.
 SEARCHED_CHARACTERS = 1 << 16
@@ -118,25 +117,27 @@ def claims_of_imagej(description: str, per_unit_x: float, per_unit_y: float) -> 
     )
 
 
-def claims_of_ome_xml(text: str, size: Size | None = None) -> Iterator[Claim]:
+def claims_of_ome_xml(text: str, size: Size | None = None, number: int | None = None) -> Iterator[Claim]:
     """What OME-XML says: PhysicalSizeX and PhysicalSizeY, and the objective's power.
 
     Args:
         text: The OME-XML of an OME-TIFF.
         size: Of level 0 of the image that is read, px: of several images the first of this size counts; None, or
             where none has it, the first.
+        number: Of the image that is read, from 0, among those with pixels; wins over the size.
 
     Convention:
         The unit is um where none is given, as the OME schema says; "pixel" and "reference frame" say nothing.
     """
-    try:
-        root = ElementTree.fromstring(text)
-    except (ElementTree.ParseError, ValueError):
+    root = xml_root(text)
+    if root is None:
         return
     elements = list(root.iter())
     images = [element for element in elements if element.tag.rpartition("}")[2] == "Pixels"]
     wanted = None if size is None else (str(size.width), str(size.height))
-    for pixels in sorted(images, key=lambda one: (one.get("SizeX"), one.get("SizeY")) != wanted)[:1]:
+    if number is None:
+        images.sort(key=lambda one: (one.get("SizeX"), one.get("SizeY")) != wanted)
+    for pixels in images[number or 0 :][:1]:
         sizes: dict[str, float | None] = {}
         for axis in "XY":
             value = positive_or_none(pixels.get(f"PhysicalSize{axis}", ""))

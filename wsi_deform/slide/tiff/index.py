@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import logging
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from wsi_deform.errors import ShapeError, SlideError
+from wsi_deform.errors import NotThisReaderError, ShapeError, SlideError
 from wsi_deform.faults import pass_on_own_fault, version_of
 from wsi_deform.geometry import Size, tile_grid
+from wsi_deform.slide.channels import Channel
+from wsi_deform.slide.choice import Candidate, choose
+from wsi_deform.slide.colour import ORIENTATION_REMARK, UNTURNED
 from wsi_deform.slide.path import SlidePath
+from wsi_deform.slide.reader import StoredImage
 from wsi_deform.slide.source import ByteSource, LocalFile, SourceFile
+from wsi_deform.slide.tiff.images import TiffImage, images_in
 from wsi_deform.slide.tiff.level import TiffLevel, level_from_pages
-from wsi_deform.slide.tiff.page import checked_page, damaged_tag, pair_of_numbers
+from wsi_deform.slide.tiff.page import checked_page, colour_kind, damaged_tag, page_size, pair_of_numbers
 from wsi_deform.slide.tiff.planes import check_planes
-
-log = logging.getLogger(__name__)
+from wsi_deform.slide.tiff.stack import stack_pages
 
 # What tifffile raises on files that are cut off, scrambled or not TIFF at all (TiffFileError is a ValueError in
 # newer ones alone). Our own lines raise some of it too when they are wrong: ``pass_on_own_fault`` tells which.
@@ -34,10 +38,6 @@ INDEX_ERRORS = (
 INCH = 2
 
 
-class DamagedSlideError(SlideError):
-    """Bytes are missing: no other reader is asked, which would open the file and fail later."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TiffIndex:
     """All that is known about a TIFF pyramid without reading pixels.
@@ -46,20 +46,31 @@ class TiffIndex:
         levels: Finest first, sizes strictly decreasing.
         dtype: Of stored pixels, in native byte order; 1-bit images count as uint8.
         channels: Channels per pixel over all planes.
+        bits: Bits per sample that are used; 1 for bilevel images, 12 of 16 where the file says so.
+        says_bits: Whether the file says that these are fewer than are stored.
         photometric: TIFF photometric interpretation (0 white is zero, 1 black is zero, 2 RGB, 3 palette, 6
             YCbCr).
         compression: TIFF compression number.
         extra_samples: TIFF ExtraSamples (1 associated alpha, 2 unassociated alpha), may be empty.
         colormap: (3, 2**bits) uint16 for palette images, else None.
-        description: The first page's ImageDescription.
+        description: The ImageDescription of the image's first page, of OME-TIFF the OME-XML.
         resolution: Pixels per unit (x, y) and the unit's number (1 none, 2 inch, the default, 3 cm), or None.
         flavour: "aperio", "ome" or "generic-tiff".
         special: Name of a format in TIFF's clothing that the tags do not say enough about ("hamamatsu", ...),
             or None.
+        channel_list: What the file says of channels that are stored by themselves; none where it says nothing.
+        are_channels_rgb: Whether three planes are red, green and blue where nothing is said of them.
+        pages_alike: Pages of this size and kind of which the file does not say what tells them apart; 1 where the
+            image was picked by name.
+        image_number: The image's number among those of OME-XML.
+        images: All images of the file, none where it holds one.
+        remarks: What people should know of what is read.
     """
 
     levels: tuple[TiffLevel, ...]
     dtype: np.dtype[Any]
+    bits: int
+    says_bits: bool
     channels: int
     photometric: int
     compression: int
@@ -69,26 +80,34 @@ class TiffIndex:
     resolution: tuple[float, float, int] | None
     flavour: str
     special: str | None
+    channel_list: tuple[Channel, ...] = ()
+    are_channels_rgb: bool = True
+    pages_alike: int = 1
+    image_number: int = 0
+    images: tuple[StoredImage, ...] = ()
+    remarks: tuple[str, ...] = ()
 
 
-def read_index(source: ByteSource) -> TiffIndex:
+def read_index(source: ByteSource, asked: str = "") -> TiffIndex:
     """Parse the index of a TIFF pyramid once.
 
     Args:
         source: A TIFF, BigTIFF, SVS or OME-TIFF file; stays open.
+        asked: The name of one of its images; empty takes the slide, see ``choose``.
 
     Returns:
-        The index of the first image and its reduced levels; label, macro and thumbnail images are left out.
+        The index of that image and its levels.
 
     Raises:
         SlideError: Not a TIFF, cut off, or stored in a way that cannot be read directly.
+        NotThisReaderError: Stored in a compression that another reader may know.
     """
     try:
         if isinstance(source, LocalFile):
             with tifffile.TiffFile(source.path) as tif:
-                return _index_from_tif(tif, source)
+                return _index_from_tif(tif, source, asked)
         with SourceFile(source) as file, tifffile.TiffFile(file, name=source.path.name) as tif:
-            return _index_from_tif(tif, source)
+            return _index_from_tif(tif, source, asked)
     except INDEX_ERRORS as error:
         pass_on_own_fault(error, "tifffile")
         raise SlideError(
@@ -98,109 +117,90 @@ def read_index(source: ByteSource) -> TiffIndex:
         ) from error
 
 
-def _index_from_tif(tif: tifffile.TiffFile, source: ByteSource) -> TiffIndex:
+def _index_from_tif(tif: tifffile.TiffFile, source: ByteSource, asked: str) -> TiffIndex:
     path = source.path
     check_planes(tif, path)
-    if not len(tif.series):
+    if not len(tif.pages):
         raise SlideError(
             f"{path}: a TIFF without an image. Needed one or more; copy or download the file again and compare its "
             f"{source.size_bytes} bytes with the original."
         )
-    series = tif.series[0]
-    pages_of_levels = [_pages_of(level, path) for level in series.levels]
-    if len(pages_of_levels) == 1 and len(pages_of_levels[0]) == 1:
-        pages_of_levels += _chained_levels(tif, pages_of_levels[0][0], path)
-    first = checked_page(pages_of_levels[0][0], path)
-    level_0 = Size(first.imagewidth, first.imagelength)
-    levels: list[TiffLevel] = []
-    for pages in pages_of_levels:
-        page = checked_page(pages[0], path)
-        size = Size(page.imagewidth, page.imagelength)
-        if levels and (
-            size.width > levels[-1].size.width
-            or size.height > levels[-1].size.height
-            or size == levels[-1].size
-        ):
-            continue
-        if levels and (page.dtype != first.dtype or page.samplesperpixel != first.samplesperpixel):
-            continue
-        levels.append(level_from_pages(pages, level_0, path))
+    every = images_in(tif, path)
+    choice = choose(
+        [Candidate(name=one.name, size=one.size, is_beside=one.is_beside) for one in every], asked, path
+    )
+    image = every[choice.number]
+    try:
+        levels, first, remarks = _levels_of(image, path)
+    except NotThisReaderError as error:
+        # Another reader would serve another image of the file, or lose what OME-XML says.
+        if tif.is_ome or choice.number > 0:
+            raise SlideError(str(error)) from error
+        raise
     _check_bytes(levels, source)
-    colormap = first.colormap
+    dtype, bits = _native_dtype(first.dtype), _bits(first, path)
+    said_bits = image.significant_bits or _max_sample_bits(first)
+    says_bits = said_bits is not None and 8 <= said_bits < bits
+    flavour = "aperio" if tif.is_svs else "ome" if tif.is_ome else "generic-tiff"
+    alike = [one for one in every if one.pages and not one.is_beside and one.size == image.size]
+    orientation = first.tags.valueof("Orientation")
+    turned = () if orientation in (None, UNTURNED) else (ORIENTATION_REMARK.format(orientation),)
     return TiffIndex(
         levels=tuple(levels),
-        dtype=_native_dtype(first.dtype),
+        dtype=dtype,
+        bits=said_bits if says_bits and said_bits else bits,
+        says_bits=says_bits,
         channels=sum(plane.channels for plane in levels[0].planes),
         photometric=int(first.photometric),
         compression=int(first.compression),
         extra_samples=tuple(int(extra) for extra in first.extrasamples),
-        colormap=None if colormap is None else np.asarray(colormap, np.uint16),
-        description=tif.pages.first.description,
+        colormap=None if first.colormap is None else np.asarray(first.colormap, np.uint16),
+        description=(tif.pages.first if tif.is_ome else first).description,
         resolution=_resolution(first, path),
-        flavour="aperio" if tif.is_svs else "ome" if tif.is_ome else "generic-tiff",
+        flavour=flavour,
         special=_special_format(tif),
+        channel_list=image.channels,
+        are_channels_rgb=image.are_channels_rgb,
+        pages_alike=1 if asked or not image.pages else len(alike),
+        image_number=image.number,
+        images=choice.images,
+        remarks=(*choice.remarks, *image.remarks, *remarks, *turned),
     )
 
 
-def _pages_of(series: tifffile.TiffPageSeries, path: SlidePath) -> list[Any]:
-    """The page (all channels) or pages (one channel each) that make up one level."""
-    # Axes of length 1 are listed or not, as the version of tifffile likes; nothing below asks for them.
-    axes, shape = series.axes, series.shape
-    leading = [(axis, length) for axis, length in zip(axes, shape, strict=True) if axis not in "YXS"]
-    page = checked_page(series.keyframe, path)
-    separate = page.planarconfig == 2 and page.samplesperpixel > 1
-    paged = [(axis, length) for axis, length in leading if length > 1]
-    if not paged or separate:
-        chosen = [0]
-    else:
-        for axis, length in paged:
-            if axis != "C":
-                log.warning("%s: axis %s has %d planes; only the first is read.", path.name, axis, length)
-        lengths = [length for _, length in leading]
-        channels = dict(leading).get("C", 1)
-        index = [0] * len(leading)
-        chosen = []
-        for channel in range(channels):
-            if channels > 1:
-                index[[axis for axis, _ in leading].index("C")] = channel
-            chosen.append(int(np.ravel_multi_index(index, lengths)))
-    pages = [series.pages[number] if number < len(series.pages) else None for number in chosen]
-    for number, found in zip(chosen, pages, strict=True):
-        if found is None or found.parent.filehandle.path != series.keyframe.parent.filehandle.path:
-            raise SlideError(
-                f"{path}: plane {number} of axes {axes} {shape} is not in this file. Needed all planes in "
-                "one file; "
-                "convert the slide to a single pyramidal OME-TIFF."
-            )
-    return pages
+def _levels_of(image: TiffImage, path: SlidePath) -> tuple[list[TiffLevel], Any, tuple[str, ...]]:
+    """The levels of an image, its first page, and remarks; a coarse level that cannot be read is left out."""
+    stored = [stack_pages(series, path) for series in image.stacks[:1]]
+    remarks = stored[0][1] if stored else ()
+    failed: list[str] = []
+    for series in image.stacks[1:]:
+        try:
+            stored.append(stack_pages(series, path))
+        except SlideError as error:
+            failed.append(_unread(page_size(checked_page(series.keyframe, path)), error, path))
+    found = [(pages, checked_page(pages[0], path)) for pages, _ in stored]
+    found += [([page], page) for page in image.pages]
+    # The finest first, in whatever order they lie; equals stay in theirs.
+    found.sort(key=lambda one: -page_size(one[1]).area)
+    (pages, first), *coarse = found
+    levels = [level_from_pages(pages, page_size(first), path)]
+    for pages, page in coarse:
+        size, last = page_size(page), levels[-1].size
+        if size.width > last.width or size.height > last.height or size == last:
+            continue
+        try:
+            if colour_kind(page) != colour_kind(first):
+                raise SlideError(f"{path}: its pixels are of another kind than those of level 0.")
+            levels.append(level_from_pages(pages, levels[0].size, path))
+        except SlideError as error:
+            failed.append(_unread(size, error, path))
+    return levels, first, (*remarks, *failed)
 
 
-def _chained_levels(tif: tifffile.TiffFile, base: Any, path: SlidePath) -> list[list[Any]]:
-    """Reduced pages that tifffile did not take for levels: SubIFDs, or later pages of the same aspect."""
-    first = checked_page(base, path)
-    candidates: list[Any] = list(first.pages) if first.subifds else []
-    candidates += [page.aspage() for page in tif.pages[1:]] if len(tif.pages) > 1 else []
-    levels: list[list[Any]] = []
-    before = first
-    for candidate in candidates:
-        page = checked_page(candidate, path)
-        if (
-            page.dtype != first.dtype
-            or page.samplesperpixel != first.samplesperpixel
-            or page.photometric != first.photometric
-        ):
-            continue
-        reduced = bool(int(page.subfiletype) & 1)
-        if first.is_tiled != page.is_tiled or not (page.is_tiled or reduced):
-            continue  # thumbnails, labels and macro images are stripped
-        if not (0 < page.imagewidth < before.imagewidth and 0 < page.imagelength < before.imagelength):
-            continue
-        ratio = first.imagewidth / page.imagewidth
-        if abs(page.imagelength - first.imagelength / ratio) >= 1 + first.imagelength / first.imagewidth:
-            continue
-        levels.append([page])
-        before = page
-    return levels
+def _unread(size: Size, error: SlideError, path: SlidePath) -> str:
+    """A remark on a coarse level that is not read."""
+    reason = str(error).removeprefix(f"{path}: ").partition(". ")[0].rstrip(".")
+    return f"the level of {size} px cannot be read ({reason}); finer ones are read in its place"
 
 
 def _check_bytes(levels: Sequence[TiffLevel], source: ByteSource) -> None:
@@ -214,12 +214,31 @@ def _check_bytes(levels: Sequence[TiffLevel], source: ByteSource) -> None:
             if beyond.any():
                 worst = int(np.flatnonzero(beyond)[0])
                 columns = tile_grid(level.size, level.tile).width
-                raise DamagedSlideError(
+                raise SlideError(
                     f"{path}: truncated. Tile (column {worst % columns}, row {worst // columns}) of level "
                     f"{number} ends at byte "
                     f"{int(plane.offsets[worst]) + int(plane.counts[worst])}, the file has {found} bytes. Copy or "
                     "download it again."
                 )
+
+
+def _bits(page: Any, path: SlidePath) -> int:
+    """Bits per sample, the same for all samples."""
+    bits = page.bitspersample
+    if not isinstance(bits, Integral):
+        raise SlideError(
+            f"{path}: samples of {bits} bits. Needed as many bits for each; write the slide as 8-bit RGB."
+        )
+    return int(bits)
+
+
+def _max_sample_bits(page: Any) -> int | None:
+    """The bits that MaxSampleValue says; None where it is absent, or a statistic and no range."""
+    said = page.tags.valueof("MaxSampleValue")
+    values = said if isinstance(said, tuple) else (said,)
+    if not all(isinstance(one, int) and one > 0 and one & (one + 1) == 0 for one in values):
+        return None
+    return max(int(one).bit_length() for one in values)
 
 
 def _native_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:

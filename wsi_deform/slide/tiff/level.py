@@ -10,14 +10,15 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
-from wsi_deform.errors import SlideError
+from wsi_deform.errors import NotThisReaderError, SlideError
 from wsi_deform.geometry import Point, Size, level_downsample, tile_grid
 from wsi_deform.limits import STRIP
 from wsi_deform.slide.codec_header import Declared, declared, declared_jpeg, has_too_many_scans, jpeg_head
 from wsi_deform.slide.declared import JPEG_COMPRESSIONS, check_block, check_filled, check_held, check_sizes
 from wsi_deform.slide.jpeg_damage import jpeg_damage
 from wsi_deform.slide.path import SlidePath
-from wsi_deform.slide.tiff.page import segments
+from wsi_deform.slide.tiff.jpeg_2000 import APERIO_JPEG_2000_YCBCR, JPEG_2000, rgb_from_jpeg_2000
+from wsi_deform.slide.tiff.page import YCBCR, segments
 
 # Strips are cut into blocks of about this size, so that one strip of a whole image is never one tile: raw
 # strips where they are larger, compressed ones, which are decoded as a whole and kept, where they are larger
@@ -25,6 +26,8 @@ from wsi_deform.slide.tiff.page import segments
 BLOCK_BYTES = 1 << 20
 KEPT_STRIP_BYTES = 4 << 20
 SPARE_ROWS = 256
+# Decoders of JPEG, WebP and JPEG XL turn YCbCr into RGB themselves; any other leaves it as stored.
+YCBCR_DECODED = (7, 34892, 50001, 50002)
 
 Decode = Callable[[bytes, int], NDArray[Any]]
 
@@ -162,14 +165,22 @@ def _planes(page: Any, area: int, path: SlidePath) -> Iterable[Plane]:
 
 
 def _decode_of(page: Any, path: SlidePath) -> Decode:
+    key = page.keyframe
+    if int(key.photometric) == YCBCR and int(key.compression) in JPEG_2000:
+        return rgb_from_jpeg_2000
+    is_ycbcr = int(key.photometric) == YCBCR and int(key.compression) not in YCBCR_DECODED
+    if is_ycbcr or int(key.compression) == APERIO_JPEG_2000_YCBCR:
+        raise NotThisReaderError(
+            f"{path}: YCbCr pixels in compression {int(key.compression)} cannot be read directly. Needed JPEG, JPEG "
+            "2000 or WebP. Write the slide as RGB."
+        )
     decode_segment, tables = page.decode, page.jpegtables
     try:
         decode_segment(None, 0)  # raises where compression or pixel type is not supported
     except (ValueError, NotImplementedError) as error:
-        raise SlideError(
-            f"{path}: compression {int(page.keyframe.compression)} with photometric interpretation "
-            f"{int(page.keyframe.photometric)} cannot be decoded ({error}). Convert the slide to a JPEG or "
-            "deflate TIFF."
+        raise NotThisReaderError(
+            f"{path}: compression {int(key.compression)} with photometric interpretation {int(key.photometric)} cannot "
+            f"be decoded ({error}). Write the slide with JPEG, JPEG 2000 or deflate."
         ) from error
 
     def decode(stored: bytes, segment: int) -> NDArray[Any]:

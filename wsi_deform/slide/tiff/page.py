@@ -9,7 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_deform.errors import SlideError
+from wsi_deform.geometry import Size
 from wsi_deform.slide.path import SlidePath
+
+# PhotometricInterpretation.
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6
 
 # Each holds one whole number in a sound file. A damaged one may hold several, or text.
 WHOLE_NUMBERS = (
@@ -34,12 +38,23 @@ def checked_page(page: Any, path: SlidePath) -> Any:
     key = page.keyframe
     for name in WHOLE_NUMBERS:
         value = getattr(key, name)
-        if not isinstance(value, Integral):
+        if not isinstance(value, int | Integral):
             raise damaged_tag(path, name, value, "one whole number")
     extra = key.extrasamples
-    if not isinstance(extra, tuple) or not all(isinstance(one, Integral) for one in extra):
+    if not isinstance(extra, tuple) or not all(isinstance(one, int | Integral) for one in extra):
         raise damaged_tag(path, "extrasamples", extra, "whole numbers")
     return key
+
+
+def page_size(page: Any) -> Size:
+    """Width and height of a checked page, px."""
+    return Size(int(page.imagewidth), int(page.imagelength))
+
+
+def colour_kind(page: Any) -> tuple[object, ...]:
+    """What the pixels of a checked page are once they are decoded; equal for all levels of an image."""
+    photometric = int(page.photometric)
+    return page.dtype, int(page.samplesperpixel), RGB if photometric == YCBCR else photometric
 
 
 def segments(page: Any, path: SlidePath) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wsi_deform.errors import SlideError
-from wsi_deform.geometry import Region, tile_region
-from wsi_deform.slide.colour import composited, filled, rgb_from_gray, rgb_from_palette
+from wsi_deform.geometry import Region, tile_grid, tile_region
+from wsi_deform.paths import IMAGE_MARK
+from wsi_deform.slide.channels import check_channels
+from wsi_deform.slide.choice import other_images
+from wsi_deform.slide.colour import (
+    check_range,
+    composited,
+    eight_bits,
+    filled,
+    range_remark,
+    rgb_from_gray,
+    rgb_from_palette,
+    to_8_bit,
+)
 from wsi_deform.slide.mpp.claims import Claim, Scale, scale_from_claims
 from wsi_deform.slide.mpp.texts import (
     aperio_entries,
@@ -23,13 +36,11 @@ from wsi_deform.slide.path import SlidePath
 from wsi_deform.slide.reader import Address, Level, SlideInfo
 from wsi_deform.slide.source import ByteSource
 from wsi_deform.slide.tiff.index import TiffIndex
+from wsi_deform.slide.tiff.page import BLACK_IS_ZERO, PALETTE, RGB, WHITE_IS_ZERO, YCBCR
 from wsi_deform.slide.tiff.tiles import TiffTiles
 
-WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6
-JPEG = 7
-# Decoders of these turn YCbCr into RGB themselves; any other compression leaves it as stored.
-YCBCR_DECODED = {JPEG, 50001, 50002}
-APERIO_JPEG2000_YCBCR = 33003
+# Tiles of a slide of more than 8 bits that are looked at, to see whether it uses its range.
+LOOKED_AT_TILES = 4
 
 
 class TiffReader:
@@ -40,18 +51,24 @@ class TiffReader:
         tiles: The file in its stored pixel type.
     """
 
-    def __init__(self, path: str | Path | ByteSource) -> None:
+    def __init__(self, path: str | Path | ByteSource, asked: str = "") -> None:
         """Open a slide.
 
         Args:
             path: A TIFF, SVS or OME-TIFF: a path, or an open source of bytes.
+            asked: The name of one of its images; empty takes the slide.
 
         Raises:
-            SlideError: Not a TIFF, truncated, or its pixels are not 8-bit gray, palette or RGB.
+            SlideError: Not a TIFF, truncated, no such image, or its pixels are not gray, palette or RGB.
+            NotThisReaderError: Its compression is one that another reader may know.
         """
-        self.tiles = TiffTiles(path)
+        self.tiles = TiffTiles(path, asked)
         index = self.tiles.index
-        _check_pixels(index, self.tiles.path)
+        try:
+            remarks = _check_pixels(index, self.tiles.path)
+        except SlideError as error:
+            raise SlideError(f"{error}{other_images(index.images)}") from error
+        self._colours = 3 if index.photometric in (RGB, YCBCR) or index.channels == 3 else 1
         levels = tuple(Level(size=one.size, downsample=one.downsample, tile=one.tile) for one in index.levels)
         scale = _scale(index)
         self.info = SlideInfo(
@@ -63,8 +80,11 @@ class TiffReader:
             vendor=index.flavour,
             bounds=Region.whole(levels[0].size),
             properties=_properties(index),
-            remarks=scale.remarks,
+            images=index.images,
+            remarks=(*index.remarks, *remarks, *scale.remarks),
         )
+        if index.bits > 8:
+            check_range(self._brightest(), index.bits, self.tiles.path)
 
     def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
         """Read one tile as RGB, (H, W, 3) uint8; see ``Reader``. A tile that the writer left out is background."""
@@ -91,54 +111,81 @@ class TiffReader:
         region = tile_region(column, row, found.tile, found.size)
         return filled(region.height, region.width, self.info.background)
 
-    def _rgb(self, tile: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    def _brightest(self) -> int:
+        """The largest sample of some tiles of the coarsest level, spread evenly."""
+        number = len(self.info.levels) - 1
+        grid = tile_grid(self.info.levels[number].size, self.info.levels[number].tile)
+        places = sorted(set(np.linspace(0, grid.area - 1, LOOKED_AT_TILES).astype(int).tolist()))
+        tiles = [(number, place % grid.width, place // grid.width) for place in places]
+        return max(int(tile[..., : self._colours].max()) for tile in self.tiles.read_tiles(tiles))
+
+    def _rgb(self, tile: NDArray[Any]) -> NDArray[np.uint8]:
         index = self.tiles.index
-        colours = 3 if index.photometric in (RGB, YCBCR) or index.channels == 3 else 1
-        pixels = tile[..., :colours]
+        colours = self._colours
+        if index.photometric == PALETTE and index.colormap is not None:
+            return rgb_from_palette(tile, index.colormap)
+        shown = tile if index.bits == 8 else eight_bits(tile, index.bits)
+        pixels = shown[..., :colours]
         if colours == 1:
-            if index.photometric == PALETTE and index.colormap is not None:
-                pixels = rgb_from_palette(pixels, index.colormap)
-            else:
-                pixels = rgb_from_gray(255 - pixels if index.photometric == WHITE_IS_ZERO else pixels)
+            pixels = rgb_from_gray(255 - pixels if index.photometric == WHITE_IS_ZERO else pixels)
         extra = index.extra_samples[:1]
-        if tile.shape[2] > colours and extra in ((1,), (2,)):
-            return composited(pixels, tile[..., colours], self.info.background, premultiplied=extra == (1,))
+        if shown.shape[2] > colours and extra in ((1,), (2,)):
+            return composited(pixels, shown[..., colours], self.info.background, premultiplied=extra == (1,))
         return np.ascontiguousarray(pixels)
 
 
-def _check_pixels(index: TiffIndex, path: SlidePath) -> None:
-    if index.dtype != np.uint8:
+def _check_pixels(index: TiffIndex, path: SlidePath) -> tuple[str, ...]:
+    """Refuse what is no picture of stained tissue; remarks on what is one."""
+    is_gray = index.photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO)
+    has_alpha = index.channels == 2 and index.extra_samples in ((1,), (2,))
+    # What is said of channels counts where each is stored by itself: RGB in one page is one channel of three samples.
+    said = index.channel_list if len(index.channel_list) in (index.channels, 1 + has_alpha) or is_gray else ()
+    remarks: tuple[str, ...] = ()
+    if is_gray or len(said) > 1:
+        remarks = check_channels(path, said, 1 if has_alpha else index.channels)
+    if is_gray and index.pages_alike > 1:
         raise SlideError(
-            f"{path}: pixels are {index.dtype}. Needed 8 bits per channel; convert the slide to 8 bits "
-            "with the "
-            "contrast that you want to see."
+            f"{path}: {index.pages_alike} gray pages of one size. Needed to know whether they are red, green and blue, "
+            f"focal planes or images. Name one of them (FILE{IMAGE_MARK}0, FILE{IMAGE_MARK}1, ...), or write the slide "
+            "as RGB."
         )
-    if index.photometric in (RGB, YCBCR):
+    if is_gray:
+        is_rgb = index.channels == 3 and index.are_channels_rgb and index.photometric == BLACK_IS_ZERO
+        fits = index.channels == 1 or has_alpha or is_rgb
+    elif index.photometric in (RGB, YCBCR):
         fits = index.channels in (3, 4)
-    elif index.photometric in (WHITE_IS_ZERO, BLACK_IS_ZERO):
-        fits = index.channels in (1, 3) or (index.channels == 2 and len(index.extra_samples) == 1)
     else:
         fits = index.photometric == PALETTE and index.channels == 1 and index.colormap is not None
     if not fits:
         raise SlideError(
-            f"{path}: {index.channels} channels with photometric interpretation {index.photometric}. "
-            "Needed RGB (2), "
-            "YCbCr (6), gray (0, 1) or palette (3); convert the slide to RGB."
+            f"{path}: {index.channels} channels with photometric interpretation {index.photometric}. Needed RGB (2), "
+            "YCbCr (6), gray (0, 1) or palette (3). Write the slide as RGB."
         )
-    ycbcr_stored = index.photometric == YCBCR and index.compression not in YCBCR_DECODED
-    if ycbcr_stored or index.compression == APERIO_JPEG2000_YCBCR:
+    return (*remarks, *_check_depth(index, path))
+
+
+def _check_depth(index: TiffIndex, path: SlidePath) -> tuple[str, ...]:
+    """Refuse samples that are no whole numbers of up to 16 bits, and gray of more than 8; remarks on deep RGB."""
+    is_rgb = index.channels >= 3
+    if index.dtype.kind != "u" or index.dtype.itemsize > (2 if is_rgb else 1):
+        found = f"{index.dtype}{'' if is_rgb else ' and gray'}"
         raise SlideError(
-            f"{path}: YCbCr pixels in compression {index.compression} cannot be read directly. Needed JPEG "
-            "or WebP; "
-            "convert the slide to an RGB or JPEG TIFF."
+            f"{path}: pixels are {found}. Needed 8 bits per channel, or 16 of RGB. {to_8_bit(65535)}"
         )
+    if index.photometric == PALETTE or index.bits == 8:
+        return ()
+    if is_rgb and index.bits < 8:
+        raise SlideError(
+            f"{path}: RGB of {index.bits} bits per channel. Needed 8 or 16. Write the slide as 8-bit RGB."
+        )
+    return (range_remark(index.bits, 8 * index.dtype.itemsize),) if index.bits > 8 else ()
 
 
 def _scale(index: TiffIndex) -> Scale:
     """The scale of a slide from all that its TIFF says."""
     claims: list[Claim] = []
     if index.flavour == "ome":
-        claims += claims_of_ome_xml(index.description, index.levels[0].size)
+        claims += claims_of_ome_xml(index.description, number=index.image_number)
     else:
         claims += claims_of_description(index.description)
     if index.resolution is not None:

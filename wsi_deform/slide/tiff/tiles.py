@@ -53,11 +53,12 @@ class TiffTiles:
         channels: Channels of every tile.
     """
 
-    def __init__(self, path: str | Path | ByteSource) -> None:
+    def __init__(self, path: str | Path | ByteSource, asked: str = "") -> None:
         """Open a TIFF.
 
         Args:
             path: A tiled or stripped TIFF, BigTIFF, SVS or OME-TIFF: a path, or an open source of bytes.
+            asked: The name of one of its images; empty takes the slide.
 
         Raises:
             SlideError: Not a TIFF, truncated, or of an unsupported layout.
@@ -65,7 +66,7 @@ class TiffTiles:
         self.source: ByteSource
         self.source = LocalFile(Path(path)) if isinstance(path, str | Path) else path
         self.path: SlidePath = self.source.path
-        self.index: TiffIndex = read_index(self.source)
+        self.index: TiffIndex = read_index(self.source, asked)
         self.levels: tuple[TiffLevel, ...] = self.index.levels
         self.dtype: np.dtype[Any] = self.index.dtype
         self.channels: int = self.index.channels

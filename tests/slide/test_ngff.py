@@ -1,0 +1,143 @@
+"""OME-Zarr of all versions, in folders and in zip files, on this machine and behind a URL."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+import zarr
+from range_server import serving
+from slide_files import picture, pyramid, write_ome_zarr
+
+from wsi_deform.errors import SlideError
+from wsi_deform.geometry import Region
+from wsi_deform.slide.find import is_slide
+from wsi_deform.slide.open import find_slides, open_slide
+from wsi_deform.slide.slide import Slide
+
+
+def whole(slide: Slide, level: int = 0) -> np.ndarray:
+    return slide.read_region(level, Region.whole(slide.levels[level].size))
+
+
+def check(slide: Slide, levels: list[np.ndarray], mpp: float = 0.5) -> None:
+    assert slide.stored_levels == len(levels)
+    for number, level in enumerate(levels):
+        np.testing.assert_array_equal(whole(slide, number), level)
+    assert slide.mpp == mpp
+
+
+def write_0_6(path: Path, levels: list[np.ndarray], *, systems: str = "one") -> Path:
+    """As ngff-zarr 0.50 writes version 0.6: axes in a coordinate system, scale and translation in a sequence."""
+    write_ome_zarr(path, levels)
+    stored = json.loads((path / "zarr.json").read_text())
+    ngff = stored["attributes"]["ome"]
+    image = ngff["multiscales"][0]
+    ngff["version"] = image["version"] = "0.6"
+    intrinsic = {"name": "intrinsic", "axes": image.pop("axes")}
+    world = {"name": "world", "axes": [{"name": name, "unit": "meter"} for name in "xyc"]}
+    image["coordinateSystems"] = [intrinsic] if systems == "one" else [world, intrinsic]
+    for number, dataset in enumerate(image["datasets"]):
+        shift = {"type": "translation", "translation": [0.0, 0.25 * number, 0.25 * number]}
+        dataset["coordinateTransformations"] = [
+            {
+                "type": "sequence", "input": {"path": dataset["path"]}, "output": {"name": "intrinsic"},
+                "transformations": [*dataset["coordinateTransformations"], shift],
+            }
+        ]  # fmt: skip
+    image["coordinateTransformations"] = [
+        {"type": "scale", "scale": [2.0, 2.0, 2.0], "input": "intrinsic", "output": "world"}
+    ]
+    (path / "zarr.json").write_text(json.dumps(stored))
+    return path
+
+
+@pytest.mark.parametrize("systems", ["one", "two"])
+def test_version_0_6_has_its_axes_and_scale_in_coordinate_systems(tmp_path: Path, systems: str):
+    levels = pyramid()
+    check(open_slide(write_0_6(tmp_path / "a.zarr", levels, systems=systems)), levels)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        ({"coordinateSystems": []}, "coordinateSystems is empty"),
+        ({"coordinateSystems": [{"name": "intrinsic"}]}, "axes"),
+        ({"coordinateSystems": 5}, "valid tuple"),
+        ({"coordinateSystems": [{"name": "intrinsic", "axes": [{"name": "y"}]}]}, "axes 'y', needed letters"),
+        ({"datasets": [5]}, "valid dictionary"),
+        ({"datasets": [{"path": "0", "coordinateTransformations": [7]}]}, "valid dictionary"),
+    ],
+)  # fmt: skip
+def test_damaged_version_0_6_says_what_is_wrong(tmp_path: Path, damage: dict[str, object], said: str):
+    path = write_0_6(tmp_path / "a.zarr", pyramid(100, 80, 1))
+    stored = json.loads((path / "zarr.json").read_text())
+    stored["attributes"]["ome"]["multiscales"][0].update(damage)
+    (path / "zarr.json").write_text(json.dumps(stored))
+    with pytest.raises(SlideError, match=rf"(?s)a\.zarr: not a readable OME-Zarr .*{said}"):
+        open_slide(path)
+
+
+def zipped(folder: Path, path: Path, *, compression: int = zipfile.ZIP_STORED, top: str = "") -> Path:
+    with zipfile.ZipFile(path, "w", compression) as file:
+        for one in sorted(folder.rglob("*")):
+            if one.is_file():
+                file.write(one, f"{top}{one.relative_to(folder)}")
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.ozx", "a.zarr.zip", "a.ome.zarr.zip", "a.OME.ozx"])
+@pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_zip_files_are_read_like_their_folders_near_and_far(tmp_path: Path, name: str, compression: int):
+    levels = pyramid()
+    folder = write_0_6(tmp_path / "folder" / "a.zarr", levels)
+    slides = tmp_path / "slides"
+    slides.mkdir()
+    path = zipped(folder, slides / name, compression=compression)
+    assert is_slide(path)
+    assert find_slides(slides) == [path]
+    check(open_slide(path), levels)
+    assert open_slide(path).slide_id == "a"
+    fsspec.filesystem("memory").put(str(path), "/zips/x.zip")
+    with serving(slides) as server:
+        for url in (server.url(name), "memory://zips/x.zip"):
+            check(open_slide(url), levels)
+
+
+def test_shards_in_a_zip_file_and_a_folder_above_the_group(tmp_path: Path):
+    pixels = picture(700, 500)
+    folder = write_ome_zarr(tmp_path / "a.zarr", [pixels])
+    group = zarr.open_group(str(folder), mode="a")
+    del group["0"]
+    how = {"shape": (3, 500, 700), "chunks": (1, 128, 128), "shards": (1, 512, 512), "dtype": "u1"}
+    group.create_array("0", **how)[:] = pixels.transpose(2, 0, 1)
+    for top in ("", "a.zarr/", "x/a.zarr/"):
+        check(open_slide(zipped(folder, tmp_path / "b.ozx", top=top)), [pixels])
+
+
+def test_several_images_in_a_zip_file(tmp_path: Path):
+    for number, pixels in enumerate((picture(90, 80), picture(300, 200))):
+        write_ome_zarr(tmp_path / "a.zarr" / str(number), [pixels])
+    zarr.open_group(str(tmp_path / "a.zarr"), mode="a", zarr_format=3)
+    (tmp_path / "a.zarr" / "OME").mkdir()
+    xml = '<OME><Image Name="small"><Pixels SizeX="90"/></Image><Image Name="large"><Pixels SizeX="300"/></Image></OME>'
+    (tmp_path / "a.zarr" / "OME" / "METADATA.ome.xml").write_text(xml)
+    path = zipped(tmp_path / "a.zarr", tmp_path / "a.ozx")
+    check(open_slide(path), [picture(300, 200)])
+    check(open_slide(f"{path}::small"), [picture(90, 80)])
+    assert open_slide(f"{path}::small").slide_id == "a__small"
+
+
+def test_zip_files_that_hold_no_slide_or_are_damaged_are_refused(tmp_path: Path):
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "a.txt").write_text("no slide")
+    with pytest.raises(SlideError, match=r"a\.ozx: a zip file without a Zarr.*Unpack it"):
+        open_slide(zipped(tmp_path / "notes", tmp_path / "a.ozx"))
+    whole_file = zipped(write_ome_zarr(tmp_path / "b.zarr", pyramid()), tmp_path / "b.ozx").read_bytes()
+    (tmp_path / "c.ozx").write_bytes(whole_file[: len(whole_file) // 2])
+    with pytest.raises(SlideError, match=r"c\.ozx: a damaged zip file.*Copy or download it again"):
+        open_slide(tmp_path / "c.ozx")

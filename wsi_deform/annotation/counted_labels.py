@@ -1,0 +1,139 @@
+"""The labels of a folder of masks, counted before they are dealt to splits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from wsi_deform.annotation.class_data import COLOUR_VALUE
+from wsi_deform.annotation.classes import UNLABELLED, ClassTable
+from wsi_deform.annotation.label_table import class_pixels, label_table
+from wsi_deform.annotation.suggested_classes import MAX_VALUES, suggested_classes
+from wsi_deform.annotation.value_counts import counted_values
+from wsi_deform.errors import AnnotationError
+from wsi_deform.manifest.problems import Problem, lines_by_kind
+from wsi_deform.manifest.rows import SPLITS, Manifest, ManifestRow
+
+
+@dataclass(slots=True, kw_only=True)
+class CountedLabels:
+    """What the masks of some rows hold.
+
+    Attributes:
+        table: What their values mean; None where there is none, and the values are too many to be classes.
+        is_named: Whether somebody said what the values mean; else every value is taken for a class.
+        values: Slide id -> raw value -> mask px.
+        unread: Masks that could not be counted.
+    """
+
+    table: ClassTable | None = None
+    is_named: bool = True
+    values: dict[str, dict[int, int]] = field(default_factory=dict)
+    unread: list[Problem] = field(default_factory=list)
+
+    def by_class(self) -> dict[str, dict[int, int]]:
+        """Slide id -> class -> px, without what is unlabelled and what has no meaning."""
+        if self.table is None:
+            return {}
+        return {
+            slide_id: {
+                index: number
+                for index, number in class_pixels(values, self.table).items()
+                if index not in (None, UNLABELLED)
+            }
+            for slide_id, values in self.values.items()
+        }
+
+    def lines(self, manifest: Manifest) -> list[str]:
+        """What people should know of the labels of the splits: a table of mask pixels, and what was not counted."""
+        said = []
+        if self.table is not None:
+            pixels: dict[str, dict[int, int]] = {}
+            for row in manifest.rows:
+                held = pixels.setdefault(row.split or "", {}) if row.slide_id in self.values else {}
+                for value, number in self.values.get(row.slide_id, {}).items():
+                    held[value] = held.get(value, 0) + number
+            said += label_table(pixels, self.table)
+            said += self._absent(manifest)
+        if self.values and self.table is None:
+            said.append(
+                "remark: splits are by numbers of slides alone: the masks hold more values than classes have, and no "
+                "class table says what they mean. Write classes.yaml beside the manifest, or pass --classes FILE"
+            )
+        elif self.values and not self.is_named:
+            said.append("remark: no class table was found: every value of the masks is taken for a class")
+        said += [f"remark: labels were not counted: {line}" for line in lines_by_kind(self.unread)]
+        return said
+
+    def _absent(self, manifest: Manifest) -> list[str]:
+        """A remark for each class that a split lacks."""
+        by_class = self.by_class()
+        whose: dict[int, set[str]] = {}
+        where: dict[int, set[str]] = {}
+        for row in manifest.rows:
+            for index, number in by_class.get(row.slide_id, {}).items():
+                if number:
+                    whose.setdefault(index, set()).add(str(row.patient))
+                    where.setdefault(index, set()).add(row.split or "")
+        said = []
+        splits = [split for split in SPLITS if manifest.of_split(split)]
+        for index, name in enumerate(self.table.names if self.table is not None else ()):
+            without = [split for split in splits if split not in where.get(index, set())]
+            if without:
+                count = len(whose.get(index, ()))
+                patients = f"{count} patient{'s' if count != 1 else ''} with it"
+                said.append(f"remark: no pixel of class {name!r} in {', '.join(without)}: {patients}")
+        return said
+
+
+def counted_labels(
+    rows: Sequence[ManifestRow],
+    table: ClassTable | None,
+    *,
+    on_row: Callable[[], None] | None = None,
+) -> CountedLabels:
+    """Count the values of the masks of some rows.
+
+    Args:
+        rows: Those without a mask are passed over.
+        table: What the values mean; None takes every value for a class, where they are few.
+        on_row: Called after each row.
+
+    Returns:
+        The counts; masks that cannot be read are listed.
+    """
+    found = CountedLabels(table=table, is_named=table is not None)
+    for row in rows:
+        if row.mask is not None:
+            try:
+                colours = table is not None and table.has_label_colours
+                found.values[row.slide_id] = counted_values(row.mask, row.mask_channel, colours=colours)
+            except AnnotationError as error:
+                found.unread.append(_problem(row, str(error)))
+        if on_row is not None:
+            on_row()
+    if table is None:
+        values = {value for own in found.values.values() for value in own}
+        found.table = _table_of(values)
+    return found
+
+
+def _table_of(values: set[int]) -> ClassTable | None:
+    """A class for each of a few values."""
+    if not values - {UNLABELLED} or len(values) > MAX_VALUES or max(values) >= COLOUR_VALUE:
+        return None
+    named = ClassTable.from_values(values)
+    suggested = suggested_classes(values, named)
+    return named if suggested is None else suggested.table
+
+
+def _problem(row: ManifestRow, message: str) -> Problem:
+    found, _, rest = message.partition(" Needed ")
+    needed, _, remedy = rest.partition(". ")
+    return Problem(
+        where=f"slide {row.slide_id}",
+        found=found.rstrip("."),
+        needed=needed.rstrip(".") or "a mask that opens",
+        remedy=remedy.rstrip(".") or "Mend or replace the file",
+        kind=found.replace(str(row.mask), "FILE"),
+    )

@@ -1,0 +1,100 @@
+"""Where an OME-Zarr lies: a folder or a zip file, on this machine or behind a URL."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import zarr
+from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
+from fsspec.implementations.zip import ZipFileSystem
+
+from wsi_deform.errors import SlideError
+from wsi_deform.slide.find import is_zarr_url
+from wsi_deform.slide.path import SlidePath, SlideUrl
+from wsi_deform.slide.remote import RemoteFile, file_system, remote_errors, storage_options
+from wsi_deform.slide.source import LocalFile, SourceFile
+from wsi_deform.slide.zarr_limits import GuardedStore
+
+# What is raised for a file that is not in a zip: older versions of fsspec have KeyError.
+MISSING = (KeyError, FileNotFoundError, IsADirectoryError, NotADirectoryError)
+METADATA = ("zarr.json", ".zgroup", ".zattrs")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ZarrPlace:
+    """An open place.
+
+    Attributes:
+        store: What zarr reads from; chunks are looked at before they are decoded.
+        root: Path of the slide's group in it; "" where it is the whole.
+        files: fsspec's file system, None for this machine's, and
+        where: the place of the slide's group on it.
+    """
+
+    store: GuardedStore
+    root: str
+    files: Any
+    where: str
+
+    def text_of(self, name: str) -> str:
+        """A small text file in the group; "" where there is none."""
+        try:
+            if self.files is None:
+                return Path(self.where, name).read_text(encoding="utf-8")
+            return str(self.files.cat_file(f"{self.where}/{name}" if self.where else name), "utf-8")
+        except (KeyError, ValueError):
+            return ""
+        except remote_errors():
+            return ""
+
+
+def zarr_place(path: SlidePath) -> ZarrPlace:
+    """Open the place where an OME-Zarr lies; nothing of it is read but the directory of a zip file.
+
+    Args:
+        path: A folder, a zip file (``.ozx``, ``.zarr.zip``), or the URL of one.
+
+    Raises:
+        SlideError: A URL's protocol is not known, or a zip file is damaged or holds no Zarr.
+    """
+    if isinstance(path, SlideUrl):
+        if not is_zarr_url(path):
+            return _in_zip(SourceFile(RemoteFile(path)), path)
+        files, where = file_system(path)  # says what is wrong with the protocol
+        # Not ``open_group(url, storage_options=...)``: zarr 3.4 refuses options where it makes no use of them.
+        store = zarr.storage.FsspecStore.from_url(
+            path.url.rstrip("/"), storage_options=storage_options(path), read_only=True
+        )
+        return ZarrPlace(store=GuardedStore(store), root="", files=files, where=where.rstrip("/"))
+    if path.is_dir():
+        store = zarr.storage.LocalStore(path, read_only=True)
+        return ZarrPlace(store=GuardedStore(store), root="", files=None, where=str(path))
+    return _in_zip(SourceFile(LocalFile(path)), path)
+
+
+def _in_zip(file: SourceFile, path: SlidePath) -> ZarrPlace:
+    try:
+        files = ZipFileSystem(file)
+        names = [str(name) for name in files.find("")]
+    except zipfile.BadZipFile as error:
+        raise SlideError(f"{path}: a damaged zip file ({error}). Copy or download it again.") from error
+    root = _root_of(names, path)
+    store = zarr.storage.FsspecStore(
+        AsyncFileSystemWrapper(files, asynchronous=True), path="", read_only=True, allowed_exceptions=MISSING
+    )
+    return ZarrPlace(store=GuardedStore(store), root=root, files=files, where=root)
+
+
+def _root_of(names: Sequence[str], path: SlidePath) -> str:
+    """The uppermost group among the files of a zip, which should be its root but may be a folder in it."""
+    groups = {str(PurePosixPath(name).parent) for name in names if PurePosixPath(name).name in METADATA}
+    if not groups:
+        raise SlideError(
+            f"{path}: a zip file without a Zarr. Needed an OME-Zarr in it. Unpack it, and open the slide that it holds."
+        )
+    root = min(groups, key=lambda group: (0 if group == "." else len(PurePosixPath(group).parts), group))
+    return "" if root == "." else root
