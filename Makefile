@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO_OUT ?= demo
 
-.PHONY: demo test test-oldest lint bench clean
+.PHONY: demo test test-oldest lint bench fuzz clean
 
 demo: .venv
 	$(BIN)/wsi-deform demo --out $(DEMO_OUT)
@@ -20,6 +20,10 @@ lint: .venv
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Mutated files of every kind, in watched processes; minutes.
+fuzz: .venv
+	$(BIN)/python -m pipelines.fuzz
 
 bench: .venv
 	$(BIN)/python -m pipelines.benchmarks
