@@ -105,6 +105,7 @@ def test_what_commands_do_when_nothing_is_said(command, expected):
         ("--interpolation", "cubic"),
         ("--split", "all"),
         ("--method", "patch"),
+        ("--on-bad-tile", "skip"),
         ("--patch-mpp", 0.5),
     ],
 )

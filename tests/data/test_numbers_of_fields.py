@@ -214,6 +214,25 @@ def test_weights_of_nothing_come_only_where_others_do_not_suffice():
     assert drawn_fields(items, 4, seed=0, epoch=0, weights=[0.0] * 4) == [0, 1, 2, 3]
 
 
+def test_a_slide_that_is_taken_whole_draws_nothing_from_the_others():
+    def fields(name, count):
+        slide = SimpleNamespace(slide_id=name)
+        return [
+            LabelledField(slide=slide, labels=None, field=None, size=Size(1, 1), map_size=Size(1, 1))
+        ] * count
+
+    # One field, as many as are wanted, or none before a slide of nine: of that the same two are drawn.
+    found = [
+        [
+            index - before
+            for index in drawn_fields(fields("a", before) + fields("b", 9), 2, seed=5, epoch=1)[-2:]
+        ]
+        for before in (0, 1, 2)
+    ]
+    assert found[0] == found[1] == found[2]
+    assert len(set(found[0])) == 2
+
+
 def test_views_are_kept_up_to_half_a_gib_the_newest_and_one_at_least(monkeypatch):
     assert FieldViews([]).cache_bytes == VIEW_CACHE_BYTES == 512 * 1024 * 1024
     read = []

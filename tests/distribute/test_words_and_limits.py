@@ -25,12 +25,12 @@ from wsi_deform.distribute.out_folder import check_folder, prepare_folder
 from wsi_deform.distribute.outcome import Batch, Outcome
 from wsi_deform.distribute.sources import SlideSource, distinct_names, slide_sources
 from wsi_deform.distribute.summary import BatchReport, write_record, write_summary
-from wsi_deform.distribute.turn import forget_attempt, record_death, segment_to_folder
+from wsi_deform.distribute.turn import _why_again, forget_attempt, record_death, segment_to_folder
 from wsi_deform.errors import MaskError, SlideError
 from wsi_deform.geometry import Region, Size
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.model_file import CHECKSUM
-from wsi_deform.slide_results import WantedOutputs, tissue_remark
+from wsi_deform.slide_results import WantedOutputs, blank_remark, tissue_remark
 
 CLASSES = ClassTable.from_names(["background", "gland"])
 DONE = State(
@@ -67,7 +67,7 @@ def test_a_summary_says_how_far_each_slide_is_with_failures_first(tmp_path):
         State(slide_id="b", status="not_started"),
         State(slide_id="c", status="running"),
         State(slide_id="d", status="failed", error="slide d: gone", seconds=1.0, kept=kept),
-        replace(DONE, slide_id="e", method="edge oracle", model="m0"),
+        replace(DONE, slide_id="e", method="edge oracle", model="m0", blank_tiles=3, blank_pixels=12345),
     ]
     for slide_id in "de":
         folder.mask(slide_id).parent.mkdir(exist_ok=True)
@@ -84,7 +84,7 @@ def test_a_summary_says_how_far_each_slide_is_with_failures_first(tmp_path):
     assert folder.summary.read_text().splitlines() == [
         "# Segmented slides",
         "",
-        "In this folder: 2 done, 2 failed, 2 not finished.",
+        "In this folder: 2 done (1 with remarks), 2 failed, 2 not finished.",
         "",
         "Last call: 1 done, 1 skipped, 2 failed, 2 not reached.",
         "",
@@ -93,6 +93,8 @@ def test_a_summary_says_how_far_each_slide_is_with_failures_first(tmp_path):
         "Stopped before: b, c. The same command goes on.",
         "",
         "Masks of another model lie in this folder: d, e.",
+        "",
+        "Tiles that could not be decoded were left out, and are unlabelled (255), of: e (3 tiles, 12,345 level-0 px).",
         "",
         "Edge oracle, sampled where the labels of the slide itself have borders (for comparison, not for use): e.",
         "",
@@ -111,7 +113,7 @@ def test_a_summary_says_how_far_each_slide_is_with_failures_first(tmp_path):
     ]
     write_summary(folder, replace(report, outcomes=(), left=()), states[:1], Path("runs/2.json"))
     assert folder.summary.read_text().splitlines()[2:10] == [
-        "In this folder: 1 done, 0 failed.",
+        "In this folder: 1 done (1 with remarks), 0 failed.",
         "",
         "Last call: 0 done, 0 skipped, 0 failed.",
         "",
@@ -151,6 +153,8 @@ def test_a_record_says_what_a_call_did(tmp_path):
                 "fields": 2,
                 "samples": 512,
                 "tiles": 9,
+                "blank_tiles": 0,
+                "blank_pixels": 0,
             }
         ],
         "left": ["b"],
@@ -379,6 +383,59 @@ def test_a_class_that_loses_more_than_half_to_the_limit_is_remarked_upon(removed
     found = tissue_remark(counts, Size(1000, 100), CLASSES)
     assert found.startswith(said)
     assert bool(found) == bool(said)
+
+
+def test_tiles_that_were_left_out_are_named_up_to_some():
+    def blank(n):
+        return SimpleNamespace(tile=(n, 0, 0), region=Region(10 * n, 5, 8, 8))
+
+    def slide(blanks, remade=0):
+        return SimpleNamespace(
+            blanks=[blank(n) for n in range(blanks)], remade_tiles=remade, size=Size(100, 50)
+        )
+
+    assert blank_remark(slide(0), 0) == ""
+    assert blank_remark(slide(1), 1250) == (
+        "1 tile could not be decoded and was left out: level 0 at level-0 px (0, 5); 1,250 level-0 px (25.00% of the "
+        "slide) are unlabelled"
+    )
+    assert (
+        blank_remark(slide(0, 1), 0)
+        == "1 tile of coarse levels could not be decoded and was made anew of finer ones"
+    )
+    both = blank_remark(slide(2, 3), 10)
+    assert both.startswith(
+        "2 tiles could not be decoded and were left out: level 0 at level-0 px (0, 5), level 1 at "
+    )
+    assert both.endswith("; 3 tiles of coarse levels could not be decoded and were made anew of finer ones")
+    for count, more in ((3, ""), (5, " and 2 more")):
+        said = blank_remark(slide(count), 10)
+        assert (
+            f"(0, 5), level 1 at level-0 px (10, 5), level 2 at level-0 px (20, 5){more}; 10 level-0 px (0.20%"
+            in said
+        )
+
+
+@pytest.mark.parametrize(
+    ("missing", "result", "said"),
+    [
+        (["mask", "overlay"], {}, "mask, overlay missing or not whole"),
+        ([], {"model": "m0", "blank_tiles": 2}, "another model"),
+        ([], {"blank_tiles": 2}, "2 tiles had been left out"),
+        ([], {"identity": {"bytes": "4", "content": "a"}}, "another file (bytes changed)"),
+        ([], {"identity": {}}, "other settings"),
+        ([], {}, "other settings"),
+    ],
+)
+def test_why_a_slide_is_done_again_is_said(tmp_path, missing, result, said):
+    identity = {"bytes": "3", "content": "a"}
+    before = replace(DONE, **{"identity": identity} | result)
+    assert (
+        _why_again(job_of(tmp_path), before, replace(DONE, identity=identity), missing)
+        == f"done again: {said}"
+    )
+    lenient = job_of(tmp_path, on_bad_tile="blank")
+    assert "left out" not in _why_again(lenient, before, replace(DONE, identity=identity), missing)
 
 
 def test_names_get_longer_only_as_far_as_they_must(tmp_path):
