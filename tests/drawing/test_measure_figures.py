@@ -89,7 +89,9 @@ def test_trimaps_have_a_panel_per_unit_without_the_bands_of_no_pixels(drawn: Dra
     assert um.get_ylim() == (0, 1)
     assert [line.get_color() for line in um.lines] == ["#0072B2", "#D55E00"]
     assert [axes.get_xlabel()[-3:] for axes in figure.axes] == [" µm", " px"]
-    assert drawn(trimap_figure, rows[:1]).get_size_inches() == pytest.approx([5.4, 3.6])
+    one = drawn(trimap_figure, rows[:1])
+    assert one.get_size_inches() == pytest.approx([5.4, 3.6])
+    assert lines(one.axes[0]) == {"accuracy": ([2], [0.5]), "mIoU": ([2], [0.25])}
 
 
 def test_calibration_shows_filled_bins_and_the_share_of_points(drawn: Drawn) -> None:
