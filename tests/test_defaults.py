@@ -30,6 +30,7 @@ DEFAULTS: dict[str, Any] = {
     "overwrite": False,
     "probabilities": False,
     "rank": 0,
+    "reads_ahead": True,
     "retry_failed": False,
     "rows": 1,
     "seed": 0,

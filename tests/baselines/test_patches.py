@@ -11,9 +11,16 @@ from monai.inferers import sliding_window_inference
 
 from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.baselines.patch_files import grid_of, scores_of, shown_downsample, write_patch_files
-from wsi_deform.baselines.patch_grid import PatchSettings, level_of, patch_grid, patch_px_of, patch_starts
+from wsi_deform.baselines.patch_grid import (
+    PatchSettings,
+    level_of,
+    morton,
+    patch_grid,
+    patch_px_of,
+    patch_starts,
+)
 from wsi_deform.baselines.patch_tiles import patch_tiles
-from wsi_deform.baselines.patches import Patches
+from wsi_deform.baselines.patches import Patches, slide_labels
 from wsi_deform.config import read_config
 from wsi_deform.errors import ConfigError, ModelError, ShapeError, SlideError
 from wsi_deform.geometry import Region, Size
@@ -204,6 +211,10 @@ def test_starts_are_monais():
     assert patch_starts(10, 4, 0.99) == (0, 1, 2, 3, 4, 5, 6)
 
 
+def test_blocks_are_walked_as_a_tree_of_squares_is():
+    assert [morton(*at) for at in ((0, 0), (1, 0), (0, 1), (1, 1), (2, 0), (3, 5))] == [0, 1, 2, 3, 4, 39]
+
+
 def test_progress_counts_patches_once():
     slide, _, _ = pictured(256, 128)
     told = []
@@ -231,6 +242,26 @@ def test_some_patches_may_be_chosen():
         assert (drawn[place] == truth[place]).all()
         drawn[place] = 0
     assert not drawn.any()
+
+
+@pytest.mark.parametrize(("level", "size"), [(0, Size(300, 170)), (1, Size(301, 171))])
+def test_labels_of_a_slide_come_square_by_square_and_cover_it_once(level, size):
+    slide, truth, _ = pictured(size.width, size.height, levels=2)
+    cells = np.zeros((1, 2), bool)
+    cells[0, 0] = True
+    grid = patch_grid(slide, PatchSettings(overlap=0), patch_px=16, level=level, cells=cells, block_px=32)
+    drawn, seen = np.full(size.shape, 99, np.uint8), np.zeros(size.shape, np.uint8)
+    for region, labels in slide_labels(Patches(slide, dark, grid, classes=2, outside_label=5)):
+        place = np.s_[region.y : region.bottom, region.x : region.right]
+        drawn[place] = labels
+        seen[place] += 1
+    assert (seen == 1).all()
+    held = slide.read_region(level, Region.whole(slide.levels[level].size)).mean(axis=2) < 128
+    known = held.repeat(2**level, axis=0).repeat(2**level, axis=1)
+    known = np.pad(known, [(0, a - b) for a, b in zip(size.shape, known.shape, strict=True)], mode="edge")
+    left = -(-size.width // (2 * 16 << level)) * (16 << level)  # patches that touch the left half
+    np.testing.assert_array_equal(drawn[:, :left], known[:, :left])
+    assert (drawn[:, left:] == 5).all()
 
 
 def model_of(*changes, mpp=0.5):

@@ -76,6 +76,7 @@ def test_square_slides_are_compared_side_by_side_and_tall_ones_keep_room_for_wor
     shown = figure.axes[1].images[0].get_array().reshape(-1, 3).tolist()
     assert shown == [*map(list, CLASSES.colours), [255, 255, 255]]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["background", "gland", "tumour"]
+    assert [each.get_linewidth() for each in figure.legends[0].get_patches()] == [0.5] * 3
 
     tall = np.full((400, 20, 3), 200, np.uint8)
     figure = drawn(comparison_figure, tall, {"truth": labels}, CLASSES, title="core")

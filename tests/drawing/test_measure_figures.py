@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from drawn_figures import Drawn, bars, lines, style
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.text import Text
 
 from wsi_deform.drawing.measure_figures import (
     calibration_figure,
@@ -85,8 +87,11 @@ def test_trimaps_have_a_panel_per_unit_without_the_bands_of_no_pixels(drawn: Dra
     assert um.get_xscale() == "log"
     assert [label.get_text() for label in um.get_xticklabels()] == ["2", "4"]
     assert um.get_ylim() == (0, 1)
+    assert [line.get_color() for line in um.lines] == ["#0072B2", "#D55E00"]
     assert [axes.get_xlabel()[-3:] for axes in figure.axes] == [" µm", " px"]
-    assert drawn(trimap_figure, rows[:1]).get_size_inches() == pytest.approx([5.4, 3.6])
+    one = drawn(trimap_figure, rows[:1])
+    assert one.get_size_inches() == pytest.approx([5.4, 3.6])
+    assert lines(one.axes[0]) == {"accuracy": ([2], [0.5]), "mIoU": ([2], [0.25])}
 
 
 def test_calibration_shows_filled_bins_and_the_share_of_points(drawn: Drawn) -> None:
@@ -112,6 +117,9 @@ def test_calibration_shows_filled_bins_and_the_share_of_points(drawn: Drawn) -> 
     assert (right.get_xlim(), right.get_ylim(), many.get_xlim()) == ((0, 1), (0, 1), (0, 1))
     assert right.get_title(loc="left") == "expected calibration error 0.062"
     assert many.get_title(loc="left") == "1,200 points of samples"
+    assert [text.get_fontsize() for text in figure.findobj(Text) if "points of" in text.get_text()] == [9]
+    assert [to_hex(axes.patches[0].get_facecolor()).upper() for axes in figure.axes] == ["#56B4E9", "#0072B2"]
+    assert [line.get_color() for line in right.lines] == ["#6b7280", "#0072B2"]
     nothing = drawn(
         calibration_figure, {"bins": bins[:1], "expected_calibration_error": None, "of": "samples"}
     )
@@ -147,6 +155,9 @@ def test_frequencies_are_shares_beside_each_other_and_what_is_sampled_more_is_po
     assert [axes.get_ylim() for axes in figure.axes] == [pytest.approx((2.6, -0.6))] * 2
     assert [label.get_text() for label in shares.get_yticklabels()] == ["a", "b", "c"]
     assert change.get_legend() is None
+    # Room for the legend, and for the numbers at the ends of bars.
+    assert shares.get_xlim() == pytest.approx((0, 0.8 * 1.3))
+    assert change.get_xlim() == pytest.approx((-1 - 0.18 * 2, 1 + 0.18 * 2))
     many = drawn(frequency_figure, rows[:1] * 9)
     assert many.get_size_inches() == pytest.approx([10, 0.9 + 0.42 * 9])
 

@@ -196,10 +196,11 @@ def test_the_legend_names_classes_that_occur_then_right_and_wrong() -> None:
     labels[0] = 255
     picture = field_picture(stages(1.0, labels=labels, predicted=np.full((12, 24), 2, np.uint8)), CLASSES)
     line = picture[picture.shape[0] - 18 - 26 + 14]
-    swatches = [tuple(line[left + 8].tolist()) for left in range(18, 900) if tuple(line[left]) == LINE]
-    assert [each for each in swatches if each in (*CLASSES.colours, RIGHT, WRONG)] == [
+    found = [left for left in range(900) if tuple(line[left]) == tuple(line[left + 15]) == LINE]
+    assert [tuple(line[left + 8].tolist()) for left in found] == [
         CLASSES.colours[0],
         CLASSES.colours[2],
+        (255, 255, 255),  # unlabelled
         RIGHT,
         WRONG,
     ]

@@ -149,7 +149,18 @@ def test_facts_say_what_programs_need(tmp_path: Path):
     assert about["format"] == "wsi-deform export 1"
     assert [each["name"] for each in about["classes"]["classes"]] == ["background", "gland", "stroma"]
     assert (about["mpp"], about["sampling"]["sigma"], about["sampling"]["budget"]) == (0.5, 0.25, [12, 48])
-    deformation = about["networks"]["deformation"]
+    deformation, segmentation = about["networks"]["deformation"], about["networks"]["segmentation"]
+    assert (deformation["input"]["meaning"], segmentation["input"]["meaning"]) == (
+        "low-res view of a field",
+        "sampled image of a field",
+    )
+    assert segmentation["output"]["shape"] == ["batch", 3, "height", "width"]
+    assert segmentation["output"]["channels"] == ["background", "gland", "stroma"]
+    assert (deformation["output"]["channels"], deformation["output"]["meaning"]) == (
+        ["density"],
+        "deformation map, sums to 1 over each image",
+    )
+    assert segmentation["input"]["ranges"] == [[0, 255], [0, 255], [0, 255], [0, None]]
     assert deformation["input"]["channels"] == ["red", "green", "blue", "share of tissue"]
     assert deformation["input"]["ranges"][-1] == [0, 1]
     assert deformation["output"]["shape"] == ["batch", 1, "height", "width"]

@@ -6,11 +6,18 @@ import pytest
 import torch
 from exported_model import small_model
 
-from wsi_deform.export.networks import Centred, DensityNetwork, exported_networks, network_arguments
+from wsi_deform.export.networks import (
+    Centred,
+    DensityNetwork,
+    ScoreNetwork,
+    exported_networks,
+    network_arguments,
+)
 from wsi_deform.export.verify import example_input
 from wsi_deform.geometry import Size
 from wsi_deform.model import network_input
 from wsi_deform.model_file import load_model, save_model
+from wsi_deform.networks.deformation import DeformationNetwork
 
 
 @pytest.mark.parametrize("inputs", ["rgb", "rgb+tissue"])
@@ -56,6 +63,13 @@ def test_constants_are_not_stored_with_the_weights_but_move_with_the_module():
     network = DensityNetwork(widths=(4,))
     assert all(name.startswith("network.") for name in network.state_dict())
     assert network.to("meta").centred.shift.is_meta
+
+
+def test_networks_that_are_not_told_otherwise_are_those_of_models():
+    density, plain = DensityNetwork(), DeformationNetwork()
+    assert str(density.network) == str(plain)
+    assert density.floor == 0
+    assert ScoreNetwork(name="hrnetv2", classes=2, options={"width": 1}).network.backbone.in_channels == 3
 
 
 def test_a_model_without_deformation_network_has_one_part():

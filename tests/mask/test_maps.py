@@ -128,6 +128,7 @@ def test_tifffile_sees_all_channels_and_levels_which_are_means(probability_file:
     sums = coarse.astype(int).sum(axis=0)
     assert (np.abs(sums[coarse.any(axis=0)] - 255) <= 3).all()
     space = {"ome": "http://www.openmicroscopy.org/Schemas/OME/2016-06"}
+    assert root.find("ome:Image", space).get("Name") == "s"
     channels = root.findall("ome:Image/ome:Pixels/ome:Channel", space)
     assert [channel.get("Name") for channel in channels] == list(NAMES)
     assert [int(channel.get("Color")) & 0xFFFFFFFF for channel in channels][1] == 0xFF0010FF

@@ -82,3 +82,23 @@ def test_a_monai_that_cannot_be_read_in_parts_is_imported_whole(monkeypatch: pyt
     monkeypatch.setattr(monai_alone.importlib, "import_module", imported)
     with networks_alone():
         assert nets_class("DynUNet") == 7
+
+
+def test_monai_is_read_in_parts_only_when_asked_to_and_not_where_it_is_loaded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in [each for each in sys.modules if monai_alone._is_monai(each)]:
+        monkeypatch.delitem(sys.modules, name)
+    in_parts: list[bool] = []
+
+    def imported(name: str, package: str | None = None) -> object:
+        in_parts.append(any(isinstance(each, monai_alone._Finder) for each in sys.meta_path))
+        return type("Nets", (), {"UNet": 7})
+
+    monkeypatch.setattr(monai_alone.importlib, "import_module", imported)
+    assert nets_class("UNet") == 7
+    with networks_alone():
+        assert nets_class("UNet") == 7
+        monkeypatch.setitem(sys.modules, "monai", sys)
+        assert nets_class("UNet") == 7
+    assert in_parts == [False, True, False]

@@ -185,7 +185,7 @@ class CoarseMap:
             zeros: NDArray[Any] = np.memmap(path, self.dtype, mode="w+", shape=shape)
         except OSError as error:
             with suppress(OSError):
-                path.unlink(missing_ok=True)
+                path.unlink()
             raise MaskError(
                 f"map {self.path}: cannot be written ({error}). Check folder, rights and free space."
             ) from error
