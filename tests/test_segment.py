@@ -289,6 +289,9 @@ def test_neighbours_of_one_size_share_a_pass(batch, passes):
     assert len(seen) == passes
     assert sum(seen) == 5
     assert seen[-1] == 1
+    seen.clear()
+    segment_slide(slide, model, budgets=budgets, **({"batch": batch} if batch else {}))
+    assert len(seen) == passes
 
 
 def test_outside_a_region_nothing_is_labelled_and_else_it_is_background():

@@ -18,7 +18,7 @@ from typing import TypeAlias
 from wsi_deform.errors import ShapeError
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Size:
     """Width and height in whole pixels of the frame that the variable's name says."""
 

@@ -426,3 +426,10 @@ def test_values_are_put_back_as_numbers_of_16_bits():
         ReverseSampler([field], size=Size(4, 1), values=values, outside_label=65_536)
     with pytest.raises(ShapeError, match="linear without values"):
         ReverseSampler([field], size=Size(4, 1), values=values, interpolation="linear")
+
+
+def test_a_tile_whose_samples_disagree_between_pixel_centres_alone_has_one_label():
+    near = [[8 + x / 10, 8 + y / 10] for x in (-1, 0, 1) for y in (-1, 0, 1)]
+    labels = [0, 0, 0, 0, 1, 0, 0, 0, 0]
+    (tile,) = one_field(near, labels, Size(16, 16), tile_px=16, outside_label=OUTSIDE).tiles()
+    assert (tile.label, tile.pixels) == (0, None)

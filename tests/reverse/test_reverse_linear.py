@@ -443,3 +443,12 @@ def test_one_class_and_256_are_taken_and_none_and_257_are_not():
     for classes in (0, 257):
         with pytest.raises(ShapeError, match="1 to 256 classes"):
             field(classes)
+
+
+def test_a_tile_whose_pieces_disagree_between_pixel_centres_alone_has_one_label():
+    points = np.stack(np.meshgrid([7.9, 8.0, 8.1], [7.9, 8.0, 8.1]), axis=-1)
+    labels = np.zeros((3, 3), int)
+    labels[1, 1] = 1
+    field = field_of(points, one_hot(labels, 2), Size(3, 3), Region(0, 0, 16, 16))
+    (tile,) = linear([field], Size(16, 16)).tiles()
+    assert (tile.label, tile.pixels) == (0, None)
