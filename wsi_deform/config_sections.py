@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -15,6 +15,9 @@ from wsi_deform.deform.targets import EdgeScale
 from wsi_deform.look.stain import StainChoice
 from wsi_deform.reverse.sampler import Interpolation
 from wsi_deform.sample.plan import LevelMode
+
+# Beyond it the weights of a network fit no memory.
+Width = Annotated[int, Field(ge=1, le=8192)]
 
 
 class _Section(BaseModel):
@@ -153,9 +156,9 @@ class SegmentationNetwork(_Section):
 class DeformationNetwork(_Section):
     """The network that sees the low-res view."""
 
-    widths: tuple[int, ...] = (24, 24, 3)
+    widths: tuple[Width, ...] = Field((24, 24, 3), max_length=64)
     kernel: Literal[3, 5, 7] = 3
-    dilations: tuple[int, ...] | None = Field(
+    dilations: tuple[Width, ...] | None = Field(
         None, description="Dilation of each convolution: larger context; null is 1."
     )
     inputs: Literal["rgb", "rgb+tissue"] = Field(

@@ -7,6 +7,7 @@ configuration, mpp, metrics, provenance, and the SHA-256 of the other file: only
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,8 @@ MODEL_SUFFIXES = (".safetensors", ".json")
 NEXT = ".next-"
 # Between the reading of its two files a model may be written again, by a training under way.
 MAX_TRIES = 3
+# Options of networks up to here take no memory worth a check.
+MAX_UNSEEN = 512
 
 
 def save_model(model: Model, path: Path, *, facts: Mapping[str, Any]) -> None:
@@ -113,15 +116,47 @@ def load_model(run: Path | str, *, device: str | torch.device = "cpu") -> Model:
     about, tensors = _read(path)
     config = parse_config(about["config"], source=str(path.with_suffix(".json")))
     classes = class_table_from_data(about["classes"], f"model {path.with_suffix('.json')}: classes")
+    _check_widths(config.networks.model_dump(), tensors, source=path.with_suffix(".json"))
     with networks_alone():
         model = Model(
             config=config,
             classes=classes,
-            mpp=None if about["mpp"] is None else float(about["mpp"]),
+            mpp=_mpp(about["mpp"], path.with_suffix(".json")),
             trained_on=_trained_on(about, path.with_suffix(".json")),
         )
     load_tensors(model, tensors, source=str(path))
     return model.to_device(device).eval()
+
+
+def _mpp(found: object, source: Path) -> float | None:
+    """Um per px of the training slides, or None where they had none."""
+    is_number = isinstance(found, int | float) and not isinstance(found, bool) and 0 < found < math.inf
+    if found is None or is_number:
+        return found if found is None else float(found)  # type: ignore[arg-type]
+    raise ModelError(
+        f"model {source}: mpp {str(found)[:60]!r}. Needed a positive number of um per px, or null."
+    )
+
+
+def _check_widths(options: object, tensors: Mapping[str, Tensor], *, source: Path) -> None:
+    """Refuse options of networks that ask for more than the stored tensors have, before networks are built by them.
+
+    Raises:
+        ModelError: A large number is the size of no stored tensor.
+    """
+    sizes = {size for tensor in tensors.values() for size in tensor.shape}
+    layer = [options]
+    while layer:
+        found = layer.pop()
+        if isinstance(found, dict):
+            layer += found.values()
+        elif isinstance(found, list | tuple):
+            layer += found
+        elif isinstance(found, int) and abs(found) > MAX_UNSEEN and found not in sizes:
+            raise ModelError(
+                f"model {source}: {found} among the options of its networks. Needed the size of a stored tensor where "
+                f"it is above {MAX_UNSEEN:,}. The file is damaged, or of another model: copy both again."
+            )
 
 
 def _trained_on(about: Mapping[str, Any], source: Path) -> TrainingSlides | None:

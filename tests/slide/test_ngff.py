@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -141,3 +142,20 @@ def test_zip_files_that_hold_no_slide_or_are_damaged_are_refused(tmp_path: Path)
     (tmp_path / "c.ozx").write_bytes(whole_file[: len(whole_file) // 2])
     with pytest.raises(SlideError, match=r"c\.ozx: a damaged zip file.*Copy or download it again"):
         open_slide(tmp_path / "c.ozx")
+
+
+def test_members_of_a_zip_file_that_declare_too_much_are_refused_before_they_are_inflated(tmp_path: Path):
+    folder = write_ome_zarr(tmp_path / "a.zarr", pyramid(600, 500, 1))
+    chunk = next(one for one in (folder / "0" / "c").rglob("*") if one.is_file())
+    chunk.write_bytes(bytes(300 << 20))
+    path = zipped(folder, tmp_path / "a.ozx", compression=zipfile.ZIP_DEFLATED)
+    assert path.stat().st_size < 2 << 20
+    slide = open_slide(path)
+    tracemalloc.start()
+    with pytest.raises(SlideError, match="a chunk of more than"):
+        whole(slide)
+    assert tracemalloc.get_traced_memory()[1] < 60 << 20
+    tracemalloc.stop()
+    (folder / "zarr.json").write_bytes((folder / "zarr.json").read_bytes() + b" " * (65 << 20))
+    with pytest.raises(SlideError, match=r"declares zarr\.json of [0-9,]* bytes\. Needed at most 67,108,864"):
+        open_slide(zipped(folder, tmp_path / "b.ozx", compression=zipfile.ZIP_DEFLATED))

@@ -56,7 +56,7 @@ def test_a_file_that_no_reader_knows_can_be_converted(tmp_path: Path):
 def test_strips_that_are_too_large_can_be_converted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = write_tiff(tmp_path / "a.tif", [smooth()], compression="deflate", rowsperstrip=600)
     with monkeypatch.context() as patch:
-        patch.setattr("wsi_deform.slide.tiff.level.MAX_STRIP_BYTES", 1 << 20)
+        patch.setenv("WSI_DEFORM_MAX_STRIP_MIB", "1")
         patch.setattr("wsi_deform.slide.tiff.level.KEPT_STRIP_BYTES", 1 << 19)
         with pytest.raises(SlideError, match="compressed strips of") as caught:
             open_slide(path)
@@ -67,7 +67,7 @@ def test_a_picture_that_is_too_large_can_be_converted(tmp_path: Path, monkeypatc
     path = tmp_path / "a.png"
     Image.fromarray(smooth()).save(path)
     with monkeypatch.context() as patch:
-        patch.setattr("wsi_deform.slide.image_reader.MAX_DECODED_BYTES", 10_000)
+        patch.setenv("WSI_DEFORM_MAX_PICTURE_MIB", "1")
         with pytest.raises(SlideError, match="decoded as a whole") as caught:
             open_slide(path)
     check(converted(str(caught.value), path, tmp_path / "SLIDE.tif"), smooth())

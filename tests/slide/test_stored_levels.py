@@ -10,6 +10,7 @@ import numpy as np
 import openslide
 import pytest
 import tifffile
+from PIL import Image
 from slide_files import (
     APERIO,
     halved,
@@ -252,3 +253,14 @@ def test_levels_of_a_zarr_that_are_missing_are_remarked_upon_and_their_order_doe
     again = open_slide(path)
     np.testing.assert_array_equal(whole(again, 1), levels[1])
     assert len(again.info.remarks) == 2
+
+
+def test_tiles_of_any_ratio_are_made_anew_where_tiles_may_be_left_out(tmp_path: Path):
+    levels = [picture(900, 600), np.asarray(Image.fromarray(picture(900, 600)).resize((300, 200), Image.BOX))]
+    path = write_tiff(tmp_path / "a.tif", levels, tile=(128, 128), compression="deflate")
+    slide = Slide(damaged(damaged(path, 1, [0, 5]), 0, [0]), on_bad_tile="blank")
+    found = whole(slide, 1)
+    assert (found[:42, :42] == 255).all()  # of the tile of level 0 that is white
+    assert np.abs(found.astype(int) - levels[1])[44:].max() <= 1
+    assert [blank.tile for blank in slide.blanks] == [(0, 0, 0)]
+    assert slide.remade_tiles == 2

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -167,8 +168,20 @@ def _state(data: object) -> State | None:
     values = {name: value for name, value in data.items() if name in _KINDS}
     if not all(isinstance(value, _KINDS[name]) for name, value in values.items()):
         return None
+    if not all(_is_count(each) for value in values.values() for each in _numbers(value)):
+        return None
     values |= {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
     return State(**values | {"kept": _state(values.get("kept"))})
+
+
+def _numbers(value: object) -> Sequence[object]:
+    """The numbers of a value, or what stands in their place in a list."""
+    return value if isinstance(value, list) else [value] if isinstance(value, int | float) else ()
+
+
+def _is_count(found: object) -> bool:
+    """Whether it is a number that a state may hold: none is negative or without end."""
+    return isinstance(found, int | float) and 0 <= found < math.inf
 
 
 # What JSON has for each attribute.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from wsi_deform.distribute.ledger import State
 from wsi_deform.errors import MaskError
 from wsi_deform.files import write_aside
 from wsi_deform.mask.folder import MaskFolder
+
+log = logging.getLogger(__name__)
 
 COLUMNS = (
     "slide", "class", "pixels", "mm2", "tissue_mm2", "share_of_tissue", "share_of_slide", "remarks",
@@ -63,6 +66,13 @@ def write_measurements(
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         for state in states:
+            if not _is_of(state, classes):
+                log.warning(
+                    "%s: its state is damaged, %s does not have it. Segment it again.",
+                    state.slide_id,
+                    folder.measurements.name,
+                )
+                continue
             for row in _rows_of(state, classes):
                 writer.writerow(safe_row(row))
         for earlier in kept:
@@ -136,6 +146,12 @@ def _rows_of(state: State, classes: ClassTable) -> Iterator[list[object]]:
             f"{pixels / slide_px:.9g}",
             " ".join(remark.split()),
         ]
+
+
+def _is_of(state: State, classes: ClassTable) -> bool:
+    """Whether a state has a slide's size, and pixels of each class."""
+    lengths = {len(state.class_pixels), len(state.class_pixels_in_tissue) or classes.count}
+    return state.width_px * state.height_px > 0 and lengths == {classes.count}
 
 
 def _mm2(pixels: int | None, mpp: float | None) -> str:

@@ -17,6 +17,12 @@ MONAI_PREFIX = "monai:"
 _OWN_NETWORKS: dict[str, type[nn.Module]] = {"hrnetv2": HRNetV2, "pspnet": PSPNet}
 
 
+_KINDS: dict[str, type] = {"int": int, "str": str, "bool": bool}
+_WORDS = {int: "a whole number", str: "a text", bool: "true or false"}
+# No width of a network is beyond: its weights would not fit any memory.
+MAX_OPTION = 8192
+
+
 def segmentation_network(name: str, *, classes: int, in_channels: int = 3, **options: Any) -> nn.Module:
     """Build a segmentation network: (B, in_channels, H, W) -> scores (B, classes, H, W), for any H and W.
 
@@ -51,6 +57,12 @@ def segmentation_network(name: str, *, classes: int, in_channels: int = 3, **opt
     for key, parameter in parameters.items():
         if parameter.default is inspect.Parameter.empty and key not in options:
             raise ModelError(f"network {name!r} needs the option {key!r}.")
+        # Annotations are text here; what has no entry is checked by the network.
+        kind = _KINDS.get(str(parameter.annotation))
+        if key in options and kind is not None and type(options[key]) is not kind:
+            raise ModelError(f"network {name!r}: {key} {str(options[key])[:60]!r}. Needed {_WORDS[kind]}.")
+        if key in options and kind is int and options[key] > MAX_OPTION:
+            raise ModelError(f"network {name!r}: {key} {options[key]}. Needed at most {MAX_OPTION:,}.")
     return network_class(classes=classes, in_channels=in_channels, **options)
 
 

@@ -132,6 +132,8 @@ def composited(
     """
     if alpha.min(initial=255) == 255:
         return np.ascontiguousarray(rgb)
+    if not alpha.any():
+        return filled(alpha.shape[0], alpha.shape[1], background)
     weight = alpha[..., None].astype(np.uint32)
     under = np.asarray(background, np.uint32) * (255 - weight)
     over = rgb.astype(np.uint32) * (255 if premultiplied else weight)

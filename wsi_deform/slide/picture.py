@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
-from wsi_deform.errors import SlideError
+from wsi_deform.errors import NotThisReaderError, SlideError
 from wsi_deform.faults import pass_on_own_fault
 from wsi_deform.geometry import Size
 from wsi_deform.limits import PICTURE, in_unit
@@ -50,7 +50,8 @@ def opened_picture(path: Path, *, bands: int = 1) -> Iterator[Image.Image]:
         The picture; nothing of it is decoded yet.
 
     Raises:
-        SlideError: It is no picture, damaged (also where the block decodes it), or decodes to more than
+        NotThisReaderError: It is no picture.
+        SlideError: It is damaged (also where the block decodes it), or decodes to more than
             ``limits.PICTURE`` or than its bytes can hold.
     """
     # Pillow takes 89 megapixels for an attack; the check below is ours and says what to do.
@@ -62,6 +63,10 @@ def opened_picture(path: Path, *, bands: int = 1) -> Iterator[Image.Image]:
         with picture:
             _check(picture, path, bands)
             yield picture
+    except UnidentifiedImageError as error:
+        raise NotThisReaderError(
+            f"{path}: not a readable picture ({error}). Check the file, copy or export it again."
+        ) from error
     except PICTURE_ERRORS as error:
         pass_on_own_fault(error, "PIL")
         raise SlideError(

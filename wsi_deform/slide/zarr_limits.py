@@ -174,13 +174,14 @@ class GuardedStore(WrapperStore[Any]):  # type: ignore[misc]
         rules: Path of an array -> what its chunks may be.
     """
 
-    def __init__(self, store: Any, rules: dict[str, ChunkRule] | None = None) -> None:
-        """Wrap a store; arrays are named later in ``rules``."""
+    def __init__(self, store: Any, rules: dict[str, ChunkRule] | None = None, *, cuts: bool = False) -> None:
+        """Wrap a store; arrays are named later in ``rules``; ``cuts`` is for those that give the start of a value."""
         super().__init__(store)
         self.rules = {} if rules is None else rules
+        self._cuts = cuts or isinstance(store, zarr.storage.LocalStore)
 
     def _with_store(self, store: Any) -> Self:
-        return type(self)(store, self.rules)
+        return type(self)(store, self.rules, cuts=self._cuts)
 
     async def get(self, key: str, prototype: Any, byte_range: Any = None) -> Any:
         """Read a value; that of a chunk is checked.
@@ -196,7 +197,7 @@ class GuardedStore(WrapperStore[Any]):  # type: ignore[misc]
         rule = self._rule(key)
         if rule is None or isinstance(byte_range, zarr.abc.store.SuffixByteRequest):  # the index of a shard
             return await self._store.get(key, prototype, byte_range)
-        if byte_range is None and isinstance(self._store, zarr.storage.LocalStore):
+        if byte_range is None and self._cuts:
             byte_range = zarr.abc.store.RangeByteRequest(0, rule.stored + 1)
         found = await self._store.get(key, prototype, byte_range)
         if found is not None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import struct
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +42,9 @@ ZARR_ERRORS = (
 # Tiles of a far slide that are read at the same time.
 FAR_THREADS = 16
 MIN_TILE_PX = 256
-MAX_CHANNELS = 4
 # Tiles of a slide of more than 8 bits that are looked at, to see whether it uses its range.
 LOOKED_AT_TILES = 4
+MAX_CHANNELS = 4
 
 
 class ZarrReader:
@@ -101,7 +103,7 @@ class ZarrReader:
             raise SlideError(f"{error}{other_images(choice.images)}") from error
         place.store.rules |= {array.path: chunk_rule(array, self.path) for array in arrays}
         check_sizes(sizes, self.path)
-        if isinstance(self.path, Path) and place.files is None:
+        if isinstance(self.path, Path) and self.path.is_dir():
             for array in arrays:
                 check_chunks(array, self.path)
         self._arrays = arrays
@@ -178,7 +180,8 @@ class ZarrReader:
         except _errors() as error:
             pass_on_own_fault(error, "zarr")
             said = f"cannot be read ({_said(error)}; zarr {version_of('zarr')})"
-            if isinstance(_cause(error), (OSError, *remote_errors())):
+            unread = remote_errors() if isinstance(self.path, SlideUrl) else (OSError,)
+            if isinstance(_cause(error), unread) and not isinstance(_cause(error), gzip.BadGzipFile):
                 raise SlideError(f"{where} {said}. Check the disk or the network that it lies on.") from error
             raise bad_tile(self.path, level, region, self.info.levels, said) from error
         return self._rgb(stored)
@@ -263,7 +266,12 @@ class ZarrReader:
         grid = tile_grid(found.size, found.tile)
         places = sorted(set(np.linspace(0, grid.area - 1, LOOKED_AT_TILES).astype(int).tolist()))
         regions = [tile_region(at % grid.width, at // grid.width, found.tile, found.size) for at in places]
-        check_range(max(int(self._stored(array, one).max()) for one in regions), self._bits, self.path)
+        brightest = []
+        for region in regions:
+            with suppress(*_errors()):  # a damaged chunk is told of when it is read
+                brightest.append(int(self._stored(array, region).max()))
+        if brightest:
+            check_range(max(brightest), self._bits, self.path)
 
     def _channel_count(self, array: Any) -> int:
         return int(array.shape[self._axes.index("c")]) if "c" in self._axes else 1

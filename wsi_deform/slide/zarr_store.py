@@ -13,6 +13,7 @@ from fsspec.implementations.asyn_wrapper import AsyncFileSystemWrapper
 from fsspec.implementations.zip import ZipFileSystem
 
 from wsi_deform.errors import SlideError
+from wsi_deform.slide.declared import TooLargeError
 from wsi_deform.slide.find import is_zarr_url
 from wsi_deform.slide.path import SlidePath, SlideUrl
 from wsi_deform.slide.remote import RemoteFile, file_system, remote_errors, storage_options
@@ -22,6 +23,8 @@ from wsi_deform.slide.zarr_limits import GuardedStore
 # What is raised for a file that is not in a zip: older versions of fsspec have KeyError.
 MISSING = (KeyError, FileNotFoundError, IsADirectoryError, NotADirectoryError)
 METADATA = ("zarr.json", ".zgroup", ".zattrs")
+# Of a member of a zip file, which may be far shorter there.
+MAX_METADATA_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -29,7 +32,7 @@ class ZarrPlace:
     """An open place.
 
     Attributes:
-        store: What zarr reads from; chunks are looked at before they are decoded.
+        store: What zarr reads from; knows what chunks may be once it is told.
         root: Path of the slide's group in it; "" where it is the whole.
         files: fsspec's file system, None for this machine's, and
         where: the place of the slide's group on it.
@@ -79,14 +82,20 @@ def zarr_place(path: SlidePath) -> ZarrPlace:
 def _in_zip(file: SourceFile, path: SlidePath) -> ZarrPlace:
     try:
         files = ZipFileSystem(file)
-        names = [str(name) for name in files.find("")]
     except zipfile.BadZipFile as error:
         raise SlideError(f"{path}: a damaged zip file ({error}). Copy or download it again.") from error
-    root = _root_of(names, path)
+    members = files.zip.infolist()
+    for member in members:
+        if PurePosixPath(member.filename).name in METADATA and member.file_size > MAX_METADATA_BYTES:
+            raise TooLargeError(
+                f"{path}: declares {member.filename} of {member.file_size:,} bytes. Needed at most "
+                f"{MAX_METADATA_BYTES:,} of metadata. The file is damaged, or no slide: copy or export it again."
+            )
+    root = _root_of([member.filename for member in members], path)
     store = zarr.storage.FsspecStore(
         AsyncFileSystemWrapper(files, asynchronous=True), path="", read_only=True, allowed_exceptions=MISSING
     )
-    return ZarrPlace(store=GuardedStore(store), root=root, files=files, where=root)
+    return ZarrPlace(store=GuardedStore(store, cuts=True), root=root, files=files, where=root)
 
 
 def _root_of(names: Sequence[str], path: SlidePath) -> str:

@@ -11,10 +11,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import safetensors.torch
 import torch
+from pydantic import Field, TypeAdapter
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -27,6 +28,10 @@ from wsi_deform.texts import parse_json
 NAME = "checkpoint.safetensors"
 # State that the first version had not, and whose start is as good.
 LATER = ("scale",)
+# What torch raises on states that are not its own.
+OPTIMISER_ERRORS = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError)
+# Beyond any run: a count of steps, epochs or validations.
+Count = Annotated[int, Field(strict=True, ge=0, le=10**9)]
 
 
 @dataclass(kw_only=True)
@@ -44,13 +49,13 @@ class Counters:
         identity: What must not change between a run and its resumption.
     """
 
-    epoch: int = 0
-    step: int = 0
+    epoch: Count = 0
+    step: Count = 0
     sums: dict[str, float] = field(default_factory=dict)
     rows: list[dict[str, Any]] = field(default_factory=list)
     best: float | None = None
-    best_epoch: int | None = None
-    waited: int = 0
+    best_epoch: Count | None = None
+    waited: Count = 0
     identity: dict[str, Any] = field(default_factory=dict)
 
 
@@ -102,7 +107,7 @@ def stored_counters(folder: Path, *, name: str = NAME) -> Counters:
     if not path.is_file():
         return Counters()
     with _opened(path) as (about, _):
-        return Counters(**about["counters"])
+        return _counters(about["counters"])
 
 
 @contextmanager
@@ -170,18 +175,56 @@ def load_checkpoint(
                     "masks or tissue have changed since. Choose another --out, or delete the folder to start again."
                 )
             tensor.copy_(stored)
-    moments: dict[int, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        if name.startswith("optimiser."):
-            _, index, moment = name.split(".", 2)
-            moments.setdefault(int(index), {})[moment] = tensor
-    optimiser.load_state_dict({"state": moments, "param_groups": about["groups"]})
+    try:
+        optimiser.load_state_dict({"state": _moments(tensors), "param_groups": about["groups"]})
+        _check_optimiser(optimiser)
+    except OPTIMISER_ERRORS as error:
+        raise TrainingError(
+            f"checkpoint {path}: its state of the optimiser does not fit this run ({type(error).__name__}: {error}). "
+            "Needed the one of the same settings. Choose another --out, or delete the folder to start again."
+        ) from error
     # Moments in the memory format of their weights: an update in another order of elements rounds otherwise.
     for weight, state in optimiser.state.items():
         for name, tensor in state.items():
             if tensor.shape == weight.shape:
                 state[name] = torch.empty_like(weight).copy_(tensor)
-    return Counters(**about["counters"])
+    return _counters(about["counters"])
+
+
+def _moments(tensors: Mapping[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+    """The optimiser's tensors: number of the weight -> name -> tensor."""
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        if name.startswith("optimiser."):
+            _, index, moment = name.split(".", 2)
+            moments.setdefault(int(index), {})[moment] = tensor
+    return moments
+
+
+def _check_optimiser(optimiser: torch.optim.Optimizer) -> None:
+    """Refuse what was stored in another shape, or as another kind of value, than steps work with.
+
+    Raises:
+        ValueError: The message says what.
+    """
+    for weight, state in optimiser.state.items():
+        for name, tensor in state.items():
+            if tensor.shape not in (weight.shape, ()):
+                raise ValueError(
+                    f"{name} of shape {tuple(tensor.shape)} for a weight of {tuple(weight.shape)}"
+                )
+    for group in optimiser.param_groups:
+        for name, usual in optimiser.defaults.items():
+            if name not in group or _kind(group[name]) not in (_kind(usual), "None"):
+                raise ValueError(f"{name} {str(group.get(name))[:60]}, needed one like {usual}")
+
+
+def _kind(value: object) -> str:
+    """What a setting of an optimiser is; several numbers are a tuple, and a list out of JSON."""
+    if isinstance(value, list | tuple):
+        return f"{len(value)} of {', '.join(map(_kind, value[:4]))}"
+    is_number = isinstance(value, int | float | Tensor) and not isinstance(value, bool)
+    return "number" if is_number else type(value).__name__.replace("NoneType", "None")
 
 
 def _about(state: str | None) -> dict[str, Any]:
@@ -197,4 +240,14 @@ def _about(state: str | None) -> dict[str, Any]:
     known = {each.name for each in fields(Counters)}
     if not isinstance(counters, dict) or not counters.keys() <= known:
         raise ValueError(f"its counters are {str(counters)[:60]}, needed {', '.join(sorted(known))}")
+    _counters(counters)
     return about
+
+
+def _counters(stored: Mapping[str, Any]) -> Counters:
+    """Counters out of a header.
+
+    Raises:
+        ValueError: One is no number that a run can have come to, or something else than it should be.
+    """
+    return TypeAdapter(Counters).validate_python(dict(stored))

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_deform.geometry import Size, tile_region
+from wsi_deform.geometry import tile_region
 from wsi_deform.slide.colour import filled
-from wsi_deform.slide.levels.box_means import box_mean_tile
+from wsi_deform.slide.levels.mending import mean_tile
 from wsi_deform.slide.reader import Address, BadTileError, Reader, TilesReader, tiles_of
 
 log = logging.getLogger(__name__)
@@ -21,8 +21,7 @@ NONE: frozenset[Address] = frozenset()
 class BlankingReader:
     """A reader that never raises ``BadTileError``; implements ``Reader``.
 
-    A tile of a coarse level is made anew from the finer level below it, where one pixel of it stands for a whole number
-    of those, a power of two. Any other is of the background's colour.
+    A tile of a coarse level is made anew from the finer level below it; one of level 0 is of the background's colour.
 
     Attributes:
         reader: The reader whose tiles are served.
@@ -85,25 +84,12 @@ class BlankingReader:
     def _instead(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
         found = self.info.levels[level]
         place = tile_region(column, row, found.tile, found.size)
-        scale = self._scale(level)
-        if scale is None:
+        if level == 0:
             return filled(place.height, place.width, self.info.background)
         below = _Below(self)
-        pixels = box_mean_tile(below, level - 1, found, scale, column, row)
+        pixels = mean_tile(below, level, place)
         self._lacking[level, column, row] = self.met(below.read)
         return pixels
-
-    def _scale(self, level: int) -> int | None:
-        """Pixels of the next finer level along a pixel of this one, or None where a tile cannot be made of them."""
-        if level == 0:
-            return None
-        finer, own = self.info.levels[level - 1], self.info.levels[level]
-        ratio = own.downsample.x / finer.downsample.x
-        scale = round(ratio)
-        covered = Size(-(-finer.size.width // scale), -(-finer.size.height // scale))
-        fits = own.size.width <= covered.width and own.size.height <= covered.height
-        is_power = scale & (scale - 1) == 0 and ratio == scale
-        return scale if fits and is_power and own.downsample.y / finer.downsample.y == ratio else None
 
 
 class _Below:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Region, Size, tile_grid, tile_region
-from wsi_deform.slide.reader import Address, Reader, TilesReader, tiles_of
+from wsi_deform.slide.reader import Address, BadTileError, Reader, TilesReader, tiles_of
 
 
 class MendingReader:
@@ -22,7 +22,7 @@ class MendingReader:
         info: Its info, with a remark for each level that had to be mended so far.
 
     Convention:
-        A tile of a level above 0 that cannot be read is made of the level below it: a pixel is the mean over the
+        A tile of a level above 0 that cannot be decoded is made of the level below it: a pixel is the mean over the
         pixels that it covers there, its edges rounded. Level 0 is as the file has it, and so are
         tiles of which the finer level cannot be read either.
     """
@@ -43,7 +43,7 @@ class MendingReader:
         """Read or make one tile, (H, W, 3) uint8; see ``Reader``."""
         try:
             return self.reader.read_tile(level, column, row)
-        except SlideError as error:
+        except BadTileError as error:
             return self._mended(level, column, row, error)
 
     def read_tiles(self, tiles: Sequence[Address]) -> Iterator[NDArray[np.uint8]]:
@@ -56,7 +56,7 @@ class MendingReader:
                     yield tile
                     done += 1
                 return
-            except SlideError as error:
+            except BadTileError as error:
                 mended = self._mended(*left[done], error)
             yield mended
             left = left[done + 1 :]
@@ -65,7 +65,7 @@ class MendingReader:
         """Close the reader."""
         self.reader.close()
 
-    def _mended(self, number: int, column: int, row: int, error: SlideError) -> NDArray[np.uint8]:
+    def _mended(self, number: int, column: int, row: int, error: BadTileError) -> NDArray[np.uint8]:
         levels = self.info.levels
         if not 0 < number < len(levels):
             raise error
@@ -74,13 +74,13 @@ class MendingReader:
         if not (0 <= column < grid.width and 0 <= row < grid.height):
             raise error
         try:
-            tile = _means(self, number, tile_region(column, row, level.tile, level.size))
+            tile = mean_tile(self, number, tile_region(column, row, level.tile, level.size))
         except SlideError:
             raise error from None
         self._note(number, level.size, error)
         return tile
 
-    def _note(self, number: int, size: Size, error: SlideError) -> None:
+    def _note(self, number: int, size: Size, error: BadTileError) -> None:
         with self._lock:
             if number in self._remarks:
                 return
@@ -97,8 +97,20 @@ def mended(reader: Reader) -> Reader:
     return MendingReader(reader) if len(reader.info.levels) > 1 else reader
 
 
-def _means(reader: MendingReader, number: int, place: Region) -> NDArray[np.uint8]:
-    """(place.height, place.width, 3) of a level, from the level below it."""
+def mean_tile(reader: Reader, number: int, place: Region) -> NDArray[np.uint8]:
+    """A part of a coarse level, made of the level below it.
+
+    Args:
+        reader: The slide; tiles of level ``number - 1`` are read.
+        number: The level, 1 or more.
+        place: Which part, px of the level.
+
+    Returns:
+        (place.height, place.width, 3), see ``MendingReader``.
+
+    Raises:
+        SlideError: One of them cannot be read.
+    """
     level, finer = reader.info.levels[number], reader.info.levels[number - 1]
     columns = _edges(place.x, place.right, level.downsample.x / finer.downsample.x, finer.size.width)
     rows = _edges(place.y, place.bottom, level.downsample.y / finer.downsample.y, finer.size.height)

@@ -74,7 +74,8 @@ class VirtualReader:
             blank: Whether tiles that cannot be decoded are left out, see ``BlankingReader``.
         """
         self.reader = reader
-        self._whole = mended(reader)
+        # Where tiles are left out, that also makes those of coarse levels anew.
+        self._whole = reader if blank else mended(reader)
         self._counted = CountingReader(self._whole)
         self._blanking = BlankingReader(self._counted, name) if blank else None
         self._served: Reader = self._blanking or self._counted

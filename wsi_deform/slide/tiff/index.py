@@ -18,6 +18,7 @@ from wsi_deform.geometry import Size, tile_grid
 from wsi_deform.slide.channels import Channel
 from wsi_deform.slide.choice import Candidate, choose
 from wsi_deform.slide.colour import ORIENTATION_REMARK, UNTURNED
+from wsi_deform.slide.declared import TooLargeError
 from wsi_deform.slide.path import SlidePath
 from wsi_deform.slide.reader import StoredImage
 from wsi_deform.slide.source import ByteSource, LocalFile, SourceFile
@@ -192,6 +193,8 @@ def _levels_of(image: TiffImage, path: SlidePath) -> tuple[list[TiffLevel], Any,
             if colour_kind(page) != colour_kind(first):
                 raise SlideError(f"{path}: its pixels are of another kind than those of level 0.")
             levels.append(level_from_pages(pages, levels[0].size, path))
+        except TooLargeError:
+            raise
         except SlideError as error:
             failed.append(_unread(size, error, path))
     return levels, first, (*remarks, *failed)

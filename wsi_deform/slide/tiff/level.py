@@ -14,7 +14,14 @@ from wsi_deform.errors import NotThisReaderError, SlideError
 from wsi_deform.geometry import Point, Size, level_downsample, tile_grid
 from wsi_deform.limits import STRIP
 from wsi_deform.slide.codec_header import Declared, declared, declared_jpeg, has_too_many_scans, jpeg_head
-from wsi_deform.slide.declared import JPEG_COMPRESSIONS, check_block, check_filled, check_held, check_sizes
+from wsi_deform.slide.declared import (
+    JPEG_COMPRESSIONS,
+    TooLargeError,
+    check_block,
+    check_filled,
+    check_held,
+    check_sizes,
+)
 from wsi_deform.slide.jpeg_damage import jpeg_damage
 from wsi_deform.slide.path import SlidePath
 from wsi_deform.slide.tiff.jpeg_2000 import APERIO_JPEG_2000_YCBCR, JPEG_2000, rgb_from_jpeg_2000
@@ -25,9 +32,9 @@ from wsi_deform.slide.tiff.page import YCBCR, segments
 # than the second number, and never those that decode to more than ``limits.STRIP``.
 BLOCK_BYTES = 1 << 20
 KEPT_STRIP_BYTES = 4 << 20
-SPARE_ROWS = 256
 # Decoders of JPEG, WebP and JPEG XL turn YCbCr into RGB themselves; any other leaves it as stored.
 YCBCR_DECODED = (7, 34892, 50001, 50002)
+SPARE_ROWS = 256
 
 Decode = Callable[[bytes, int], NDArray[Any]]
 
@@ -287,7 +294,7 @@ def _raw_level(pages: Sequence[Any], level_0: Size, path: SlidePath) -> TiffLeve
 
 
 def _tiles_missing(path: SlidePath, size: Size, found: int, needed: int) -> SlideError:
-    return SlideError(
+    return TooLargeError(
         f"{path}: the level of {size} lists {found} tiles, needed {needed}. The file is damaged: copy "
         "it again."
     )

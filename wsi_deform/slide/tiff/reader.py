@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from wsi_deform.slide.mpp.texts import (
     claims_of_tags,
 )
 from wsi_deform.slide.path import SlidePath
-from wsi_deform.slide.reader import Address, Level, SlideInfo
+from wsi_deform.slide.reader import Address, BadTileError, Level, SlideInfo
 from wsi_deform.slide.source import ByteSource
 from wsi_deform.slide.tiff.index import TiffIndex
 from wsi_deform.slide.tiff.page import BLACK_IS_ZERO, PALETTE, RGB, WHITE_IS_ZERO, YCBCR
@@ -83,8 +84,8 @@ class TiffReader:
             images=index.images,
             remarks=(*index.remarks, *remarks, *scale.remarks),
         )
-        if index.bits > 8:
-            check_range(self._brightest(), index.bits, self.tiles.path)
+        if index.bits > 8 and (brightest := self._brightest()):
+            check_range(max(brightest), index.bits, self.tiles.path)
 
     def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
         """Read one tile as RGB, (H, W, 3) uint8; see ``Reader``. A tile that the writer left out is background."""
@@ -111,13 +112,17 @@ class TiffReader:
         region = tile_region(column, row, found.tile, found.size)
         return filled(region.height, region.width, self.info.background)
 
-    def _brightest(self) -> int:
-        """The largest sample of some tiles of the coarsest level, spread evenly."""
+    def _brightest(self) -> list[int]:
+        """The largest sample of each of some tiles of the coarsest level, spread evenly, as far as they decode."""
         number = len(self.info.levels) - 1
         grid = tile_grid(self.info.levels[number].size, self.info.levels[number].tile)
         places = sorted(set(np.linspace(0, grid.area - 1, LOOKED_AT_TILES).astype(int).tolist()))
         tiles = [(number, place % grid.width, place // grid.width) for place in places]
-        return max(int(tile[..., : self._colours].max()) for tile in self.tiles.read_tiles(tiles))
+        found = []
+        for tile in tiles:
+            with suppress(BadTileError):  # told of when it is read
+                found.append(int(self.tiles.read_tile(*tile)[..., : self._colours].max()))
+        return found
 
     def _rgb(self, tile: NDArray[Any]) -> NDArray[np.uint8]:
         index = self.tiles.index
