@@ -379,7 +379,7 @@ def with_box(box: Size, *, size: Size, mpp: float | None, hole: bool = False) ->
     inside, outside = ((250, 250, 250), colour) if hole else (colour, (250, 250, 250))
     pixels = np.full((*size.shape, 3), outside, np.uint8)
     pixels[8 : 8 + height, 8 : 8 + width] = inside
-    return tissue_mask(Slide.from_reader(ArrayReader(pixels, mpp=mpp), slide_id="box")).fraction
+    return float(tissue_mask(Slide.from_reader(ArrayReader(pixels, mpp=mpp), slide_id="box")).tissue.mean())
 
 
 @pytest.mark.parametrize(
