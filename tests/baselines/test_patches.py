@@ -376,13 +376,6 @@ def test_maps_of_patches_show_their_level_or_at_most_16384_px(long_px, level, sh
     assert shown_downsample(slide, level) == shown
 
 
-def test_patches_of_a_region_are_refused(tmp_path):
-    slide, _, _ = noise(64, 40, region=Region(0, 0, 32, 32))
-    with pytest.raises(SlideError, match="patches of a region of it are not made"):
-        write_patch_files(slide, model_of(), MaskFolder(tmp_path), PatchSettings())
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_strange_sizes_are_refused():
     slide, _, _ = pictured(64, 64)
     for patch_px, block_px in ((64, 100), (64, 8), (15, 64)):
