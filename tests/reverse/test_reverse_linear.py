@@ -452,3 +452,13 @@ def test_a_tile_whose_pieces_disagree_between_pixel_centres_alone_has_one_label(
     field = field_of(points, one_hot(labels, 2), Size(3, 3), Region(0, 0, 16, 16))
     (tile,) = linear([field], Size(16, 16)).tiles()
     assert (tile.label, tile.pixels) == (0, None)
+
+
+def test_triangles_without_area_decide_nothing():
+    """Both rows of samples lie on the pixel centres of row 4: what is above and below meets there."""
+    points = [[0.5, 4.5], [4.5, 4.5], [8.5, 4.5]] * 2
+    field = field_of(points, one_hot(np.array([1, 2, 1] * 2), 3), Size(3, 2), Region(0, 0, 9, 9))
+    pixels = linear([field], Size(9, 9)).region(Region(0, 0, 9, 9))
+    assert pixels.tolist() == [[1, 1, 1, 2, 2, 2, 1, 1, 1]] * 9
+    found = linear([field], Size(9, 9)).probabilities(Region(0, 4, 9, 1))
+    assert found[1].tolist() == [[255, 191, 128, 64, 0, 64, 128, 191, 255]]
