@@ -28,6 +28,10 @@ fuzz: .venv
 bench: .venv
 	$(BIN)/python -m pipelines.benchmarks
 
+# 3,000 damaged files of every kind; the same ones every time. Some minutes.
+fuzz: .venv
+	$(BIN)/python -m pipelines.fuzz
+
 .venv: pyproject.toml requirements.lock
 	$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'wsi-deform needs Python 3.11 or newer; set PYTHON=')"
 	$(PYTHON) -m venv .venv

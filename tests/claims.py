@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import bz2
 import json
-import lzma
 import struct
 import zlib
 from pathlib import Path
@@ -185,21 +183,95 @@ def sharded(shard: list[int], inner: list[int]) -> dict:
     }
 
 
-BOMB_BYTES = 1 << 30
+BOMB_BYTES = 1 << 28
 
 
 def bomb(name: str) -> bytes:
-    """A GiB of zeros in some thousand bytes."""
-    block, count = bytes(1 << 20), BOMB_BYTES >> 20
-    if name in ("zlib", "gzip"):
-        packer = zlib.compressobj(9, wbits=31 if name == "gzip" else 15)
-        return b"".join(packer.compress(block) for _ in range(count)) + packer.flush()
+    """256 MiB of zeros in some hundred thousand bytes or fewer."""
     if name == "zstd":
-        return b"".join(imagecodecs.zstd_encode(block * 16) for _ in range(count // 16))
-    if name == "lzma":
-        packer = lzma.LZMACompressor()
-        return b"".join(packer.compress(block) for _ in range(count)) + packer.flush()
-    if name == "bz2":
-        packer = bz2.BZ2Compressor()
-        return b"".join(packer.compress(block) for _ in range(count // 16)) + packer.flush()
-    raise ValueError(name)
+        return imagecodecs.zstd_encode(bytes(BOMB_BYTES))
+    packer = zlib.compressobj(1, wbits={"zlib": 15, "gzip": 31}[name])
+    blocks = [packer.compress(bytes(1 << 20)) for _ in range(BOMB_BYTES >> 20)]
+    return b"".join(blocks) + packer.flush()
+
+
+OME = (
+    '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0"><Pixels '
+    'ID="Pixels:0" DimensionOrder="XYCZT" Type="uint8" SizeX="1024" SizeY="1024" SizeC="3" SizeZ="1" SizeT="{time}">'
+    '<Channel ID="Channel:0:0" SamplesPerPixel="3"/><TiffData IFD="0" PlaneCount="{planes}"/></Pixels></Image></OME>'
+)
+MILLION = 10**6
+JPEG, LZMA, JPEG_2000, PNG, ZSTD, WEBP = 7, 34925, 34712, 34933, 50000, 50001
+
+
+def slides(folder: Path) -> dict[Path, str]:
+    """Write slides that claim too much; path -> a part of what must be said of it."""
+    small, large = zlib.compress(bytes(256 * 256 * 3)), zlib.compress(bytes(4096 * 4096 * 3), 9)
+    thousand = (1000, 1000)
+    tiffs = {
+        "sparse": (tiff_file(size=(MILLION, MILLION), tile=(4096, 4096), stored=False), "1000000 x 1000000 px"),
+        "shared": (tiff_file(size=(MILLION, MILLION), tile=(4096, 4096), data=large), "1,000 gigapixels"),
+        "short": (tiff_file(size=(MILLION, MILLION), tiles=40_000, data=small), "WSI_DEFORM_MAX_SLIDE_GPX"),
+        "row": (tiff_file(size=(400_000, 400_000), tile=(4096, 4096), data=large), "2,346 MiB"),
+        "empty": (tiff_file(size=(200_000, 200_000), tile=(4096, 4096), stored=False), "2,401 tiles, of which 0"),
+        "strip": (tiff_file(size=(60_000, 60_000), tile=(0, 60_000), data=small), "10,299.7 MiB"),
+        "raw": (tiff_file(size=(60_000, 60_000), tile=(0, 60_000), data=small, compression=1), "truncated"),
+        "tile": (tiff_file(size=(60_000, 60_000), tile=(30_000, 30_000), data=small), "2,574.9 MiB"),
+        "length": (tiff_file(size=(1000, 200), tile=(256, 256 | 1 << 30), tiles=4, data=small), "256 x 1073742080 px"),
+        "bit": (tiff_file(size=(1000, 200), tile=(256, 256 | 1 << 17), tiles=4, data=small), "256 x 131328 px"),
+        "held": (tiff_file(size=(4096, 4096), tile=(4096, 4096), data=small), "50,331,648 bytes of pixels in"),
+        "jpeg": (tiff_file(size=thousand, data=jpeg_claiming(30_000, 30_000), compression=JPEG), "30,000 x 30,000 px"),
+        "jpeg2000": (
+            tiff_file(size=thousand, data=jpeg2000_claiming(30_000, 30_000), compression=JPEG_2000), "30,000 x 30,000",
+        ),
+        "png": (tiff_file(size=thousand, data=png_claiming(30_000, 30_000), compression=PNG), "30,000 x 30,000 px"),
+        "webp": (tiff_file(size=thousand, data=webp_claiming(16_000, 16_000), compression=WEBP), "16,000 x 16,000 px"),
+        "deflate": (tiff_file(size=thousand, data=bomb("zlib")), "cannot be decoded"),
+        "zstd": (tiff_file(size=thousand, data=bomb("zstd"), compression=ZSTD), "cannot be decoded"),
+        "times": (tiff_file(size=thousand, data=small, description=OME.format(time=10**9, planes=1)), "3,000,000,000"),
+        "planes": (tiff_file(size=thousand, data=small, description=OME.format(time=1, planes=10**9)), "PlaneCount"),
+        "imagej": (tiff_file(size=thousand, data=small, description="ImageJ=1\nimages=1000000000\n"), "images 1,000,"),
+    }  # fmt: skip
+    found = {}
+    for name, (stored, said) in tiffs.items():
+        path = folder / f"{name}.tif"
+        path.write_bytes(stored)
+        found[path] = said
+    pictures = {
+        "whole.png": (whole_png(18_000), "18000 x 18000 px, which decode to 927 MiB"),
+        "claim.png": (png_claiming(12_000, 12_000), "432,000,000 bytes of pixels, in a file of 83 bytes"),
+        "claim.jpg": (jpeg_claiming(12_000, 12_000), "432,000,000 bytes of pixels"),
+        "larger.jpg": (jpeg_claiming(60_000, 60_000), "3600000000 pixels"),
+    }
+    for name, (stored, said) in pictures.items():
+        (folder / name).write_bytes(stored)
+        found[folder / name] = said
+    many = {
+        "codecs": [{"name": "transpose", "configuration": {"order": [0, 1, 2]}}] * 20_000 + codecs("zstd")
+    }
+    half = {"shape": [3, MILLION // 2, MILLION // 2]}
+    arrays = {
+        "chunks": ({"chunk_grid": chunk_grid([3, MILLION, MILLION])}, {}, "2,861,022.9 MiB"),
+        "channels": ({"chunk_grid": chunk_grid([10**7, 256, 256])}, {}, "625,000 MiB"),
+        "size": ({"shape": [3, MILLION, MILLION]}, {}, "1000000 x 1000000 px"),
+        "none": (half, {}, "3,818,116 tiles, of which 0 are stored"),
+        "rows": ({"chunk_grid": chunk_grid([3, 1, 900_000])}, {}, "which decode to"),
+        "shards": (half | sharded([3, 2**18, 2**18], [3, 16, 16]), {}, "268,435,456 chunks"),
+        "shard": (half | sharded([3, 2**17, 2**17], [3, 2**16, 2**16]), {}, "12,288 MiB"),
+        "zstd": ({}, {"c/0/0/0": bomb("zstd")}, "decodes to 268,435,456 bytes"),
+        "gzip": ({"codecs": codecs("gzip")}, {"c/0/0/0": bomb("gzip")[:200_000]}, "decodes to more than"),
+        "blosc": ({"codecs": codecs("blosc")}, {"c/0/0/0": blosc_claiming(1 << 30)}, "1,073,741,824 bytes"),
+        "raw": ({"codecs": [{"name": "bytes"}]}, {"c/0/0/0": bytes(1 << 28)}, "a chunk of more than 262,144 bytes"),
+        "several": ({"codecs": codecs("gzip", "zstd")}, {}, "several compressions"),
+        "codecs": (many, {}, "20,002 codecs, needed at most 16"),
+    }  # fmt: skip
+    for name, (array, chunks, said) in arrays.items():
+        found[zarr_folder(folder / f"{name}.zarr", array, chunks)] = said
+    return found
+
+
+def blosc_claiming(nbytes: int) -> bytes:
+    """A blosc chunk whose header says that it decodes to more."""
+    made = bytearray(imagecodecs.blosc_encode(bytes(1000)))
+    struct.pack_into("<I", made, 4, nbytes)
+    return bytes(made)

@@ -115,10 +115,11 @@ def _check_events(events: Iterator[yaml.Event]) -> None:
 def _is_deep(data: Any) -> bool:
     """Whether lists and objects lie in each other more than MAX_DEPTH deep."""
     layer = [data]
-    for _ in range(MAX_DEPTH + 1):
+    for _ in range(MAX_DEPTH):
         layer = [
             each
             for held in layer
-            for each in (held.values() if isinstance(held, dict) else held if isinstance(held, list) else ())
+            for each in (held.values() if isinstance(held, dict) else held)
+            if isinstance(each, dict | list)
         ]
     return bool(layer)

@@ -41,10 +41,9 @@ def main() -> int:
     for case, said in failed:
         _keep(case, said, chosen.out)
     print(f"{len(found)} cases, seed {chosen.seed}: {_counts(found)}")
-    slowest = max(found, key=lambda one: float(str(one[1]["seconds"])))
-    print(
-        f"slowest {slowest[1]['seconds']} s ({slowest[0]}), largest {max(int(str(s['mib'])) for _, s in found)} MiB"
-    )
+    for what, unit in (("seconds", "s"), ("mib", "MiB")):
+        case, said = max(found, key=lambda one: float(str(one[1][what])))
+        print(f"most {unit}: {said[what]} ({case})")
     return 1 if failed else 0
 
 

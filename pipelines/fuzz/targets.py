@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from wsi_deform.annotation.raster import open_label_mask
 from wsi_deform.config import dump_config, read_config
 from wsi_deform.distribute.ledger import Ledger
 from wsi_deform.distribute.measurements import write_measurements
+from wsi_deform.errors import ManifestError
 from wsi_deform.geometry import Region, Size, tile_grid
 from wsi_deform.look.lowres import thumbnail
 from wsi_deform.look.tissue_file import half_covered_cells, open_tissue_raster
@@ -35,8 +37,9 @@ def use(kind: str, path: Path) -> None:
     elif kind.startswith("mask"):
         _mask(path)
     elif kind == "manifest":
+        with suppress(ManifestError):  # its files are not there
+            read_manifest(path)
         read_manifest(path, check_files=False)
-        read_manifest(path)
     elif kind.startswith("classes"):
         table = read_class_table(path)
         class_table_from_data(table.to_data(), "written again")

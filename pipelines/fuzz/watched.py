@@ -30,6 +30,7 @@ class WatchedChild:
         self._seconds, self._mib = seconds, mib
         self._process: subprocess.Popen[str] | None = None
         self._said: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self._listener: threading.Thread | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -43,31 +44,32 @@ class WatchedChild:
         assert process.stdin is not None
         process.stdin.write(json.dumps(list(case)) + "\n")
         process.stdin.flush()
-        if self._answer(STARTING_S)[0] is None:
+        if self._answer(STARTING_S, mib=None)[0] is None:
             self._stop()
             return {"ok": "", "said": "the file could not be drawn", "seconds": 0.0, "mib": 0}
         started = time.monotonic()
-        answer, mib, why = self._answer(self._seconds)
-        if answer is not None and mib <= self._mib:
+        answer, mib, why = self._answer(self._seconds, mib=self._mib)
+        if answer is not None:
             return {**answer, "mib": mib}
         self._stop()
         return {"ok": "", "said": why, "seconds": round(time.monotonic() - started, 1), "mib": mib}
 
-    def _answer(self, seconds: float) -> tuple[dict[str, Any] | None, int, str]:
+    def _answer(self, seconds: float, *, mib: int | None) -> tuple[dict[str, Any] | None, int, str]:
         """The next thing that the child says, the most memory it had meanwhile, and why it says nothing."""
         process, most = self._process, 0
         assert process is not None
         watched = psutil.Process(process.pid)
         end = time.monotonic() + seconds
         while time.monotonic() < end:
+            answer, has_answered = None, False
             with suppress(queue.Empty):
-                answer = self._said.get(timeout=LOOK_EVERY_S)
-                why = "" if answer else f"its process died with status {process.wait()}"
-                return answer, most, why
+                answer, has_answered = self._said.get(timeout=LOOK_EVERY_S), True
             with suppress(psutil.Error):
                 most = max(most, watched.memory_info().rss >> 20)
-            if most > self._mib:
-                return None, most, f"{most} MiB of memory, {self._mib} at most"
+            if mib is not None and most > mib:
+                return None, most, f"{most} MiB of memory, {mib} at most"
+            if has_answered:
+                return answer, most, "" if answer else f"its process died with status {process.wait()}"
         return None, most, f"more than {seconds:g} s"
 
     def _started(self) -> subprocess.Popen[str]:
@@ -79,8 +81,10 @@ class WatchedChild:
             )  # fmt: skip
             self._said = queue.Queue()
             assert self._process.stdout is not None
-            threading.Thread(target=_listen, args=(self._process.stdout, self._said), daemon=True).start()
-            if self._answer(STARTING_S)[0] is None:
+            told = self._process.stdout, self._said
+            self._listener = threading.Thread(target=_listen, args=told, daemon=True)
+            self._listener.start()
+            if self._answer(STARTING_S, mib=None)[0] is None:
                 raise RuntimeError(
                     "the child process does not start; run python -m pipelines.fuzz.child to see why"
                 )
@@ -90,6 +94,11 @@ class WatchedChild:
         if self._process is not None:
             self._process.kill()
             self._process.wait()
+            if self._listener is not None:
+                self._listener.join()
+            for stream in (self._process.stdin, self._process.stdout):
+                if stream is not None:
+                    stream.close()
             self._process = None
 
 

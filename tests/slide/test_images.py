@@ -396,9 +396,28 @@ def test_focal_planes_and_time_points_are_chosen_alike_in_every_format(tmp_path:
             assert slide.info.remarks == (f"{planes} time points; the first is read",)
 
 
-def replace_array(group: zarr.Group, pixels: np.ndarray) -> None:
-    del group["0"]
-    group.create_array("0", shape=pixels.shape, chunks=pixels.shape, dtype=pixels.dtype)[...] = pixels
+def test_coarse_levels_of_a_zarr_may_have_fewer_focal_planes_but_no_other_channels(tmp_path: Path):
+    levels = pyramid(200, 160, 2)
+    write_ome_zarr(tmp_path / "a.zarr", levels, axes="zcyx", version="0.4")
+    group = zarr.open_group(str(tmp_path / "a.zarr"), mode="a")
+    for name, planes, middle in (("0", 5, 2), ("1", 3, 1)):
+        stack = np.zeros((planes, 3, *levels[int(name)].shape[:2]), np.uint8)
+        stack[middle] = levels[int(name)].transpose(2, 0, 1)
+        replace_array(group, stack, name)
+    slide = open_slide(tmp_path / "a.zarr")
+    for number, level in enumerate(levels):
+        np.testing.assert_array_equal(whole(slide, number), level)
+    write_ome_zarr(tmp_path / "b.zarr", levels)
+    group = zarr.open_group(str(tmp_path / "b.zarr"), mode="a")
+    replace_array(group, np.zeros((1, 80, 100), np.uint8), "1")
+    slide = open_slide(tmp_path / "b.zarr")
+    assert slide.stored_levels == 1
+    assert "the level in 1 cannot be read (its shape is (1, 80, 100)" in slide.info.remarks[0]
+
+
+def replace_array(group: zarr.Group, pixels: np.ndarray, name: str = "0") -> None:
+    del group[name]
+    group.create_array(name, shape=pixels.shape, chunks=pixels.shape, dtype=pixels.dtype)[...] = pixels
 
 
 def test_planes_of_an_axis_that_means_something_else_are_refused(tmp_path: Path):

@@ -123,7 +123,8 @@ def check_buildable(stored: Level, name: str) -> None:
         TooLargeError: A row of its tiles needs more memory than the limit.
     """
     # 16-bit sums over 2 x 2 pixels of a whole row of tiles.
-    nbytes = (stored.tile.height // 2 + 2) * -(-stored.size.width // 2) * 2 * RGB_BYTES
+    rows = min(stored.tile.height, stored.size.height) // 2 + 2
+    nbytes = rows * -(-stored.size.width // 2) * 2 * RGB_BYTES
     if nbytes > TILE_ROW.value:
         raise TooLargeError(
             f"{name}: no coarse levels are stored below {stored.size} px, and building them from tiles of "

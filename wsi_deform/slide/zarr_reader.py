@@ -107,7 +107,9 @@ class ZarrReader:
             for array in arrays:
                 check_chunks(array, self.path)
         self._arrays = arrays
-        self._fixed, planes = self._fixed_indices(arrays[0])
+        planes = self._checked_planes(arrays[0])
+        # Coarse levels may have fewer focal planes.
+        self._fixed = [self._planes_of(array) for array in arrays]
         levels = tuple(
             Level(size=size, downsample=level_downsample(sizes[0], size), tile=self._tile(array))
             for size, array in zip(sizes, arrays, strict=True)
@@ -158,8 +160,10 @@ class ZarrReader:
             raise SlideError(_said(error)) from error
         if not isinstance(array, zarr.Array) or array.dtype != finest.dtype:
             raise SlideError("it holds no such pixels as level 0")
-        if len(array.shape) != len(finest.shape):
-            raise SlideError("it has other axes than level 0")
+        pairs = zip(self._axes, array.shape, finest.shape, strict=False)
+        alike = all(axis in "yxz" or own == other for axis, own, other in pairs)
+        if len(array.shape) != len(finest.shape) or not alike:
+            raise SlideError(f"its shape is {array.shape}, that of level 0 {finest.shape}")
         return array
 
     def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
@@ -176,7 +180,7 @@ class ZarrReader:
         if column < 0 or row < 0 or region.is_empty:
             raise SlideError(f"{where} wanted; the level has {found.size} px in tiles of {found.tile}.")
         try:
-            stored = self._stored(self._arrays[level], region)
+            stored = self._stored(level, region)
         except _errors() as error:
             pass_on_own_fault(error, "zarr")
             said = f"cannot be read ({_said(error)}; zarr {version_of('zarr')})"
@@ -201,14 +205,14 @@ class ZarrReader:
         """Forget the arrays; reading afterwards is an error."""
         self._arrays = []
 
-    def _stored(self, array: Any, region: Region) -> NDArray[Any]:
+    def _stored(self, level: int, region: Region) -> NDArray[Any]:
         """The stored pixels of a part of a level, (h, w) or (h, w, c)."""
         part: dict[str, slice | int] = {
-            **self._fixed,
+            **self._fixed[level],
             "x": slice(region.x, region.right),
             "y": slice(region.y, region.bottom),
         }
-        stored = np.asarray(array[tuple(part.get(axis, slice(None)) for axis in self._axes)])
+        stored = np.asarray(self._arrays[level][tuple(part.get(axis, slice(None)) for axis in self._axes)])
         order = [axis for axis in self._axes if not isinstance(part.get(axis, slice(None)), int)]
         return np.moveaxis(stored, [order.index(axis) for axis in "yxc" if axis in order], range(len(order)))
 
@@ -262,37 +266,42 @@ class ZarrReader:
 
     def _check_range(self, level: int) -> None:
         """Look at some tiles of a deep slide, spread evenly: whether it uses its range."""
-        found, array = self.info.levels[level], self._arrays[level]
+        found = self.info.levels[level]
         grid = tile_grid(found.size, found.tile)
         places = sorted(set(np.linspace(0, grid.area - 1, LOOKED_AT_TILES).astype(int).tolist()))
         regions = [tile_region(at % grid.width, at // grid.width, found.tile, found.size) for at in places]
         brightest = []
         for region in regions:
             with suppress(*_errors()):  # a damaged chunk is told of when it is read
-                brightest.append(int(self._stored(array, region).max()))
+                brightest.append(int(self._stored(level, region).max()))
         if brightest:
             check_range(max(brightest), self._bits, self.path)
 
     def _channel_count(self, array: Any) -> int:
         return int(array.shape[self._axes.index("c")]) if "c" in self._axes else 1
 
-    def _fixed_indices(self, array: Any) -> tuple[dict[str, slice | int], list[str]]:
-        """The plane that is read of each axis but x, y and channels, and remarks on these."""
-        fixed: dict[str, slice | int] = {}
+    def _checked_planes(self, array: Any) -> list[str]:
+        """Refuse stacks that mean something unknown; remarks on the plane that is read of the others."""
         remarks = []
         for axis, length in zip(self._axes, array.shape, strict=True):
             if axis in "yxc":
                 continue
-            plane = plane_of(axis, length)
-            if plane is None:
+            if plane_of(axis, length) is None:
                 raise SlideError(
                     f"{self.path}: {length} planes along axis {axis} of {self._axes}. Needed channels (c), focal "
                     "planes (z) or time points (t). Write the plane that you want into an image of its own."
                 )
-            fixed[axis] = plane
             if length > 1:
                 remarks.append(plane_remark(axis, length))
-        return fixed, remarks
+        return remarks
+
+    def _planes_of(self, array: Any) -> dict[str, int]:
+        """The plane that is read of each axis but x, y and channels."""
+        return {
+            axis: plane_of(axis, length) or 0
+            for axis, length in zip(self._axes, array.shape, strict=True)
+            if axis not in "yxc"
+        }
 
 
 def _errors() -> tuple[type[Exception], ...]:

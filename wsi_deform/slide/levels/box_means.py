@@ -68,7 +68,7 @@ def stream_box_means(
     size, tile = found.size, found.tile
     grid = tile_grid(size, tile)
     stages = [_Stage(number, level, size) for number, level in enumerate(levels)]
-    window = _Window(size, tile)
+    window = _Window(size, Size(min(tile.width, size.width), min(tile.height, size.height)))
     tiles = _every_tile(reader, stored, grid)
     for row in range(grid.height):
         bottom = min((row + 1) * tile.height, size.height)

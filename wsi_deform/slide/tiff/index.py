@@ -190,7 +190,7 @@ def _levels_of(image: TiffImage, path: SlidePath) -> tuple[list[TiffLevel], Any,
         if size.width > last.width or size.height > last.height or size == last:
             continue
         try:
-            if colour_kind(page) != colour_kind(first):
+            if colour_kind(page) != colour_kind(first) or len(pages) != len(found[0][0]):
                 raise SlideError(f"{path}: its pixels are of another kind than those of level 0.")
             levels.append(level_from_pages(pages, levels[0].size, path))
         except TooLargeError:

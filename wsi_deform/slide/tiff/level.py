@@ -35,6 +35,8 @@ KEPT_STRIP_BYTES = 4 << 20
 # Decoders of JPEG, WebP and JPEG XL turn YCbCr into RGB themselves; any other leaves it as stored.
 YCBCR_DECODED = (7, 34892, 50001, 50002)
 SPARE_ROWS = 256
+# Sides of tiles are multiples of 16, and all levels may have the same; one flipped bit makes a tile of any size.
+PADDING_PX, LARGE_TILE_PX = 15, 4096
 
 Decode = Callable[[bytes, int], NDArray[Any]]
 
@@ -105,6 +107,13 @@ def level_from_pages(pages: Sequence[Any], level_0: Size, path: SlidePath) -> Ti
     separate = page.planarconfig == 2 and page.samplesperpixel > 1
     pixel_bytes = page.dtype.itemsize * (1 if separate else page.samplesperpixel)
     if page.is_tiled:
+        if tile.width > max(size.width + PADDING_PX, LARGE_TILE_PX) or tile.height > max(
+            size.height + PADDING_PX, LARGE_TILE_PX
+        ):
+            raise TooLargeError(
+                f"{path}: declares tiles of {tile} px for a level of {size} px. Needed tiles that the level "
+                f"fills, or of {LARGE_TILE_PX:,} px a side at most. The file is damaged: copy or download it again."
+            )
         check_block("tiles", tile, tile.area * pixel_bytes, path)
     else:
         # A whole one, even where the image is lower.
