@@ -21,10 +21,6 @@ lint: .venv
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Mutated files of every kind, in watched processes; minutes.
-fuzz: .venv
-	$(BIN)/python -m pipelines.fuzz
-
 bench: .venv
 	$(BIN)/python -m pipelines.benchmarks
 
