@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from wsi_deform.anonymous import AS_THEY_ARE
 from wsi_deform.config import parse_config
 from wsi_deform.distribute.ledger import Ledger, State
 from wsi_deform.files import write_json
@@ -170,9 +171,10 @@ def test_a_slide_that_is_gone_is_paper_of_its_shape() -> None:
 def test_areas_are_told_where_they_are_known(tmp_path: Path) -> None:
     path = tmp_path / "measurements.csv"
     path.write_text(
-        "slide_id,class_name,area_mm2,share_of_slide\na,gland,1234.56,0.12345\na,nerve,0.0012,1\nb,gland,,0.5\n"
+        "slide,class,pixels,mm2,tissue_mm2,share_of_tissue,share_of_slide,remarks\n"
+        "a,gland,1,1234.56,,,0.12345,\na,nerve,1,0.0012,,,1,\nb,gland,1,,,,0.5,\n"
     )
-    table = _measurements(path)
+    table = _measurements(path, AS_THEY_ARE)
     assert table.header == ("slide", "gland", "nerve")
     assert table.rows == (
         ("a", "1.23e+03 mm², 12.3 %", "0.0012 mm², 100.0 %"),
@@ -182,10 +184,14 @@ def test_areas_are_told_where_they_are_known(tmp_path: Path) -> None:
 
 def test_the_newest_record_of_a_folder_says_how_it_was_made(tmp_path: Path) -> None:
     folder = MaskFolder(tmp_path)
-    assert _last_run(folder) == {}
+    assert _last_run(folder, AS_THEY_ARE) == {}
     for stamp, device in (("20260101T000000Z", "cpu"), ("20260301T000000Z", "cuda"), (".20260401", "none")):
         write_json(folder.run(stamp), {"device": device, "other": 3, "provenance": {"seed": 7}})
-    assert _last_run(folder) == {"record": "runs/20260301T000000Z.json", "device": "cuda", "seed": 7}
+    assert _last_run(folder, AS_THEY_ARE) == {
+        "record": "runs/20260301T000000Z.json",
+        "device": "cuda",
+        "seed": 7,
+    }
 
 
 def test_twelve_slides_are_shown_and_every_state_is_counted(

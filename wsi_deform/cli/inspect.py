@@ -60,7 +60,7 @@ def inspect(
     console.print(table)
     with only_build_bars(console):
         tissue = tissue_mask(opened)
-    console.print(f"tissue: {100 * tissue.fraction:.1f} % of the slide")
+    console.print(f"tissue: {100 * tissue.counted.mean():.1f} % of the slide")
     if thumbnail is not None:
         with only_build_bars(console), write_aside(thumbnail) as aside:
             Image.fromarray(thumbnail_of(opened, 1024)).save(aside)

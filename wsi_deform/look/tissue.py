@@ -50,8 +50,8 @@ class TissueMask:
 
     @property
     def fraction(self) -> float:
-        """Share of the slide that is tissue, 0 to 1."""
-        return float(self.counted.mean())
+        """Share of the slide that was found to be tissue, 0 to 1; ``counted`` has the share for areas."""
+        return float(self.tissue.mean())
 
     def fraction_of(self, region: Region) -> float:
         """Share of a region that is tissue.
