@@ -503,3 +503,22 @@ def test_the_area_of_tissue_does_not_grow_with_its_cells(cell_px: int, most: flo
 def test_a_black_frame_does_not_change_the_area_of_tissue():
     slide, share = ellipses(5, frame_px=130)
     assert tissue_mask(slide, mpp_um=20.0, max_side_px=96).counted.mean() == pytest.approx(share, rel=0.12)
+
+
+++b / tests / look / test_tissue.py
+
+
+def test_a_mask_has_a_pixel_at_least(tmp_path: Path):
+    path = write_mask_file(tmp_path / "m.png", np.ones((600, 800), bool), "L")
+    for found in (
+        tissue_mask(drawn(), max_side_px=1),
+        tissue_mask(drawn(), mpp_um=1e6),
+        tissue_mask_from_file(path, drawn(), max_side_px=1),
+    ):
+        assert found.tissue.shape == (1, 1)
+        assert found.downsample == Point(800, 600)
+    for wrong in ({"max_side_px": 0}, {"mpp_um": 0}):
+        with pytest.raises(ShapeError, match="both must be positive"):
+            tissue_mask(drawn(), **wrong)
+        with pytest.raises(ShapeError, match="both must be positive"):
+            tissue_mask_from_file(path, drawn(), **wrong)
