@@ -505,9 +505,6 @@ def test_a_black_frame_does_not_change_the_area_of_tissue():
     assert tissue_mask(slide, mpp_um=20.0, max_side_px=96).counted.mean() == pytest.approx(share, rel=0.12)
 
 
-++b / tests / look / test_tissue.py
-
-
 def test_a_mask_has_a_pixel_at_least(tmp_path: Path):
     path = write_mask_file(tmp_path / "m.png", np.ones((600, 800), bool), "L")
     for found in (
