@@ -74,7 +74,8 @@ CASES = {
     strips: Region(0, 128, WIDTH, 128),
     jpeg: Region(128, 128, 128, 128),
     ome_zarr: Region(0, 0, 256, 256),
-    dicom: Region(128, 128, 128, 128),
+    # OpenSlide reads it, in tiles of 512 px of its own.
+    dicom: Region(0, 0, WIDTH, HEIGHT),
 }
 
 
@@ -84,7 +85,7 @@ def test_the_tile_that_cannot_be_decoded_is_named_and_it_alone_is_left_out(draw,
     said = (
         rf"tile at \({bad.x}, {bad.y}\) of level 0, which shows level-0 px {bad.x} to {bad.right} across and "
     )
-    said += rf"{bad.y} to {bad.bottom} down, .* cannot be"
+    said += rf"{bad.y} to {bad.bottom} down,.* cannot be"
     with pytest.raises(BadTileError, match=said):
         Slide(path).read_region(0, Region.whole(Slide(path).size))
     slide = Slide(path, on_bad_tile="blank")
@@ -99,7 +100,7 @@ def test_the_tile_that_cannot_be_decoded_is_named_and_it_alone_is_left_out(draw,
 
 
 def test_openslide_goes_on_after_an_error_and_names_the_region(tmp_path: Path):
-    path = zero_tile(
+    path = _scrambled(
         write_svs(tmp_path / "a.svs", [picture(900, 700)], compressionargs={"level": 95}), tile=9
     )
     reader = OpenSlideReader(path)
@@ -159,13 +160,11 @@ class Broken(AddressReader):
         return super().read_tile(level, column, row)
 
 
-@pytest.mark.parametrize(("factor", "counts"), [(4, (0, 1)), (3, (1, 0))])
-def test_a_tile_of_a_coarse_level_is_made_anew_where_whole_pixels_make_it(
-    factor: int, counts: tuple[int, int]
-):
+@pytest.mark.parametrize("factor", [4, 3])
+def test_a_tile_of_a_coarse_level_is_made_anew(factor: int):
     reader = Broken(Size(1200, 900), downsamples=(1, factor), pattern="smooth")
     slide = Slide.from_reader(reader, slide_id="a", on_bad_tile="blank")
     found = slide.read_tile(1, 0, 0)
-    assert (len(slide.blanks), slide.remade_tiles) == counts
+    assert slide.blanks == ()
     sound = AddressReader(Size(1200, 900), downsamples=(1, factor), pattern="smooth").read_tile(1, 0, 0)
-    assert (np.abs(found.astype(int) - sound).max() <= 2) == (counts == (0, 1))
+    assert np.abs(found.astype(int) - sound).max() <= 2
