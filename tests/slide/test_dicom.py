@@ -381,7 +381,7 @@ def test_what_pydicom_would_warn_of_is_neither_warned_of_nor_logged(
 
 def test_a_misspelt_finest_level_is_not_passed_over_as_openslide_does(tmp_path: Path):
     def said(dataset: pydicom.Dataset) -> None:
-        dataset.ImageType = ["ORIGINALL", "PRIMARY", "VOLUME", "NONE"]
+        dataset.ImageType = ["ORIGINAL", "PRIMARY", "VOLUM", "NONE"]
 
     write_dicom(tmp_path / "0.dcm", picture(300, 200), change=said)
     write_dicom(tmp_path / "1.dcm", halved(picture(300, 200)), mpp=(1.0, 1.0))
