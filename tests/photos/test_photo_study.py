@@ -98,7 +98,7 @@ def test_a_manifest_of_both_kinds_is_refused(photos: Path, tmp_path: Path) -> No
     done = CliRunner().invoke(typer_app, ["manifest", "check", str(photos / "mixed.csv")])
     assert done.exit_code == 1
     (line,) = [line for line in done.output.splitlines() if "Needed an mpp of all slides, or of none" in line]
-    assert line.startswith("- 3 rows slide ")
+    assert line.startswith("- 3 rows, slide p1 (line 3): ")
 
 
 def test_lengths_in_um_are_refused_before_training(photos: Path, tmp_path: Path) -> None:
