@@ -359,6 +359,8 @@ def test_signals_that_end_a_process_have_their_exit_codes():
 
 
 def test_a_first_signal_asks_and_a_second_interrupts():
+    # A shell starts what runs in its background with SIGINT ignored, and so it would stay.
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
     before = signal.getsignal(signal.SIGTERM)
     with stop_on_signals() as stop:
         signal.raise_signal(signal.SIGTERM)
@@ -372,6 +374,7 @@ def test_a_first_signal_asks_and_a_second_interrupts():
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGHUP)
         assert asked.exit_code == 129
+    signal.signal(signal.SIGINT, usual)
 
 
 def test_a_signal_that_is_ignored_stays_ignored():
