@@ -12,20 +12,24 @@ import pytest
 import tifffile
 from damaged import zero_tile
 from slide_files import picture, pyramid, write_tiff
-from tiny_study import tiny_model
+from tiny_study import tiny_model, tiny_study
 from typer.testing import CliRunner
 
 import wsi_deform.slide.slide as slide_module
-from wsi_deform.annotation.classes import ClassTable
+from wsi_deform.annotation.classes import ClassTable, read_class_table
 from wsi_deform.baselines.patch_grid import PatchSettings
 from wsi_deform.cli.main import typer_app
+from wsi_deform.config import read_config
 from wsi_deform.distribute.batch import segment_slides
 from wsi_deform.distribute.ledger import Ledger, State
 from wsi_deform.distribute.outcome import Batch
 from wsi_deform.distribute.sources import slide_sources
+from wsi_deform.errors import SlideError
+from wsi_deform.manifest.read import read_manifest
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.mask.samples import read_samples
 from wsi_deform.slide_results import WantedOutputs
+from wsi_deform.train.loop import train
 
 SIZE = (600, 400)
 TILE = 128
@@ -194,3 +198,19 @@ def test_the_command_says_which_slides_lack_tiles(tmp_path: Path, model: Path):
     failed = CliRunner().invoke(typer_app, shared)
     assert failed.exit_code == 1
     assert "0 done, 0 skipped, 1 failed" in failed.output
+
+
+def test_training_fails_and_names_the_slide_and_the_tile(tmp_path: Path):
+    study = tiny_study(tmp_path)
+    row = next(each for each in read_manifest(study.manifest).rows if each.split == "train")
+    with tifffile.TiffFile(row.slide) as tif:
+        places = [
+            place for page in tif.pages for place in zip(page.dataoffsets, page.databytecounts, strict=True)
+        ]
+    stored = bytearray(Path(row.slide).read_bytes())
+    for offset, count in places:
+        stored[offset : offset + count] = b"\xff" * count
+    Path(row.slide).write_bytes(stored)
+    config = read_config(changes=["sampling.budget=[12, 48]", "training.epochs=1", "device=cpu"])
+    with pytest.raises(SlideError, match=rf"{Path(row.slide).name}: tile at .* cannot be"):
+        train(config, read_manifest(study.manifest), read_class_table(study.classes), tmp_path / "run")
