@@ -8,17 +8,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wsi_deform.cli.app import App
+
 if TYPE_CHECKING:
     from wsi_deform.manifest.rows import Manifest, ManifestRow
 
-app = typer.Typer(help="Make, check or crop a manifest.", no_args_is_help=True)
+app = App(help="Make, check or crop a manifest.")
 
 FAILED = 1
 
 
-@app.command()
+@app.command(
+    examples=["wsi-deform manifest check manifest.csv", "wsi-deform manifest check manifest.csv --shallow"],
+    exits={1: "the manifest has problems; all are listed"},
+)
 def check(
-    manifest: Annotated[Path, typer.Argument(help="The manifest CSV.")],
+    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="The manifest CSV.")],
     classes: Annotated[
         Path | None,
         typer.Option(help="Class table (YAML or JSON); default: classes.yaml beside the manifest."),
@@ -63,9 +68,14 @@ def check(
     typer.echo(f"{manifest}: {len(read.rows)} slides, no problems. {splits or 'No splits.'}")
 
 
-@app.command()
+@app.command(
+    examples=[
+        "wsi-deform manifest build slides/ --masks masks/ --patient '^(P[0-9]+)'",
+        "wsi-deform manifest build slides/ --masks masks/ --each-slide-a-patient",
+    ]
+)
 def build(
-    slides: Annotated[Path, typer.Argument(help="Folder of slides.")],
+    slides: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of slides.")],
     out: Annotated[Path, typer.Option(help="The manifest CSV to write.")] = Path("manifest.csv"),
     masks: Annotated[
         Path | None, typer.Option(help="Folder of masks, named <slide_id>_mask.* or <slide_id>.*")
@@ -130,9 +140,9 @@ def build(
         typer.echo(line)
 
 
-@app.command()
+@app.command(examples=["wsi-deform manifest crop manifest.csv --size 1024x1024 --out crops.csv"])
 def crop(
-    manifest: Annotated[Path, typer.Argument(help="The manifest CSV.")],
+    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="The manifest CSV.")],
     size: Annotated[str, typer.Option(help="Width x height of the crops, level-0 px, e.g. 1024x1024.")],
     out: Annotated[Path, typer.Option(help="The manifest CSV to write.")],
 ) -> None:

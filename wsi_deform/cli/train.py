@@ -11,6 +11,7 @@ import typer
 from wsi_deform.cli.build_bars import build_bars, passing_bars
 from wsi_deform.cli.console import plain_console
 from wsi_deform.cli.interrupts import stop_on_signals
+from wsi_deform.cli.options import Changes, Classes, Config, device_option
 from wsi_deform.cli.training_bars import TrainingBars
 
 if TYPE_CHECKING:
@@ -20,23 +21,31 @@ if TYPE_CHECKING:
     from wsi_deform.manifest.rows import Manifest
 
 
+EXAMPLES = (
+    "wsi-deform train --slides manifest.csv --out run",
+    "wsi-deform train --slides manifest.csv --out run-2 --config uniform --seed 1",
+    "wsi-deform train --slides manifest.csv --set 'sampling.budget=[40, 400]'",
+    "torchrun --nproc-per-node 4 -m wsi_deform train --slides manifest.csv",
+)
+
+
 def train(
-    slides: Annotated[Path, typer.Option(help="Manifest CSV with slides, masks and splits.")],
-    out: Annotated[Path, typer.Option(help="Run folder; training goes on where it stopped.")] = Path("run"),
-    config: Annotated[
-        str | None,
-        typer.Option(help="YAML file, or a packaged configuration: joint (the default), uniform, ..."),
-    ] = None,
-    classes: Annotated[
-        Path | None,
-        typer.Option(help="Class table (YAML or JSON); default: classes.yaml beside the manifest."),
+    slides: Annotated[
+        Path, typer.Option(metavar="MANIFEST", help="Manifest CSV with slides, masks and splits.")
+    ],
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Run folder; training goes on where it stopped.")
+    ] = Path("run"),
+    config: Config = None,
+    changes: Changes = None,
+    classes: Classes = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="The same as --set seed=N; default: as the configuration says (0)."),
     ] = None,
     device: Annotated[
         str | None,
-        typer.Option(help="auto, cpu, cuda, cuda:1, mps; default: as the configuration says (auto)."),
-    ] = None,
-    changes: Annotated[
-        list[str] | None, typer.Option("--set", help="key=value over the configuration, e.g. seed=1.")
+        device_option(help="auto, cpu, cuda, cuda:1 or mps; default: as the configuration says (auto)."),
     ] = None,
     allow_empty_classes: Annotated[
         bool, typer.Option("--allow-empty-classes", help="Train although a class has no labelled pixel.")
@@ -57,6 +66,7 @@ def train(
     read = read_manifest(slides)
     table = find_class_table(read, classes)
     chosen = [] if device is None else [f"device={device}"]
+    chosen += [] if seed is None else [f"seed={seed}"]
     found = None if config is None else find_config(config)
     settings = read_config(found, changes=[*(changes or ()), *chosen])
     # One process counts the labels; the others wait for it where they meet.

@@ -1,0 +1,66 @@
+"""What people see while slides are segmented: bars of slides and fields, and a line for each slide."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from wsi_deform.cli.build_bars import build_bars, counting_columns
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from wsi_deform.distribute.outcome import Outcome
+
+
+class SegmentBars:
+    """Progress bars of a batch; a context manager and a ``distribute.outcome.Watcher``."""
+
+    def __init__(self, console: Console) -> None:
+        from rich.progress import Progress
+
+        self.console = console
+        self.progress = Progress(*counting_columns(), console=console, refresh_per_second=2)
+        self._shown = ExitStack()
+        self.slides: Any = None
+        self.fields: Any = None
+
+    def __enter__(self) -> SegmentBars:
+        self._shown.enter_context(self.progress)
+        self._shown.enter_context(build_bars(self.progress))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._shown.close()
+
+    def start(self, *, slides: int) -> None:
+        """Show the bar of the slides."""
+        self.slides = self.progress.add_task("slides", total=slides)
+
+    def slide(self, slide_id: str) -> None:
+        """Show the bar of a slide's fields."""
+        self._drop_fields()
+        self.fields = self.progress.add_task(f"{slide_id}: fields", total=None)
+
+    def field(self, done: int, total: int) -> None:
+        """Move the bar of the fields."""
+        self.progress.update(self.fields, completed=done, total=total)
+
+    def outcome(self, outcome: Outcome) -> None:
+        """Say how a slide went and move the bar of the slides."""
+        self._drop_fields()
+        self.progress.advance(self.slides)
+        state = outcome.state
+        line = f"{outcome.slide_id}: {outcome.status}"
+        if outcome.status == "done":
+            seen = f"{state.samples} samples" if state.method != "patches" else f"{state.fields} patches"
+            line += f", {state.seconds:.1f} s, {seen}, {state.tiles} tiles read"
+        if outcome.reason:
+            line += f", {outcome.reason}"
+        style = "red" if outcome.status == "failed" else ""
+        self.progress.console.print(line, style=style, soft_wrap=True)
+
+    def _drop_fields(self) -> None:
+        if self.fields is not None:
+            self.progress.remove_task(self.fields)
+            self.fields = None
