@@ -41,7 +41,7 @@ def test_help_shows_every_sign_that_was_written(path, command) -> None:
 
 def test_help_of_export_names_the_extra_to_install() -> None:
     shown = CliRunner().invoke(typer_app, ["export", "--help"], env={"COLUMNS": "200"}).output
-    assert "pip install wsi-deform[onnx]" in shown
+    assert "pip install 'wsi-deform[onnx]'" in shown
 
 
 ODD = "a[red]b :cat: [bold] [7"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
 from wsi_deform.cli.console import plain_console
+from wsi_deform.cli.events import EventLog, Watchers
+from wsi_deform.cli.help import MESSAGES
 from wsi_deform.cli.interrupts import interrupted_by_signals
 from wsi_deform.cli.options import (
     FILES,
@@ -16,6 +20,7 @@ from wsi_deform.cli.options import (
     PATCHES,
     TROUBLE,
     WHICH_SLIDES,
+    complete_suffix,
     device_option,
 )
 from wsi_deform.cli.segment_bars import SegmentBars
@@ -23,39 +28,55 @@ from wsi_deform.cli.start import imported_at_once
 
 if TYPE_CHECKING:
     from wsi_deform.baselines.patch_grid import PatchSettings
+    from wsi_deform.distribute.outcome import Watcher
+    from wsi_deform.distribute.sources import SlideSource
 
 FAILED = 1
 
 
 EXAMPLES = (
     "wsi-deform segment --slides slides/ --model run --out out",
-    "wsi-deform segment --slides a.svs --model run/best.json",
+    "wsi-deform segment a.svs b.svs --model run/best.json",
     "wsi-deform segment --slides manifest.csv --split test --model run",
     "wsi-deform segment --slides slides/ --model run --device cuda --fields 8",
+    "wsi-deform segment --slides slides/ --ext svs --model run --dry-run",
     "wsi-deform segment --slides slides/ --model run --workers 4 --memory-gib 24",
 )
 
 
 def segment(
-    slides: Annotated[
-        str,
-        typer.Option(
-            metavar="PATH",
-            help="Folder of slides (subfolders too), one slide or its URL (FILE::NAME: one of its images), or a "
-            "manifest CSV (for an oracle).",
-        ),
-    ],
     model: Annotated[
         Path,
         typer.Option(
             metavar="RUN", help="Run folder of `wsi-deform train`, or a model's .safetensors or .json."
         ),
     ],
+    slide: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[SLIDE]...", help="Slides, as --slides.", show_default=False),
+    ] = None,
+    slides: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATH",
+            help="Folder of slides (subfolders too), one slide or its URL (FILE::NAME: one of its images), or a "
+            "manifest CSV (for an oracle); may be given several times.",
+        ),
+    ] = None,
     out: Annotated[
         Path, typer.Option(metavar="FOLDER", help="Folder for masks, overlays and measurements.")
     ] = Path("out"),
     device: Annotated[str, device_option()] = "auto",
     overwrite: Annotated[bool, typer.Option(help="Segment again what is done.")] = False,
+    ext: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SUFFIX",
+            autocompletion=complete_suffix,
+            help="Only files whose names end so, e.g. svs; may be given several times.",
+            rich_help_panel=WHICH_SLIDES,
+        ),
+    ] = None,
     split: Annotated[
         Literal["train", "val", "test"] | None,
         typer.Option(
@@ -180,11 +201,32 @@ def segment(
         bool,
         typer.Option(help="Try slides again that killed their process twice.", rich_help_panel=TROUBLE),
     ] = False,
+    fail_fast: Annotated[
+        bool, typer.Option("--fail-fast", help="Stop at the first slide that fails.", rich_help_panel=TROUBLE)
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Only say what would be done with each slide and why; nothing is written.",
+            rich_help_panel=TROUBLE,
+        ),
+    ] = False,
+    log_json: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Append a line of JSON for each event: slide started, done, skipped or failed.",
+            rich_help_panel=MESSAGES,
+        ),
+    ] = None,
 ) -> None:
     """Segment slides; what is done is skipped, and a bad slide never stops the rest."""
+    if not (slide or slides):
+        raise typer.BadParameter("needed one or more slides.", param_hint="SLIDE or --slides")
     with imported_at_once():
         from wsi_deform.distribute.batch import segment_slides
-        from wsi_deform.distribute.sources import slide_sources
+        from wsi_deform.distribute.selection import selected_sources
         from wsi_deform.slide.path import slide_path
         from wsi_deform.slide_results import WantedOutputs
 
@@ -198,32 +240,74 @@ def segment(
         limit_to_tissue=limit_to_tissue,
         patches=patches,
     )
-    found = slide_sources(slide_path(slides), out=out, mpp=mpp, split=split)[:limit]
-    try:
-        with interrupted_by_signals() as asked, SegmentBars(console) as bars:
-            batch = segment_slides(
-                found,
-                model,
-                out,
-                device=device,
-                overwrite=overwrite,
-                on_bad_tile=on_bad_tile,
-                retry_failed=retry_failed,
-                workers=workers,
-                scheduler=scheduler,
-                wanted=wanted,
-                fields=fields,
-                memory_gib=memory_gib,
-                watcher=bars,
-            )
-    except KeyboardInterrupt:
-        console.print(f"Stopped; {out} keeps what is done. The same command goes on.", soft_wrap=True)
-        raise typer.Exit(asked.exit_code) from None
+    paths = [slide_path(each) for each in (*(slides or ()), *(slide or ()))]
+    found = selected_sources(paths, out=out, mpp=mpp, split=split, suffixes=ext or ())[:limit]
+    choices: dict[str, Any] = {
+        "overwrite": overwrite,
+        "on_bad_tile": on_bad_tile,
+        "retry_failed": retry_failed,
+        "wanted": wanted,
+    }
+    if dry_run:
+        show_plan(found, model, out, choices)
+        return
+    bars = SegmentBars(console)
+    with ExitStack() as stack:
+        stack.enter_context(ended_by_signals(out))
+        watcher: Watcher = bars
+        if log_json is not None:
+            named = {source.slide_id: str(source.path) for source in found}
+            log = EventLog(log_json, slides=named, about={"model": str(model), "out": str(out)})
+            watcher = Watchers(bars, stack.enter_context(log))
+        stack.enter_context(bars)
+        batch = segment_slides(
+            found,
+            model,
+            out,
+            device=device,
+            workers=workers,
+            scheduler=scheduler,
+            fields=fields,
+            memory_gib=memory_gib,
+            fail_fast=fail_fast,
+            watcher=watcher,
+            **choices,
+        )
     counts = ", ".join(f"{len(batch.of(kind))} {kind}" for kind in ("done", "skipped", "failed"))
+    if left := len(found) - len(batch.outcomes):
+        counts += f", {left} not begun (--fail-fast)"
     if lacking := [each.slide_id for each in batch.outcomes if each.state.blank_tiles]:
         counts += f"; with tiles left out: {', '.join(lacking)}"
     console.print(f"{counts}. {out / 'summary.md'}", soft_wrap=True)
     if batch.of("failed"):
+        raise typer.Exit(FAILED)
+
+
+@contextmanager
+def ended_by_signals(out: Path) -> Iterator[None]:
+    """Within, an ending signal ends the command in good order: with a line that says so, and its exit code."""
+    with interrupted_by_signals() as asked:
+        try:
+            yield
+        except KeyboardInterrupt:
+            said = f"Stopped; {out} keeps what is done. The same command goes on."
+            plain_console().print(said, soft_wrap=True)
+            raise typer.Exit(asked.exit_code) from None
+
+
+def show_plan(found: Sequence[SlideSource], model: Path, out: Path, choices: Mapping[str, Any]) -> None:
+    """Say what would be done with each slide and why; exit code 1 where one is known to fail."""
+    from wsi_deform.distribute.plan import Action, planned_slides
+
+    console = plain_console()
+    planned = planned_slides(found, model, out, **choices)
+    for each in planned:
+        style = "red" if each.action == "fail" else ""
+        console.print(f"{each.slide_id}: {each.action}, {each.reason}", style=style, soft_wrap=True)
+    actions = [each.action for each in planned]
+    counts = ", ".join(f"{actions.count(kind)} to {kind}" for kind in get_args(Action) if kind in actions)
+    console.print(f"{counts}. Nothing was written.", soft_wrap=True)
+    if "fail" in actions:
         raise typer.Exit(FAILED)
 
 

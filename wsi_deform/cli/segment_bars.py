@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from wsi_deform.cli.build_bars import build_bars, counting_columns
+from wsi_deform.cli.console import TALK, plain_console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -14,13 +15,24 @@ if TYPE_CHECKING:
 
 
 class SegmentBars:
-    """Progress bars of a batch; a context manager and a ``distribute.outcome.Watcher``."""
+    """Progress bars of a batch; a context manager and a ``distribute.outcome.Watcher``.
+
+    Args:
+        console: Where lines go; bars too where it is a terminal. Where it is quiet, what failed is said on stderr.
+    """
 
     def __init__(self, console: Console) -> None:
-        from rich.progress import Progress
+        from rich.progress import Progress, TextColumn, TimeRemainingColumn
 
         self.console = console
-        self.progress = Progress(*counting_columns(), console=console, refresh_per_second=2)
+        self.progress = Progress(
+            *counting_columns(),
+            TextColumn("ETA"),
+            TimeRemainingColumn(compact=True),
+            console=console,
+            refresh_per_second=2,
+            disable=not console.is_interactive,
+        )
         self._shown = ExitStack()
         self.slides: Any = None
         self.fields: Any = None
@@ -58,7 +70,9 @@ class SegmentBars:
         if outcome.reason:
             line += f", {outcome.reason}"
         style = "red" if outcome.status == "failed" else ""
-        self.progress.console.print(line, style=style, soft_wrap=True)
+        self.console.print(line, style=style, soft_wrap=True)
+        if TALK.quiet and outcome.status == "failed":
+            plain_console(stderr=True).print(line, style=style, soft_wrap=True)
 
     def _drop_fields(self) -> None:
         if self.fields is not None:
