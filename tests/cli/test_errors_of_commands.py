@@ -29,7 +29,7 @@ def refused(*arguments: object) -> list[str]:
 @pytest.mark.parametrize(
     ("arguments", "said", "of"),
     [
-        (["segmet"], "no such command 'segmet'. Did you mean 'segment'?", ""),
+        (["segmet"], "no such command 'segmet'. Did you mean segment?", ""),
         (["xyzzy"], "no such command 'xyzzy'. Needed one of demo, inspect, train, ", ""),
         (["segment", "--modle", "x"], "no such option: --modle. Did you mean --model?", " segment"),
         (
@@ -37,7 +37,7 @@ def refused(*arguments: object) -> list[str]:
             "no such option: --slides. It is an option of train, segment, evaluate: write",
             "",
         ),
-        (["config", "shw"], "no such command 'shw'. Did you mean 'show'?", " config"),
+        (["config", "shw"], "no such command 'shw'. Did you mean show?", " config"),
         (["segment", "--slides", "x"], "missing option '--model'.", " segment"),
         (
             ["segment", "--slides", "x", "--model", "x", "--split", "[red]x"],

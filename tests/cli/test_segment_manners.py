@@ -220,6 +220,17 @@ def test_bars_of_slides_and_fields_say_how_long_it_will_take() -> None:
     assert (fields.startswith("a: fields "), "1/4" in fields, " ETA " in fields) == (True, True, True)
 
 
+def test_slides_of_an_hour_each_have_an_eta_too() -> None:
+    now = 0.0
+    bars = SegmentBars(Console(file=io.StringIO(), force_terminal=True))
+    bars.progress.get_time = lambda: now
+    bars.start(slides=4)
+    for _ in range(2):
+        now += 3600
+        bars.progress.advance(bars.slides)
+    assert bars.progress.tasks[0].time_remaining == 7200
+
+
 def test_workers_say_no_more_than_one_process_does(study: Path, slides: Path) -> None:
     (slides / "one" / "bad[1].svs").unlink()
     arguments = ["segment", slides / "one", slides / "two", "--model", study / "run", "--out", slides / "out"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import re
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -186,8 +187,12 @@ def _words_of(error: typer.BadParameter) -> str:
     option = getattr(error, "option_name", None)
     if type(error).__name__ == "NoSuchOption" and context is not None and option:
         said = f"no such option: {redacted(option)}.{_meant(context.command, option)}"
-    elif said.startswith("No such command") and context is not None and "Did you mean" not in said:
-        said += f" Needed one of {', '.join(context.command.list_commands(context))}."
+    elif context is not None and (unknown := re.match(r"No such command '(.*?)'\.", said)):
+        # Of typer and click both, or one, or none says what may have been meant.
+        known = context.command.list_commands(context)
+        near = difflib.get_close_matches(unknown[1], known, n=1)
+        meant = f"Did you mean {near[0]}?" if near else f"Needed one of {', '.join(known)}."
+        said = f"{unknown[0]} {meant}"
     # pydantic's words, of newer versions of typer.
     said = said.replace(": Value error, ", ": ")
     said = said[:1].lower() + said[1:]

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
     from wsi_deform.distribute.outcome import Outcome
 
+# Slides of the last hours say how long the next ones will take.
+PERIOD_S = 24 * 3600.0
+
 
 class SegmentBars:
     """Progress bars of a batch; a context manager and a ``distribute.outcome.Watcher``.
@@ -31,6 +34,8 @@ class SegmentBars:
             TimeRemainingColumn(compact=True),
             console=console,
             refresh_per_second=2,
+            # rich's own forgets what is older than 30 s, so that slides that take longer would have no ETA.
+            speed_estimate_period=PERIOD_S,
             disable=not console.is_interactive,
         )
         self._shown = ExitStack()

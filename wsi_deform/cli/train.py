@@ -25,6 +25,7 @@ EXAMPLES = (
     "wsi-deform train --slides manifest.csv --out run",
     "wsi-deform train --slides manifest.csv --out run-2 --config uniform --seed 1",
     "wsi-deform train --slides manifest.csv --set 'sampling.budget=[40, 400]'",
+    "wsi-deform train --slides manifest.csv --out tuned --init-from run",
     "torchrun --nproc-per-node 4 -m wsi_deform train --slides manifest.csv",
 )
 
@@ -47,11 +48,20 @@ def train(
         str | None,
         device_option(help="auto, cpu, cuda, cuda:1 or mps; default: as the configuration says (auto)."),
     ] = None,
+    init_from: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="Fine-tune: start from the weights of this run or model file, as far as they fit.",
+        ),
+    ] = None,
     allow_empty_classes: Annotated[
         bool, typer.Option("--allow-empty-classes", help="Train although a class has no labelled pixel.")
     ] = False,
 ) -> None:
     """Train a model on labelled slides. Ctrl-C keeps a checkpoint; the same command goes on from it.
+
+    A finished run goes on with --set training.epochs=N, more than it had.
 
     Several processes: torchrun --nproc-per-node N -m wsi_deform train ...; each takes training.batch fields of a step.
     """
@@ -72,7 +82,16 @@ def train(
     # One process counts the labels; the others wait for it where they meet.
     refuse_problems(slides, read, table, scan=first, allow_empty_classes=allow_empty_classes, console=console)
     with stop_on_signals() as stop, TrainingBars(console) as bars:
-        result = run_training(settings, read, table, out, watcher=bars, stop=stop)
+        result = run_training(
+            settings,
+            read,
+            table,
+            out,
+            watcher=bars,
+            stop=stop,
+            init_from=init_from,
+            on_remark=lambda said: console.print(f"{out}: {said}", soft_wrap=True),
+        )
     if not result.finished:
         console.print(
             f"Stopped in epoch {result.epochs + 1}; {out} holds a checkpoint. The same command goes on.",
