@@ -27,7 +27,7 @@ BIN_PX, CELL_PX = 32.0, 256.0
 SLACK_PX = 0.01
 """By how much boxes of edges are larger than they: crossings are rounded."""
 
-FAR = np.int64(1) << 62
+FAR = 1 << 62
 SHORT_SORT = 24  # up to so many numbers an insertion sort is the fastest
 
 
@@ -260,7 +260,7 @@ def _first_from(value: float, step: float, last: float) -> int:
         return FAR
     if value < -1e15:
         return -FAR
-    found = np.int64(np.ceil(value / step - 0.5))
+    found = int(np.ceil(value / step - 0.5))
     # The division is rounded; the centres decide.
     while (found - 0.5) * step >= value:
         found -= 1

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wsi_deform.annotation.class_data import OutlineOrder
 from wsi_deform.annotation.classes import UNLABELLED
 from wsi_deform.annotation.outlines.outline import Outline
 from wsi_deform.errors import AnnotationError, ShapeError
@@ -26,8 +27,7 @@ from wsi_deform.kernels.scanline import (
     paint,
 )
 
-Order = Literal["drawing", "classes"]
-ORDERS: tuple[Order, ...] = get_args(Order)
+ORDERS: tuple[OutlineOrder, ...] = get_args(OutlineOrder)
 LEVEL_0 = Point(1.0, 1.0)
 
 
@@ -64,7 +64,7 @@ class OutlineRaster:
 
     edges: Edges
     slide_size: Size
-    order: Order
+    order: OutlineOrder
     ground: Ground
 
     @classmethod
@@ -74,7 +74,7 @@ class OutlineRaster:
         meanings: Sequence[int],
         *,
         slide_size: Size,
-        order: Order = "drawing",
+        order: OutlineOrder = "drawing",
         ground: Ground | None = None,
     ) -> OutlineRaster:
         """Index outlines.
