@@ -29,9 +29,10 @@ from wsi_deform.data.fields import FieldViews, LabelledField
 from wsi_deform.data.study import median_mpp, open_labelled
 from wsi_deform.errors import TrainingError
 from wsi_deform.files import write_json, write_text
+from wsi_deform.manifest.licences import licences_of
 from wsi_deform.manifest.rows import Manifest, Split
 from wsi_deform.model import Model
-from wsi_deform.model_card import write_model_card
+from wsi_deform.model_card import LICENCES, write_model_card
 from wsi_deform.model_file import finish_saving, save_model
 from wsi_deform.networks.weights import load_pretrained
 from wsi_deform.provenance import provenance
@@ -345,7 +346,11 @@ def _data_facts(manifest: Manifest, *, fields: int) -> dict[str, Any]:
     facts["train"]["fields"] = fields
     # Of the slides' names, not of the CSV's bytes: the same slides are the same data in any order of columns.
     names = sorted((row.split or "", row.slide_id, row.patient or "") for row in manifest.rows)
-    return facts | {"manifest_sha256": hashlib.sha256(json.dumps(names).encode()).hexdigest()}
+    used = [row for row in manifest.rows if row.split in splits]
+    return facts | {
+        LICENCES: licences_of(used),
+        "manifest_sha256": hashlib.sha256(json.dumps(names).encode()).hexdigest(),
+    }
 
 
 def _check_ranks(run: Path, counters: Counters, ranks: Ranks) -> None:
