@@ -47,8 +47,9 @@ def colour_text(colour: Colour) -> str:
 
 
 def _colour(parts: list[Any]) -> Colour | None:
-    if len(parts) < 3 or not all(
-        isinstance(each, int | float) and not isinstance(each, bool) and 0 <= each <= 255 for each in parts
-    ):
+    # Asked for every object of a file: no loop.
+    if len(parts) < 3 or not {type(parts[0]), type(parts[1]), type(parts[2])} <= {int, float}:
         return None
-    return int(parts[0]), int(parts[1]), int(parts[2])
+    red, green, blue = parts[:3]
+    is_colour = 0 <= red <= 255 and 0 <= green <= 255 and 0 <= blue <= 255
+    return (int(red), int(green), int(blue)) if is_colour else None

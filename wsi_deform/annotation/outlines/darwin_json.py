@@ -41,7 +41,7 @@ class DarwinJson:
             paths = _paths(found, annotation, number)
             if paths is None:
                 continue
-            slots.add(str(annotation.get("slot_names")))
+            slots.add(shown(annotation.get("slot_names")))
             name = annotation.get("name")
             found.add(
                 [[path] for path in paths],

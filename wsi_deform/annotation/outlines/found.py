@@ -152,8 +152,11 @@ class Found:
 
 def shown(value: Any) -> str:
     """The beginning of a value, for messages."""
-    # The text of a list may be as long as the file.
-    text = repr(value) if not isinstance(value, list | dict | tuple) else _shown_items(value)
+    # The text of a list may be as long as the file, and as deep.
+    try:
+        text = repr(value) if not isinstance(value, list | dict | tuple) else _shown_items(value)
+    except RecursionError:
+        text = "something nested deeply"
     return text if len(text) <= SHOWN_CHARACTERS else text[:SHOWN_CHARACTERS] + "..."
 
 

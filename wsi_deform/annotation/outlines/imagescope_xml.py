@@ -64,14 +64,16 @@ class ImagescopeXml:
 
     def read(self, file: AnnotationFile, found: Found) -> None:
         """See ``OutlineFormat``."""
-        layers = [each for each in _layers(file) if each.regions]
-        nameless = [each for each in layers if not each.name]
+        layers = _layers(file)
+        drawn = [each for each in layers if any(region.kind not in NOT_AREAS for region in each.regions)]
         for layer in layers:
             name = layer.name or None
-            if name is None and len(layers) > 1 and layer.colour is not None:
+            # The colours of one layer mean nothing: MoNuSeg has nuclei in several.
+            if name is None and len(drawn) > 1 and layer.colour is not None:
                 name = colour_text(layer.colour)
             _add_layer(found, layer, name)
-        if nameless and len(layers) > 1:
+        nameless = [each for each in drawn if not each.name]
+        if nameless and len(drawn) > 1:
             found.remark("Layers without a name, whose colour was taken for their class", len(nameless))
 
 

@@ -203,8 +203,12 @@ def _shapes(rings: _Rings, areas: int) -> tuple[list[list[list[int]]], _Shapes]:
     lines = shapely.linearrings(rings.points[of_vertex], indices=compact[rings.ring_of[of_vertex]])
     parts, part_at = np.unique(rings.part_of[chosen], return_inverse=True)
     polygons = shapely.polygons(lines, indices=part_at)
-    held, area_at = np.unique(rings.area_of[parts], return_inverse=True)
-    valid[held] = shapely.is_valid(shapely.multipolygons(polygons, indices=area_at))
+    held, area_at, counts = np.unique(rings.area_of[parts], return_inverse=True, return_counts=True)
+    single = counts[area_at] == 1
+    valid[held[counts == 1]] = shapely.is_valid(polygons[single])
+    if not single.all():
+        several = np.unique(area_at[~single], return_inverse=True)[1]
+        valid[held[counts > 1]] = shapely.is_valid(shapely.multipolygons(polygons[~single], indices=several))
     part = -1
     for each, its in zip(chosen.tolist(), rings.part_of[chosen].tolist(), strict=True):
         mine = kept[rings.area_of[its]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import json
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -14,7 +15,6 @@ from typing import Any
 from wsi_deform.annotation.outlines.xml_events import Event, xml_events
 from wsi_deform.errors import AnnotationError
 from wsi_deform.limits import ANNOTATION, in_unit
-from wsi_deform.texts import parse_json
 
 GZIP, ZIP = b"\x1f\x8b", b"PK"
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
@@ -97,7 +97,10 @@ class AnnotationFile:
         if self.is_xml or not (self.head.startswith((b"{", b"[")) or self.data.startswith(UTF16)):
             return None
         try:
-            return parse_json(self.data.decode("utf-16" if self.data.startswith(UTF16) else "utf-8-sig"))
+            # Formats look at fixed depths: how deep the rest is does not matter, and to find out takes seconds.
+            return json.loads(self.data.decode("utf-16" if self.data.startswith(UTF16) else "utf-8-sig"))
+        except RecursionError:
+            raise self.error("no sound JSON (nested too deeply). Export it again") from None
         except ValueError as error:
             raise self.error(f"no sound JSON ({error}). Export it again") from error
 

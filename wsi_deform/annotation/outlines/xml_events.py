@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 from xml.sax import SAXException
 from xml.sax.handler import ContentHandler
 
@@ -59,12 +60,12 @@ class _Collected(ContentHandler):
         found, self._events = self._events, []
         return found
 
-    def startElement(self, name: str, attrs: object) -> None:  # noqa: N802, D102  the name is SAX's
+    def startElement(self, name: str, attrs: Any) -> None:  # noqa: N802, D102  the name is SAX's
         self._depth += 1
         if self._depth > MAX_DEPTH:
             raise ValueError(f"nested more than {MAX_DEPTH} deep")
         self._text.clear()
-        self._events.append((name, dict(attrs)))  # type: ignore[call-overload]
+        self._events.append((name, dict(attrs.items())))
 
     def endElement(self, name: str) -> None:  # noqa: N802, D102
         self._depth -= 1
