@@ -43,7 +43,9 @@ def value_of_colour(colour: tuple[int, int, int]) -> int:
 
 
 def value_text(value: int) -> str:
-    """A raw value for people: a number, or the colour that it stands for, #rrggbb."""
+    """A raw value for people: a number, the colour that it stands for, #rrggbb, or "no value" for a stand-in."""
+    if value < 0:
+        return "no value"
     return str(value) if value < COLOUR_VALUE else f"#{value - COLOUR_VALUE:06x}"
 
 

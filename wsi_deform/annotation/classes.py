@@ -109,9 +109,23 @@ class ClassTable:
         }
 
     @property
+    def meanings(self) -> dict[int, int]:
+        """``mapping``, and the stand-ins of ``raw_value``: what is counted of masks and of outlines alike."""
+        stand_ins = {-1 - index: index for index in range(self.count)}
+        return stand_ins | {-1 - UNLABELLED: UNLABELLED} | self.mapping
+
+    def raw_value(self, label: int) -> int:
+        """The first raw value that means a class, or unlabelled (255); without any a stand-in that no mask holds.
+
+        Convention:
+            Outlines, which hold no values, are counted by it together with masks.
+        """
+        return next((value for value, index in self.mapping.items() if index == label), -1 - label)
+
+    @property
     def unlabelled_raw(self) -> set[int]:
-        """The raw values that mean "nobody said", those of colours too."""
-        return {*self.unlabelled_values, *map(value_of_colour, self.unlabelled_rgb)}
+        """The raw values that mean "nobody said", those of colours too, and the stand-in of ``raw_value``."""
+        return {-1 - UNLABELLED, *self.unlabelled_values, *map(value_of_colour, self.unlabelled_rgb)}
 
     @property
     def has_label_colours(self) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.annotation.labels import Labels
+from wsi_deform.annotation.outlines.labels import OutlineLabels, open_outline_labels
 from wsi_deform.annotation.raster import open_label_mask
 from wsi_deform.geometry import Point, Region
 from wsi_deform.manifest.rows import ManifestRow
@@ -57,9 +58,13 @@ def open_labels(
         return open_label_mask(
             file.path, slide_size=slide.size, classes=classes, channel=file.channel, region=region
         )
-    # With the readers of outlines comes what only they need.
-    from wsi_deform.annotation.outlines.labels import open_outline_labels
+    return outlines_over(file, slide, classes, region=region)
 
+
+def outlines_over(
+    file: LabelFile, slide: Slide, classes: ClassTable, *, region: Region | None = None
+) -> OutlineLabels:
+    """The labels that a file of outlines gives a slide; see ``open_labels``."""
     return open_outline_labels(
         file.path,
         slide_size=slide.size,
