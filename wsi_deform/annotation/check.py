@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 from wsi_deform.annotation.classes import UNLABELLED, ClassTable
 from wsi_deform.annotation.duplicates import duplicates_of
 from wsi_deform.annotation.label_check import SeenValues, judge_labels
+from wsi_deform.annotation.label_file import LabelFile
 from wsi_deform.annotation.label_table import label_table
+from wsi_deform.annotation.outlines.outline import OutlineSet
+from wsi_deform.annotation.outlines.summary import named_outlines, proposed_table
 from wsi_deform.annotation.row_check import RowCheck, RowFindings
 from wsi_deform.annotation.suggested_classes import class_table_text, suggested_classes
 from wsi_deform.annotation.unknown_values import PASTE, unknown_values_problem
@@ -17,6 +20,8 @@ from wsi_deform.kernels.ahead import ahead
 from wsi_deform.manifest.problems import EXAMPLES, Problem
 from wsi_deform.manifest.rows import Manifest, ManifestRow, patients_remark
 from wsi_deform.slide.levels.cache_folder import CACHE
+
+SHOWN_NAMES = 20
 
 
 def check_manifest(
@@ -103,7 +108,13 @@ class _Check:
         self.found.append(found)
         self.problems += found.problems
         if found.values is not None:
-            self.seen.add(found.row, found.values, self.classes, px_per_pixel=found.px_per_pixel)
+            self.seen.add(
+                found.row,
+                found.values,
+                self.classes,
+                px_per_pixel=found.px_per_pixel,
+                are_outlines=found.are_outlines,
+            )
 
     def scales(self) -> list[str]:
         """Look at the um per pixel of all slides together, which all have or none has; returns remarks."""
@@ -160,8 +171,11 @@ class _Check:
 
     def all_labels(self, *, allow_empty_classes: bool) -> list[str]:
         """Look at the values of all masks together; returns remarks."""
+        unnamed = [each.unnamed for each in self.found if each.unnamed is not None]
         if self.classes is None and any(each.row.mask is not None for each in self.found):
             self.problems.append(_without_table(self.seen))
+        elif self.classes is None and unnamed:
+            self.problems.append(_names_without_table(unnamed))
         if self.classes is None or not self.seen.pixels:
             return []
         if any(each.unread for each in self.found):
@@ -177,18 +191,33 @@ class _Check:
         """Look for labelled slides in train and val."""
         for split in ("train", "val"):
             rows = manifest.of_split(split)
-            if not any(row.mask for row in rows):
-                found = f"{len(rows)} slides in split {split}, none with a mask"
-                remedy = f"Set split to {split} for some patients and fill in column mask"
+            without = [row.slide_id for row in rows if LabelFile.of_row(row) is None]
+            if len(without) == len(rows):
+                found = f"{len(rows)} slides in split {split}, none with a mask or an annotation"
+                remedy = f"Set split to {split} for some patients and fill in column mask or annotation"
                 self._of_all(found, "at least one labelled slide", remedy)
-            elif len(without := [row.slide_id for row in rows if row.mask is None]):
-                found = f"{len(without)} slides of split {split} have no mask: {', '.join(without[:5])}"
-                self._of_all(
-                    found, "labels for every slide of train and val", "Fill in column mask or empty split"
-                )
+            elif without:
+                found = f"{len(without)} slides of split {split} have no labels: {', '.join(without[:5])}"
+                remedy = "Fill in column mask or annotation, or empty split"
+                self._of_all(found, "labels for every slide of train and val", remedy)
 
     def _of_all(self, found: str, needed: str, remedy: str) -> None:
         self.problems.append(Problem(where="manifest", found=found, needed=needed, remedy=remedy))
+
+
+def _names_without_table(found: Sequence[OutlineSet]) -> Problem:
+    """What outlines are called where no class table says what that means."""
+    named = named_outlines(found)
+    shown = ", ".join(f"{each.name!r} ({each.count:,})" for each in named[:SHOWN_NAMES])
+    more = f" and {len(named) - SHOWN_NAMES} more" if len(named) > SHOWN_NAMES else ""
+    return Problem(
+        where="class table",
+        found="no class table says what the class names of the outlines mean"
+        + (f": {shown}{more}" if named else ""),
+        needed="a class for every name",
+        remedy=f"{PASTE[0].upper()}{PASTE[1:]}, as a start",
+        paste=class_table_text(proposed_table(named)),
+    )
 
 
 def _without_table(seen: SeenValues) -> Problem:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,16 +42,19 @@ def duplicates_of(found: Sequence[RowFindings]) -> Duplicates:
 
     Convention:
         Contents are the same as ``slide_content`` and ``hold_the_same`` tell. Labels of one value, such as those of
-        slides without anything to find, may well be the same and are passed over; so are those of the same slides.
+        slides without anything to find, may well be the same and are passed over; so are those of the same slides, and
+        outlines of several slides in one file.
     """
     said = Duplicates()
     slides = _pairs(
         found, lambda each: "" if each.slide is None else each.slide.content, lambda each: each.row.slide
     )
     same = {(one.row.line, other.row.line) for one, other in slides}
+    files = [each.labels for each in found]
+    shared = {path for path, count in Counter(files).items() if count > 1}
     labels = [
         pair
-        for pair in _pairs(found, _labels_content, lambda each: each.labels)
+        for pair in _pairs(found, lambda each: _labels_content(each, shared), lambda each: each.labels)
         if (pair[0].row.line, pair[1].row.line) not in same
     ]
     for pairs, what, (needed, remedy), remark in (
@@ -72,8 +76,13 @@ def duplicates_of(found: Sequence[RowFindings]) -> Duplicates:
     return said
 
 
-def _labels_content(found: RowFindings) -> str:
-    return "" if found.values is None or len(found.values) < 2 else found.content
+def _labels_content(found: RowFindings, shared: Collection[Path | None]) -> str:
+    """A name that labels with the same pixels share, "" where they may well be the same."""
+    if not found.content or found.values is None or len(found.values) < 2:
+        return ""
+    # One file may hold the outlines of many slides.
+    whose = f" {found.row.slide_id}" if found.are_outlines and found.labels in shared else ""
+    return f"{found.content} {sorted(found.values.items())}{whose}"
 
 
 def _pairs(

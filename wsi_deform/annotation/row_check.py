@@ -8,7 +8,10 @@ from pathlib import Path
 
 from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.annotation.label_check import classes_with_pixels, place_of
-from wsi_deform.annotation.raster import LabelMask, open_label_mask
+from wsi_deform.annotation.label_counts import raw_counts
+from wsi_deform.annotation.label_file import LabelFile, outlines_over, read_outlines_over
+from wsi_deform.annotation.outlines.outline import OutlineSet
+from wsi_deform.annotation.raster import open_label_mask
 from wsi_deform.annotation.value_counts import counted_values
 from wsi_deform.errors import AnnotationError, SlideError
 from wsi_deform.geometry import Point, Size
@@ -58,6 +61,8 @@ class RowFindings:
         values: Raw value -> mask px of its labels; None where they were not counted.
         px_per_pixel: Level-0 px of the slide per mask px.
         stretched: Level-0 px per mask px along x where that is no whole number, or None.
+        are_outlines: Whether its labels are outlines.
+        unnamed: Its outlines where no class table says what their names mean.
         unread: Whether it has labels that could not be read.
         content: ``file_content`` of its labels; "" where they cannot be read or nobody asked.
     """
@@ -68,6 +73,8 @@ class RowFindings:
     values: dict[int, int] | None = None
     px_per_pixel: float = 1.0
     stretched: float | None = None
+    are_outlines: bool = False
+    unnamed: OutlineSet | None = None
     unread: bool = False
     content: str = ""
 
@@ -81,7 +88,7 @@ class RowFindings:
         found, _, rest = message.partition(" Needed ")
         needed, _, remedy = rest.partition(". ")
         kind = found
-        for path in (self.row.slide, self.row.mask):
+        for path in (self.row.slide, self.labels):
             kind = kind.replace(str(path), "FILE").replace(path.name, "FILE") if path is not None else kind
         self.problems.append(
             Problem(
@@ -115,15 +122,18 @@ class RowCheck:
     def look(self, row: ManifestRow) -> RowFindings:
         """Open the slide and the labels of a row."""
         found = RowFindings(row=row)
+        slide = None
         try:
-            found.slide = self._slide(row)
+            slide = open_slide(row.slide, mpp=row.mpp, slide_id=row.slide_id, region=row.region)
+            found.slide = self._facts(slide)
         except SlideError as error:
             found.add(str(error))
-        self._labels(found)
+        file = LabelFile.of_row(row)
+        if file is not None:
+            self._labels(found, file, slide if found.slide is not None else None)
         return found
 
-    def _slide(self, row: ManifestRow) -> SlideFacts:
-        slide = open_slide(row.slide, mpp=row.mpp, slide_id=row.slide_id, region=row.region)
+    def _facts(self, slide: Slide) -> SlideFacts:
         build_s = 0.0
         if self.builds_levels or not slide.will_build_levels:
             slide.read_tile(len(slide.levels) - 1, 0, 0)
@@ -147,42 +157,57 @@ class RowCheck:
             else ""
         )
 
-    def _labels(self, found: RowFindings) -> None:
-        """Open the labels of a row, compare sizes, and count their values."""
-        row = found.row
-        if row.annotation is not None:
-            found.add(
-                f"annotation {row.annotation}: outlines are not read. Needed a raster mask in column mask. "
-                "Export the annotation as a label image.",
-            )
-        if row.mask is None:
-            return
-        if found.slide is None:
+    def _labels(self, found: RowFindings, file: LabelFile, slide: Slide | None) -> None:
+        """Open the labels of a row, see whether they fit the slide, and count them."""
+        found.are_outlines = file.is_outlines
+        if slide is None:
             found.unread = True
             return
         try:
-            mask = open_label_mask(
-                row.mask,
-                slide_size=found.slide.size,
-                classes=self.classes or ANY_CLASSES,
-                channel=row.mask_channel,
-                region=row.region,
-            )
-            if not mask.frame.is_whole:
-                found.stretched = mask.frame.downsample.x
-            if self.scan and (self.scanned is None or row.split in self.scanned):
-                self._values(found, mask)
-            found.content = file_content(row.mask) if self.compares else ""
+            if file.is_outlines:
+                self._outlines(found, file, slide)
+            else:
+                self._mask(found, file, slide)
+            found.content = file_content(file.path) if self.compares else ""
         except (AnnotationError, SlideError) as error:
             found.unread = True
             found.add(str(error))
 
-    def _values(self, found: RowFindings, mask: LabelMask) -> None:
-        """Count the values of a mask and look for those that mean nothing."""
+    def _is_counted(self, row: ManifestRow) -> bool:
+        return self.scan and (self.scanned is None or row.split in self.scanned)
+
+    def _outlines(self, found: RowFindings, file: LabelFile, slide: Slide) -> None:
+        """Look up every name of a file of outlines, and count the pixels of their classes."""
+        if self.classes is None:
+            found.unnamed = read_outlines_over(file.path, slide)
+            return
+        labels = outlines_over(file.path, slide, self.classes, region=found.row.region)
+        if not self._is_counted(found.row):
+            return
+        found.values = raw_counts(labels, found.row.region)
+        if not classes_with_pixels(found.values, self.classes):
+            found.add(
+                f"annotation {file.path}: every pixel is unlabelled. Needed at least one labelled pixel. "
+                "Annotate the slide, or empty its annotation cell.",
+            )
+
+    def _mask(self, found: RowFindings, file: LabelFile, slide: Slide) -> None:
+        """Compare sizes, count the values of a mask, and look for those that mean nothing."""
         row, classes = found.row, self.classes
+        mask = open_label_mask(
+            file.path,
+            slide_size=slide.size,
+            classes=classes or ANY_CLASSES,
+            channel=file.channel,
+            region=row.region,
+        )
+        if not mask.frame.is_whole:
+            found.stretched = mask.frame.downsample.x
+        if not self._is_counted(row):
+            return
         values = counted_values(
-            mask.path,
-            row.mask_channel,
+            file.path,
+            file.channel,
             colours=classes is not None and classes.has_label_colours,
             part=None if row.region is None else mask.frame.part(row.region),
         )
@@ -192,6 +217,6 @@ class RowCheck:
             return
         if not classes_with_pixels(values, classes):
             found.add(
-                f"mask {mask.path}: every pixel is unlabelled. Needed at least one labelled pixel. "
+                f"mask {file.path}: every pixel is unlabelled. Needed at least one labelled pixel. "
                 "Label the slide, or empty its mask cell.",
             )

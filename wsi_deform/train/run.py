@@ -17,7 +17,9 @@ import torch
 from torch import Tensor
 
 from wsi_deform.annotation.classes import ClassTable, write_class_table
-from wsi_deform.annotation.raster import LABEL_CACHE, LabelMask
+from wsi_deform.annotation.labels import Labels
+from wsi_deform.annotation.outlines.held import OUTLINE_CACHE
+from wsi_deform.annotation.raster import LABEL_CACHE
 from wsi_deform.config import dump_config
 from wsi_deform.config_sections import Config
 from wsi_deform.cover import fields_of, sampled_size_of
@@ -86,7 +88,7 @@ class Run:
     average: WeightAverage | None
     views: FieldViews
     fields: Sequence[LabelledField]
-    validation: list[tuple[Slide, LabelMask]]
+    validation: list[tuple[Slide, Labels]]
     saved_at: float
     checkpoint_every_s: float
     shown: list[LabelledField] | None = None
@@ -223,6 +225,7 @@ def start_run(
     cache_bytes = int(config.training.cache_gib * 2**30)
     set_cache_bytes(cache_bytes)
     LABEL_CACHE.set_limit(cache_bytes)
+    OUTLINE_CACHE.set_limit(cache_bytes)
     training = [open_labelled(row, classes) for row in manifest.of_split("train")]
     if not training:
         raise TrainingError(
@@ -309,7 +312,7 @@ def views_of(items: Sequence[LabelledField], model: Model) -> FieldViews:
     return FieldViews(items, tissue=model.sees_tissue, stain=model.config.networks.stain)
 
 
-def training_fields(training: Sequence[tuple[Slide, LabelMask]], model: Model) -> list[LabelledField]:
+def training_fields(training: Sequence[tuple[Slide, Labels]], model: Model) -> list[LabelledField]:
     """All fields of the training slides, in the order of the manifest, with equal budgets."""
     items = []
     for slide, labels in training:
