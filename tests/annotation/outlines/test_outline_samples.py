@@ -57,7 +57,7 @@ FILES = [
 
 @pytest.mark.parametrize(("name", "written_by", "classes", "one"), FILES, ids=[each[0] for each in FILES])
 def test_a_real_file_has_the_outlines_classes_and_areas_that_were_counted_in_it(
-    name, written_by, classes, one
+    sample, name, written_by, classes, one
 ):
     found = read_outlines(sample(f"annotations/{name}"))
     assert found.format == written_by
