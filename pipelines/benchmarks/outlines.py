@@ -4,8 +4,8 @@ QuPath GeoJSON of 100,000 polygons of 10 points on 20,000 x 20,000 px, in four c
 
 - ours: ``open``, from the file to an index; ``region``, a label map of 2,048 x 2,048 px from the index; ``mask``, the
   pyramidal TIFF of the whole slide, written.
-- rasterio: ``rasterize`` of GDAL, whose rule is ours (pixel centres). It is given shapely polygons; for the region those
-  that an STRtree finds there, the tree made beforehand. ``mask`` is the finished array of level 0, nothing written.
+- rasterio: ``rasterize`` of GDAL, whose rule is ours (pixel centres). It is given shapely polygons; for the region
+  those that an STRtree finds there, the tree made beforehand. ``mask`` is the array of level 0, nothing written.
 - OpenCV: ``fillPoly`` of whole-number points, which holds borders, the same way.
 - scikit-image: ``draw.polygon``, region only.
 

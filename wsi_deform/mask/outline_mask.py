@@ -107,25 +107,29 @@ def _tiles(
     """Every tile of every level; those that no outline passes through by their one label."""
     tile = Size(tile_px, tile_px)
     raster = labels.raster
+    lookup = values.astype(np.uint8)
+    is_same = np.array_equal(lookup, np.arange(UNLABELLED + 1))
     for level, level_size in enumerate(pyramid_sizes(size, tile_px)):
         step = Point(downsample.x * 2**level, downsample.y * 2**level)
         for part, found in raster.parts(Region.whole(level_size), tile, step):
             column, row = part.x // tile_px, part.y // tile_px
-            held = values[found]
-            if np.min(held) < 0:
+            if values[UNLABELLED] < 0 and np.max(found) == UNLABELLED:
                 raise AnnotationError(
                     f"annotation {labels.path}: some pixels are unlabelled, and no mask value of the class table "
                     "says so. Needed one up to 255. Add unlabelled: [255], or another value, to the class table."
                 )
             if isinstance(found, int):
-                yield MaskTile(level=level, column=column, row=row, label=int(held))
+                yield MaskTile(level=level, column=column, row=row, label=int(values[found]))
             else:
-                yield MaskTile(level=level, column=column, row=row, pixels=held.astype(np.uint8))
+                yield MaskTile(
+                    level=level, column=column, row=row, pixels=found if is_same else lookup.take(found)
+                )
 
 
 def _mask_values(table: ClassTable) -> NDArray[np.int16]:
     """(256,) int16 label -> the first mask value that means it; -1 where no value means unlabelled."""
-    values = np.full(UNLABELLED + 1, -1, np.int16)
+    values = np.arange(UNLABELLED + 1, dtype=np.int16)
+    values[UNLABELLED] = -1
     for index, name in enumerate(table.names):
         small = [value for value in table.values[index] if value <= UNLABELLED]
         if not small:
