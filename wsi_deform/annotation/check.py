@@ -9,6 +9,7 @@ from wsi_deform.annotation.classes import UNLABELLED, ClassTable
 from wsi_deform.annotation.label_check import SeenValues, classes_with_pixels, judge_labels, place_of
 from wsi_deform.annotation.label_table import label_table
 from wsi_deform.annotation.raster import LabelMask, open_label_mask
+from wsi_deform.annotation.scales import unit_remarks
 from wsi_deform.annotation.suggested_classes import class_table_text, suggested_classes
 from wsi_deform.annotation.unknown_values import PASTE, unknown_values_problem
 from wsi_deform.annotation.value_counts import counted_values
@@ -81,7 +82,7 @@ class _Check:
         seen: The values of all masks that were counted.
         has_masks: Whether any row has a mask.
         unread: Whether a mask could not be counted, so that what seems to be missing may be in it.
-        scaled: Rows whose slide opened, and whether it has an mpp.
+        scaled: Rows whose slide opened, and its um per pixel.
         stretched: Rows whose mask is smaller than its slide by a factor that is no whole number, and the factor.
     """
 
@@ -90,7 +91,7 @@ class _Check:
     seen: SeenValues = field(default_factory=SeenValues)
     has_masks: bool = False
     unread: bool = False
-    scaled: list[tuple[ManifestRow, bool]] = field(default_factory=list)
+    scaled: list[tuple[ManifestRow, float | None]] = field(default_factory=list)
     stretched: list[tuple[ManifestRow, float]] = field(default_factory=list)
 
     def add(self, row: ManifestRow, message: str) -> None:
@@ -119,12 +120,12 @@ class _Check:
         except SlideError as error:
             self.add(row, str(error))
             return None
-        self.scaled.append((row, slide.mpp_or_none is not None))
+        self.scaled.append((row, slide.mpp_or_none))
         return size
 
     def scales(self) -> list[str]:
         """Look at the um per pixel of all slides together, which all have or none has; returns remarks."""
-        without = [row for row, has_mpp in self.scaled if not has_mpp]
+        without = [row for row, mpp in self.scaled if mpp is None]
         if without and len(without) == len(self.scaled):
             return [
                 "no slide has um per pixel: they are taken for photographs, and no setting may be in um "
@@ -136,7 +137,7 @@ class _Check:
                 f"{row.slide}: no microns-per-pixel in the file, and {len(self.scaled) - len(without)} other slides "
                 "have them. Needed an mpp of all slides, or of none. Set the mpp column in its manifest row.",
             )
-        return []
+        return unit_remarks([(row.slide_id, mpp) for row, mpp in self.scaled if mpp is not None])
 
     def labels(self, row: ManifestRow, size: Size | None, *, scan: bool) -> None:
         """Open the mask of a row, compare sizes, and count its classes."""
