@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wsi_deform.annotation.outlines.fill import filled
 from wsi_deform.annotation.outlines.found import FARTHEST_PX, Area, Found
 from wsi_deform.annotation.outlines.outline import Outline, Ring
 from wsi_deform.geometry import Point, Size
@@ -241,7 +242,7 @@ def _repaired_rings(found: Found, area: Area, parts: list[list[Ring]]) -> tuple[
 
     try:
         return tuple(_rings_of(_repaired(parts, is_even_odd=area.is_even_odd)))
-    except shapely.errors.GEOSException as error:
+    except (shapely.errors.GEOSException, ValueError) as error:
         raise found.file.error(
             f"its outline crosses itself and cannot be repaired ({error}). Draw it again", area.number
         ) from error
@@ -252,27 +253,18 @@ def _repaired(parts: list[list[Ring]], *, is_even_odd: bool) -> shapely.Geometry
     import shapely
 
     if is_even_odd:
-        layers = np.array([_filled(ring) for part in parts for ring in part])
+        layers = np.array([filled(ring) for part in parts for ring in part])
         while len(layers) > 1:  # pairs, pairs of pairs, ...: quick also for many
             odd = layers[len(layers) // 2 * 2 :]
             layers = np.r_[shapely.symmetric_difference(layers[:-1:2], layers[1::2]), odd]
         return layers[0]
     found = []
     for shell, *holes in parts:
-        area = _filled(shell)
+        area = filled(shell)
         if holes:
-            area = shapely.difference(area, shapely.union_all([_filled(hole) for hole in holes]))
+            area = shapely.difference(area, shapely.union_all([filled(hole) for hole in holes]))
         found.append(area)
     return shapely.union_all(found)
-
-
-def _filled(ring: Ring) -> shapely.Geometry:
-    """What a ring encloses by the even-odd rule, as polygons."""
-    import shapely
-
-    # The default method, which versions before 2.1 have alone: it fills what is enclosed an odd number of times.
-    made = shapely.make_valid(shapely.polygons(ring))
-    return shapely.union_all(_polygons(made))
 
 
 def _polygons(geometry: Any) -> list[Any]:
