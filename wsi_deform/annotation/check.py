@@ -134,8 +134,13 @@ class _Check:
                 "have them. Needed an mpp of all slides, or of none. Set the mpp column in its manifest row.",
             )
             self.problems += each.problems[told:]
-        known = [(each.row.slide_id, each.slide.mpp) for each in opened if each.slide is not None]
-        return unit_remarks([(name, mean_mpp(mpp)) for name, mpp in known if mpp is not None])
+        return unit_remarks(
+            [
+                (each.row.slide_id, mean_mpp(each.slide.mpp))
+                for each in opened
+                if each.slide is not None and each.slide.mpp is not None
+            ]
+        )
 
     def frames(self) -> list[str]:
         """A remark where masks are no levels of their slides."""
