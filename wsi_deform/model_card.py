@@ -109,7 +109,7 @@ def _scale(mpp: float | None) -> str:
 
 
 def _classes(table: Mapping[str, Any]) -> str:
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             str(index),
             each["name"]
@@ -119,11 +119,19 @@ def _classes(table: Mapping[str, Any]) -> str:
         )
         for index, each in enumerate(table["classes"])
     ]
+    header: tuple[str, ...] = ("index", "class", "colour", "values in masks")
+    if any("source_names" in each for each in table["classes"]):
+        header = (*header, "names in annotation files")
+        rows = [
+            (*row, ", ".join([each["name"], *each.get("source_names", [])]))
+            for row, each in zip(rows, table["classes"], strict=True)
+        ]
     unlabelled = ", ".join(map(str, table.get("unlabelled", []))) or "none"
-    return (
-        _table(("index", "class", "colour", "values in masks"), rows)
-        + f"\n\nValues that mean unlabelled, and counted nowhere: {unlabelled}."
-    )
+    parts = [_table(header, rows), f"Values that mean unlabelled, and counted nowhere: {unlabelled}."]
+    if groups := table.get("groups"):
+        said = "; ".join(f"{group} is {_joined(members)}" for group, members in groups.items())
+        parts.append(f"Groups of classes, which are also measured together: {said}.")
+    return "\n\n".join(parts)
 
 
 def _data(about: Mapping[str, Any]) -> str:
