@@ -87,7 +87,8 @@ def split_to_counts(slides: Mapping[str, int], counts: Mapping[Split, int], seed
 
     Convention:
         Which sums whole patients can make is counted out, patient by patient in a drawn order; of the sums nearest to
-        the wanted ones (by the slides that val and test are off together) one is taken, and traced back.
+        the wanted ones (by the slides that val and test are off together) one is taken, and traced back. No split that
+        is wanted is empty, where there are patients enough.
     """
     order = sorted(slides)
     random.Random(seed).shuffle(order)
@@ -101,6 +102,11 @@ def split_to_counts(slides: Mapping[str, int], counts: Mapping[Split, int], seed
         before.append(made)
         made = made | _moved(made, slides[patient], 0) | _moved(made, 0, slides[patient])
     off = np.abs(np.arange(shape[0]) - wanted[0])[:, None] + np.abs(np.arange(shape[1]) - wanted[1])
+    # A split is empty only where there are too few patients, and train last.
+    off[0] += sum(shape) * (wanted[0] > 0)
+    off[:, 0] += sum(shape) * (wanted[1] > 0)
+    left = sum(slides.values()) - np.add.outer(np.arange(shape[0]), np.arange(shape[1]))
+    off[left <= 0] += 4 * sum(shape)
     place = np.unravel_index(int(np.where(made, off, off.max() + 1).argmin()), shape)
     val, test = int(place[0]), int(place[1])
     split_of: dict[str, Split] = {}

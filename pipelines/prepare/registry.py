@@ -5,6 +5,7 @@ from __future__ import annotations
 from pipelines.prepare import (
     arvaniti,
     bcss,
+    camelyon,
     cityscapes,
     deepglobe,
     glas,
@@ -22,6 +23,8 @@ PUBLIC_SETS: dict[str, PublicSet] = {
     for each in (
         panda.RADBOUD,
         panda.KAROLINSKA,
+        camelyon.CAMELYON16,
+        camelyon.CAMELYON17,
         gleason2019.GLEASON2019,
         arvaniti.ARVANITI,
         sicapv2.SICAPV2,
