@@ -12,7 +12,7 @@ from pipelines.prepare.registry import PUBLIC_SETS
 from wsi_deform.annotation.check import check_manifest
 from wsi_deform.annotation.classes import ClassTable, read_class_table
 from wsi_deform.annotation.raster import open_label_mask
-from wsi_deform.config import read_config
+from wsi_deform.config import find_config, read_config
 from wsi_deform.distribute.batch import segment_slides
 from wsi_deform.distribute.sources import slide_sources
 from wsi_deform.geometry import Region, Size
@@ -20,13 +20,13 @@ from wsi_deform.manifest.read import read_manifest
 from wsi_deform.manifest.rows import Manifest, ManifestRow
 from wsi_deform.train.loop import train
 
-TINY = (
-    "sampling={budget: [8, 12], coarsest_um: null}",
-    "fields={side_um: null}",
+SMALL = (
     "networks.segmentation={name: hrnetv2, width: 4, stem_stride: 1}",
     "training={epochs: 1, validate_every: 1, batch: 2, threads: 1, pictures: 0}",
 )
+TINY = (*SMALL, "sampling={budget: [8, 12], coarsest_um: null}", "fields={side_um: null}")
 """One field a slide: what is tried is whether the program takes the files, not what it learns."""
+PRESETS = {"deepglobe": "deepglobe", "cityscapes": "cityscapes", "pca-histo": "pca_histo"}
 
 # Slides, of them with labels, and slides of train, val and test.
 COUNTS = {
@@ -92,7 +92,9 @@ def test_a_set_is_prepared_checked_learned_from_and_segmented(name, tmp_path, ca
     assert PUBLIC_SETS[name].licence in said
     assert not list((tmp_path / "down").rglob(".aside*"))
     assert check_manifest(manifest, table) == []
-    train(read_config(changes=TINY), manifest, table, tmp_path / "run")
+    preset = PRESETS.get(name)
+    config = read_config(changes=TINY) if preset is None else read_config(find_config(preset), changes=SMALL)
+    train(config, manifest, table, tmp_path / "run")
     sources = slide_sources(tmp_path / "out" / "manifest.csv", out=tmp_path / "masks", split="val")[:1]
     assert len(segment_slides(sources, tmp_path / "run", tmp_path / "masks", device="cpu").of("done")) == 1
 
