@@ -21,7 +21,7 @@ from wsi_deform.manifest.rows import Manifest, ManifestRow
 from wsi_deform.train.loop import train
 
 SMALL = (
-    "networks.segmentation={name: hrnetv2, width: 4, stem_stride: 1}",
+    "networks.segmentation={name: hrnetv2, width: 4, stem_stride: 4}",
     "training={epochs: 1, validate_every: 1, batch: 2, threads: 1, pictures: 0}",
 )
 TINY = (*SMALL, "sampling={budget: [8, 12], coarsest_um: null}", "fields={side_um: null}")
