@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from wsi_deform.errors import ManifestError
+from wsi_deform.manifest.licences import licences_of, licences_text
 from wsi_deform.manifest.read import read_manifest
 from wsi_deform.manifest.rows import SUFFIXES, Manifest, ManifestRow, slide_id_from_path, write_manifest
 from wsi_deform.slide.find import SLIDE_SUFFIXES, slide_id_of
@@ -106,6 +107,26 @@ def test_written_manifest_reads_the_same(write, tmp_path):
     assert read_manifest(again).rows == manifest.rows
     assert again.read_text().splitlines()[0] == "slide_id,slide,patient,split,mask,mask_channel,mpp,note"
     assert not list(tmp_path.glob(".aside*"))
+
+
+@pytest.mark.parametrize("column", ["data_licence", "Data License"])
+def test_the_licence_of_the_data_is_a_column_that_is_known(write, tmp_path, column):
+    manifest = read_manifest(write(f"slide,{column}\na.svs,CC BY 4.0\nc.svs,\n"))
+    assert [row.data_licence for row in manifest.rows] == ["CC BY 4.0", None]
+    assert manifest.extra_columns == ()
+    write_manifest(manifest, tmp_path / "again.csv")
+    assert (tmp_path / "again.csv").read_text().splitlines()[:2] == [
+        "slide_id,slide,data_licence",
+        "a,a.svs,CC BY 4.0",
+    ]
+
+
+def test_licences_are_counted_by_name_and_what_says_none_comes_last():
+    rows = [
+        ManifestRow(slide=Path(f"{n}.svs"), slide_id=str(n), data_licence=said)
+        for n, said in enumerate([None, "zlib", "CC0", "zlib"])
+    ]
+    assert licences_text(licences_of(rows)) == "CC0 (1 slide), zlib (2 slides), not stated (1 slide)"
 
 
 def test_paths_outside_the_folder_are_written_absolute(tmp_path):

@@ -261,6 +261,10 @@ def test_the_sections_of_a_card_word_for_word(about: dict):
             "- patches of 512 px cover the tissue\n",
         ),
         ({"data": {"manifest_sha256": "abcd"}}, "Manifest: `not named`, SHA-256 `abcd`."),
+        (
+            {"data": {"data_licences": {"CC BY 4.0": 12, "not stated": 1}}},
+            "the training and validation slides come under: CC BY 4.0 (12 slides), not stated (1 slide).\n",
+        ),
         ({"data": {"manifest": "a.csv"}}, "Manifest: `a.csv`.\n"),
         ({"data": {"test": {"slides": 2, "patients": 1}}}, "| test | 2 | 1 | - |"),
         ({"metrics": {"loss": 0.25}}, "There were no validation slides: nothing here says how it does on new slides."),

@@ -19,8 +19,6 @@ from wsi_deform.annotation.classes import (
 from wsi_deform.errors import AnnotationError, ManifestError
 from wsi_deform.manifest.rows import SPLITS, Manifest, ManifestRow, write_manifest
 
-LICENCE_COLUMN = "data_licence"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
@@ -61,12 +59,9 @@ def prepare(public_set: PublicSet, downloaded: Path, out: Path, *, seed: int = 0
     found = public_set.find(downloaded.absolute(), out.absolute(), seed)
     rows = _checked(found.rows, public_set, downloaded)
     manifest = Manifest(
-        rows=tuple(
-            row.model_copy(update={"extra": {**row.extra, LICENCE_COLUMN: public_set.licence}})
-            for row in rows
-        ),
+        rows=tuple(row.model_copy(update={"data_licence": public_set.licence}) for row in rows),
         folder=out,
-        extra_columns=tuple(dict.fromkeys([*(name for row in rows for name in row.extra), LICENCE_COLUMN])),
+        extra_columns=tuple(dict.fromkeys(name for row in rows for name in row.extra)),
     )
     out.mkdir(parents=True, exist_ok=True)
     classes, kept = _write_classes(found, out / "classes.yaml")

@@ -157,7 +157,7 @@ def test_all_problems_are_told_at_once():
         "  - class 1: unknown key 'nam'. Known: name, color, colour, value, values, label_rgb, source_names. Did "
         "you mean 'name'?",
         "  - unknown key 'unlabeled'. Known: classes, background, unlabelled, unlabelled_rgb, "
-        "unlabelled_names, regions, ignored, groups. Did you mean 'unlabelled'?",
+        "unlabelled_names, regions, ignored, groups, outline_order, outside_outlines. Did you mean 'unlabelled'?",
     ]
     data = {"classes": {"a": [1, 2], "b": [2, 3]}, "unlabelled": [3], "background": "A"}
     assert [line.split(". Needed")[0] for line in refusal(data).splitlines()[1:]] == [

@@ -86,7 +86,7 @@ def test_a_set_is_prepared_checked_learned_from_and_segmented(name, tmp_path, ca
     assert (len(manifest.rows), len(having)) == (slides, labelled)
     assert tuple(len(manifest.of_split(split)) for split in ("train", "val", "test")) == splits
     assert sum(splits) == labelled  # what has labels is in a split, and nothing else
-    assert {row.extra["data_licence"] for row in manifest.rows} == {PUBLIC_SETS[name].licence}
+    assert {row.data_licence for row in manifest.rows} == {PUBLIC_SETS[name].licence}
     said = capsys.readouterr().out
     assert f"{slides} slides, {labelled} with labels" in said
     assert PUBLIC_SETS[name].licence in said

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from wsi_deform.annotation.classes import UNLABELLED, ClassTable
 from wsi_deform.annotation.label_check import SeenValues, classes_with_pixels, judge_labels, place_of
+from wsi_deform.annotation.label_counts import raw_counts
+from wsi_deform.annotation.label_file import LabelFile, outlines_over
 from wsi_deform.annotation.label_table import label_table
+from wsi_deform.annotation.outlines.open import read_outlines
+from wsi_deform.annotation.outlines.outline import OutlineSet
+from wsi_deform.annotation.outlines.summary import named_outlines, proposed_table
 from wsi_deform.annotation.raster import LabelMask, open_label_mask
 from wsi_deform.annotation.suggested_classes import class_table_text, suggested_classes
 from wsi_deform.annotation.unknown_values import PASTE, unknown_values_problem
 from wsi_deform.annotation.value_counts import counted_values
 from wsi_deform.annotation.value_text import values_text
 from wsi_deform.errors import AnnotationError, SlideError
-from wsi_deform.geometry import Size
+from wsi_deform.geometry import Point
 from wsi_deform.manifest.problems import EXAMPLES, Problem
 from wsi_deform.manifest.rows import Manifest, ManifestRow, patients_remark
 from wsi_deform.slide.open import open_slide
+from wsi_deform.slide.slide import Slide
 
 # Opens a mask whose size is compared and whose values nobody looks up.
+SHOWN_NAMES = 20
 ANY_CLASSES = ClassTable.from_names(["any"])
 
 
@@ -55,8 +62,8 @@ def check_manifest(
     """
     check = _Check(classes=classes)
     for row in manifest.rows:
-        size = check.slide(row)
-        check.labels(row, size, scan=scan and (not for_training or row.split in ("train", "val")))
+        slide = check.slide(row)
+        check.labels(row, slide, scan=scan and (not for_training or row.split in ("train", "val")))
         if on_row is not None:
             on_row(row)
     if for_training:
@@ -80,7 +87,8 @@ class _Check:
         problems: In the order of the rows.
         seen: The values of all masks that were counted.
         has_masks: Whether any row has a mask.
-        unread: Whether a mask could not be counted, so that what seems to be missing may be in it.
+        unnamed: Outlines where no class table says what their names mean.
+        unread: Whether labels could not be counted, so that what seems to be missing may be in it.
         scaled: Rows whose slide opened, and whether it has an mpp.
         stretched: Rows whose mask is smaller than its slide by a factor that is no whole number, and the factor.
     """
@@ -89,6 +97,7 @@ class _Check:
     problems: list[Problem] = field(default_factory=list)
     seen: SeenValues = field(default_factory=SeenValues)
     has_masks: bool = False
+    unnamed: list[OutlineSet] = field(default_factory=list)
     unread: bool = False
     scaled: list[tuple[ManifestRow, bool]] = field(default_factory=list)
     stretched: list[tuple[ManifestRow, float]] = field(default_factory=list)
@@ -98,7 +107,7 @@ class _Check:
         found, _, rest = message.partition(" Needed ")
         needed, _, remedy = rest.partition(". ")
         kind = found
-        for path in (row.slide, row.mask):
+        for path in (row.slide, row.mask, row.annotation):
             kind = kind.replace(str(path), "FILE").replace(path.name, "FILE") if path is not None else kind
         self.problems.append(
             Problem(
@@ -110,17 +119,17 @@ class _Check:
             )
         )
 
-    def slide(self, row: ManifestRow) -> Size | None:
-        """Open a slide and read one tile of it; its size, or None when that fails."""
+    def slide(self, row: ManifestRow) -> Slide | None:
+        """Open a slide and read one tile of it; None when that fails."""
         try:
             slide = open_slide(row.slide, mpp=row.mpp, slide_id=row.slide_id, region=row.region)
             slide.read_tile(len(slide.info.levels) - 1, 0, 0)
-            size = slide.size
+            has_mpp = slide.mpp_or_none is not None
         except SlideError as error:
             self.add(row, str(error))
             return None
-        self.scaled.append((row, slide.mpp_or_none is not None))
-        return size
+        self.scaled.append((row, has_mpp))
+        return slide
 
     def scales(self) -> list[str]:
         """Look at the um per pixel of all slides together, which all have or none has; returns remarks."""
@@ -138,35 +147,57 @@ class _Check:
             )
         return []
 
-    def labels(self, row: ManifestRow, size: Size | None, *, scan: bool) -> None:
-        """Open the mask of a row, compare sizes, and count its classes."""
-        if row.annotation is not None:
-            self.add(
-                row,
-                f"annotation {row.annotation}: outlines are not read. Needed a raster mask in column mask. "
-                "Export the annotation as a label image.",
-            )
-        if row.mask is None:
+    def labels(self, row: ManifestRow, slide: Slide | None, *, scan: bool) -> None:
+        """Open the mask or the outlines of a row, see whether they fit the slide, and count their classes."""
+        file = LabelFile.of_row(row)
+        if file is None:
             return
-        self.has_masks = True
-        if size is None:
+        self.has_masks |= not file.is_outlines
+        if slide is None:
             self.unread = True
             return
         try:
-            mask = open_label_mask(
-                row.mask,
-                slide_size=size,
-                classes=self.classes or ANY_CLASSES,
-                channel=row.mask_channel,
-                region=row.region,
-            )
-            if not mask.frame.is_whole:
-                self.stretched.append((row, mask.frame.downsample.x))
-            if scan:
-                self.values(row, mask)
+            if file.is_outlines:
+                self.outlines(row, file, slide, scan=scan)
+            else:
+                self.mask(row, file, slide, scan=scan)
         except AnnotationError as error:
             self.unread = True
             self.add(row, str(error))
+
+    def mask(self, row: ManifestRow, file: LabelFile, slide: Slide, *, scan: bool) -> None:
+        """Compare sizes, and count the values of a mask."""
+        mask = open_label_mask(
+            file.path,
+            slide_size=slide.size,
+            classes=self.classes or ANY_CLASSES,
+            channel=file.channel,
+            region=row.region,
+        )
+        if not mask.frame.is_whole:
+            self.stretched.append((row, mask.frame.downsample.x))
+        if scan:
+            self.values(row, mask)
+
+    def outlines(self, row: ManifestRow, file: LabelFile, slide: Slide, *, scan: bool) -> None:
+        """Look up every name of a file of outlines, and count the pixels of their classes."""
+        if self.classes is None:
+            corner = Point(slide.bounds.x, slide.bounds.y)
+            self.unnamed.append(
+                read_outlines(file.path, bounds=corner, slide_size=slide.size, image=slide.path.name)
+            )
+            return
+        labels = outlines_over(file, slide, self.classes, region=row.region)
+        if not scan:
+            return
+        values = raw_counts(labels, row.region)
+        self.seen.add(row, values, self.classes, are_outlines=True)
+        if not classes_with_pixels(values, self.classes):
+            self.add(
+                row,
+                f"annotation {file.path}: every pixel is unlabelled. Needed at least one labelled pixel. "
+                "Annotate the slide, or empty its annotation cell.",
+            )
 
     def values(self, row: ManifestRow, mask: LabelMask) -> None:
         """Count the values of a mask and look for those that mean nothing."""
@@ -203,6 +234,8 @@ class _Check:
         """Look at the values of all masks together; returns remarks."""
         if self.classes is None and self.has_masks:
             self.problems.append(_without_table(self.seen))
+        elif self.classes is None and self.unnamed:
+            self.problems.append(_names_without_table(self.unnamed))
         if self.classes is None or not self.seen.pixels:
             return []
         if self.unread:
@@ -218,18 +251,33 @@ class _Check:
         """Look for labelled slides in train and val."""
         for split in ("train", "val"):
             rows = manifest.of_split(split)
-            if not any(row.mask for row in rows):
-                found = f"{len(rows)} slides in split {split}, none with a mask"
-                remedy = f"Set split to {split} for some patients and fill in column mask"
+            without = [row.slide_id for row in rows if LabelFile.of_row(row) is None]
+            if len(without) == len(rows):
+                found = f"{len(rows)} slides in split {split}, none with a mask or an annotation"
+                remedy = f"Set split to {split} for some patients and fill in column mask or annotation"
                 self._of_all(found, "at least one labelled slide", remedy)
-            elif len(without := [row.slide_id for row in rows if row.mask is None]):
-                found = f"{len(without)} slides of split {split} have no mask: {', '.join(without[:5])}"
-                self._of_all(
-                    found, "labels for every slide of train and val", "Fill in column mask or empty split"
-                )
+            elif without:
+                found = f"{len(without)} slides of split {split} have no labels: {', '.join(without[:5])}"
+                remedy = "Fill in column mask or annotation, or empty split"
+                self._of_all(found, "labels for every slide of train and val", remedy)
 
     def _of_all(self, found: str, needed: str, remedy: str) -> None:
         self.problems.append(Problem(where="manifest", found=found, needed=needed, remedy=remedy))
+
+
+def _names_without_table(found: Sequence[OutlineSet]) -> Problem:
+    """What outlines are called where no class table says what that means."""
+    named = named_outlines(found)
+    shown = ", ".join(f"{each.name!r} ({each.count:,})" for each in named[:SHOWN_NAMES])
+    more = f" and {len(named) - SHOWN_NAMES} more" if len(named) > SHOWN_NAMES else ""
+    return Problem(
+        where="class table",
+        found="no class table says what the class names of the outlines mean"
+        + (f": {shown}{more}" if named else ""),
+        needed="a class for every name",
+        remedy=f"{PASTE[0].upper()}{PASTE[1:]}, as a start",
+        paste=class_table_text(proposed_table(named)),
+    )
 
 
 def _without_table(seen: SeenValues) -> Problem:

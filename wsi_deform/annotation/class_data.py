@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
@@ -43,7 +43,9 @@ def value_of_colour(colour: tuple[int, int, int]) -> int:
 
 
 def value_text(value: int) -> str:
-    """A raw value for people: a number, or the colour that it stands for, #rrggbb."""
+    """A raw value for people: a number, the colour that it stands for, #rrggbb, or "no value" for a stand-in."""
+    if value < 0:
+        return "no value"
     return str(value) if value < COLOUR_VALUE else f"#{value - COLOUR_VALUE:06x}"
 
 
@@ -58,6 +60,10 @@ def nearest(found: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(found, list(known), 1)
     return f" Did you mean {near[0]!r}?" if near else ""
 
+
+OutlineOrder = Literal["drawing", "classes"]
+UNLABELLED_NAME, BACKGROUND_NAME = "unlabelled", "background"
+"""What may be outside every outline beside a class."""
 
 Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1), BeforeValidator(_text)]
 Names = Annotated[tuple[Name, ...], BeforeValidator(as_several)]
@@ -102,6 +108,8 @@ class TableData(_Part):
         regions: Names in annotation files of areas that were annotated in whole, and are no class themselves.
         ignored: Names in annotation files that are left out on purpose.
         groups: Name of a group -> names of the classes that belong to it.
+        outline_order: Which of several outlines over a pixel gives it its class.
+        outside_outlines: What pixels outside every outline are, or None.
     """
 
     classes: tuple[ClassData, ...]
@@ -112,6 +120,8 @@ class TableData(_Part):
     regions: Names = ()
     ignored: Names = ()
     groups: dict[Name, Names] = Field(default_factory=dict)
+    outline_order: OutlineOrder = "drawing"
+    outside_outlines: Name | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -132,6 +142,12 @@ class TableData(_Part):
         of_classes = [name for each in self.classes for name in dict.fromkeys(each.source_names)]
         others = (self.unlabelled_names, self.regions, self.ignored)
         return (*of_classes, *(name for each in others for name in dict.fromkeys(each)))
+
+    @property
+    def names_outside(self) -> tuple[str, ...]:
+        """What ``outside_outlines`` may say."""
+        ground = (UNLABELLED_NAME,) if self.background_index is None else (UNLABELLED_NAME, BACKGROUND_NAME)
+        return tuple(dict.fromkeys((*ground, *self.names)))
 
     @property
     def names_unlabelled(self) -> bool:

@@ -30,6 +30,7 @@ _FIELDS = {
 }
 _TABLE_KEYS = (
     "classes", "background", "unlabelled", "unlabelled_rgb", "unlabelled_names", "regions", "ignored", "groups",
+    "outline_order", "outside_outlines",
 )  # fmt: skip
 _NAME_KEYS = ("unlabelled_names", "regions", "ignored")
 _NEEDED = {
@@ -39,6 +40,8 @@ _NEEDED = {
     "label_rgb": 'a colour of the masks, [red, green, blue] from 0 to 255 or "#rrggbb", or a list of them.',
     "source_names": "a name, or a list of names, as annotation files write them (quote yes, no, on, off).",
     "groups": "name: [class, class] pairs.",
+    "outline_order": "drawing (later outlines over earlier ones) or classes (later classes over earlier ones).",
+    "outside_outlines": "unlabelled, background, or the name of a class.",
 }
 
 
@@ -102,10 +105,17 @@ def _contradictions(table: TableData) -> list[str]:
         for what, found in both
     ]
     try:
-        _ = table.background_index
+        problems += _wrong_outside(table)
     except ValueError as error:
         problems.append(str(error))
     return problems
+
+
+def _wrong_outside(table: TableData) -> Iterator[str]:
+    found, known = table.outside_outlines, table.names_outside
+    if found is not None and found not in known:
+        near = nearest(found, known) or " Write one of them."
+        yield f"outside_outlines {found!r} is no class. Needed one of {', '.join(known)}.{near}"
 
 
 def _wrong_groups(table: TableData) -> Iterator[str]:
@@ -134,8 +144,8 @@ def _problem(kind: str, place: Sequence[int | str], raw: Mapping[str, Any]) -> s
     if place[0] != "classes":
         if kind in ("extra_forbidden", "invalid_key") and place[0] not in _TABLE_KEYS:
             return _unknown_key(str(place[0]), _TABLE_KEYS)
-        if place[0] == "groups":
-            return f"groups: {raw['groups']!r}. Needed {_NEEDED['groups']}"
+        if place[0] in ("groups", "outline_order", "outside_outlines"):
+            return f"{place[0]}: {raw[str(place[0])]!r}. Needed {_NEEDED[str(place[0])]}"
         if place[0] in _NAME_KEYS:
             return (
                 f"{place[0]}: {_element(raw[str(place[0])], place[1:])!r}. Needed {_NEEDED['source_names']}"

@@ -12,7 +12,7 @@ import yaml
 from numpy.typing import NDArray
 
 from wsi_deform.annotation.class_colours import default_colour
-from wsi_deform.annotation.class_data import LARGEST_VALUE, nearest, value_of_colour
+from wsi_deform.annotation.class_data import LARGEST_VALUE, OutlineOrder, nearest, value_of_colour
 from wsi_deform.annotation.class_parsing import parsed_table
 from wsi_deform.annotation.source_names import meanings_of_names
 from wsi_deform.errors import AnnotationError
@@ -43,6 +43,10 @@ class ClassTable:
         regions: Names in annotation files of areas that were annotated in whole, and are no class themselves.
         ignored: Names in annotation files that are left out on purpose.
         groups: (name, indices of its classes) of each group; measures are told of groups too.
+        outline_order: Which of several outlines over a pixel gives it its class: "drawing", the one that was drawn
+            last; "classes", that of the last class.
+        outside_outlines: What pixels outside every outline are: "unlabelled", "background" or the name of a class; None
+            is unlabelled where there are ``regions`` or no background, else background.
 
     Convention:
         Class indices are 0 to n - 1 and 255 is unlabelled, in every label map and every mask that wsi-deform
@@ -62,6 +66,8 @@ class ClassTable:
     regions: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
     groups: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    outline_order: OutlineOrder = "drawing"
+    outside_outlines: str | None = None
 
     @classmethod
     def from_names(cls, names: Sequence[str]) -> ClassTable:
@@ -103,9 +109,23 @@ class ClassTable:
         }
 
     @property
+    def meanings(self) -> dict[int, int]:
+        """``mapping``, and the stand-ins of ``raw_value``: what is counted of masks and of outlines alike."""
+        stand_ins = {-1 - index: index for index in range(self.count)}
+        return stand_ins | {-1 - UNLABELLED: UNLABELLED} | self.mapping
+
+    def raw_value(self, label: int) -> int:
+        """The first raw value that means a class, or unlabelled (255); without any a stand-in that no mask holds.
+
+        Convention:
+            Outlines, which hold no values, are counted by it together with masks.
+        """
+        return next((value for value, index in self.mapping.items() if index == label), -1 - label)
+
+    @property
     def unlabelled_raw(self) -> set[int]:
-        """The raw values that mean "nobody said", those of colours too."""
-        return {*self.unlabelled_values, *map(value_of_colour, self.unlabelled_rgb)}
+        """The raw values that mean "nobody said", those of colours too, and the stand-in of ``raw_value``."""
+        return {-1 - UNLABELLED, *self.unlabelled_values, *map(value_of_colour, self.unlabelled_rgb)}
 
     @property
     def has_label_colours(self) -> bool:
@@ -145,7 +165,7 @@ class ClassTable:
         """What names in an annotation file mean.
 
         Args:
-            names: As the file writes them.
+            names: As the file writes them; where they are counted (name -> outlines), errors say how often.
             source: What errors call the file, usually "annotation PATH".
 
         Returns:
@@ -188,13 +208,17 @@ class ClassTable:
         }
         if self.unlabelled_rgb:
             data["unlabelled_rgb"] = [list(colour) for colour in self.unlabelled_rgb]
-        others = {
+        others: dict[str, Any] = {
             "unlabelled_names": list(self.unlabelled_names),
             "regions": list(self.regions),
             "ignored": list(self.ignored),
             "groups": {name: [self.names[index] for index in members] for name, members in self.groups},
         }
-        return data | {key: held for key, held in others.items() if held}
+        if self.outline_order != "drawing":
+            others["outline_order"] = self.outline_order
+        return data | {
+            key: held for key, held in (others | {"outside_outlines": self.outside_outlines}).items() if held
+        }
 
 
 def read_class_table(path: Path | str) -> ClassTable:
@@ -205,7 +229,8 @@ def read_class_table(path: Path | str) -> ClassTable:
             ``name: value`` pairs; or a table with ``classes`` (any of these), ``background`` (a name, or
             null) and ``unlabelled`` (raw values). For colour-coded masks, a class has ``label_rgb``, a colour or a
             list of them, and the table may have ``unlabelled_rgb``. For outlines, a class has ``source_names``, and
-            the table may have ``unlabelled_names``, ``regions`` and ``ignored``, names in annotation files all.
+            the table may have ``unlabelled_names``, ``regions`` and ``ignored``, names in annotation files all, and
+            ``outline_order`` and ``outside_outlines``.
             ``groups`` are ``name: [class, class]`` pairs.
 
     Returns:
@@ -276,4 +301,6 @@ def class_table_from_data(data: object, source: str) -> ClassTable:
             (group, tuple(sorted({found.names.index(name) for name in members})))
             for group, members in found.groups.items()
         ),
+        outline_order=found.outline_order,
+        outside_outlines=found.outside_outlines,
     )

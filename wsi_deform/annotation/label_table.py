@@ -44,7 +44,7 @@ def label_table(pixels: Mapping[str, Mapping[int, int]], table: ClassTable) -> l
 
 def class_pixels(values: Mapping[int, int], table: ClassTable) -> dict[int | None, int]:
     """Pixels of each class; those of values that mean unlabelled as 255, and of values without a meaning as None."""
-    mapping = table.mapping
+    mapping = table.meanings
     counts: dict[int | None, int] = {}
     for value, number in values.items():
         index = mapping.get(value)

@@ -14,7 +14,7 @@ def meanings_of_names(names: Iterable[str], known: Mapping[str, int], *, source:
     """Look up what names mean.
 
     Args:
-        names: As an annotation file writes them.
+        names: As an annotation file writes them; where they are counted (name -> outlines), errors say how often.
         known: Name -> what it means.
         source: What errors call the file.
 
@@ -39,9 +39,9 @@ def meanings_of_names(names: Iterable[str], known: Mapping[str, int], *, source:
         if len({known[each] for each in alike}) == 1:
             found[name] = known[alike[0]]
         elif alike:
-            unknown.append(f"{name!r} (may be {' or '.join(map(repr, alike))})")
+            unknown.append(_said(name, names, f"may be {' or '.join(map(repr, alike))}"))
         else:
-            unknown.append(repr(name) + _near(name, loosely))
+            unknown.append(_said(name, names, _near(name, loosely)))
     if unknown:
         raise AnnotationError(_refusal(unknown, known, source))
     return found
@@ -54,7 +54,15 @@ def _loose(name: str) -> str:
 
 def _near(name: str, loosely: Mapping[str, list[str]]) -> str:
     near = difflib.get_close_matches(_loose(name), list(loosely), 1)
-    return f" (nearest {loosely[near[0]][0]!r})" if near else ""
+    return f"nearest {loosely[near[0]][0]!r}" if near else ""
+
+
+def _said(name: str, names: Iterable[str], hint: str) -> str:
+    """An unknown name, with its number of outlines where they were counted, and a hint or nothing."""
+    count = names[name] if isinstance(names, Mapping) else 0
+    said = [f"{count:,} outline{'s' if count != 1 else ''}"] if count else []
+    said += [hint] if hint else []
+    return repr(name) + (f" ({', '.join(said)})" if said else "")
 
 
 def _refusal(unknown: list[str], known: Mapping[str, int], source: str) -> str:

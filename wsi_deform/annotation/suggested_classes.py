@@ -129,6 +129,10 @@ def _yaml(entries: list[dict[str, Any]], table: ClassTable, *, dropped: list[str
     for key in ("unlabelled_names", "regions", "ignored"):
         if named := list(getattr(table, key)):
             options[key] = named
+    if table.outline_order != "drawing":
+        options["outline_order"] = table.outline_order
+    if table.outside_outlines in ("unlabelled", "background", *plain.names):
+        options["outside_outlines"] = table.outside_outlines
     if groups := _groups(table, plain.names):
         options["groups"] = groups
     lines = ["classes:", *(f"- {_dumped(entry, flow=True)}" for entry in entries)]

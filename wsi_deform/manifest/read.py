@@ -1,9 +1,9 @@
 """Reading a manifest: a CSV, of which all problems are told at once.
 
 One row per slide. ``slide`` is required (also written wsi, image or path); ``slide_id``, ``patient``,
-``split`` (train, val, test), ``mask`` or ``annotation``, ``mask_channel``, ``tissue_mask``, ``mpp`` and
-``region`` may follow, and every other column is kept as it is. Relative paths start at the folder of the CSV. Slides
-are not opened here: ``annotation/check.py`` does that.
+``split`` (train, val, test), ``mask`` or ``annotation``, ``mask_channel``, ``tissue_mask``, ``mpp``,
+``region`` and ``data_licence`` may follow, and every other column is kept as it is. Relative paths start at the
+folder of the CSV. Slides are not opened here: ``annotation/check.py`` does that.
 """
 
 from __future__ import annotations
@@ -118,6 +118,7 @@ class _RowReader:
             )
         values["slide_id"] = self.slide_id(cells.get("slide_id", ""), cells["slide"])
         values["patient"] = cells.get("patient") or None
+        values["data_licence"] = cells.get("data_licence") or None
         values["split"] = self.split(cells.get("split", ""))
         values["mpp"] = self.mpp(cells.get("mpp", ""))
         values["region"] = self.region(cells.get("region", ""))

@@ -18,6 +18,7 @@ Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 COLUMNS = (
     "slide_id", "slide", "patient", "split", "mask", "annotation", "mask_channel", "tissue_mask", "mpp", "region",
+    "data_licence",
 )  # fmt: skip
 MIN_MPP, MAX_MPP = 0.05, 20.0
 DOUBLE_SUFFIXES = (
@@ -52,6 +53,7 @@ class ManifestRow(BaseModel):
         tissue_mask: Raster file whose pixels above 0 are tissue, or None.
         mpp: Level-0 um per pixel that overrides what the file says, one number or one along x and one along y, or None.
         region: The part of the slide that is segmented, learned from and measured, level-0 px; None is all of it.
+        data_licence: Under which licence slide and labels come, as somebody wrote it, or None.
         line: Line of the CSV, from 1; 0 for rows that never were in a CSV.
         extra: Cells of the columns that this program does not know.
     """
@@ -68,6 +70,7 @@ class ManifestRow(BaseModel):
     tissue_mask: Path | None = None
     mpp: Annotated[Mpp, AfterValidator(_believable)] | None = None
     region: Region | None = None
+    data_licence: str | None = None
     line: int = 0
     extra: Mapping[str, str] = Field(default_factory=dict)
 
