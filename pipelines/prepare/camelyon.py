@@ -141,7 +141,7 @@ def find_17(downloaded: Path, out: Path, seed: int) -> Found:
         )
         kinds[name] = [2 * [each.name for each in centres].index(centre) + int(name in outlined)]
     remarks = [
-        "10 slides of each centre are outlined; in these isolated tumour cells may be left out.",
+        f"{sum(name in outlined for name in slides)} slides are outlined; isolated tumour cells may be left out in them.",
         "Slides that stages.csv calls negative count as background; of the others without XML nobody knows where the "
         "metastases are: they are in no split.",
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from drawn_sets import DRAWN, SHAPE
 
@@ -11,6 +12,7 @@ from pipelines.prepare.__main__ import main
 from pipelines.prepare.registry import PUBLIC_SETS
 from wsi_deform.annotation.check import check_manifest
 from wsi_deform.annotation.classes import ClassTable, read_class_table
+from wsi_deform.annotation.label_file import LabelFile, open_labels
 from wsi_deform.annotation.raster import open_label_mask
 from wsi_deform.config import find_config, read_config
 from wsi_deform.distribute.batch import segment_slides
@@ -18,6 +20,7 @@ from wsi_deform.distribute.sources import slide_sources
 from wsi_deform.geometry import Region, Size
 from wsi_deform.manifest.read import read_manifest
 from wsi_deform.manifest.rows import Manifest, ManifestRow
+from wsi_deform.slide.open import open_slide
 from wsi_deform.train.loop import train
 
 SMALL = (
@@ -320,3 +323,39 @@ def test_the_papers_split_of_biopsies_is_warned_of(tmp_path, capsys):
     assert "in which patients are on both sides" in said
     assert "the nearest are: train 10 for 11, val 2 for 1, test 2 for 2 slides" in said
     assert {row.mpp for row in manifest.rows} == {None}  # the files say it
+
+
+@pytest.mark.parametrize(
+    ("name", "outlined", "normal"),
+    [
+        ("camelyon16", ("tumor_001", "test_001"), ("normal_001", "test_002")),
+        ("camelyon17", ("patient_000_node_0",), ("patient_000_node_1",)),
+    ],
+)
+def test_metastases_are_those_of_the_xml_and_slides_without_are_background(name, outlined, normal, tmp_path):
+    manifest, table = prepared(name, tmp_path)
+    assert table.names == ("background", "metastasis")
+
+    def labels_at(slide_id):
+        row = row_of(manifest, slide_id)
+        file = LabelFile.of_row(row)
+        assert file is not None
+        labels = open_labels(file, open_slide(row.slide), table)
+        # Outside; in the lesion; in what is cut out of it, or called normal.
+        return labels.at_points(np.array([[2.0, 2.0], [15.0, 15.0], [25.0, 25.0]])).tolist()
+
+    assert {slide_id: labels_at(slide_id) for slide_id in outlined} == dict.fromkeys(outlined, [0, 1, 0])
+    assert {slide_id: labels_at(slide_id) for slide_id in normal} == dict.fromkeys(normal, [0, 0, 0])
+
+
+def test_slides_of_camelyon_whose_metastases_nobody_outlined_are_in_no_split(tmp_path, capsys):
+    manifest, _ = prepared("camelyon16", tmp_path)
+    assert "without labels, so in no split: 2: tumor_006, test_003" in capsys.readouterr().out
+    assert {row.split for row in manifest.rows if row.slide_id.startswith("test") and row.annotation} == {
+        "test"
+    }
+    of_17, _ = prepared("camelyon17", tmp_path / "17")
+    assert {row.slide_id[-6:] for row in of_17.rows if row.split is None} == {"node_2"}
+    assert {(row.patient, row.extra["centre"]) for row in of_17.rows} == {
+        (f"patient_{n:03}", f"center_{n % 2}") for n in range(6)
+    }
