@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.prepare.deal import dealt
-from pipelines.prepare.folders import files_by_stem, read_table, root_with, unmatched
+from pipelines.prepare.folders import believable_mpp, files_by_stem, read_table, root_with, unmatched
 from pipelines.prepare.public_set import Found, PublicSet
 from wsi_deform.errors import ManifestError
 from wsi_deform.manifest.rows import ManifestRow
@@ -90,7 +90,7 @@ def find(downloaded: Path, out: Path, seed: int) -> Found:
                 slide_id=name,
                 patient=barcode.group(1),
                 mask=masks.get(name),
-                mpp=float(mpp.group(1)) if mpp else DEFAULT_MPP,
+                mpp=believable_mpp(mpp.group(1), str(path)) if mpp else DEFAULT_MPP,
                 extra={"site": barcode.group(2)},
             )
         )

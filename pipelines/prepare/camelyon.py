@@ -29,6 +29,7 @@ from pipelines.prepare.public_set import Found, PublicSet
 from wsi_deform.errors import ManifestError
 from wsi_deform.files import write_text
 from wsi_deform.manifest.rows import ManifestRow
+from wsi_deform.texts import read_text
 
 LICENCE = "CC0 1.0"
 # Names of groups: CAMELYON16's, those of its later copies, and CAMELYON17's. "_2" and "Exclusion" are cut out of the
@@ -99,7 +100,13 @@ def _positive_tests(table: Path) -> set[str] | None:
     """Test slides with metastases by the reference, a CSV without a header; None where it is not there."""
     if not table.is_file():
         return None
-    lines = [line.split(",") for line in table.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    try:
+        text = read_text(table, "utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ManifestError(
+            f"table {table}: cannot be read ({error}). Needed a CSV in UTF-8. Download it again."
+        ) from error
+    lines = [line.split(",") for line in text.splitlines() if line.strip()]
     return {
         Path(cells[0].strip()).stem
         for cells in lines
@@ -141,7 +148,7 @@ def find_17(downloaded: Path, out: Path, seed: int) -> Found:
         )
         kinds[name] = [2 * [each.name for each in centres].index(centre) + int(name in outlined)]
     remarks = [
-        f"{sum(name in outlined for name in slides)} slides are outlined; isolated tumour cells may be left out in them.",
+        f"{sum(name in outlined for name in slides)} slides are outlined; isolated tumour cells may be left out.",
         "Slides that stages.csv calls negative count as background; of the others without XML nobody knows where the "
         "metastases are: they are in no split.",
     ]

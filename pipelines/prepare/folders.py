@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from wsi_deform.errors import ManifestError
+from wsi_deform.manifest.rows import MAX_MPP, MIN_MPP
 from wsi_deform.manifest.table import read_cells
 
 DEPTH = 2  # archives unpack into a folder of their own, and people unpack into a folder of theirs
@@ -112,6 +114,23 @@ def either_table(folder: Path, stem: str) -> Path:
     raise ManifestError(
         f"{folder}: no {stem}.xlsx and no {stem}.csv. Needed one of them. Download the set again, whole."
     )
+
+
+def believable_mpp(text: str, where: str) -> float:
+    """Um per pixel as a text says it.
+
+    Raises:
+        ManifestError: It is no number that slides have; the message names ``where``.
+    """
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not MIN_MPP <= found <= MAX_MPP:
+        raise ManifestError(
+            f"{where} has mpp {text!r}. Needed {MIN_MPP} to {MAX_MPP:g} um per pixel, such as 0.5. Mend it."
+        )
+    return found
 
 
 def named_few(names: Iterable[str], most: int = 10) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipelines.prepare.deal import scaled_counts, split_to_counts, with_splits
-from pipelines.prepare.folders import files_by_stem, read_table, root_with, unmatched
+from pipelines.prepare.folders import believable_mpp, files_by_stem, read_table, root_with, unmatched
 from pipelines.prepare.public_set import Found, PublicSet
 from wsi_deform.errors import ManifestError
 from wsi_deform.manifest.rows import SPLITS, SUFFIXES, ManifestRow, Split, slide_id_from_path
@@ -50,7 +50,9 @@ def find(downloaded: Path, out: Path, seed: int) -> Found:
                     slide_id=name,
                     patient=line["patient"],
                     mask=masks.get(name),
-                    mpp=_mpp(line, root / "slides.csv"),
+                    mpp=believable_mpp(line["mpp"], f"{root / 'slides.csv'}: {line['slide']}")
+                    if line.get("mpp")
+                    else None,
                 )
             )
     if problems:
@@ -71,18 +73,6 @@ def find(downloaded: Path, out: Path, seed: int) -> Found:
         classes={"classes": list(CLASSES), "background": CLASSES[0]},
         remarks=(*remarks, *unmatched(masks, {row.slide_id: row for row in rows})),
     )
-
-
-def _mpp(line: Mapping[str, str], table: Path) -> float | None:
-    text = line.get("mpp", "")
-    if not text:
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        raise ManifestError(
-            f"{table}: {line['slide']} has mpp {text!r}. Needed um per pixel, such as 0.5. Mend it."
-        ) from None
 
 
 PCA_HISTO = PublicSet(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,12 +71,17 @@ def prepare(public_set: PublicSet, downloaded: Path, out: Path, *, seed: int = 0
 
 
 def _checked(rows: Sequence[ManifestRow], public_set: PublicSet, downloaded: Path) -> tuple[ManifestRow, ...]:
-    """The rows, where there are any, and no patient is in two splits."""
+    """The rows, where some have labels, all are listed once, and no patient is in two splits."""
     if not any(map(has_labels, rows)):
         what = f"{len(rows)} slides, none with labels" if rows else "no slide"
         raise ManifestError(
             f"{downloaded}: {what}. Needed {public_set.title}, slides and labels. Check the path and that all "
             "archives are unpacked."
+        )
+    if twice := [slide_id for slide_id, count in Counter(row.slide_id for row in rows).items() if count > 1]:
+        raise ManifestError(
+            f"{downloaded}: {len(twice)} slides are listed more than once: {named_few(twice)}. Needed each once. "
+            "Download the tables again."
         )
     splits: dict[str, set[str]] = defaultdict(set)
     for row in rows:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from drawn_sets import DRAWN, SHAPE
+from drawn_sets import DRAWN, SHAPE, save, stripes
 
 from pipelines.prepare.__main__ import main
 from pipelines.prepare.registry import PUBLIC_SETS
@@ -359,3 +359,66 @@ def test_slides_of_camelyon_whose_metastases_nobody_outlined_are_in_no_split(tmp
     assert {(row.patient, row.extra["centre"]) for row in of_17.rows} == {
         (f"patient_{n:03}", f"center_{n % 2}") for n in range(6)
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "old", "new", "said"),
+    [
+        ("pca-histo", "slides.csv", "core_03.tif,P3", "core_03.tif,", "core_03.tif: no patient"),
+        ("pca-histo", "slides.csv", "core_03.tif", "core_99.tif", "core_99.tif: not in"),
+        (
+            "pca-histo",
+            "slides.csv",
+            "slide,patient",
+            "slide,person",
+            "no column patient; found slide, person",
+        ),
+        (
+            "pca-histo",
+            "slides.csv",
+            "slide,patient\n",
+            "slide,patient,mpp\ncore_00.tif,P0,0\n",
+            "has mpp '0'",
+        ),
+        ("pca-histo", "slides.csv", "core_03", "core_02", "1 slides are listed more than once: core_02"),
+        ("panda-radboud", "train.csv", "radboud", "nijmegen", "no line of radboud"),
+        ("hubmap-kidney", "train.csv", "id,encoding", "id,rle", "columns id, rle. Needed id and encoding"),
+        ("hubmap-kidney", "HuBMAP-20-dataset_information.csv", ",64,48,", ",64,?,", "has '64' x '?' px"),
+        ("hubmap-kidney", "HuBMAP-20-dataset_information.csv", ",64,48,", ",6,4,", "a run outside 6 x 4 px"),
+        (
+            "hubmap-kidney",
+            "HuBMAP-20-dataset_information.csv",
+            "2f6ecfcd0",
+            "0f6ecfcd0",
+            "no line of 2f6ecfcd0",
+        ),
+        (
+            "sicapv2",
+            "wsi_labels.csv",
+            "16B0001850",
+            "16B0009850",
+            "does not say whose 1 slides are: 16B0001850",
+        ),
+    ],
+)
+def test_what_is_wrong_in_a_table_is_said_with_file_and_value(name, file, old, new, said, tmp_path, capsys):
+    DRAWN[name](tmp_path / "down")
+    table = tmp_path / "down" / file
+    table.write_text(table.read_text().replace(old, new))
+    assert main([name, str(tmp_path / "down"), "--out", str(tmp_path / "out")]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_maps_of_one_core_must_have_one_size(tmp_path, capsys):
+    DRAWN["gleason2019"](tmp_path / "down")
+    save(tmp_path / "down/Maps3_T/slide001_core000_classimg_nonconvex.png", stripes((3, 4), (40, 64)))
+    assert main(["gleason2019", str(tmp_path / "down"), "--out", str(tmp_path / "out")]) == 2
+    assert "uint8 of shape (40, 64). Needed uint8 of (48, 64)" in capsys.readouterr().err
+
+
+def test_a_damaged_mask_is_named(tmp_path, capsys):
+    DRAWN["deepglobe"](tmp_path / "down")
+    mask = tmp_path / "down" / "train" / "103_mask.png"
+    mask.write_bytes(mask.read_bytes()[:60])
+    assert main(["deepglobe", str(tmp_path / "down"), "--out", str(tmp_path / "out")]) == 2
+    assert "103_mask.png" in capsys.readouterr().err
