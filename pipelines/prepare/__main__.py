@@ -9,8 +9,10 @@ they are; OUT gets ``manifest.csv``, ``classes.yaml`` and ``labels/`` where the 
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from pipelines.prepare.prepare import prepare
@@ -34,7 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     given = parser.parse_args(arguments)
     try:
-        prepared = prepare(PUBLIC_SETS[given.set], given.downloaded, given.out, seed=given.seed)
+        with progress():
+            prepared = prepare(PUBLIC_SETS[given.set], given.downloaded, given.out, seed=given.seed)
     except WsiDeformError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -51,6 +54,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(line)
     print(f"wrote {prepared.path}. Next: wsi-deform manifest check {prepared.path}")
     return 0
+
+
+@contextmanager
+def progress() -> Iterator[None]:
+    """Say on stderr which labels were converted: thousands of them take minutes."""
+    logger = logging.getLogger("pipelines.prepare")
+    handler, level = logging.StreamHandler(sys.stderr), logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from wsi_deform.slide.picture import opened_picture
 TILE_PX = 512
 BIG_PX = 1 << 31  # more pixels may not fit a classic TIFF, however well they compress
 _FORMAT = "labels 1"
+
+logger = logging.getLogger(__name__)
 
 
 def made_of(*parts: Path | str | int) -> str:
@@ -74,6 +77,7 @@ def write_labels_once(
             metadata=None,
             software=False,
         )
+    logger.info("labels %s: written", path)
     return True
 
 

@@ -95,7 +95,9 @@ def _write_vote(path: Path, maps: dict[int, Path]) -> bool:
     size = MaskFile(next(iter(maps.values()))).size
 
     def bands() -> Iterator[NDArray[np.uint8]]:
-        return bands_of(majority([_read_map(each, size) for each in maps.values()]))
+        pixels = [_read_map(each, size) for each in maps.values()]
+        for parts in zip(*map(bands_of, pixels), strict=True):
+            yield majority(parts)
 
     return write_labels_once(path, size, made_of("majority 1", *maps.values()), bands)
 

@@ -68,7 +68,8 @@ def mask_bands(runs: NDArray[np.int64], size: Size, band_px: int) -> Iterator[ND
         steps = np.zeros((rows + 1, size.width), np.int32)
         np.add.at(steps, (np.maximum(tops[here] - top, 0), columns[here]), 1)
         np.add.at(steps, (np.minimum(bottoms[here] - top, rows), columns[here]), -1)
-        yield (np.cumsum(steps[:rows], axis=0) > 0).astype(np.uint8)
+        np.cumsum(steps, axis=0, out=steps)
+        yield (steps[:rows] > 0).view(np.uint8)
 
 
 def _by_column(runs: NDArray[np.int64], height: int) -> tuple[NDArray[np.int64], ...]:

@@ -175,7 +175,9 @@ def test_a_second_call_writes_the_same_and_converts_nothing_again(name, tmp_path
     gone.unlink()
     capsys.readouterr()
     assert main([name, str(tmp_path / "down"), "--out", str(out)]) == 0
-    assert "(1 made now)" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "(1 made now)" in said.out
+    assert said.err.splitlines() == [f"labels {gone}: written"]
     assert {path: path.read_bytes() for path in out.rglob("*.*")} == files
     kept = {path: inode for path, inode in labels.items() if path != gone}
     assert {path: path.stat().st_ino for path in kept} == kept
