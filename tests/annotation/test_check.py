@@ -231,8 +231,8 @@ def test_outlines_that_nothing_is_known_of_are_problems(manifest):
     assert str(problem).splitlines() == [
         "class table: no class table says what the class names of the outlines mean: 'tumr' (1), 'gland' (1). Needed a "
         "class for every name. Write this into classes.yaml, as a start:",
-        *["  classes:", "  - {name: background, value: 0}", "  - {name: tumr, value: 1}"],
-        "  - {name: gland, value: 2}",
+        *["classes:", "- {name: background, value: 0}", "- {name: tumr, value: 1}"],
+        "- {name: gland, value: 2}",
     ]
 
 

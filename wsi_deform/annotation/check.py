@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from wsi_deform.annotation.classes import UNLABELLED, ClassTable
 from wsi_deform.annotation.label_check import SeenValues, classes_with_pixels, judge_labels, place_of
 from wsi_deform.annotation.label_counts import raw_counts
-from wsi_deform.annotation.label_file import LabelFile, outlines_over
+from wsi_deform.annotation.label_file import LabelFile, outlines_over, read_outlines_over
 from wsi_deform.annotation.label_table import label_table
-from wsi_deform.annotation.outlines.open import read_outlines
 from wsi_deform.annotation.outlines.outline import OutlineSet
 from wsi_deform.annotation.outlines.summary import named_outlines, proposed_table
 from wsi_deform.annotation.raster import LabelMask, open_label_mask
@@ -19,7 +18,6 @@ from wsi_deform.annotation.unknown_values import PASTE, unknown_values_problem
 from wsi_deform.annotation.value_counts import counted_values
 from wsi_deform.annotation.value_text import values_text
 from wsi_deform.errors import AnnotationError, SlideError
-from wsi_deform.geometry import Point
 from wsi_deform.manifest.problems import EXAMPLES, Problem
 from wsi_deform.manifest.rows import Manifest, ManifestRow, patients_remark
 from wsi_deform.slide.open import open_slide
@@ -182,12 +180,9 @@ class _Check:
     def outlines(self, row: ManifestRow, file: LabelFile, slide: Slide, *, scan: bool) -> None:
         """Look up every name of a file of outlines, and count the pixels of their classes."""
         if self.classes is None:
-            corner = Point(slide.bounds.x, slide.bounds.y)
-            self.unnamed.append(
-                read_outlines(file.path, bounds=corner, slide_size=slide.size, image=slide.path.name)
-            )
+            self.unnamed.append(read_outlines_over(file.path, slide))
             return
-        labels = outlines_over(file, slide, self.classes, region=row.region)
+        labels = outlines_over(file.path, slide, self.classes, region=row.region)
         if not scan:
             return
         values = raw_counts(labels, row.region)

@@ -33,7 +33,7 @@ def counts_of_row(row: ManifestRow, table: ClassTable) -> dict[int, int]:
     if not file.is_outlines:
         return counted_values(file.path, file.channel, colours=table.has_label_colours)
     slide = open_slide(row.slide, mpp=row.mpp, slide_id=row.slide_id)
-    return raw_counts(outlines_over(file, slide, table))
+    return raw_counts(outlines_over(file.path, slide, table))
 
 
 def raw_counts(labels: OutlineLabels, region: Region | None = None) -> dict[int, int]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from wsi_deform.annotation.class_data import OutlineOrder
 from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.annotation.labels import Labels
 from wsi_deform.annotation.outlines.labels import OutlineLabels, open_outline_labels
+from wsi_deform.annotation.outlines.open import read_outlines
+from wsi_deform.annotation.outlines.outline import OutlineSet
 from wsi_deform.annotation.raster import open_label_mask
 from wsi_deform.geometry import Point, Region
 from wsi_deform.manifest.rows import ManifestRow
@@ -58,18 +61,36 @@ def open_labels(
         return open_label_mask(
             file.path, slide_size=slide.size, classes=classes, channel=file.channel, region=region
         )
-    return outlines_over(file, slide, classes, region=region)
+    return outlines_over(file.path, slide, classes, region=region)
 
 
 def outlines_over(
-    file: LabelFile, slide: Slide, classes: ClassTable, *, region: Region | None = None
+    path: Path,
+    slide: Slide,
+    classes: ClassTable,
+    *,
+    region: Region | None = None,
+    order: OutlineOrder | None = None,
+    outside: str | None = None,
 ) -> OutlineLabels:
-    """The labels that a file of outlines gives a slide; see ``open_labels``."""
+    """The labels that a file of outlines gives a slide; see ``open_outline_labels``."""
     return open_outline_labels(
-        file.path,
+        path,
         slide_size=slide.size,
         classes=classes,
         region=region,
-        corner=Point(slide.bounds.x, slide.bounds.y),
+        corner=_corner(slide),
         image=slide.path.name,
+        order=order,
+        outside=outside,
     )
+
+
+def read_outlines_over(path: Path, slide: Slide) -> OutlineSet:
+    """The outlines of a file in the frame of their slide; see ``read_outlines``."""
+    return read_outlines(path, bounds=_corner(slide), slide_size=slide.size, image=slide.path.name)
+
+
+def _corner(slide: Slide) -> Point:
+    """Where viewers begin to show a slide, level-0 px."""
+    return Point(slide.bounds.x, slide.bounds.y)

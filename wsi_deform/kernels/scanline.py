@@ -11,6 +11,7 @@ from wsi_deform.kernels.compiled import Ints, Longs, compiled
 
 Doubles = NDArray[np.float64]
 Shorts = NDArray[np.int16]
+Bytes = NDArray[np.uint8]
 
 NOTHING = -2
 """Code of a pixel that no polygon gave one."""
@@ -460,3 +461,11 @@ def codes_of_pixels(index: Edges, pixels: Longs, codes: Shorts, later_wins: bool
             if is_inside:
                 _give(one, 0, 1, index.codes[index.pieces[piece]], later_wins)
         codes[number] = one[0]
+
+
+@compiled
+def labels_of_codes(codes: Shorts, nothing: int, region: int, labels: Bytes) -> None:
+    """Write the labels of codes, (N,) both, and those of ``NOTHING`` and ``REGION``."""
+    for at in range(len(codes)):
+        code = codes[at]
+        labels[at] = code if code >= 0 else region if code == REGION else nothing

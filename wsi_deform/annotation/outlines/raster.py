@@ -24,6 +24,7 @@ from wsi_deform.kernels.scanline import (
     edges_of_rings,
     indexed,
     is_crossed,
+    labels_of_codes,
     paint,
 )
 
@@ -202,8 +203,6 @@ class OutlineRaster:
         )
 
     def _labels(self, codes: NDArray[np.int16]) -> NDArray[np.uint8]:
-        """Labels of codes; ``NOTHING`` and ``REGION`` are negative, and so the last entries."""
-        lookup = np.arange(UNLABELLED + 3).astype(np.uint8)
-        lookup[NOTHING], lookup[REGION] = self.ground.outside, self.ground.in_region
-        labels: NDArray[np.uint8] = lookup[codes]
+        labels = np.empty(codes.shape, np.uint8)
+        labels_of_codes(codes.ravel(), self.ground.outside, self.ground.in_region, labels.ravel())
         return labels

@@ -10,9 +10,11 @@ from functools import reduce
 import numpy as np
 
 from wsi_deform.annotation.classes import ClassTable, class_table_from_data
+from wsi_deform.annotation.label_table import aligned
 from wsi_deform.annotation.outlines.meanings import name_of
 from wsi_deform.annotation.outlines.outline import Colour, Outline, OutlineSet, Ring
 from wsi_deform.annotation.suggested_classes import class_table_text
+from wsi_deform.geometry import Mpp, mean_mpp
 
 # What programs and people call areas that were annotated in whole, and what QuPath leaves out.
 REGION_NAMES = frozenset({"roi", "rois", "region", "region*", "annotated region", "annotated area"})
@@ -58,6 +60,24 @@ def named_outlines(found: Sequence[OutlineSet]) -> list[NamedOutlines]:
             )
         )
     return sorted(named, key=lambda each: (-each.area_px, each.name))
+
+
+def named_lines(named: Sequence[NamedOutlines], *, mpp: Mpp | None = None) -> list[str]:
+    """Say of each name how many outlines it has and how large they are, as a table for people.
+
+    Args:
+        named: From ``named_outlines``.
+        mpp: Um per level-0 pixel; None says no mm2.
+    """
+    header = ["name", "outlines", "area, px"]
+    header += [] if mpp is None else ["area, mm2"]
+    rows = [header]
+    for each in named:
+        cells = [each.name, f"{each.count:,}", f"{each.area_px:,.0f}"]
+        if mpp is not None:
+            cells.append(f"{each.area_px * mean_mpp(mpp) ** 2 / 1e6:,.4g}")
+        rows.append(cells)
+    return aligned(rows)
 
 
 def area_px(outline: Outline) -> float:
