@@ -38,6 +38,12 @@ class CocoJson:
             category = annotation.get("category_id")
             if category is not None and (isinstance(category, list | dict) or category not in names):
                 raise file.error(f"category_id is {shown(category)}, needed one of the categories", number)
+            segmentation = annotation.get("segmentation")
+            if isinstance(segmentation, dict):
+                found.remark("Run-length masks, taken by the edges of their pixels")
+                rings = [run_length_rings(found, segmentation, number)]
+                found.add(rings, source_class=names.get(category), number=number, is_sound=True)
+                continue
             parts = _parts(found, annotation, number)
             if parts is not None:
                 found.add(parts, source_class=names.get(category), number=number)
@@ -67,9 +73,6 @@ def _category_names(file: AnnotationFile, categories: Any) -> dict[Any, str]:
 def _parts(found: Found, annotation: dict[str, Any], number: int) -> list[list[Ring]] | None:
     """The polygons of an annotation; None where it is no area, which is counted."""
     segmentation = annotation.get("segmentation")
-    if isinstance(segmentation, dict):
-        found.remark("Run-length masks, taken by the edges of their pixels")
-        return run_length_rings(found, segmentation, number)
     if isinstance(segmentation, list) and segmentation:
         # One flat list of numbers is one polygon: some writers leave out the list around it.
         polygons = [segmentation] if not isinstance(segmentation[0], list) else segmentation

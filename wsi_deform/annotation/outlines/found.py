@@ -32,6 +32,7 @@ class Area:
         number: See there.
         erases: See there.
         is_even_odd: The rings of all parts are one path instead, filled by the even-odd rule.
+        is_sound: Its rings are known not to cross, and are taken as they are, by the even-odd rule.
     """
 
     parts: Sequence[Sequence[Ring]]
@@ -40,6 +41,7 @@ class Area:
     number: int
     erases: bool = False
     is_even_odd: bool = False
+    is_sound: bool = False
 
 
 class Found:
@@ -67,6 +69,7 @@ class Found:
         colour: Colour | None = None,
         erases: bool = False,
         is_even_odd: bool = False,
+        is_sound: bool = False,
     ) -> None:
         """Add an area; see ``Area``."""
         if source_class is not None:
@@ -80,6 +83,7 @@ class Found:
                 number=number,
                 erases=erases,
                 is_even_odd=is_even_odd,
+                is_sound=is_sound,
             )
         )
 

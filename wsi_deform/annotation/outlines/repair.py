@@ -62,7 +62,7 @@ def outlines_of(found: Found, *, corner: Point, slide_size: Size | None) -> tupl
         return ()
     rings = _sound_vertices(found, _in_one(areas, corner))
     inside = _inside(found, rings, slide_size)
-    kept, shapes = _shapes(rings, len(areas))
+    kept, shapes = _shapes(rings, areas)
     outlines: list[Outline] = []
     repaired = empty = 0
     starts = np.searchsorted(rings.ring_of, np.arange(rings.count + 1))
@@ -180,21 +180,33 @@ class _Shapes:
         self._valid = valid
 
     def is_sound(self, number: int, area: Area, rings: list[Ring]) -> bool:
-        return bool(self._valid[number]) or (area.is_even_odd and len(rings) > 1 and _is_sound_path(rings))
+        return (
+            area.is_sound
+            or bool(self._valid[number])
+            or (area.is_even_odd and len(rings) > 1 and _is_sound_path(rings))
+        )
 
 
-def _shapes(rings: _Rings, areas: int) -> tuple[list[list[list[int]]], _Shapes]:
+def _shapes(rings: _Rings, areas: list[Area]) -> tuple[list[list[list[int]]], _Shapes]:
     """The rings of each part of each area that have three vertices, and which areas are valid as they are."""
     import shapely
 
     lengths = np.bincount(rings.ring_of, minlength=rings.count)
-    first = np.r_[True, rings.part_of[1:] != rings.part_of[:-1]]
+    first = np.r_[True, rings.part_of[1:] != rings.part_of[:-1]][: rings.count]
     # A part without its shell is nothing, with whatever holes.
     has_shell = np.zeros(len(rings.area_of), bool)
     has_shell[rings.part_of[first]] = lengths[first] >= 3
     used = (lengths >= 3) & has_shell[rings.part_of]
-    kept: list[list[list[int]]] = [[] for _ in range(areas)]
-    valid = np.zeros(areas, bool)
+    kept: list[list[list[int]]] = [[] for _ in range(len(areas))]
+    valid = np.array([area.is_sound for area in areas])
+    part = -1
+    for each in np.flatnonzero(used).tolist():
+        mine = kept[rings.area_of[rings.part_of[each]]]
+        if rings.part_of[each] != part:
+            mine.append([])
+            part = rings.part_of[each]
+        mine[-1].append(each)
+    used &= ~valid[rings.area_of[rings.part_of]]
     chosen = np.flatnonzero(used)
     if not len(chosen):
         return kept, _Shapes(valid)
@@ -209,13 +221,6 @@ def _shapes(rings: _Rings, areas: int) -> tuple[list[list[list[int]]], _Shapes]:
     if not single.all():
         several = np.unique(area_at[~single], return_inverse=True)[1]
         valid[held[counts > 1]] = shapely.is_valid(shapely.multipolygons(polygons[~single], indices=several))
-    part = -1
-    for each, its in zip(chosen.tolist(), rings.part_of[chosen].tolist(), strict=True):
-        mine = kept[rings.area_of[its]]
-        if its != part:
-            mine.append([])
-            part = its
-        mine[-1].append(each)
     return kept, _Shapes(valid)
 
 
