@@ -83,7 +83,7 @@ def with_masks(manifest, *values):
         labels = np.full((128, 512), own[0], np.uint8)
         for place, value in enumerate(own[1:]):
             labels[:16, 16 * place : 16 * (place + 1)] = value
-        tifffile.imwrite(row.mask, labels)
+        tifffile.imwrite(row.mask, labels, description=row.slide_id)  # files of their own
     return manifest
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from wsi_deform.annotation.row_check import RowFindings
     from wsi_deform.manifest.rows import Manifest, ManifestRow, Split
 
 app = typer.Typer(help="Make, check or crop a manifest.", no_args_is_help=True)
 
 FAILED = 1
+MAX_JOBS = 8
 
 
 @app.command()
@@ -27,26 +30,43 @@ def check(
     allow_empty_classes: Annotated[
         bool, typer.Option("--allow-empty-classes", help="A class without pixels is a remark, not a problem.")
     ] = False,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Slides that are looked at at a time; default: the cores, up to 8."),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write a page with a table of all slides and a figure: OUT.html, or a folder, which gets check.html "
+            "and slides.csv."
+        ),
+    ] = None,
 ) -> None:
     """List everything that is wrong with a manifest, its slides and its masks, all at once."""
     from wsi_deform.annotation.check import check_manifest
-    from wsi_deform.cli.build_bars import only_build_bars
+    from wsi_deform.cli.build_bars import passing_bars
     from wsi_deform.cli.classes import find_class_table
     from wsi_deform.cli.console import plain_console
     from wsi_deform.manifest.problems import counted, lines_by_kind
     from wsi_deform.manifest.read import read_manifest
 
+    if shallow and report is not None:
+        raise typer.BadParameter("needs slides to be opened. Leave --shallow out.", param_hint="--report")
     read = read_manifest(manifest)
     table = find_class_table(read, classes, required=False)
-    problems, remarks, labels = [], list[str](), list[str]()
+    problems, remarks, labels, found = [], list[str](), list[str](), list["RowFindings"]()
     if not shallow:
-        with only_build_bars(plain_console()):
+        with passing_bars(plain_console()) as progress:
+            bar = progress.add_task("slides and labels", total=len(read.rows))
             problems = check_manifest(
                 read,
                 table,
                 allow_empty_classes=allow_empty_classes,
+                jobs=jobs or min(MAX_JOBS, os.cpu_count() or 1),
+                on_row=lambda row: progress.advance(bar),
                 on_remark=remarks.append,
                 on_table=labels.extend,
+                on_findings=found.extend,
             )
     for line in labels:
         typer.echo(line)
@@ -54,6 +74,13 @@ def check(
         typer.echo(f"remark: {remark}", err=True)
     for line in lines_by_kind(problems):
         typer.echo(f"- {line}", err=True)
+    if report is not None:
+        from wsi_deform.provenance import provenance
+        from wsi_deform.report.manifest_check import Checked, report_check
+
+        checked = Checked(name=manifest.name, found=found, problems=problems, remarks=remarks, classes=table)
+        for path in report_check(checked, report, provenance=provenance()):
+            typer.echo(str(path))
     if problems:
         typer.echo(f"{manifest}: {counted(problems)}.", err=True)
         raise typer.Exit(FAILED)
