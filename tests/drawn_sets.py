@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -30,15 +31,38 @@ def save(path: Path, pixels: np.ndarray, **options: object) -> Path:
     return path
 
 
-def save_slide(path: Path, seed: int = 0, mpp: float | None = 0.5) -> Path:
+def save_picture(path: Path) -> Path:
+    return save(path, picture_of(path))
+
+
+def picture_of(path: Path) -> np.ndarray:
+    """A picture for each name: two slides that are alike are refused."""
+    return picture(zlib.crc32(path.name.encode()))
+
+
+def own_labels(path: Path, labels: np.ndarray) -> np.ndarray:
+    """Labels whose first two rows tell files apart: two slides with the same labels are refused too."""
+    number = zlib.crc32(path.name.encode())
+    labels = labels.copy()
+    labels[0] = np.roll(labels[0], number % SHAPE[1], axis=0)
+    labels[1] = np.roll(labels[1], number // SHAPE[1] % SHAPE[1], axis=0)
+    return labels
+
+
+def save_labels(path: Path, labels: np.ndarray) -> Path:
+    return save(path, own_labels(path, labels))
+
+
+def save_slide(path: Path, mpp: float | None = 0.5) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     scale = {} if mpp is None else {"resolution": (1e4 / mpp,) * 2, "resolutionunit": "CENTIMETER"}
-    tifffile.imwrite(path, picture(seed), tile=(64, 64), photometric="rgb", metadata=None, **scale)
+    tifffile.imwrite(path, picture_of(path), tile=(64, 64), photometric="rgb", metadata=None, **scale)
     return path
 
 
 def save_mask(path: Path, pixels: np.ndarray) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = own_labels(path, pixels)
     photometric = "rgb" if pixels.ndim == 3 else "minisblack"
     tifffile.imwrite(
         path, pixels, tile=(64, 64), photometric=photometric, compression="deflate", metadata=None
@@ -56,7 +80,7 @@ def draw_panda(root: Path) -> None:
         provider = ("radboud", "karolinska")[number % 2]
         name = f"{number:032x}"
         lines.append(f"{name},{provider},{number % 6},{'negative' if number % 6 == 0 else '3+3'}")
-        save_slide(root / "train_images" / f"{name}.tiff", number)
+        save_slide(root / "train_images" / f"{name}.tiff")
         if number >= 2:  # two have no mask, one of each provider
             values = range(6) if provider == "radboud" else range(3)
             save_mask(root / "train_label_masks" / f"{name}_mask.tiff", in_red(stripes(list(values))))
@@ -80,21 +104,26 @@ def asap_xml(*outlines: tuple[str, Sequence[tuple[float, float]]]) -> str:
     )
 
 
-LESION = [(10, 10), (40, 10), (40, 40), (10, 40)]
+def lesion(number: int) -> list[tuple[float, float]]:
+    return [(10, 10), (40 + number, 10), (40, 40), (10, 40)]
+
+
 HOLE = [(20, 20), (30, 20), (30, 30), (20, 30)]
 
 
 def draw_camelyon16(root: Path) -> None:
     for number in range(1, 6):
-        save_slide(root / f"training/normal/normal_{number:03}.tif", number)
-        save_slide(root / f"training/tumor/tumor_{number:03}.tif", 10 + number)
+        save_slide(root / f"training/normal/normal_{number:03}.tif")
+        save_slide(root / f"training/tumor/tumor_{number:03}.tif")
         write(
             root / f"training/lesion_annotations/tumor_{number:03}.xml",
-            asap_xml(("_0", LESION), ("_2", HOLE)),
+            asap_xml(("_0", lesion(number)), ("_2", HOLE)),
         )
-        save_slide(root / f"testing/images/test_{number:03}.tif", 20 + number)
+        save_slide(root / f"testing/images/test_{number:03}.tif")
     save_slide(root / "training/tumor/tumor_006.tif")  # without its XML
-    write(root / "testing/lesion_annotations/test_001.xml", asap_xml(("Tumor", LESION), ("Exclusion", HOLE)))
+    write(
+        root / "testing/lesion_annotations/test_001.xml", asap_xml(("Tumor", lesion(9)), ("Exclusion", HOLE))
+    )
     rows = ["test_001,Tumor,IDC,Macro", "test_002,Normal,None,None", "test_003,Tumor,IDC,Micro"]
     write(
         root / "testing/reference.csv",
@@ -109,11 +138,11 @@ def draw_camelyon17(root: Path) -> None:
         for node, stage in enumerate(("macro", "negative", "micro")):
             name = f"patient_{patient:03}_node_{node}"
             inner = f"center_{patient % 2}/" + (f"patient_{patient:03}/" if patient % 2 else "")
-            save_slide(root / f"training/{inner}{name}.tif", 3 * patient + node)
+            save_slide(root / f"training/{inner}{name}.tif")
             lines.append(f"{name}.tif,{stage}")
         write(
             root / f"training/lesion_annotations/patient_{patient:03}_node_0.xml",
-            asap_xml(("metastases", LESION), ("normal", HOLE)),
+            asap_xml(("metastases", lesion(patient)), ("normal", HOLE)),
         )
     write(root / "training/stages.csv", "\n".join(lines) + "\n")
 
@@ -127,10 +156,10 @@ def draw_gleason2019(root: Path) -> None:
     for array in range(1, 5):
         for core in range(2):
             name = f"slide{array:03}_core{core:03}"
-            save(root / "Train Imgs" / f"{name}.jpg", picture(array))
+            save_picture(root / "Train Imgs" / f"{name}.jpg")
             for expert, values in ((1, (1, 3, 4, 5)), (3, (0, 3, 4, 5)), (5, (6, 3, 3, 5))):
-                save(root / f"Maps{expert}_T" / f"{name}_classimg_nonconvex.png", stripes(values))
-    save(root / "Train Imgs" / "slide001_core099.jpg", picture())  # nobody's
+                save_labels(root / f"Maps{expert}_T" / f"{name}_classimg_nonconvex.png", stripes(values))
+    save_picture(root / "Train Imgs" / "slide001_core099.jpg")  # nobody's
 
 
 def draw_arvaniti(root: Path) -> None:
@@ -138,16 +167,16 @@ def draw_arvaniti(root: Path) -> None:
     for array in ("ZT76_39_A", "ZT80_38_A", "ZT111_4_A", "ZT199_1_B"):
         for spot in range(2):
             name = f"{array}_1_{spot + 1}"
-            save(root / array / f"{name}.jpg", picture(spot))
+            save_picture(root / array / f"{name}.jpg")
             masks = {"Gleason_masks_train": "mask"}
             if array.startswith("ZT80"):
                 masks = {f"Gleason_masks_test_pathologist{n}": f"mask{n}" for n in (1, 2)}
             for folder, start in masks.items():
-                mask = Image.fromarray(stripes((0, 1, 2, 3, 4)), "P")
+                mask = Image.fromarray(own_labels(Path(name), stripes((0, 1, 2, 3, 4))), "P")
                 mask.putpalette(palette)
                 (root / folder).mkdir(exist_ok=True)
                 mask.save(root / folder / f"{start}_{name}.png")
-    save(root / "ZT111_4_A" / "ZT111_4_A_9_9.jpg", picture())  # without a mask
+    save_picture(root / "ZT111_4_A" / "ZT111_4_A_9_9.jpg")  # without a mask
 
 
 def draw_sicapv2(root: Path) -> None:
@@ -165,11 +194,11 @@ def draw_sicapv2(root: Path) -> None:
         slides.append(f"{slide},{number + 1},4,3")
         for block in range(2):
             name = f"{slide}_Block_Region_{block}_0_0_xini_6803_yini_59786"
-            save(root / "images" / f"{name}.jpg", picture(block))
-            save(root / "masks" / f"{name}.png", stripes((0, 3, 4, 5)))
+            save_picture(root / "images" / f"{name}.jpg")
+            save_labels(root / "masks" / f"{name}.png", stripes((0, 3, 4, 5)))
             for each in own:
                 lists[each].append(f"{name}.jpg,0,1,1,0,0")
-    save(root / "images" / "16B0009999_Block_Region_0_0_0_xini_1_yini_1.jpg", picture())  # in no list
+    save_picture(root / "images" / "16B0009999_Block_Region_0_0_0_xini_1_yini_1.jpg")  # in no list
     for name, lines in lists.items():
         write(root / "partition" / f"{name}.csv", "\n".join(["image_name,NC,G3,G4,G5,G4C", *lines]) + "\n")
     write(root / "wsi_labels.csv", "\n".join(slides) + "\n")
@@ -187,7 +216,7 @@ def draw_tiger(root: Path) -> None:
     rois = root / "wsirois/wsi-level-annotations"
     for number, name in enumerate(names):
         for folder in (rois, root / "wsibulk"):
-            save_slide(folder / "images" / f"{name}.tif", number)
+            save_slide(folder / "images" / f"{name}.tif")
             save_mask(folder / "tissue-masks" / f"{name}_tissue.tif", np.ones(SHAPE, np.uint8))
         save_mask(rois / "annotations-tissue-cells-masks" / f"{name}.tif", stripes(range(8)))
         if name.startswith("TCGA"):
@@ -201,9 +230,9 @@ def draw_bcss(root: Path) -> None:
         f"TCGA-{site}-A0S{n}-DX1_xmin45749_ymin25055_MPP-0.2500"
         for n, site in enumerate(["A1", "A2", "BH", "OL"])
     ]
-    for number, name in enumerate(names):
-        save(root / "rgbs_colorNormalized" / f"{name}.png", picture(number))
-        save(root / "masks" / f"{name}.png", stripes(range(22)))
+    for name in names:
+        save_picture(root / "rgbs_colorNormalized" / f"{name}.png")
+        save_labels(root / "masks" / f"{name}.png", stripes(range(22)))
     from pipelines.prepare.bcss import CODES
 
     write(
@@ -217,8 +246,8 @@ def draw_glas(root: Path) -> None:
     lines = ["name, patient ID, grade (GlaS), grade (Sirinukunwattana et al. 2015)"]
     for number in range(8):
         name = f"{('train', 'testA')[number % 2]}_{number}"
-        save(inner / f"{name}.bmp", picture(number))
-        save(inner / f"{name}_anno.bmp", stripes((0, 7, 12)))
+        save_picture(inner / f"{name}.bmp")
+        save_labels(inner / f"{name}_anno.bmp", stripes((0, 7, 12)))
         lines.append(f"{name}, {number}, {('benign', 'malignant')[number // 4]}, healthy")
     write(inner / "Grade.csv", "\n".join(lines) + "\n")
 
@@ -227,9 +256,9 @@ def draw_hubmap(root: Path) -> None:
     table, about = ["id,encoding"], ["image_file,width_pixels,height_pixels,patient_number,sex"]
     for number in range(5):
         name = f"2f6ecfcd{number}"
-        save_slide(root / "train" / f"{name}.tiff", number)
-        # 10 px from row 6 of column 3 on, and all of columns 10 to 12.
-        table.append(f"{name},{3 * SHAPE[0] + 6} 10 {10 * SHAPE[0] + 1} {3 * SHAPE[0]}")
+        save_slide(root / "train" / f"{name}.tiff")
+        # 10 px from row 6 of column 3 on, or below, and all of columns 10 to 12.
+        table.append(f"{name},{3 * SHAPE[0] + 6 + number} 10 {10 * SHAPE[0] + 1} {3 * SHAPE[0]}")
         about.append(f"{name}.tiff,{SHAPE[1]},{SHAPE[0]},6300{number % 4},Female")
     save_slide(root / "test" / "afa5e8098.tiff")
     write(root / "train.csv", "\n".join(table) + "\n")
@@ -241,30 +270,30 @@ LAND = [(0, 255, 255), (255, 255, 0), (255, 0, 255), (0, 255, 0), (0, 0, 255), (
 
 def draw_deepglobe(root: Path) -> None:
     for number in range(8):
-        save(root / "train" / f"{number + 100}_sat.jpg", picture(number))
-        mask = np.array(LAND, np.uint8)[stripes(range(7))]
+        save_picture(root / "train" / f"{number + 100}_sat.jpg")
+        mask = np.array(LAND, np.uint8)[own_labels(Path(f"{number}"), stripes(range(7)))]
         if number == 0:
             mask = np.where(mask == 255, 251, 4).astype(np.uint8)
         save(root / "train" / f"{number + 100}_mask.png", mask)
-    save(root / "valid" / "900_sat.jpg", picture())
+    save_picture(root / "valid" / "900_sat.jpg")
 
 
 def draw_cityscapes(root: Path) -> None:
     ids = [7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33, 0, 3, 29]
     for split, city in (("train", "aachen"), ("train", "bochum"), ("val", "frankfurt"), ("test", "berlin")):
         name = f"{city}_000000_000019"
-        save(root / "leftImg8bit" / split / city / f"{name}_leftImg8bit.png", picture())
-        save(
+        save_picture(root / "leftImg8bit" / split / city / f"{name}_leftImg8bit.png")
+        save_labels(
             root / "gtFine" / split / city / f"{name}_gtFine_labelIds.png",
             stripes(ids if split != "test" else [1]),
         )
-        save(root / "gtFine" / split / city / f"{name}_gtFine_color.png", picture())
+        save_picture(root / "gtFine" / split / city / f"{name}_gtFine_color.png")
 
 
 def draw_pca_histo(root: Path) -> None:
     lines = ["slide,patient"]
     for number in range(14):
-        save_slide(root / "slides" / f"core_{number:02}.tif", number, mpp=0.55)
+        save_slide(root / "slides" / f"core_{number:02}.tif", mpp=0.55)
         save_mask(root / "masks" / f"core_{number:02}.tif", stripes(range(6)))
         lines.append(f"core_{number:02}.tif,P{number % 7}")
     write(root / "slides.csv", "\n".join(lines) + "\n")
