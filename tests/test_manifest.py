@@ -183,6 +183,22 @@ def test_wrong_mpp_names_value_range_and_remedy(write, value):
 
 
 @pytest.mark.parametrize(
+    ("value", "hint"),
+    [
+        ("250", " (250 nm are 0.25 um)."),
+        ("0.0005", " (0.0005 mm are 0.5 um)."),
+        ("5e-07", " (5e-07 m are 0.5 um)."),
+        ("4000", " (4000 pixels per mm are 0.25 um per pixel)."),
+        ("40000", " (40000 pixels per cm are 0.25 um per pixel)."),
+        ("101600", " (101600 pixels per inch are 0.25 um per pixel)."),
+        ("30", "or two, of x and y."),
+    ],
+)
+def test_an_mpp_in_another_unit_is_named(write, value, hint):
+    assert hint in message(write(f"slide,mpp\na.svs,{value}\n"))
+
+
+@pytest.mark.parametrize(
     ("found", "near"), [("validation", "val"), ("trian", "train"), ("tset", "test"), ("dev", "val")]
 )
 def test_bad_split_suggests_the_nearest(write, found, near):

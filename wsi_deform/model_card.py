@@ -218,6 +218,11 @@ def _settings(config: Mapping[str, Any]) -> str:
         else f"fields of up to {side:g} um cover the tissue; slides up to {below:g} mm2 are one field"
         if side
         else f"fields of up to {side_px} px cover the slide"
+        + (
+            f"; slides of up to {mpx:g} million px are one field"
+            if (mpx := fields.get("whole_below_mpx"))
+            else ""
+        )
         if side_px
         else "one field over the whole slide"
     )
@@ -284,6 +289,8 @@ def reading_text(sampling: Mapping[str, Any]) -> str:
         return level
     if bias:
         level += f", {abs(bias):g} octaves {'finer' if bias < 0 else 'coarser'} than a sample's cell"
+    if (coarsest_px := sampling.get("coarsest_px")) is not None:
+        return f"{level}, at most about {coarsest_px:g} level-0 px per pixel"
     return level if coarsest_um is None else f"{level}, at most about {coarsest_um:g} um per pixel"
 
 

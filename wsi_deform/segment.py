@@ -372,7 +372,7 @@ def plan_field(model: Model, slide: Slide, field: Field, grid: Tensor, areas: Te
         SlideError: The model's ``coarsest_um`` is set, and the slide has no mpp.
     """
     settings = model.config.sampling
-    coarsest_px = None
+    coarsest_px = settings.coarsest_px
     if settings.coarsest_um is not None:
         coarsest_px = px_from_um(settings.coarsest_um, slide, model)
     return plan_tiles(

@@ -13,9 +13,11 @@ from wsi_deform.annotation.label_table import label_table
 from wsi_deform.annotation.outlines.outline import OutlineSet
 from wsi_deform.annotation.outlines.summary import named_outlines, proposed_table
 from wsi_deform.annotation.row_check import RowCheck, RowFindings
+from wsi_deform.annotation.scales import unit_remarks
 from wsi_deform.annotation.suggested_classes import class_table_text, suggested_classes
 from wsi_deform.annotation.unknown_values import PASTE, unknown_values_problem
 from wsi_deform.annotation.value_text import values_text
+from wsi_deform.geometry import mean_mpp
 from wsi_deform.kernels.ahead import ahead
 from wsi_deform.manifest.problems import EXAMPLES, Problem
 from wsi_deform.manifest.rows import Manifest, ManifestRow, patients_remark
@@ -132,7 +134,8 @@ class _Check:
                 "have them. Needed an mpp of all slides, or of none. Set the mpp column in its manifest row.",
             )
             self.problems += each.problems[told:]
-        return []
+        known = [(each.row.slide_id, each.slide.mpp) for each in opened if each.slide is not None]
+        return unit_remarks([(name, mean_mpp(mpp)) for name, mpp in known if mpp is not None])
 
     def frames(self) -> list[str]:
         """A remark where masks are no levels of their slides."""

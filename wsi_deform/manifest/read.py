@@ -28,6 +28,7 @@ from wsi_deform.manifest.rows import (
     Manifest,
     ManifestRow,
     slide_id_from_path,
+    unit_of_mpp,
 )
 from wsi_deform.manifest.table import canonical, read_cells
 from wsi_deform.paths import SPECIAL_FILES, id_key, id_problem, split_image, trouble_at
@@ -185,7 +186,7 @@ class _RowReader:
         self.refuse(
             "mpp",
             repr(cell),
-            f"a number from {MIN_MPP} to {MAX_MPP:g} um per level-0 pixel, or two, of x and y",
+            f"a number from {MIN_MPP} to {MAX_MPP:g} um per level-0 pixel, or two, of x and y{unit_of_mpp(numbers[0])}",
             f"Write it{comma} (0.25 is usual for 40x, 0.5 for 20x), or empty the cell to use what the slide "
             "says",
         )

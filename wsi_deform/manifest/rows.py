@@ -21,6 +21,8 @@ COLUMNS = (
     "data_licence",
 )  # fmt: skip
 MIN_MPP, MAX_MPP = 0.05, 20.0
+# Of scanners: 100x to 5x.
+MIN_USUAL_MPP, MAX_USUAL_MPP = 0.1, 2.2
 DOUBLE_SUFFIXES = (
     ".ome.zarr.zip", ".zarr.zip", ".ome.tiff", ".ome.tif", ".ome.btf", ".ome.tf8", ".ome.zarr", ".ome.ozx",
 )  # fmt: skip
@@ -32,10 +34,32 @@ SUFFIXES = (
 )  # fmt: skip
 
 
+def unit_of_mpp(mpp: float) -> str:
+    """In which unit a number outside of what is believed would be an um per pixel, for the end of a sentence.
+
+    Returns:
+        " (250 nm are 0.25 um)" or the like; empty where no unit fits.
+    """
+    # A length of a pixel in nm, in mm or in m; pixels per mm, per cm and per inch.
+    for factor, form in (
+        (1e-3, "{0:g} nm are {1:g} um"),
+        (1e3, "{0:g} mm are {1:g} um"),
+        (1e6, "{0:g} m are {1:g} um"),
+    ):
+        if MIN_USUAL_MPP <= mpp * factor <= MAX_USUAL_MPP:
+            return f" ({form.format(mpp, mpp * factor)})"
+    for um, unit in ((1e3, "mm"), (1e4, "cm"), (25_400.0, "inch")):
+        if mpp > 0 and MIN_USUAL_MPP <= um / mpp <= MAX_USUAL_MPP:
+            return f" ({mpp:g} pixels per {unit} are {um / mpp:.4g} um per pixel)"
+    return ""
+
+
 def _believable(mpp: Mpp) -> Mpp:
     both = both_axes(mpp)
     if not all(MIN_MPP <= one <= MAX_MPP for one in (both.x, both.y)):
-        raise ValueError(f"mpp {mpp}, needed {MIN_MPP} to {MAX_MPP:g} um per level-0 pixel")
+        raise ValueError(
+            f"mpp {mpp}, needed {MIN_MPP} to {MAX_MPP:g} um per level-0 pixel{unit_of_mpp(both.x)}"
+        )
     return mpp
 
 

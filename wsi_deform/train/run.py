@@ -20,6 +20,7 @@ from wsi_deform.annotation.classes import ClassTable, write_class_table
 from wsi_deform.annotation.labels import Labels
 from wsi_deform.annotation.outlines.held import OUTLINE_CACHE
 from wsi_deform.annotation.raster import LABEL_CACHE
+from wsi_deform.annotation.scales import unit_remarks
 from wsi_deform.config import dump_config
 from wsi_deform.config_sections import Config
 from wsi_deform.cover import fields_of, sampled_size_of
@@ -36,6 +37,7 @@ from wsi_deform.model_card import LICENCES, write_model_card
 from wsi_deform.model_file import finish_saving, save_model
 from wsi_deform.networks.weights import load_pretrained
 from wsi_deform.provenance import provenance
+from wsi_deform.scale import samples_remark
 from wsi_deform.slide.cache import set_cache_bytes
 from wsi_deform.slide.slide import Slide
 from wsi_deform.train.allocation import allocated_fields, allocates, is_due, sizes_of, with_sizes
@@ -234,6 +236,9 @@ def start_run(
     identity = identity_of(config, classes, [slide for slide, _ in training], ranks)
     # Before the weights, whose misfit would say less.
     check_identity(run, stored_counters(run).identity, identity)
+    scales = [(slide.slide_id, mpp) for slide, _ in training if (mpp := slide.mpp_or_none) is not None]
+    for remark in unit_remarks(scales):
+        logger.warning("%s", remark)
     model = Model(config=config, classes=classes, mpp=median_mpp([slide for slide, _ in training]))
     items = training_fields(training, model)
     if config.networks.pretrained is not None:
@@ -332,6 +337,8 @@ def training_fields(training: Sequence[tuple[Slide, Labels]], model: Model) -> l
         raise TrainingError(
             "no tissue found on any training slide. Needed at least one field. Look at the slides."
         )
+    if remark := samples_remark([(item.slide, item.field.region.size, item.size) for item in items], model):
+        logger.warning("%s", remark)
     return items
 
 
