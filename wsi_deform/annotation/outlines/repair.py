@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -64,42 +64,30 @@ def outlines_of(found: Found, *, corner: Point, slide_size: Size | None) -> tupl
     rings = _sound_vertices(found, _in_one(areas, corner))
     inside = _inside(found, rings, slide_size)
     kept, shapes = _shapes(rings, areas)
-    outlines: list[Outline] = []
-    repaired = empty = 0
     starts = np.searchsorted(rings.ring_of, np.arange(rings.count + 1))
+    outlines: list[Outline] = []
     for number, area in enumerate(areas):
         if not inside[number]:
             continue
-        mine = kept[number]
-        held: tuple[Ring, ...] = ()
-        if mine:
-            sound = [rings.points[starts[each] : starts[each + 1]] for part in mine for each in part]
-            held = tuple(sound)
-            if not shapes.is_sound(number, area, sound):
-                parts = [[rings.points[starts[each] : starts[each + 1]] for each in part] for part in mine]
-                held = _repaired_rings(found, area, parts)
-                repaired += bool(held)
-        if not held:
-            empty += 1
-            continue
-        outlines.append(
-            Outline(
-                rings=held,
-                source_class=area.source_class,
-                colour=area.colour,
-                number=area.number,
-                erases=area.erases,
-            )
-        )
-    if repaired:
-        found.remark(
-            "Outlines that crossed themselves, their holes or their parts, and were repaired", repaired
-        )
-    if empty:
-        found.remark(
-            "Outlines that enclose nothing (fewer than 3 vertices, or all on a line), left out", empty
-        )
+        parts = [[rings.points[starts[each] : starts[each + 1]] for each in part] for part in kept[number]]
+        sound = tuple(ring for part in parts for ring in part)
+        if sound and not shapes.is_sound(number, area, sound):
+            sound = _repaired_rings(found, area, parts)
+        if sound:
+            outlines.append(_outline(area, sound))
+        else:
+            found.remark("Outlines that enclose nothing (fewer than 3 vertices, or all on a line), left out")
     return tuple(outlines)
+
+
+def _outline(area: Area, rings: tuple[Ring, ...]) -> Outline:
+    return Outline(
+        rings=rings,
+        source_class=area.source_class,
+        colour=area.colour,
+        number=area.number,
+        erases=area.erases,
+    )
 
 
 def _in_one(areas: list[Area], corner: Point) -> _Rings:
@@ -180,7 +168,7 @@ class _Shapes:
     def __init__(self, valid: NDArray[np.bool_]) -> None:
         self._valid = valid
 
-    def is_sound(self, number: int, area: Area, rings: list[Ring]) -> bool:
+    def is_sound(self, number: int, area: Area, rings: Sequence[Ring]) -> bool:
         return (
             area.is_sound
             or bool(self._valid[number])
@@ -225,7 +213,7 @@ def _shapes(rings: _Rings, areas: list[Area]) -> tuple[list[list[list[int]]], _S
     return kept, _Shapes(valid)
 
 
-def _is_sound_path(rings: list[Ring]) -> bool:
+def _is_sound_path(rings: Sequence[Ring]) -> bool:
     """Whether the rings of a path neither cross themselves nor each other."""
     import shapely
 
@@ -241,11 +229,14 @@ def _repaired_rings(found: Found, area: Area, parts: list[list[Ring]]) -> tuple[
     import shapely
 
     try:
-        return tuple(_rings_of(_repaired(parts, is_even_odd=area.is_even_odd)))
+        rings = tuple(_rings_of(_repaired(parts, is_even_odd=area.is_even_odd)))
     except (shapely.errors.GEOSException, ValueError) as error:
         raise found.file.error(
             f"its outline crosses itself and cannot be repaired ({error}). Draw it again", area.number
         ) from error
+    if rings:
+        found.remark("Outlines that crossed themselves, their holes or their parts, and were repaired")
+    return rings
 
 
 def _repaired(parts: list[list[Ring]], *, is_even_odd: bool) -> shapely.Geometry:
