@@ -84,6 +84,8 @@ def test_an_option_says_its_value_its_default_and_whether_it_is_needed() -> None
     assert (said["quiet"].names, said["quiet"].text) == ("-q, --quiet", "Say errors only.")
     built = {each.name: entry_of(each).names for each in COMMANDS["wsi-deform manifest build"].params}
     assert (built["out"], built["seed"], built["val"]) == ("--out PATH", "--seed N", "--val NUMBER")
+    (order,) = (each for each in COMMANDS["wsi-deform annotation to-mask"].params if each.name == "order")
+    assert entry_of(order).names == "--order drawing|classes"
 
 
 def test_square_brackets_in_help_are_signs() -> None:
@@ -92,8 +94,8 @@ def test_square_brackets_in_help_are_signs() -> None:
 
 def test_all_commands_are_named_with_a_sentence_each() -> None:
     said = helped("wsi-deform")
-    assert "  train     Train a model on labelled slides.\n" in said
-    assert "  config    List and show the configurations" in said
+    assert re.search(r"^  train +Train a model on labelled slides\.$", said, re.MULTILINE)
+    assert re.search(r"^  config +List and show the configurations", said, re.MULTILINE)
     assert [line for line in said.splitlines() if len(line) > 80] == []
 
 

@@ -101,6 +101,8 @@ def _metavar_of(parameter: Any) -> str:
     """What follows an option whose value has no name of its own, by its kind."""
     # typer keeps the kind itself since it is independent of click, else click does.
     described = getattr(parameter, "type_descriptor", None)
+    if choices := getattr(parameter.type if described is None else described, "choices", None):
+        return "|".join(str(getattr(each, "value", each)) for each in choices)
     kind = parameter.type.name if described is None else str(described.annotation).lower()
     return next((shown for part, shown in KINDS.items() if part in kind), "TEXT")
 

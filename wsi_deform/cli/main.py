@@ -11,7 +11,18 @@ from typing import Annotated
 
 import typer
 
-from wsi_deform.cli import config, demo, evaluate, export, inspect, manifest, report, segment, train
+from wsi_deform.cli import (
+    annotation,
+    config,
+    demo,
+    evaluate,
+    export,
+    inspect,
+    manifest,
+    report,
+    segment,
+    train,
+)
 from wsi_deform.cli.app import App, Debug, Quiet, Verbose
 from wsi_deform.cli.console import set_talk
 from wsi_deform.cli.help import INTERRUPTED
@@ -28,6 +39,7 @@ SLIDES_FAILED = {1: "at least one slide failed; the others are done"}
 typer_app.command(examples=demo.EXAMPLES, exits=INTERRUPTED)(demo.demo)
 typer_app.command(examples=inspect.EXAMPLES)(inspect.inspect)
 typer_app.add_typer(manifest.app, name="manifest")
+typer_app.add_typer(annotation.app, name="annotation")
 typer_app.command(examples=train.EXAMPLES, exits=INTERRUPTED)(train.train)
 typer_app.command(examples=segment.EXAMPLES, exits=SLIDES_FAILED | INTERRUPTED)(segment.segment)
 typer_app.command(
