@@ -99,6 +99,17 @@ def test_quiet_before_or_after_the_name_of_a_command_holds_for_this_call_alone(t
         assert not plain_console(stderr=True).quiet
 
 
+def test_a_quiet_command_writes_its_file_and_says_nothing(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.svs").touch()
+    arguments = ["manifest", "build", tmp_path / "in", "--out", tmp_path / "m.csv", "--patient", "(.*)"]
+    done = CliRunner().invoke(main.typer_app, [*map(str, arguments), "-q"])
+    assert (done.exit_code, done.output) == (0, "")
+    assert (tmp_path / "m.csv").is_file()
+    # What was asked to be printed is printed all the same.
+    assert CliRunner().invoke(main.typer_app, ["config", "list", "-q"]).stdout.startswith("cityscapes ")
+
+
 def test_pipes_get_no_colours_and_no_boxes(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "TERM": "xterm-256color"}
     done = subprocess.run(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from typer.testing import CliRunner
 from wsi_deform.cli.main import typer_app
 from wsi_deform.cli.segment_bars import SegmentBars
 from wsi_deform.distribute import job as job_module
+from wsi_deform.distribute.ledger import Ledger
 from wsi_deform.mask.folder import MaskFolder
 
 
@@ -244,3 +246,24 @@ def test_workers_say_no_more_than_one_process_does(study: Path, slides: Path) ->
     assert (done.returncode, done.stderr) == (0, "")
     lines = sorted(done.stdout.splitlines())
     assert [line.split(", ")[0] for line in lines] == ["2 done", "one__s.tif: done", "two__s.tif: done"]
+
+
+def test_with_fail_fast_workers_finish_what_they_have_and_begin_no_more(study: Path, tmp_path: Path) -> None:
+    (tmp_path / "slides").mkdir()
+    (tmp_path / "slides" / "0.svs").write_text("no slide")
+    source = next((study / "slides").iterdir())
+    for number in range(1, 13):
+        shutil.copy(source, tmp_path / "slides" / f"{number:02}.tif")
+    out = tmp_path / "out"
+    done = call(study, tmp_path / "slides", "--out", out, "--fail-fast", "--workers", 2)
+    assert done.exit_code == 1
+    counted = re.fullmatch(
+        r"(\d+) done, 0 skipped, 1 failed, (\d+) not begun \(--fail-fast\)\. .*", done.stdout.splitlines()[-1]
+    )
+    assert counted
+    finished, left = map(int, counted.groups())
+    assert finished + left == 12
+    assert left > 0
+    # None was cut off, which would count as a death of its process.
+    states = Ledger(MaskFolder(out)).all()
+    assert sorted(state.status for state in states) == ["done"] * finished + ["failed"]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wsi_deform.cli.app import App
+from wsi_deform.cli.console import say
 
 if TYPE_CHECKING:
     from wsi_deform.annotation.outlines.outline import OutlineSet
@@ -61,7 +62,7 @@ def to_mask(
     labels = outlines_over(file, opened, table, outside=outside)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_outline_mask(out, labels, size=size, mpp=opened.mpp_xy)
-    typer.echo(f"{out}: {size} px.")
+    say(f"{out}: {size} px.")
 
 
 @app.command(examples=["wsi-deform annotation show a.svs a.geojson --out a.png"])
@@ -93,7 +94,7 @@ def show(
         picture = outline_picture(thumbnail(opened, side), found, labels)
     write_picture(out, picture)
     _remark(found)
-    typer.echo(f"{out}: {len(found.outlines)} outlines, {found.format}.")
+    say(f"{out}: {len(found.outlines)} outlines, {found.format}.")
 
 
 @app.command(
@@ -137,8 +138,8 @@ def classes(
         return
     write_text(out, text)
     for line in lines:
-        typer.echo(line)
-    typer.echo(f"{out}: a class table to start from.")
+        say(line)
+    say(f"{out}: a class table to start from.")
 
 
 def _remark(found: OutlineSet) -> None:

@@ -7,6 +7,8 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import typer
+
 from wsi_deform.redact import redacted
 
 if TYPE_CHECKING:
@@ -49,6 +51,12 @@ def set_talk(*, quiet: bool, verbose: bool, debug: bool) -> None:
     logging.basicConfig(handlers=[handler])
     level = logging.INFO if verbose or debug else logging.ERROR if quiet else logging.WARNING
     logging.getLogger().setLevel(level)
+
+
+def say(text: str) -> None:
+    """Print a line on stdout, unless the user wants errors only."""
+    if not TALK.quiet:
+        typer.echo(text)
 
 
 def plain_console(*, quiet: bool = False, stderr: bool = False) -> Console:

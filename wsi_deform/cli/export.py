@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from wsi_deform.cli.console import say
+
 
 class Format(StrEnum):
     """What ``export`` writes."""
@@ -47,4 +49,4 @@ def export(
     chosen = run or model
     if chosen is None or (run is not None and model is not None):
         raise typer.BadParameter("needed one model.", param_hint="RUN")
-    typer.echo(str(export_model(chosen, format=format.value, out=out)))
+    say(str(export_model(chosen, format=format.value, out=out)))

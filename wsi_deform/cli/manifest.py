@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from wsi_deform.cli.app import App
+from wsi_deform.cli.console import say
 
 if TYPE_CHECKING:
     from wsi_deform.annotation.row_check import RowFindings
@@ -74,7 +75,7 @@ def check(
                 on_findings=found.extend,
             )
     for line in labels:
-        typer.echo(line)
+        say(line)
     for remark in remarks:
         typer.echo(f"remark: {remark}", err=True)
     for line in lines_by_kind(problems):
@@ -85,14 +86,14 @@ def check(
 
         checked = Checked(name=manifest.name, found=found, problems=problems, remarks=remarks, classes=table)
         for path in report_check(checked, report, provenance=provenance()):
-            typer.echo(str(path))
+            say(str(path))
     if problems:
         typer.echo(f"{manifest}: {counted(problems)}.", err=True)
         raise typer.Exit(FAILED)
     splits = ", ".join(
         f"{len(rows)} {split}" for split in ("train", "val", "test") if (rows := read.of_split(split))
     )
-    typer.echo(f"{manifest}: {len(read.rows)} slides, no problems. {splits or 'No splits.'}")
+    say(f"{manifest}: {len(read.rows)} slides, no problems. {splits or 'No splits.'}")
 
 
 @app.command(
@@ -207,11 +208,11 @@ def build(
         written = {fold_path(out, number): manifest for number, manifest in enumerate(made)}
     for path, manifest in written.items():
         write_manifest(manifest, path)
-        typer.echo(f"{path}: {built_text(manifest, source, how)}")
+        say(f"{path}: {built_text(manifest, source, how)}")
         for line in labels.lines(manifest):
-            typer.echo(line)
+            say(line)
     for remark in remarks:
-        typer.echo(f"remark: {remark}")
+        say(f"remark: {remark}")
 
 
 def shares_of(
@@ -269,7 +270,7 @@ def crop(
         raise typer.BadParameter(f"{size!r}: needed width x height, such as 1024x1024.", param_hint="--size")
     cropped = with_central_crops(read_manifest(manifest), Size(int(sides[0]), int(sides[1])))
     write_manifest(cropped, out)
-    typer.echo(f"{out}: {len(cropped.rows)} slides, the central {sides[0]} x {sides[1]} px of each.")
+    say(f"{out}: {len(cropped.rows)} slides, the central {sides[0]} x {sides[1]} px of each.")
 
 
 def built_text(manifest: Manifest, source: str, how: str) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from wsi_deform.cli.console import say
 from wsi_deform.cli.options import Anonymous, Key, refuse_key_alone
 
 EXAMPLES = ("wsi-deform report run", "wsi-deform report out --anonymous --key names.csv")
@@ -23,4 +24,4 @@ def report(
     from wsi_deform.report.folder import report_folder
 
     refuse_key_alone(key, anonymous=anonymous)
-    typer.echo(str(report_folder(path, anonymous=anonymous, key_file=key)))
+    say(str(report_folder(path, anonymous=anonymous, key_file=key)))
