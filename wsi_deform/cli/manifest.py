@@ -24,7 +24,7 @@ MAX_JOBS = 8
 
 @app.command(
     examples=["wsi-deform manifest check manifest.csv", "wsi-deform manifest check manifest.csv --shallow"],
-    exits={1: "the manifest has problems; all are listed"},
+    exits={1: "slides, masks or classes have problems; all are listed"},
 )
 def check(
     manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="The manifest CSV.")],
