@@ -173,7 +173,6 @@ def _outcomes(
     for job in suspected:
         if enough():
             return
-        watcher.slide(job.slide_id)
         yield segmented_in_child(job)
 
 
