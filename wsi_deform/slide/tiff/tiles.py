@@ -79,9 +79,9 @@ class TiffTiles:
         return self.levels[0].size
 
     def has_tile(self, level: int, column: int, row: int) -> bool:
-        """Whether the tile is stored; writers may leave empty tiles out."""
+        """Whether the tile, or a plane of it, is stored; writers may leave empty tiles out."""
         segment = self._segment(level, column, row)
-        return all(plane.counts[segment] > 0 for plane in self.levels[level].planes)
+        return any(plane.counts[segment] > 0 for plane in self.levels[level].planes)
 
     def read_tile(self, level: int, column: int, row: int) -> NDArray[Any]:
         """Read one tile.
@@ -206,6 +206,13 @@ class TiffTiles:
 
     def _tile(self, tile: Address, stored: Sequence[bytes]) -> NDArray[Any]:
         """Decode the planes of one tile."""
+        level, column, row = tile
+        segment = self._segment(level, column, row)
+        left_out = [not plane.counts[segment] for plane in self.levels[level].planes]
+        if any(left_out) and not all(left_out):
+            region = tile_region(column, row, self.levels[level].tile, self.levels[level].size)
+            why = f"lacks {sum(left_out)} of its {len(left_out)} planes"
+            raise bad_tile(self.path, level, region, self.levels, why)
         parts = [self._decoded(tile, number, one) for number, one in enumerate(stored)]
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
 
