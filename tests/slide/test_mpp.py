@@ -73,6 +73,11 @@ def test_units_are_told_by_any_of_their_names(name: object, um: float | None):
         ("Huron\nResolution = 0.4\u00b5m\n", 0.4, 0.4),
         ("microns per pixel: 0.23", 0.23, 0.23),
         ("MPP=0.252, AppMag=40", 0.252, 0.252),
+        ('{"mpp": [0.5, 0.25]}', 0.5, 0.25),
+        ('{"mpp":[0.5,0.25],"a":1}', 0.5, 0.25),
+        ("mpp = (0.5; 0.25)", 0.5, 0.25),
+        ("label.mpp = 8.0; mpp = 0.5", 0.5, 0.5),
+        (f"{APERIO}|Macro MPP = 8.0|MPP = 0.5", 0.5, 0.5),
     ],
 )
 def test_texts_of_any_vendor_say_the_scale(description: str, x: float, y: float):
@@ -84,7 +89,7 @@ def test_texts_of_any_vendor_say_the_scale(description: str, x: float, y: float)
 @pytest.mark.parametrize(
     "description",
     ["Resolution = 0.4", "Resolution: 2 pixels per micron", "Pixel Size = 0.25", "Laser Power = 40", "MPP = none",
-     "thumbnail_mpp=3", "", "x" * 100_000 + "|MPP = 0.25"],
+     "thumbnail_mpp=3", "Macro MPP = 8.0", "overview: mpp = 8", "", "x" * 100_000 + "|MPP = 0.25"],
 )  # fmt: skip
 def test_texts_that_say_nothing_certain_give_no_scale(description: str):
     assert scale_of(description).mpp_xy is None
@@ -256,7 +261,8 @@ def test_an_mpp_that_is_given_wins_and_says_what_it_contradicts(tmp_path: Path):
 @pytest.mark.parametrize(
     "text",
     ["mpp" + " " * 65_000, "mpp " * 16_000, "pixel size" * 6_500, "mpp=" + "1," * 30_000, "mpp=1 " + "u" * 60_000,
-     "objective=" + "1" * 60_000 + "a", "x" * 65_000, "micron" * 10_000, "mpp=1 um" + " " * 60_000 + "per"],
+     "objective=" + "1" * 60_000 + "a", "x" * 65_000, "micron" * 10_000, "mpp=1 um" + " " * 60_000 + "per",
+     "physicalsizex = 1 ," * 3_400, "mpp=[" + "1" * 60_000, "mpp=[1," * 8_000],
 )  # fmt: skip
 def test_hostile_texts_are_read_in_no_time(text: str):
     started = time.process_time()

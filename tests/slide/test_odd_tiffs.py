@@ -11,9 +11,9 @@ import pytest
 import tifffile
 from slide_files import halved, picture
 
-from wsi_deform.slide.open import open_slide
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Point, Region, Size
+from wsi_deform.slide.open import open_slide
 from wsi_deform.slide.reader import BadTileError
 from wsi_deform.slide.slide import Slide
 
@@ -172,3 +172,25 @@ def test_fluorescence_is_refused_also_where_it_is_stored_as_rgb(tmp_path: Path, 
     path = ome(tmp_path / "a.ome.tif", ome_image(0, "scan", (150, 100), 0.5, HERE, f'Name="DAPI" {channel}'))
     with pytest.raises(SlideError, match=r"a fluorescence slide of 3 channels \(DAPI\)"):
         open_slide(path)
+
+
+def test_files_of_very_many_pages_images_or_subifds_are_refused(tmp_path: Path):
+    small = np.zeros((16, 16, 3), np.uint8)
+    with tifffile.TiffWriter(tmp_path / "pages.tif") as tif:
+        for _ in range(1001):
+            tif.write(small, photometric="rgb", metadata=None)
+    with pytest.raises(SlideError, match=r"pages\.tif: over 1,000 pages that are no levels of others"):
+        open_slide(tmp_path / "pages.tif")
+    for first in (True, False):
+        path = tmp_path / f"{first}.tif"
+        with tifffile.TiffWriter(path) as tif:
+            if not first:
+                tif.write(PIXELS, photometric="rgb", metadata=None)
+            tif.write(PIXELS, subifds=65, photometric="rgb", metadata=None)
+            for _ in range(65):
+                tif.write(small, subfiletype=1, photometric="rgb", metadata=None)
+        with pytest.raises(SlideError, match=r"a page with 65 SubIFDs\. Needed at most 64"):
+            open_slide(path)
+    images = (ome_image(number, f"a{number}", (150, 100), 0.5, HERE) for number in range(1001))
+    with pytest.raises(SlideError, match=r"its description speaks of 1,001 images\. Needed at most 1,000"):
+        open_slide(ome(tmp_path / "a.ome.tif", *images))

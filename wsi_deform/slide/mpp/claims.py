@@ -30,6 +30,7 @@ class Source(Enum):
 
     GIVEN = "the mpp that was given"
     DICOM = "PixelSpacing of the DICOM series"
+    DICOM_VOLUME = "ImagedVolumeWidth and ImagedVolumeHeight of the DICOM series"
     OME = "PhysicalSizeX and PhysicalSizeY of the OME-XML"
     NGFF = "coordinateTransformations of the OME-Zarr"
     CZI = "the Scaling section of the CZI"

@@ -12,8 +12,10 @@ import tifffile
 
 from wsi_deform.errors import ShapeError, SlideError
 from wsi_deform.geometry import Size
+from wsi_deform.limits import MAX_IMAGES, MAX_LEVELS
 from wsi_deform.slide.channels import Channel
 from wsi_deform.slide.choice import is_named_beside
+from wsi_deform.slide.declared import TooLargeError
 from wsi_deform.slide.path import SlidePath
 from wsi_deform.slide.planes import FOCUS, plane_of, plane_remark
 from wsi_deform.slide.tiff.ome import OmeXml, ome_xml
@@ -164,6 +166,11 @@ def _images_of_pages(tif: tifffile.TiffFile, path: SlidePath) -> list[TiffImage]
             home.pages.append(page)
             continue
         name = _aperio_name(page) if tif.is_svs else _page_name(page)
+        if len(images) == MAX_IMAGES:
+            raise TooLargeError(
+                f"{path}: over {MAX_IMAGES:,} pages that are no levels of others. Needed a slide, and a few pictures "
+                "beside it. Write the slide into a file of its own."
+            )
         images[place] = TiffImage(
             name=name, size=size, is_beside=bool(int(page.subfiletype) & REDUCED), pages=[page]
         )
@@ -175,6 +182,11 @@ def _all_pages(tif: tifffile.TiffFile, path: SlidePath) -> list[Any]:
     found: list[Any] = []
     for page in tif.pages:
         top = page.aspage()
+        if top.subifds and len(top.subifds) > MAX_LEVELS:
+            raise TooLargeError(
+                f"{path}: a page with {len(top.subifds):,} SubIFDs. Needed at most {MAX_LEVELS}, its coarse levels. "
+                "The file is damaged: copy or download it again."
+            )
         for one in [top, *(top.pages if top.subifds else ())]:
             try:
                 key = checked_page(one.aspage(), path)

@@ -71,8 +71,8 @@ class TiffReader:
             raise SlideError(f"{error}{other_images(index.images)}") from error
         if not self.tiles.levels[0].holds_tiles:
             raise SlideError(
-                f"{self.tiles.path}: none of the tiles of its level 0 is stored. Needed pixels. The file was not written "
-                "to its end: copy or export it again."
+                f"{self.tiles.path}: none of the tiles of its level 0 is stored. Needed pixels. The file was not "
+                "written to its end: copy or export it again."
             )
         self._colours = 3 if index.photometric in (RGB, YCBCR) or index.channels == 3 else 1
         levels = tuple(Level(size=one.size, downsample=one.downsample, tile=one.tile) for one in index.levels)
