@@ -194,3 +194,30 @@ def test_files_of_very_many_pages_images_or_subifds_are_refused(tmp_path: Path):
     images = (ome_image(number, f"a{number}", (150, 100), 0.5, HERE) for number in range(1001))
     with pytest.raises(SlideError, match=r"its description speaks of 1,001 images\. Needed at most 1,000"):
         open_slide(ome(tmp_path / "a.ome.tif", *images))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "white", "factor"),
+    [("float32", "1", "255"), ("int16", "32767", "0.00778222"), ("uint32", "4294967295", "5.9")],
+)
+def test_pixels_that_are_too_deep_are_refused_with_the_command_for_their_range(
+    tmp_path: Path, dtype: str, white: str, factor: str
+):
+    path = write(tmp_path / "a.tif", PIXELS.astype(dtype))
+    with pytest.raises(
+        SlideError, match=rf"pixels are {dtype}.*so that {white} becomes white: .*\] {factor}.* --uchar"
+    ):
+        open_slide(path)
+
+
+def test_a_palette_of_16_bits_is_called_one(tmp_path: Path):
+    path = write(
+        tmp_path / "a.tif",
+        PIXELS[..., 0].astype(np.uint16),
+        photometric="palette",
+        colormap=np.zeros((3, 65536), np.uint16),
+    )
+    with pytest.raises(
+        SlideError, match=r"a palette of 16 bits\. Needed 8 bits or fewer\. Write the slide as 8-bit RGB"
+    ):
+        open_slide(path)

@@ -446,3 +446,25 @@ def test_a_compression_that_only_openslide_knows_passes_on_but_not_that_of_an_om
         SlideError, match=r"b\.ome\.tif: YCbCr pixels in compression 7 cannot be read directly"
     ):
         open_slide(write_ome_tiff(tmp_path / "b.ome.tif", [pixels], **how))
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".png", ".webp"])
+def test_a_picture_of_several_frames_is_remarked_upon(tmp_path: Path, suffix: str):
+    frames = [Image.fromarray(picture(60, 40, seed)).quantize(16) for seed in (0, 1)]
+    path = tmp_path / f"a{suffix}"
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    assert "2 pictures in the file; the first is read" in open_slide(path).remarks
+    frames[0].save(path)
+    assert not any("pictures in the file" in remark for remark in open_slide(path).remarks)
+
+
+def test_colours_of_inks_are_refused_and_the_remedy_works(tmp_path: Path):
+    path = tmp_path / "a.jpg"
+    Image.fromarray(picture(60, 40)).convert("CMYK").save(path, quality=95)
+    with pytest.raises(
+        SlideError, match=r"a\.jpg: colours of inks \(CMYK\).*vips icc_transform IMAGE SLIDE\.tif"
+    ):
+        open_slide(path)
+    converted = pyvips.Image.new_from_file(str(path)).icc_transform("srgb")
+    converted.tiffsave(str(tmp_path / "b.tif"), tile=True, pyramid=True, compression="deflate")
+    assert whole(open_slide(tmp_path / "b.tif")).shape == (40, 60, 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from wsi_deform.slide.tiff.images import TiffImage, images_in
 from wsi_deform.slide.tiff.level import TiffLevel, level_from_pages
 from wsi_deform.slide.tiff.page import checked_page, colour_kind, damaged_tag, fraction_of, page_size
 from wsi_deform.slide.tiff.planes import check_planes
-from wsi_deform.slide.tiff.stack import stack_pages
+from wsi_deform.slide.tiff.stack import axes_of, stack_pages
 
 # What tifffile raises on files that are cut off, scrambled or not TIFF at all (TiffFileError is a ValueError in
 # newer ones alone). Our own lines raise some of it too when they are wrong: ``pass_on_own_fault`` tells which.
@@ -63,6 +64,7 @@ class TiffIndex:
         are_channels_rgb: Whether three planes are red, green and blue where nothing is said of them.
         pages_alike: Pages of this size and kind of which the file does not say what tells them apart; 1 where the
             image was picked by name.
+        stack_planes: Planes of which one is read: focal planes times time points.
         image_number: The image's number among those of OME-XML; None where none of them is it.
         images: All images of the file, none where it holds one.
         remarks: What people should know of what is read.
@@ -84,6 +86,7 @@ class TiffIndex:
     channel_list: tuple[Channel, ...] = ()
     are_channels_rgb: bool = True
     pages_alike: int = 1
+    stack_planes: int = 1
     image_number: int | None = 0
     images: tuple[StoredImage, ...] = ()
     remarks: tuple[str, ...] = ()
@@ -163,9 +166,16 @@ def _index_from_tif(tif: tifffile.TiffFile, source: ByteSource, asked: str) -> T
         channel_list=image.channels,
         are_channels_rgb=image.are_channels_rgb,
         pages_alike=1 if asked or not image.pages else len(alike),
+        stack_planes=_stack_planes(image),
         image_number=image.number,
         images=choice.images,
         remarks=(*choice.remarks, *image.remarks, *remarks, *turned),
+    )
+
+
+def _stack_planes(image: TiffImage) -> int:
+    return math.prod(
+        length for series in image.stacks[:1] for axis, length in axes_of(series) if axis in "ZT"
     )
 
 

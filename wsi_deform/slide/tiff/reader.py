@@ -179,10 +179,15 @@ def _check_pixels(index: TiffIndex, path: SlidePath) -> tuple[str, ...]:
 def _check_depth(index: TiffIndex, path: SlidePath) -> tuple[str, ...]:
     """Refuse samples that are no whole numbers of up to 16 bits, and gray of more than 8; remarks on deep RGB."""
     is_rgb = index.channels >= 3
+    if index.photometric == PALETTE and index.dtype != np.uint8:
+        raise SlideError(
+            f"{path}: a palette of {index.bits} bits. Needed 8 bits or fewer. Write the slide as 8-bit RGB."
+        )
     if index.dtype.kind != "u" or index.dtype.itemsize > (2 if is_rgb else 1):
+        white = {"f": 1, "i": (1 << index.bits >> 1) - 1}.get(index.dtype.kind, (1 << index.bits) - 1)
         found = f"{index.dtype}{'' if is_rgb else ' and gray'}"
         raise SlideError(
-            f"{path}: pixels are {found}. Needed 8 bits per channel, or 16 of RGB. {to_8_bit(65535)}"
+            f"{path}: pixels are {found}. Needed 8 bits per channel, or 16 of RGB. {to_8_bit(white)}"
         )
     if index.photometric == PALETTE or index.bits == 8:
         return ()

@@ -78,6 +78,15 @@ class TiffTiles:
         """Size of level 0, px."""
         return self.levels[0].size
 
+    @property
+    def first_stored(self) -> bytes:
+        """The stored bytes of the first tile of level 0 that is stored; none where none is."""
+        for plane in self.levels[0].planes:
+            for segment in np.flatnonzero(plane.counts)[:1]:
+                self._check_open()
+                return self.source.read(int(plane.offsets[segment]), int(plane.counts[segment]))
+        return b""
+
     def has_tile(self, level: int, column: int, row: int) -> bool:
         """Whether the tile, or a plane of it, is stored; writers may leave empty tiles out."""
         segment = self._segment(level, column, row)
