@@ -120,7 +120,7 @@ def _remarks(image: Image.Image, path: Path) -> tuple[str, ...]:
     if image.mode == "CMYK":
         raise SlideError(
             f"{path}: colours of inks (CMYK). Needed RGB, or gray. Convert it, by its own profile: vips icc_transform "
-            "IMAGE SLIDE.tif[tile,pyramid,compression=deflate] srgb"
+            "IMAGE 'SLIDE.tif[tile,pyramid,compression=deflate]' srgb"
         )
     if image.mode not in EIGHT_BIT_MODES or (is_gray and depth > 8):
         found = f"{depth} bits and gray" if depth > 8 else f"mode {image.mode}"

@@ -292,7 +292,7 @@ class ZarrReader:
             with suppress(*_errors()):  # a damaged chunk is told of when it is read
                 brightest.append(int(self._stored(level, region).max()))
         if brightest:
-            check_range(max(brightest), self._bits, self.path)
+            check_range(max(brightest), self._bits, self.path, is_zarr=True)
 
     def _channel_count(self, array: Any) -> int:
         return int(array.shape[self._axes.index("c")]) if "c" in self._axes else 1

@@ -20,6 +20,7 @@ from wsi_deform.slide.colour import (
     composited,
     eight_bits,
     filled,
+    packed_to_8_bit,
     range_remark,
     rgb_from_gray,
     rgb_from_palette,
@@ -186,9 +187,8 @@ def _check_depth(index: TiffIndex, path: SlidePath) -> tuple[str, ...]:
     if index.dtype.kind != "u" or index.dtype.itemsize > (2 if is_rgb else 1):
         white = {"f": 1, "i": (1 << index.bits >> 1) - 1}.get(index.dtype.kind, (1 << index.bits) - 1)
         found = f"{index.dtype}{'' if is_rgb else ' and gray'}"
-        raise SlideError(
-            f"{path}: pixels are {found}. Needed 8 bits per channel, or 16 of RGB. {to_8_bit(white)}"
-        )
+        remedy = packed_to_8_bit(index.bits) if index.bits % 8 and not index.says_bits else to_8_bit(white)
+        raise SlideError(f"{path}: pixels are {found}. Needed 8 bits per channel, or 16 of RGB. {remedy}")
     if index.photometric == PALETTE or index.bits == 8:
         return ()
     if is_rgb and index.bits < 8:
