@@ -211,7 +211,7 @@ def test_a_mistaken_unit_is_noticed_where_two_sources_differ_by_it(factor: float
 
 def test_a_disagreement_is_remarked_upon_with_both_numbers():
     (remark,) = scale_from_claims([claim(Source.TEXT, 0.25), claim(Source.TAGS, 0.5)]).remarks
-    assert "the TIFF resolution tags says 0.5 um per pixel, but the ImageDescription says 0.25" in remark
+    assert "the TIFF resolution tags say 0.5 um per pixel, but the ImageDescription says 0.25" in remark
     assert "(2 times)" in remark
     assert not scale_from_claims([claim(Source.TEXT, 0.25), claim(Source.TAGS, 0.252)]).remarks
 
