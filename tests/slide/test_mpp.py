@@ -175,7 +175,8 @@ def test_pillows_imagej_and_dpi_tags_are_told_apart(tmp_path: Path):
 
 def ngff(path: Path, unit: str | None, scale=(1.0, 0.0005, 0.00025)) -> Path:
     group = zarr.open_group(path, mode="w", zarr_format=2)
-    group.create_array("0", data=PICTURE.transpose(2, 0, 1), chunks=(3, 64, 64))
+    pixels = PICTURE.transpose(2, 0, 1)
+    group.create_array("0", shape=pixels.shape, dtype=pixels.dtype, chunks=(3, 64, 64))[:] = pixels
     space = {} if unit is None else {"unit": unit}
     axes = [{"name": "c", "type": "channel"}, *({"name": name, "type": "space"} | space for name in "yx")]
     transforms = [{"type": "scale", "scale": list(scale)}]

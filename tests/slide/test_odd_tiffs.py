@@ -205,7 +205,7 @@ def test_pixels_that_are_too_deep_are_refused_with_the_command_for_their_range(
 ):
     path = write(tmp_path / "a.tif", PIXELS.astype(dtype))
     with pytest.raises(
-        SlideError, match=rf"pixels are {dtype}.*so that {white} becomes white: .*\] {factor}.* --uchar"
+        SlideError, match=rf"pixels are {dtype}.*so that {white} becomes white: .*\]' {factor}.* --uchar"
     ):
         open_slide(path)
 

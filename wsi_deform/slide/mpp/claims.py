@@ -228,8 +228,8 @@ def _remark(claim: Claim, taken: Claim | None) -> list[str]:
     about = " about" if claim.source is Source.POWER else ""
     found = found.replace(f" {claim.source.says} ", f" {claim.source.says}{about} ", 1)
     return [
-        f"{found}, but {taken.text} {taken.source.says} {_shown(taken.mpp)}, which was taken ({how}); if that is wrong, "
-        "set the mpp column"
+        f"{found}, but {taken.text} {taken.source.says} {_shown(taken.mpp)}, which was taken ({how}); if that is "
+        "wrong, set the mpp column"
     ]
 
 
