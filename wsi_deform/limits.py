@@ -103,7 +103,14 @@ TEXT = Limit(
     scale=MIB,
     of="a text file (CSV, JSON, YAML), which is read as a whole",
 )
-ALL = (TILE, STRIP, PICTURE, SLIDE, TILE_ROW, TEXT)
+ANNOTATION = Limit(
+    variable="WSI_DEFORM_MAX_ANNOTATION_MIB",
+    default=1024,
+    unit="MiB",
+    scale=MIB,
+    of="a file of annotations, unpacked, which is read as a whole",
+)
+ALL = (TILE, STRIP, PICTURE, SLIDE, TILE_ROW, TEXT, ANNOTATION)
 
 LONGEST_SIDE_PX = 1 << 20
 """The longest side of a slide, px, such that 64-bit integers hold every squared distance; no variable changes it."""

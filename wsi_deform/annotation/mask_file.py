@@ -23,6 +23,8 @@ from wsi_deform.slide.tiff.tiles import TiffTiles
 
 TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8", ".svs")
 LOSSY_SUFFIXES = (".jpg", ".jpeg", ".webp", ".avif", ".heic", ".heif")
+# So many different tiles of so few stored bytes are remembered with what they hold.
+KNOWN_TILES, KNOWN_BYTES = 1024, 1 << 10
 OUTLINE_SUFFIXES = (".geojson", ".json", ".xml")
 
 
@@ -85,6 +87,17 @@ class MaskFile:
                 # The values that libvips, Pillow and viewers show, and whoever wrote the mask with them meant.
                 pixels = black_is_zero(pixels, self._tiles.index.bits)
             return _values_of_colours(pixels) if self.by_colour else pixels[..., self._channel]
+        except SlideError as error:
+            raise AnnotationError(f"mask {error}") from error
+
+    def stored_tile(self, column: int, row: int) -> tuple[bytes, ...]:
+        """The stored bytes of one tile, where there are some of its own; see ``TiffTiles.stored_tile``.
+
+        Raises:
+            AnnotationError: They cannot be read.
+        """
+        try:
+            return () if self._tiles is None else self._tiles.stored_tile(0, column, row)
         except SlideError as error:
             raise AnnotationError(f"mask {error}") from error
 
@@ -210,14 +223,23 @@ def raw_value_counts(
     file = MaskFile(Path(path), channel, colours=colours)
     counts: dict[int, int] = {}
     part = Region.whole(file.size) if part is None else part
+    # Most of a mask's tiles hold one value, and are stored as the same few bytes.
+    known: dict[tuple[bytes | int, ...], list[tuple[int, int]]] = {}
     for column, row in part.tiles(file.tile):
         place = tile_region(column, row, file.tile, file.size)
         inside = place.intersection(part)
-        pixels = file.read_tile(column, row)
-        if inside != place:
+        stored = file.stored_tile(column, row) if inside == place else ()
+        key: tuple[bytes | int, ...] = ()
+        if 0 < sum(map(len, stored)) <= KNOWN_BYTES:
+            key = (*stored, place.width, place.height)
+        counted = known.get(key)
+        if counted is None:
+            pixels = file.read_tile(column, row)
             top, left = inside.y - place.y, inside.x - place.x
-            pixels = pixels[top : top + inside.height, left : left + inside.width]
-        for value, number in _counted(pixels):
+            counted = _counted(pixels[top : top + inside.height, left : left + inside.width])
+            if key and len(known) < KNOWN_TILES:
+                known[key] = counted
+        for value, number in counted:
             counts[value] = counts.get(value, 0) + number
     return dict(sorted(counts.items()))
 

@@ -209,6 +209,22 @@ def disagreement(mpp: Point, other: Point, *, ratio: float = AGREED_RATIO) -> st
     )
 
 
+def mistaken_unit(*ratios: float, tolerance: float = UNIT_TOLERANCE) -> float | None:
+    """The confusion of units that explains all of some ratios of lengths.
+
+    Args:
+        ratios: One length by another that should be alike, either way around.
+        tolerance: By which share a ratio may miss it.
+
+    Returns:
+        2.54 (inch and cm), 10 (cm and mm), 25.4 (inch and mm), 100, 254 or 1000 (mm and um); None where none fits.
+    """
+    for unit in UNIT_RATIOS:
+        if all(abs(max(ratio, 1 / ratio) / unit - 1) <= tolerance for ratio in ratios):
+            return unit
+    return None
+
+
 def _remark(claim: Claim, taken: Claim | None) -> list[str]:
     """What is said of a source that was not taken."""
     found = f"{claim.text} {claim.source.says} {_shown(claim.mpp)} um per pixel"
@@ -250,11 +266,7 @@ def _ratio(mpp: Point, other: Point) -> float:
 
 def _unit_ratio(mpp: Point, other: Point) -> float | None:
     """The confusion of units that explains the difference of two scales in both axes, or None."""
-    ratios = [max(a / b, b / a) for a, b in ((mpp.x, other.x), (mpp.y, other.y))]
-    for unit in UNIT_RATIOS:
-        if all(abs(ratio / unit - 1) <= UNIT_TOLERANCE for ratio in ratios):
-            return unit
-    return None
+    return mistaken_unit(mpp.x / other.x, mpp.y / other.y)
 
 
 def _shown(mpp: Point) -> str:

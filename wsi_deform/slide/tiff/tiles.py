@@ -92,6 +92,18 @@ class TiffTiles:
         segment = self._segment(level, column, row)
         return any(plane.counts[segment] > 0 for plane in self.levels[level].planes)
 
+    def stored_tile(self, level: int, column: int, row: int) -> tuple[bytes, ...]:
+        """The stored bytes of one tile, of each of its planes; empty where it has none of its own.
+
+        Tiles of a level with the same bytes decode to the same pixels, but for how much of them lies in the image.
+
+        Raises:
+            SlideError: There is no such tile, or its bytes cannot be read.
+        """
+        segment = self._segment(level, column, row)
+        stored = tuple(self._stored(plane, segment) for plane in self.levels[level].planes)
+        return stored if all(stored) else ()
+
     def read_tile(self, level: int, column: int, row: int) -> NDArray[Any]:
         """Read one tile.
 
