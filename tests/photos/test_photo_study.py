@@ -13,7 +13,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from wsi_deform.cli.main import typer_app
-from wsi_deform.errors import ConfigError, WsiDeformError
+from wsi_deform.errors import ConfigError
 from wsi_deform.mask.samples import read_samples
 from wsi_deform.model_file import load_model
 
