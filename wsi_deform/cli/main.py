@@ -22,6 +22,7 @@ from wsi_deform.cli.report import report
 from wsi_deform.cli.segment import segment
 from wsi_deform.cli.start import let_idle_threads_sleep
 from wsi_deform.cli.train import train
+from wsi_deform.cli.view import view
 from wsi_deform.errors import WsiDeformError
 from wsi_deform.redact import redacted
 
@@ -66,6 +67,7 @@ typer_app.command()(train)
 typer_app.command()(segment)
 typer_app.command()(evaluate)
 typer_app.command()(report)
+typer_app.command()(view)
 typer_app.command()(export)
 
 

@@ -1,0 +1,92 @@
+// The list of slides with their thumbnails and states.
+import { address, byId } from "./asked.js";
+
+const ORDER = ["done", "running", "failed", "stopped", "not started", "slide"];
+const WORDS = { stopped: "cut off", slide: "" };
+
+export class List {
+  constructor(onChoice) {
+    this.onChoice = onChoice;
+    this.items = new Map();
+    this.slides = [];
+    byId("find").addEventListener("input", () => this.filter());
+  }
+
+  /** The first slide that has something to show. */
+  first() {
+    return (this.slides.find((each) => each.has_mask) || this.slides[0]).id;
+  }
+
+  update(slides) {
+    this.slides = slides;
+    document.querySelector("main").classList.toggle("one", slides.length === 1);
+    const counts = new Map();
+    slides.forEach((slide, place) => {
+      counts.set(slide.status, (counts.get(slide.status) || 0) + 1);
+      this.item(slide, place);
+    });
+    const ids = new Set(slides.map((each) => each.id));
+    for (const [id, item] of this.items) {
+      if (!ids.has(id)) {
+        item.row.remove();
+        this.items.delete(id);
+      }
+    }
+    const said = ORDER.filter((each) => counts.get(each) && WORDS[each] !== "");
+    byId("counts").textContent = said.map((each) => `${counts.get(each)} ${WORDS[each] ?? each}`).join(", ");
+    byId("find").hidden = slides.length < 8;
+  }
+
+  item(slide, place) {
+    let item = this.items.get(slide.id);
+    if (!item) {
+      item = { row: document.createElement("li"), button: document.createElement("button") };
+      item.button.type = "button";
+      item.picture = document.createElement("img");
+      item.picture.alt = "";
+      item.picture.loading = "lazy";
+      item.picture.addEventListener("error", () => { item.picture.style.visibility = "hidden"; });
+      item.picture.addEventListener("load", () => { item.picture.style.visibility = ""; });
+      item.name = document.createElement("span");
+      item.name.className = "name";
+      item.name.textContent = slide.id;
+      item.status = document.createElement("span");
+      item.button.append(item.picture, item.name, item.status);
+      item.button.addEventListener("click", () => this.onChoice(slide.id));
+      item.row.append(item.button);
+      byId("list").insertBefore(item.row, byId("list").children[place] || null);
+      this.items.set(slide.id, item);
+    }
+    if (item.version === slide.version) return;
+    item.version = slide.version;
+    item.picture.src = address(slide.id, `thumbnail.jpg?v=${slide.version}`);
+    const isRemarked = slide.status === "done" && slide.remark;
+    const words = WORDS[slide.status] ?? slide.status;
+    item.status.className = `status ${isRemarked ? "remark" : slide.status.replace(" ", "-")}`;
+    item.status.textContent = isRemarked ? "done, with a remark" : shortened(words, slide.reason);
+    item.button.title = slide.reason || slide.remark || "";
+  }
+
+  mark(id) {
+    for (const [each, item] of this.items) {
+      item.button.setAttribute("aria-current", String(each === id));
+      if (each === id) item.row.scrollIntoView({ block: "nearest", inline: "nearest" });
+    }
+  }
+
+  /** The next slide in the list, or the one before. */
+  step(id, by) {
+    const place = this.slides.findIndex((each) => each.id === id) + by;
+    if (this.slides[place]) this.onChoice(this.slides[place].id);
+  }
+
+  filter() {
+    const text = byId("find").value.toLowerCase();
+    for (const [id, item] of this.items) item.row.hidden = !id.toLowerCase().includes(text);
+  }
+}
+
+function shortened(words, reason) {
+  const text = reason ? `${words}: ${reason}` : words;
+  return text.length > 90 ? `${text.slice(0, 88)}...` : text;
+}
