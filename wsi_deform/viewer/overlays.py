@@ -107,7 +107,7 @@ def probability_png(probabilities: NDArray[np.uint8], colour: Colour) -> bytes:
 
 
 def footprint_png(tenths: NDArray[np.uint16]) -> bytes:
-    """Colours of a footprint map, (H, W) tenths of um, from ``FINEST_UM`` to ``COARSEST_UM``; clear where nobody looked."""
+    """A footprint map, (H, W) tenths of um, from ``FINEST_UM`` to ``COARSEST_UM``; clear where nobody looked."""
     return _png(_FOOTPRINT_INDEX[tenths], _footprint_colours(), bytes([0]) + bytes([255]) * 255)
 
 

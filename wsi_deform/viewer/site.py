@@ -88,6 +88,8 @@ class Site:
         self.opened = Opened()
         self._encoded = TileCache(ENCODED_BYTES)
         self._rendering = threading.BoundedSemaphore(RENDERING_THREADS)
+        # A thumbnail may take long where coarse levels are built: tiles do not wait for it.
+        self._thumbnails = threading.Lock()
         self._routes: dict[str, Callable[[_Asked], Answer]] = {
             "info.json": self._info,
             "thumbnail.jpg": self._thumbnail,
@@ -140,7 +142,7 @@ class Site:
 
     def _thumbnail(self, asked: _Asked) -> Answer:
         """The overlay where there is one: it needs no slide."""
-        with self._rendering:
+        with self._thumbnails:
             overlay = asked.entry.files.get("overlay")
             return Answer(kind=JPEG, body=_small(overlay) if overlay else self._of_slide(asked), keep=True)
 

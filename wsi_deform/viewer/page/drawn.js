@@ -91,8 +91,8 @@ export class Drawn {
       }
       const colour = this.info.classes[label]?.colour || [0, 0, 0];
       context.fillStyle = `rgb(${colour.join(" ")})`;
-      context.strokeStyle = "#00000099";
-      context.lineWidth = 1;
+      context.strokeStyle = "#1b1f24";
+      context.lineWidth = 1.5;
       context.stroke(dots);
       context.fill(dots);
     }

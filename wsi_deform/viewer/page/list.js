@@ -9,6 +9,16 @@ export class List {
     this.onChoice = onChoice;
     this.items = new Map();
     this.slides = [];
+    // Thumbnails in view, which are loaded one by one: a browser opens six connections, and tiles shall not wait.
+    this.wanted = [];
+    this.loading = null;
+    this.seen = new IntersectionObserver((seen) => {
+      for (const { target, isIntersecting } of seen) {
+        this.wanted = this.wanted.filter((each) => each !== target);
+        if (isIntersecting && target.getAttribute("src") !== target.dataset.place) this.wanted.push(target);
+      }
+      this.load();
+    });
     byId("find").addEventListener("input", () => this.filter());
   }
 
@@ -44,9 +54,9 @@ export class List {
       item.button.type = "button";
       item.picture = document.createElement("img");
       item.picture.alt = "";
-      item.picture.loading = "lazy";
-      item.picture.addEventListener("error", () => { item.picture.style.visibility = "hidden"; });
-      item.picture.addEventListener("load", () => { item.picture.style.visibility = ""; });
+      item.picture.addEventListener("error", () => this.loaded(item.picture, "hidden"));
+      item.picture.addEventListener("load", () => this.loaded(item.picture, ""));
+      item.picture.style.visibility = "hidden";
       item.name = document.createElement("span");
       item.name.className = "name";
       item.name.textContent = slide.id;
@@ -59,12 +69,26 @@ export class List {
     }
     if (item.version === slide.version) return;
     item.version = slide.version;
-    item.picture.src = address(slide.id, `thumbnail.jpg?v=${slide.version}`);
+    item.picture.dataset.place = address(slide.id, `thumbnail.jpg?v=${slide.version}`);
+    this.seen.unobserve(item.picture);
+    this.seen.observe(item.picture);
     const isRemarked = slide.status === "done" && slide.remark;
     const words = WORDS[slide.status] ?? slide.status;
     item.status.className = `status ${isRemarked ? "remark" : slide.status.replace(" ", "-")}`;
     item.status.textContent = isRemarked ? "done, with a remark" : shortened(words, slide.reason);
     item.button.title = slide.reason || slide.remark || "";
+  }
+
+  load() {
+    if (this.loading || !this.wanted.length) return;
+    this.loading = this.wanted.shift();
+    this.loading.src = this.loading.dataset.place;
+  }
+
+  loaded(picture, visibility) {
+    picture.style.visibility = visibility;
+    this.loading = null;
+    this.load();
   }
 
   mark(id) {
@@ -86,7 +110,9 @@ export class List {
   }
 }
 
+/** A state in a few words; the file, which the list names, is left out. */
 function shortened(words, reason) {
+  reason = reason.replace(/^(slide )?\S*[/\\]\S*: /, "");
   const text = reason ? `${words}: ${reason}` : words;
   return text.length > 90 ? `${text.slice(0, 88)}...` : text;
 }

@@ -20,6 +20,7 @@ import aiohttp
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 WAIT_S = 40.0
+KEY_CODES = {"Escape": 27, "Tab": 9, "Enter": 13}
 
 
 def chromium() -> str | None:
@@ -32,7 +33,7 @@ class Tab:
     """A page that is open.
 
     Attributes:
-        problems: What the console, the page and the network complained about.
+        problems: Errors that the console, the page and the network told.
     """
 
     def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
@@ -60,7 +61,8 @@ class Tab:
         return found["result"].get("value")
 
     async def until(self, expression: str) -> Any:
-        """Wait until an expression is true."""
+        """Wait until an expression is true; what it asks about may not be there yet."""
+        expression = f"(() => {{ try {{ return {expression}; }} catch {{ return false; }} }})()"
         for _ in range(int(WAIT_S / 0.1)):
             if found := await self.ask(expression):
                 return found
@@ -81,9 +83,9 @@ class Tab:
 
     async def press(self, key: str) -> None:
         """Press a key."""
-        text = {"text": key} if len(key) == 1 else {}
-        await self.call("Input.dispatchKeyEvent", type="keyDown", key=key, **text)
-        await self.call("Input.dispatchKeyEvent", type="keyUp", key=key)
+        told = {"text": key} if len(key) == 1 else {"windowsVirtualKeyCode": KEY_CODES[key]}
+        for kind in ("keyDown", "keyUp"):
+            await self.call("Input.dispatchKeyEvent", type=kind, key=key, **told)
 
     async def picture(self, path: Path | None = None) -> bytes:
         """A PNG of what is seen."""
@@ -105,9 +107,15 @@ class Tab:
                 self._waiting.pop(said["id"]).set_result(said)
             elif said["method"] == "Runtime.exceptionThrown":
                 self.problems.append(json.dumps(said["params"]["exceptionDetails"])[:600])
-            elif said["method"] == "Runtime.consoleAPICalled" and said["params"]["type"] in ("error", "warning"):
+            elif said["method"] == "Runtime.consoleAPICalled" and said["params"]["type"] in (
+                "error",
+                "warning",
+            ):
                 self.problems.append(json.dumps(said["params"]["args"])[:600])
-            elif said["method"] == "Log.entryAdded" and said["params"]["entry"]["level"] in ("error", "warning"):
+            elif said["method"] == "Log.entryAdded" and said["params"]["entry"]["level"] in (
+                "error",
+                "warning",
+            ):
                 self.problems.append(json.dumps(said["params"]["entry"])[:600])
 
 
@@ -134,7 +142,9 @@ async def browser(program: str) -> AsyncIterator[Tab]:
                 async with aiohttp.ClientSession() as session:
                     async with session.get(f"http://127.0.0.1:{port}/json/list") as answer:
                         (tab,) = [each for each in await answer.json() if each["type"] == "page"]
-                    async with session.ws_connect(tab["webSocketDebuggerUrl"], max_msg_size=1 << 27) as socket:
+                    async with session.ws_connect(
+                        tab["webSocketDebuggerUrl"], max_msg_size=1 << 27
+                    ) as socket:
                         page = Tab(socket)
                         for domain in ("Page", "Runtime", "Log"):
                             await page.call(f"{domain}.enable")
