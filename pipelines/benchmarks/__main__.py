@@ -14,8 +14,19 @@ from platformdirs import user_cache_path
 from pipelines.benchmarks.results import Settings, write_results
 
 FOLDER = Path(__file__).parent
-MEASURED = ("gather", "mask", "memory", "start", "whole_slide", "training_step", "limits")
-ORDER = ("gather", "mask", "memory", "start", "models", "whole_slide", "training_step", "limits", "tables")
+MEASURED = ("gather", "mask", "memory", "start", "view", "whole_slide", "training_step", "limits")
+ORDER = (
+    "gather",
+    "mask",
+    "memory",
+    "start",
+    "view",
+    "models",
+    "whole_slide",
+    "training_step",
+    "limits",
+    "tables",
+)
 
 
 def main(arguments: list[str] | None = None) -> int:

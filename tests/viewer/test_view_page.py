@@ -145,6 +145,7 @@ def test_keys_do_what_the_list_of_keys_says(chrome: Browser, url: str) -> None:
 def test_page_follows_the_batch_and_bad_slides_stay_themselves(
     chrome: Browser, url: str, out: MaskFolder
 ) -> None:
+    chrome.tab.problems.clear()
     chrome.run(chrome.tab.size(1280, 800))
     chrome.run(chrome.tab.open(url))
     chrome.until(SHOWN)
@@ -160,6 +161,7 @@ def test_page_follows_the_batch_and_bad_slides_stay_themselves(
     chrome.until(SHOWN)
     chrome.becomes(GLAND, TUMOUR)
     assert chrome.ask("document.querySelector('#message').hidden")
+    assert chrome.problems() == []
 
 
 def test_the_page_on_keys_has_all_keys(chrome: Browser, url: str) -> None:

@@ -148,7 +148,8 @@ class _Handler(BaseHTTPRequestHandler):
         size = len(body) if isinstance(body, bytes) else body.stat().st_size
         self.send_response(answer.status)
         self.send_header("Content-Type", answer.kind)
-        self.send_header("Content-Length", str(size))
+        if answer.status != HTTPStatus.NO_CONTENT:
+            self.send_header("Content-Length", str(size))
         self.send_header("Cache-Control", f"private, max-age={KEEP_S}" if answer.keep else "no-store")
         if answer.status == HTTPStatus.METHOD_NOT_ALLOWED:
             self.send_header("Allow", "GET, HEAD")

@@ -98,10 +98,11 @@ export class Legend {
       swatch.className = "swatch";
       swatch.style.backgroundColor = `rgb(${each.colour.join(" ")})`;
       const row = document.createElement("tr");
-      const name = made("td", "");
-      name.append(swatch, each.name);
+      const name = document.createElement("span");
+      name.className = "class";
+      name.append(swatch, made("span", each.name));
       const area = each.mm2 != null ? digits(each.mm2) : each.pixels != null ? each.pixels.toLocaleString("en") : "";
-      row.append(cell(box), name, made("td", area), made("td", each.share != null ? `${(100 * each.share).toFixed(1)} %` : ""));
+      row.append(cell(box), cell(name), made("td", area), made("td", each.share != null ? `${(100 * each.share).toFixed(1)} %` : ""));
       return row;
     });
     document.querySelector("#legend tbody").replaceChildren(...rows);

@@ -54,9 +54,8 @@ export class List {
       item.button.type = "button";
       item.picture = document.createElement("img");
       item.picture.alt = "";
-      item.picture.addEventListener("error", () => this.loaded(item.picture, "hidden"));
-      item.picture.addEventListener("load", () => this.loaded(item.picture, ""));
-      item.picture.style.visibility = "hidden";
+      item.picture.addEventListener("error", () => this.loaded(item.picture, true));
+      item.picture.addEventListener("load", () => this.loaded(item.picture, false));
       item.name = document.createElement("span");
       item.name.className = "name";
       item.name.textContent = slide.id;
@@ -70,6 +69,7 @@ export class List {
     if (item.version === slide.version) return;
     item.version = slide.version;
     item.picture.dataset.place = address(slide.id, `thumbnail.jpg?v=${slide.version}`);
+    item.picture.hidden = false;
     this.seen.unobserve(item.picture);
     this.seen.observe(item.picture);
     const isRemarked = slide.status === "done" && slide.remark;
@@ -85,8 +85,8 @@ export class List {
     this.loading.src = this.loading.dataset.place;
   }
 
-  loaded(picture, visibility) {
-    picture.style.visibility = visibility;
+  loaded(picture, isNone) {
+    picture.hidden = isNone;
     this.loading = null;
     this.load();
   }
