@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -193,12 +193,13 @@ class Results:
 
     def entries(self) -> tuple[Entry, ...]:
         """All slides that have a state or a mask."""
-        found = {path.name.removesuffix(".json") for path in _listed(self.folder.states, ".json")}
-        found |= {
-            path.name.removesuffix(MASK_SUFFIX) for path in _listed(self.folder.path / "masks", MASK_SUFFIX)
-        }
-        self._known = frozenset(found)
-        return tuple(self._entry(slide_id) for slide_id in sorted(found))
+        states = {name.removesuffix(".json") for name in _listed(self.folder.states, ".json")}
+        masks = {name.removesuffix(MASK_SUFFIX) for name in _listed(self.folder.path / "masks", MASK_SUFFIX)}
+        self._known = frozenset(states | masks)
+        # A folder is listed once: thousands of slides on a slow disk would be asked for one by one.
+        folders = {path.parent for path in self.folder.outputs("x").values()}
+        there = {folder / name for folder in folders for name in _listed(folder, "")}
+        return tuple(self._entry(slide_id, there.__contains__) for slide_id in sorted(self._known))
 
     def entry(self, slide_id: str) -> Entry | None:
         """One slide; None where the folder has neither a state nor a mask of that name.
@@ -208,7 +209,7 @@ class Results:
         """
         if slide_id not in self._known:
             self.entries()
-        return self._entry(slide_id) if slide_id in self._known else None
+        return self._entry(slide_id, Path.is_file) if slide_id in self._known else None
 
     def rows(self, slide_id: str) -> list[Row]:
         """Its rows of ``measurements.csv``; none where the table cannot be read."""
@@ -216,17 +217,17 @@ class Results:
             return [row for row in read_measurements(self.folder.measurements) if row["slide"] == slide_id]
         return []
 
-    def _entry(self, slide_id: str) -> Entry:
+    def _entry(self, slide_id: str, is_there: Callable[[Path], bool]) -> Entry:
         stamp = _stamp(self.folder.state(slide_id))
         known = self._states.get(slide_id)
         if known is None or known[0] != stamp:
             known = self._states[slide_id] = stamp, self._ledger.read(slide_id)
         newest = known[1]
-        files = {kind: path for kind, path in self.folder.outputs(slide_id).items() if path.is_file()}
+        files = {kind: path for kind, path in self.folder.outputs(slide_id).items() if is_there(path)}
         state = newest.result
         said = state or newest
         status = self._status(newest, has_mask="mask" in files)
-        stamps = [stamp, status, *(f"{kind} {_stamp(path)}" for kind, path in files.items())]
+        stamps = [stamp, status, _stamp(self.folder.mask(slide_id)), *files]
         return Entry(
             slide_id=slide_id,
             status=status,
@@ -253,18 +254,14 @@ class Results:
         return "stopped" if is_gone else "running"
 
 
-def _listed(folder: Path, suffix: str) -> list[Path]:
-    """The files of a folder with a suffix; none where it cannot be listed."""
+def _listed(folder: Path, suffix: str) -> list[str]:
+    """Names in a folder with a suffix; none where it cannot be listed."""
     try:
         with os.scandir(folder) as listed:
             names = [each.name for each in listed]
     except OSError:
         return []
-    return [
-        folder / name
-        for name in names
-        if name.endswith(suffix) and not name.startswith(".") and name != suffix
-    ]
+    return [name for name in names if name.endswith(suffix) and not name.startswith(".") and name != suffix]
 
 
 def _stamp(path: Path) -> str:

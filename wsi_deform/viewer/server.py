@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import logging
+import os
 import secrets
 import shutil
 import sys
@@ -11,7 +12,8 @@ import threading
 from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
+from io import BytesIO
+from socketserver import TCPServer
 from typing import Any
 from urllib.parse import quote
 
@@ -26,7 +28,6 @@ HOST = "127.0.0.1"
 HOST_NAMES = ("127.0.0.1", "localhost")
 TOKEN_BYTES = 24
 IDLE_S = 60
-KEEP_S = 3600
 # A rule that OpenSeadragon adds to the page, by its hash: no other style or script is allowed but our files.
 OPENSEADRAGON_STYLE = "sha256-9xTiqzfwFaL2SGb1rmr8gysEwVVjIvqWAgmZgqFqpEE="
 HEADERS = {
@@ -52,6 +53,8 @@ class Viewer(ThreadingHTTPServer):
 
     daemon_threads = True
     block_on_close = False
+    # On Windows another program could listen on the same port.
+    allow_reuse_address = sys.platform != "win32"
 
     def __init__(self, catalogue: Catalogue, *, port: int = 0) -> None:
         """Listen on this machine.
@@ -73,6 +76,11 @@ class Viewer(ThreadingHTTPServer):
                 f"port {port}: cannot be listened on ({error}). Needed a free port of this machine. Leave --port out, "
                 "or choose another one."
             ) from error
+
+    def server_bind(self) -> None:
+        """Take the port; the name of this machine, which some networks are slow to tell, is not asked for."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = HOST, self.port
 
     @property
     def port(self) -> int:
@@ -144,13 +152,20 @@ class _Handler(BaseHTTPRequestHandler):
         return self.server.site.answer(target)
 
     def _send(self, answer: Answer) -> None:
-        body = answer.body
-        size = len(body) if isinstance(body, bytes) else body.stat().st_size
+        body = BytesIO(answer.body) if isinstance(answer.body, bytes) else answer.body.open("rb")
+        with body:
+            self._send_head(answer, body.seek(0, os.SEEK_END))
+            body.seek(0)
+            if self.command != "HEAD":
+                shutil.copyfileobj(body, self.wfile)
+
+    def _send_head(self, answer: Answer, size: int) -> None:
         self.send_response(answer.status)
         self.send_header("Content-Type", answer.kind)
         if answer.status != HTTPStatus.NO_CONTENT:
             self.send_header("Content-Length", str(size))
-        self.send_header("Cache-Control", f"private, max-age={KEEP_S}" if answer.keep else "no-store")
+        # Tiles show tissue: no browser shall leave them on a disk.
+        self.send_header("Cache-Control", "no-store")
         if answer.status == HTTPStatus.METHOD_NOT_ALLOWED:
             self.send_header("Allow", "GET, HEAD")
         if answer.place:
@@ -160,13 +175,6 @@ class _Handler(BaseHTTPRequestHandler):
                 "Content-Disposition", f"attachment; filename*=UTF-8''{quote(answer.name, safe='')}"
             )
         self.end_headers()
-        if self.command == "HEAD":
-            return
-        if isinstance(body, Path):
-            with body.open("rb") as file:
-                shutil.copyfileobj(file, self.wfile)
-        else:
-            self.wfile.write(body)
 
     def end_headers(self) -> None:
         """Every answer, also to what is no HTTP, tells the browser what it may do."""

@@ -53,7 +53,6 @@ class Answer:
         status: Of HTTP.
         kind: Media type.
         body: Bytes, or the file that holds them.
-        keep: Whether the browser may keep it: its address changes with what it shows.
         name: Of a download; else empty.
         place: Where the browser shall go; else empty.
     """
@@ -61,7 +60,6 @@ class Answer:
     status: int = 200
     kind: str
     body: bytes | Path
-    keep: bool = False
     name: str = ""
     place: str = ""
 
@@ -148,7 +146,7 @@ class Site:
                 picture = _small(overlay) if overlay else self._of_slide(asked)
             except WsiDeformError:
                 picture = b""  # why, is said where the slide is looked at
-        return Answer(status=200 if picture else 204, kind=JPEG, body=picture, keep=True)
+        return Answer(status=200 if picture else 204, kind=JPEG, body=picture)
 
     def _of_slide(self, asked: _Asked) -> bytes:
         slide = self._open(asked).slide
@@ -237,7 +235,7 @@ class Site:
             found = self._encoded.get(
                 key, lambda: np.frombuffer(made(self._open(asked), step, column, row), np.uint8)
             )
-        return Answer(kind=JPEG if suffix == "jpg" else PNG, body=found.tobytes(), keep=True)
+        return Answer(kind=JPEG if suffix == "jpg" else PNG, body=found.tobytes())
 
 
 def _layer(opened: OpenEntry, kind: str) -> LabelPyramid:

@@ -75,7 +75,9 @@ export class Drawn {
 
   drawSamples(context, place) {
     const { x, y, labels } = this.found;
-    const radius = x.length > 2000 ? 1.6 : x.length > 400 ? 2.4 : 3.4;
+    // Dots leave room between them, however many there are.
+    const apart = Math.sqrt((this.canvas.clientWidth * this.canvas.clientHeight) / Math.max(1, x.length));
+    const radius = Math.min(3.5, Math.max(1.2, 0.12 * apart));
     const byClass = new Map();
     labels.forEach((label, index) => {
       if (this.hidden.has(label)) return;

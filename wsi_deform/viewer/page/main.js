@@ -26,8 +26,14 @@ class Page {
     bindKeys(this);
     window.addEventListener("hashchange", () => this.show(named()));
     document.addEventListener("visibilitychange", () => document.hidden || this.poll());
-    this.poll();
-    setInterval(() => document.hidden || this.poll(), POLL_MS);
+    this.follow();
+  }
+
+  /** Ask again and again how far the slides are; seldom, where the answer takes long. */
+  async follow() {
+    const start = performance.now();
+    if (!document.hidden) await this.poll();
+    setTimeout(() => this.follow(), Math.max(POLL_MS, 5 * (performance.now() - start)));
   }
 
   tell(text) {
@@ -66,6 +72,8 @@ class Page {
   async show(id, { again = false } = {}) {
     if (!id || (!again && this.shown?.id === id) || (this.asking === id)) return;
     this.asking = id;
+    this.list.mark(id);
+    byId("stage").setAttribute("aria-busy", "true");
     let info;
     try {
       info = await asked(address(id, "info.json"));
@@ -73,13 +81,15 @@ class Page {
       this.tell(error.message);
       return;
     } finally {
-      if (this.asking === id) this.asking = null;
+      if (this.asking === id) {
+        this.asking = null;
+        byId("stage").setAttribute("aria-busy", "false");
+      }
     }
     if (this.asking && this.asking !== id) return; // another one was chosen meanwhile
     this.tell("");
     this.shown = info;
     if (location.hash.slice(1) !== encodeURIComponent(id)) history.replaceState(null, "", `#${encodeURIComponent(id)}`);
-    this.list.mark(id);
     this.legend.describe(info);
     this.view.open(info, again);
     if (!info.pixels && !info.mask) {
