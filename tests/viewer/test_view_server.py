@@ -26,6 +26,7 @@ from wsi_deform.errors import ConfigError
 from wsi_deform.geometry import Region
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.slide.open import open_slide
+from wsi_deform.slide.slide import Slide
 from wsi_deform.viewer.catalogue import catalogue_of
 from wsi_deform.viewer.server import Viewer
 from wsi_deform.viewer.site import PAGE, Site
@@ -361,6 +362,38 @@ def test_mask_that_was_made_anew_is_shown_anew(tmp_path: Path) -> None:
     )
     assert json.loads(site.answer("slides.json").body)["slides"][0]["version"] != version
     assert site.answer("slide/case%201/mask/2/0_0.png").body != before
+
+
+def test_slide_that_takes_long_does_not_hold_up_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("fast", "slow"):
+        drawn_slide(tmp_path / f"{name}.tif")
+    site, go_on = Site(catalogue_of(tmp_path)), threading.Event()
+
+    def tile(slide: Slide, *place: Any) -> np.ndarray:
+        if slide.slide_id == "slow":
+            go_on.wait(60)
+        return np.zeros((9, 9, 3), np.uint8)
+
+    monkeypatch.setattr("wsi_deform.viewer.site.slide_tile", tile)
+    waiting = [
+        threading.Thread(target=site.answer, args=[f"slide/slow/pixels/0/{n}_0.jpg"]) for n in range(9)
+    ]
+    for thread in waiting:
+        thread.start()
+    try:
+        found: list[Any] = []
+        asked = threading.Thread(
+            target=lambda: found.append(site.answer("slide/fast/pixels/0/0_0.jpg").status)
+        )
+        asked.start()
+        asked.join(30)
+        assert found == [200]
+    finally:
+        go_on.set()
+        for thread in waiting:
+            thread.join()
 
 
 def test_names_of_any_kind_are_ids(tmp_path: Path) -> None:

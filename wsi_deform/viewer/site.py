@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -29,7 +28,8 @@ from wsi_deform.viewer.slide_tiles import jpeg_of, slide_tile, white_tile
 THUMBNAIL_PX = 240
 # Encoded tiles that are kept; tiles of slides are kept decoded by ``slide.cache`` too.
 ENCODED_BYTES = 32 << 20
-RENDERING_THREADS = min(os.cpu_count() or 1, 4)
+# Tiles that are made at once, and of one slide: one whose coarse levels are being built does not hold up the others.
+RENDERING_THREADS, THREADS_OF_A_SLIDE, THUMBNAIL_THREADS = 6, 2, 2
 CLASSES_SHOWN_AT_MOST = 1 << 255
 
 PAGE = {
@@ -86,8 +86,8 @@ class Site:
         self.opened = Opened()
         self._encoded = TileCache(ENCODED_BYTES)
         self._rendering = threading.BoundedSemaphore(RENDERING_THREADS)
-        # A thumbnail may take long where coarse levels are built: tiles do not wait for it.
-        self._thumbnails = threading.Lock()
+        self._rendering_of: dict[str, threading.BoundedSemaphore] = {}
+        self._thumbnails = threading.BoundedSemaphore(THUMBNAIL_THREADS)
         self._routes: dict[str, Callable[[_Asked], Answer]] = {
             "info.json": self._info,
             "thumbnail.jpg": self._thumbnail,
@@ -231,7 +231,10 @@ class Site:
             row,
             *asked.query.items(),
         )
-        with self._rendering:
+        own = self._rendering_of.setdefault(
+            asked.entry.slide_id, threading.BoundedSemaphore(THREADS_OF_A_SLIDE)
+        )
+        with own, self._rendering:
             found = self._encoded.get(
                 key, lambda: np.frombuffer(made(self._open(asked), step, column, row), np.uint8)
             )

@@ -73,18 +73,16 @@ class Page {
     if (!id || (!again && this.shown?.id === id) || (this.asking === id)) return;
     this.asking = id;
     this.list.mark(id);
-    byId("stage").setAttribute("aria-busy", "true");
+    this.view.busy(true);
     let info;
     try {
       info = await asked(address(id, "info.json"));
     } catch (error) {
+      if (this.asking === id) this.view.busy(false);
       this.tell(error.message);
       return;
     } finally {
-      if (this.asking === id) {
-        this.asking = null;
-        byId("stage").setAttribute("aria-busy", "false");
-      }
+      if (this.asking === id) this.asking = null;
     }
     if (this.asking && this.asking !== id) return; // another one was chosen meanwhile
     this.tell("");

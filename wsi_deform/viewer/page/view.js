@@ -31,6 +31,7 @@ export class View {
     this.viewer.addHandler("tile-drawing", ({ tiledImage, context }) => {
       context.imageSmoothingEnabled = tiledImage === this.pixels; // labels are never mixed
     });
+    this.viewer.addHandler("tile-loaded", () => this.busy(false));
     this.viewer.addHandler("tile-load-failed", ({ tile }) => this.failed(tile));
     for (const event of ["animation", "open", "resize", "update-viewport"]) {
       this.viewer.addHandler(event, () => this.bar());
@@ -107,7 +108,13 @@ export class View {
     if (this.layer) this.layer.setOpacity(opacity);
   }
 
+  /** Whether nothing of the slide is there yet. */
+  busy(isBusy) {
+    byId("stage").setAttribute("aria-busy", String(isBusy));
+  }
+
   async failed(tile) {
+    this.busy(false);
     if (this.lastFailed === tile.getUrl()) return;
     this.lastFailed = tile.getUrl();
     try {
