@@ -118,6 +118,21 @@ def test_page_shows_the_slide_with_its_mask_and_follows_its_switches(
     assert chrome.problems() == []
 
 
+def test_whole_slide_stays_in_view_when_the_window_changes(chrome: Browser, url: str) -> None:
+    chrome.run(chrome.tab.size(1280, 800))
+    chrome.run(chrome.tab.open(url))
+    chrome.until(SHOWN)
+    chrome.becomes(GLAND, TUMOUR)
+    chrome.run(chrome.tab.size(900, 800))
+    # 1,300 px of the slide over the width of the picture: a bar of 100 um, 200 px, has its share of it.
+    width = "parseFloat(document.querySelector('#scale-bar').style.width)"
+    chrome.until("document.querySelector('#canvas').clientWidth < 600")
+    chrome.until(
+        f"Math.abs({width} / parseFloat(document.querySelector('#scale-text').textContent) "
+        "- 2 * document.querySelector('#canvas').clientWidth / 1300) < 0.01"
+    )
+
+
 def test_keys_do_what_the_list_of_keys_says(chrome: Browser, url: str) -> None:
     chrome.tab.problems.clear()
     chrome.run(chrome.tab.size(1280, 800))

@@ -36,6 +36,11 @@ export class View {
     for (const event of ["animation", "open", "resize", "update-viewport"]) {
       this.viewer.addHandler(event, () => this.bar());
     }
+    // The whole slide stays whole until somebody goes somewhere, whatever becomes of the window.
+    for (const event of ["canvas-drag", "canvas-scroll", "canvas-pinch", "canvas-double-click"]) {
+      this.viewer.addHandler(event, () => { this.isMoved = true; });
+    }
+    this.viewer.addHandler("resize", () => this.isMoved || setTimeout(() => this.home(true)));
     new OpenSeadragon.MouseTracker({
       element: this.viewer.container,
       moveHandler: (event) => this.where(event.position),
@@ -64,10 +69,11 @@ export class View {
     const samePlace = again && this.info && this.info.width === info.width && this.info.height === info.height;
     const bounds = samePlace ? this.viewer.viewport.getBounds() : null;
     this.info = info;
+    this.isMoved = samePlace && this.isMoved;
     this.pixels = this.layer = null;
     this.viewer.addOnceHandler("open", () => {
       this.pixels = this.viewer.world.getItemAt(0);
-      if (bounds) this.viewer.viewport.fitBounds(bounds, true);
+      if (bounds && this.isMoved) this.viewer.viewport.fitBounds(bounds, true);
       this.onOpen();
     });
     this.viewer.open(this.source("pixels", "jpg", ""));
@@ -126,19 +132,22 @@ export class View {
 
   zoom(by) {
     if (!this.pixels) return;
+    this.isMoved = true;
     this.viewer.viewport.zoomBy(by);
     this.viewer.viewport.applyConstraints();
   }
 
   pan(x, y) {
     if (!this.pixels) return;
+    this.isMoved = true;
     const part = this.viewer.viewport.getBounds();
     this.viewer.viewport.panBy(new OpenSeadragon.Point(0.2 * x * part.width, 0.2 * y * part.height));
     this.viewer.viewport.applyConstraints();
   }
 
-  home() {
-    if (this.pixels) this.viewer.viewport.goHome();
+  home(atOnce = false) {
+    this.isMoved = false;
+    if (this.pixels) this.viewer.viewport.goHome(atOnce);
   }
 
   /** CSS pixels of the screen per pixel of the frame. */
