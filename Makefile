@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO_OUT ?= demo
+# One process of tests for each core, at most 8: a process takes about 1 GB.
+PYTEST := -m pytest -n logical --maxprocesses 8 --dist worksteal
 
 .PHONY: demo test test-oldest lint bench fuzz clean
 
@@ -9,11 +11,11 @@ demo: .venv
 	$(BIN)/wsi-deform demo --out $(DEMO_OUT)
 
 test: .venv
-	$(BIN)/python -m pytest
+	$(BIN)/python $(PYTEST)
 
 # The lowest versions that pyproject.toml allows; they have wheels for Python 3.11.
 test-oldest: .venv-oldest
-	.venv-oldest/bin/python -m pytest
+	.venv-oldest/bin/python $(PYTEST)
 
 lint: .venv
 	$(BIN)/ruff format --check .

@@ -8,6 +8,11 @@ from pathlib import Path
 
 import pytest
 
+if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
+    # Processes of tests share the cores; what they import and start reads this once, so it is said before.
+    threads = max(1, len(os.sched_getaffinity(0)) // int(workers)) if hasattr(os, "sched_getaffinity") else 1
+    os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+
 from wsi_deform.annotation.raster import LABEL_CACHE
 from wsi_deform.slide.cache import TILE_CACHE
 from wsi_deform.slide.tiff.strips import STRIP_CACHE

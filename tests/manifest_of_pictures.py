@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 SHAPE = (40, 60)
 
@@ -22,7 +23,10 @@ def write_manifest_of_pictures(
         name = f"s{number:03d}"
         picture = rng.integers(90, 200, (*SHAPE, 3)).astype(np.uint8)
         Image.fromarray(picture).save(folder / f"{name}.png")
-        Image.fromarray(mask).save(folder / f"{name}_mask.png")
+        # Files of the same labels are not the same files: no masks that lie in two splits.
+        about = PngInfo()
+        about.add_text("slide", name)
+        Image.fromarray(mask).save(folder / f"{name}_mask.png", pnginfo=about)
         lines.append(f"{name}.png,{name},P{number:03d},{split},{name}_mask.png")
     (folder / "manifest.csv").write_text("\n".join(lines) + "\n")
     if classes:

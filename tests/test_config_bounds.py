@@ -19,8 +19,9 @@ BOUNDS = {
     "sampling.warp_steps": ([1, 8], [0, 9]),
     "sampling.floor": ([0, 1], [-0.01, 1.01]),
     "sampling.level_bias": ([-16, 16], [-16.01, 16.01]),
-    "sampling.coarsest_um": (["null", 0.01], [0]),
-    "fields.side_um": (["null", 0.01], [0]),
+    "sampling.coarsest_um": (["null", 0.01, 20_000], [0, 0.0099, 20_001]),
+    "fields.side_um": (["null", 0.01, 200_000], [0, 0.0099, 200_001]),
+    "fields.whole_below_mpx": ([0], [-0.01]),
     "fields.whole_below_mm2": ([0], [-0.01]),
     "fields.margin": ([0, 1], [-0.01, 1.01]),
     "fields.allocation_ratio": ([1], [0.99]),
@@ -125,3 +126,28 @@ def test_lengths_in_um_are_those_that_are_set():
     assert read_config().lengths_in_um == both
     assert read_config(changes=["fields.side_um=null"]).lengths_in_um == {"sampling.coarsest_um": 16.0}
     assert read_config(changes=["sampling.coarsest_um=null"]).lengths_in_um == {"fields.side_um": 2048.0}
+
+
+def test_a_cell_is_bounded_in_um_or_in_px():
+    changes = ["sampling.coarsest_um=null", "sampling.coarsest_px=1"]
+    assert read_config(changes=changes).sampling.coarsest_px == 1
+    with pytest.raises(ConfigError, match="coarsest_px: found 0.9"):
+        read_config(changes=["sampling.coarsest_um=null", "sampling.coarsest_px=0.9"])
+    with pytest.raises(
+        ConfigError, match="coarsest_um 16 and coarsest_px 64: needed one of them; set the other"
+    ):
+        read_config(changes=["sampling.coarsest_px=64"])
+
+
+@pytest.mark.parametrize(
+    ("change", "hint"),
+    [
+        ("fields.side_um=2048000", "needed um, 0.01 to 200,000; if it was meant in nm, write 2048"),
+        ("sampling.coarsest_um=0.005", "needed um, 0.01 to 20,000; if it was meant in mm, write 5"),
+        ("fields.side_um=1e12", "needed um, 0.01 to 200,000."),
+    ],
+)
+def test_a_length_that_nothing_on_a_slide_has_is_refused_with_the_unit_that_it_looks_like(change, hint):
+    with pytest.raises(ConfigError) as caught:
+        read_config(changes=[change])
+    assert hint in str(caught.value)

@@ -65,6 +65,8 @@ SINCE_FORMAT_2 = {
     "sampling.view_px": None,
     "sampling.sigma_px": None,
     "fields.side_px": None,
+    "fields.whole_below_mpx": 0.0,
+    "sampling.coarsest_px": None,
     "fields.exact": False,
     "augmentation.move": 0.0,
     "training.fields_per_slide": None,

@@ -155,6 +155,9 @@ def test_holes_up_to_a_quarter_of_a_square_millimetre_are_kept(monkeypatch, mpp,
     [
         ("{side_um: null}", None),
         ("{side_um: null, side_px: 77}", 77),
+        # It has 512 x 128 px, .065536 million.
+        ("{side_um: null, side_px: 77, whole_below_mpx: 0.065536}", None),
+        ("{side_um: null, side_px: 77, whole_below_mpx: 0.065535}", 77),
         # The slide has 256 x 64 um, .016384 mm2.
         ("{side_um: 64, whole_below_mm2: 0.016384}", None),
         ("{side_um: 64, whole_below_mm2: 0.016383}", 128),

@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from wsi_deform.errors import ManifestError
+from wsi_deform.manifest.licences import licences_of, licences_text
 from wsi_deform.manifest.read import read_manifest
 from wsi_deform.manifest.rows import SUFFIXES, Manifest, ManifestRow, slide_id_from_path, write_manifest
 from wsi_deform.slide.find import SLIDE_SUFFIXES, slide_id_of
@@ -108,6 +109,26 @@ def test_written_manifest_reads_the_same(write, tmp_path):
     assert not list(tmp_path.glob(".aside*"))
 
 
+@pytest.mark.parametrize("column", ["data_licence", "Data License"])
+def test_the_licence_of_the_data_is_a_column_that_is_known(write, tmp_path, column):
+    manifest = read_manifest(write(f"slide,{column}\na.svs,CC BY 4.0\nc.svs,\n"))
+    assert [row.data_licence for row in manifest.rows] == ["CC BY 4.0", None]
+    assert manifest.extra_columns == ()
+    write_manifest(manifest, tmp_path / "again.csv")
+    assert (tmp_path / "again.csv").read_text().splitlines()[:2] == [
+        "slide_id,slide,data_licence",
+        "a,a.svs,CC BY 4.0",
+    ]
+
+
+def test_licences_are_counted_by_name_and_what_says_none_comes_last():
+    rows = [
+        ManifestRow(slide=Path(f"{n}.svs"), slide_id=str(n), data_licence=said)
+        for n, said in enumerate([None, "zlib", "CC0", "zlib"])
+    ]
+    assert licences_text(licences_of(rows)) == "CC0 (1 slide), zlib (2 slides), not stated (1 slide)"
+
+
 def test_paths_outside_the_folder_are_written_absolute(tmp_path):
     manifest = Manifest(rows=(ManifestRow(slide=Path("/data/x.svs"), slide_id="x"),), folder=tmp_path)
     write_manifest(manifest, tmp_path / "m.csv")
@@ -159,6 +180,22 @@ def test_wrong_mpp_names_value_range_and_remedy(write, value):
     assert "Needed a number from 0.05 to 20 um per level-0 pixel" in text
     assert "empty the cell to use what the slide says" in text
     assert ("with a point, not a comma" in text) == ("," in value)
+
+
+@pytest.mark.parametrize(
+    ("value", "hint"),
+    [
+        ("250", " (250 nm are 0.25 um)."),
+        ("0.0005", " (0.0005 mm are 0.5 um)."),
+        ("5e-07", " (5e-07 m are 0.5 um)."),
+        ("4000", " (4000 pixels per mm are 0.25 um per pixel)."),
+        ("40000", " (40000 pixels per cm are 0.25 um per pixel)."),
+        ("101600", " (101600 pixels per inch are 0.25 um per pixel)."),
+        ("30", "or two, of x and y."),
+    ],
+)
+def test_an_mpp_in_another_unit_is_named(write, value, hint):
+    assert hint in message(write(f"slide,mpp\na.svs,{value}\n"))
 
 
 @pytest.mark.parametrize(

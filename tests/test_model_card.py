@@ -37,6 +37,22 @@ def test_card_names_classes_budget_and_mpp(about: dict):
     assert "| 2 | odd \\| name | #" in card
 
 
+def test_card_says_names_in_annotation_files_and_groups_where_there_are_any(about: dict):
+    card = model_card(about)
+    assert "annotation files" not in card
+    assert "Groups" not in card
+    changed = copy.deepcopy(about)
+    changed["classes"]["classes"][1]["source_names"] = ["Gland", "acinus"]
+    changed["classes"]["groups"] = {"tissue": ["gland", "odd | name"]}
+    card = model_card(changed)
+    assert "| values in masks | names in annotation files |" in card
+    assert "| 1 | gland, Gland, acinus |" in card
+    assert "| 0 | background |" in card
+    assert (
+        "\n\nGroups of classes, which are also measured together: tissue is gland and odd | name.\n\n" in card
+    )
+
+
 @pytest.mark.parametrize(("option", "said"), [({}, "bilinear"), ({"fuse": "nearest"}, "nearest")])
 def test_card_says_how_hrnet_fuses_its_branches(about: dict, option: dict, said: str):
     changed = copy.deepcopy(about)
@@ -245,6 +261,10 @@ def test_the_sections_of_a_card_word_for_word(about: dict):
             "- patches of 512 px cover the tissue\n",
         ),
         ({"data": {"manifest_sha256": "abcd"}}, "Manifest: `not named`, SHA-256 `abcd`."),
+        (
+            {"data": {"data_licences": {"CC BY 4.0": 12, "not stated": 1}}},
+            "the training and validation slides come under: CC BY 4.0 (12 slides), not stated (1 slide).\n",
+        ),
         ({"data": {"manifest": "a.csv"}}, "Manifest: `a.csv`.\n"),
         ({"data": {"test": {"slides": 2, "patients": 1}}}, "| test | 2 | 1 | - |"),
         ({"metrics": {"loss": 0.25}}, "There were no validation slides: nothing here says how it does on new slides."),

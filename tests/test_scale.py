@@ -13,7 +13,14 @@ from wsi_deform.config import read_config
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Size
 from wsi_deform.model import Model
-from wsi_deform.scale import has_tissue, limits_to_tissue, mpp_remark, px_from_um, refuse_too_coarse
+from wsi_deform.scale import (
+    has_tissue,
+    limits_to_tissue,
+    mpp_remark,
+    px_from_um,
+    refuse_too_coarse,
+    samples_remark,
+)
 from wsi_deform.slide.slide import Slide
 
 NETWORK = "networks.segmentation={name: hrnetv2, width: 2, stem_stride: 4}"
@@ -72,3 +79,31 @@ def test_what_has_an_mpp_or_a_tissue_mask_shows_tissue(mpp, file, shown):
     assert limits_to_tissue(None, model_of(mpp), file) == shown
     assert limits_to_tissue(True, model_of(mpp), file)
     assert not limits_to_tissue(False, model_of(mpp), file)
+
+
+@pytest.mark.parametrize(
+    ("slide_mpp", "said"),
+    [
+        (5.0, " (10 times that, as if a unit was mistaken: a factor of 10): do not trust the mask"),
+        (12.5, " (25 times that, as if a unit was mistaken: a factor of 25.4): do not trust the mask"),
+        (0.0049, " (0.0098 times that, as if a unit was mistaken: a factor of 100): do not trust the mask"),
+        (4.0, "trained at 0.5: do not trust the mask"),
+    ],
+)
+def test_an_mpp_off_by_what_confused_units_make_is_told_so(slide_mpp, said):
+    assert said in mpp_remark(slide_of(slide_mpp), model_of(0.5))
+
+
+def test_training_fields_with_fewer_pixels_than_samples_are_told_with_the_length_that_makes_them_small():
+    slide, few, many = slide_of(0.5), Size(8, 8), Size(80, 80)
+    fields = [(slide, few, Size(8, 8)), (slide, few, Size(9, 8)), (slide, many, Size(9, 8))]
+    said = samples_remark(fields, model_of(0.5))
+    assert said.startswith("1 of 3 training fields have fewer pixels than samples")
+    assert said.endswith("8 x 8 px for 9 x 8 samples. Choose a smaller sampling.budget, or larger fields")
+    in_mm = Model(
+        config=read_config(changes=[NETWORK, "fields.side_um=2.5"]),
+        classes=ClassTable.from_names(["a", "b"]),
+        mpp=0.5,
+    )
+    assert samples_remark(fields, in_mm).endswith("side_um is 2.5 um; if it was meant in mm, write 2500")
+    assert samples_remark([fields[0], fields[2]], model_of(0.5)) == ""

@@ -18,10 +18,44 @@ from wsi_deform.sample.plan import LevelMode
 
 # Beyond it the weights of a network fit no memory.
 Width = Annotated[int, Field(ge=1, le=8192)]
+# No pixel is smaller, and no glass slide is longer than 20 cm.
+SIDES_UM = (0.01, 200_000.0)
+CELLS_UM = (0.01, 20_000.0)
 
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def believable_um(value: float | None, limits: tuple[float, float]) -> float | None:
+    """Refuse a length that nothing on a slide has, and say of which unit it looks.
+
+    Args:
+        value: um, or None.
+        limits: The least and the largest that is believed, um.
+
+    Raises:
+        ValueError: It is outside of them.
+    """
+    low, high = limits
+    if value is None or low <= value <= high:
+        return value
+    other, factor = ("mm", 1000.0) if value < low else ("nm", 0.001)
+    meant = value * factor
+    hint = f"; if it was meant in {other}, write {meant:g}" if low <= meant <= high else ""
+    raise ValueError(f"needed um, {low:g} to {high:,.0f}{hint}")
+
+
+def refuse_both(key: str, value: float | None, other: str, other_value: float | None) -> None:
+    """Refuse a length that is set in um and in px.
+
+    Raises:
+        ValueError: Both are set.
+    """
+    if value is not None and other_value is not None:
+        raise ValueError(
+            f"{key} {value:g} and {other} {other_value:g}: needed one of them; set the other to null"
+        )
 
 
 class Sampling(_Section):
@@ -82,8 +116,13 @@ class Sampling(_Section):
     )
     coarsest_um: float | None = Field(
         16.0,
-        gt=0,
         description="Longer cells are read as if they were this long; null averages cells of any size.",
+    )
+    coarsest_px: float | None = Field(
+        None,
+        ge=1,
+        description="The same in level-0 px, in place of coarsest_um, which is null then: for images without um per "
+        "pixel.",
     )
 
     @field_validator("budget", "view_px")
@@ -92,6 +131,16 @@ class Sampling(_Section):
         if sides is not None and not 1 <= sides[0] <= sides[1]:
             raise ValueError("needed [short, long], both positive, short side first")
         return sides
+
+    @field_validator("coarsest_um")
+    @classmethod
+    def _believable(cls, value: float | None) -> float | None:
+        return believable_um(value, CELLS_UM)
+
+    @model_validator(mode="after")
+    def _one_coarsest(self) -> Sampling:
+        refuse_both("coarsest_um", self.coarsest_um, "coarsest_px", self.coarsest_px)
+        return self
 
     def pull_px(self, map_short_px: int) -> float:
         """Standard deviation of the pull, px of a deformation map whose short side has so many."""
@@ -102,7 +151,7 @@ class Fields(_Section):
     """How a slide larger than a core is covered."""
 
     side_um: float | None = Field(
-        2048.0, gt=0, description="Longest side of a field; null is one field over the whole slide."
+        2048.0, description="Longest side of a field; null is one field over the whole slide."
     )
     side_px: int | None = Field(
         None,
@@ -111,6 +160,9 @@ class Fields(_Section):
     )
     whole_below_mm2: float = Field(
         16.0, ge=0, description="With side_um, slides up to this area are one field."
+    )
+    whole_below_mpx: float = Field(
+        0.0, ge=0, description="With side_px, slides of up to so many million level-0 px are one field."
     )
     margin: float = Field(
         0.1, ge=0, le=1, description="Context read around a field / its side; cut off the mask."
@@ -129,15 +181,17 @@ class Fields(_Section):
     exact: bool = Field(
         False,
         description="All fields are exactly side_um (side_px) long, margins included, and overlap: patches. Slides up "
-        "to whole_below_mm2 are no exception.",
+        "to whole_below_mm2 (whole_below_mpx) are no exception.",
     )
+
+    @field_validator("side_um")
+    @classmethod
+    def _believable(cls, value: float | None) -> float | None:
+        return believable_um(value, SIDES_UM)
 
     @model_validator(mode="after")
     def _one_side(self) -> Fields:
-        if self.side_um is not None and self.side_px is not None:
-            raise ValueError(
-                f"side_um {self.side_um:g} and side_px {self.side_px}: needed one of them; set the other to null"
-            )
+        refuse_both("side_um", self.side_um, "side_px", self.side_px)
         return self
 
 

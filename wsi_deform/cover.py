@@ -253,8 +253,9 @@ _NORMALISATION: WeakKeyDictionary[Slide, Normalisation | None] = WeakKeyDictiona
 def fields_of(slide: Slide, model: Model, *, everywhere: bool = False) -> tuple[Field, ...]:
     """The fields that cover a slide's tissue, or the tissue in its region.
 
-    A slide up to ``fields.whole_below_mm2`` is one field. An image without glass (``scale.has_tissue``) is covered
-    whole, and so is any where ``everywhere`` says so: then no field is left out or cut to the tissue.
+    A slide up to ``fields.whole_below_mm2`` (``whole_below_mpx``) is one field. An image without glass
+    (``scale.has_tissue``) is covered whole, and so is any where ``everywhere`` says so: then no field is left out or
+    cut to the tissue.
 
     Raises:
         SlideError: A field has fewer pixels than samples for the slide's mpp is far from the model's
@@ -307,11 +308,13 @@ def field_side_px(slide: Slide, model: Model) -> int | None:
         SlideError: It is set in um, and the slide has no mpp.
     """
     settings = model.config.fields
+    area_px2 = slide.region.size.area
     if settings.side_um is None:
-        return settings.side_px
+        is_small = not settings.exact and area_px2 <= settings.whole_below_mpx * 1e6
+        return None if is_small else settings.side_px
     side_px = px_from_um(settings.side_um, slide, model)
     px_per_mm = side_px / settings.side_um * 1000
-    if not settings.exact and slide.region.size.area / px_per_mm**2 <= settings.whole_below_mm2:
+    if not settings.exact and area_px2 / px_per_mm**2 <= settings.whole_below_mm2:
         return None
     return max(1, round(side_px))
 

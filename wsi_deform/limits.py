@@ -103,13 +103,26 @@ TEXT = Limit(
     scale=MIB,
     of="a text file (CSV, JSON, YAML), which is read as a whole",
 )
-ALL = (TILE, STRIP, PICTURE, SLIDE, TILE_ROW, TEXT)
+ANNOTATION = Limit(
+    variable="WSI_DEFORM_MAX_ANNOTATION_MIB",
+    default=1024,
+    unit="MiB",
+    scale=MIB,
+    of="a file of annotations, unpacked, which is read as a whole",
+)
+ALL = (TILE, STRIP, PICTURE, SLIDE, TILE_ROW, TEXT, ANNOTATION)
 
 LONGEST_SIDE_PX = 1 << 20
 """The longest side of a slide, px, such that 64-bit integers hold every squared distance; no variable changes it."""
 
 MAX_PLANES = 1 << 14
 """Most pages, or planes (channels, focal planes and time points together), that a file may hold or describe."""
+
+MAX_IMAGES = 1000
+"""Most images that are no levels of others in one file or folder."""
+
+MAX_LEVELS = 64
+"""Most levels of one image."""
 
 
 def in_unit(amount: int, limit: Limit) -> str:

@@ -68,7 +68,7 @@ class Model(nn.Module):
             raise ConfigError(
                 f"config {config.name}: {found} are in um, and the training images have no um per pixel. Needed an mpp "
                 "in the files or in the column mpp of the manifest, or nothing in um: fields.side_um=null (with "
-                "fields.side_px, if images are to be cut) and sampling.coarsest_um=null."
+                "fields.side_px, if images are to be cut) and sampling.coarsest_um=null (coarsest_px, if it matters)."
             )
         self.config = config
         self.classes = classes

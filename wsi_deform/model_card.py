@@ -14,8 +14,10 @@ from typing import Any
 
 from wsi_deform.annotation.mean_classes import MeanClasses
 from wsi_deform.files import write_text
+from wsi_deform.manifest.licences import licences_text
 from wsi_deform.model_file import read_model_facts
 
+LICENCES = "data_licences"
 LIMITS = (
     "For research use only. Not a medical device: not for diagnosis, and no substitute for a pathologist.",
     "Metrics hold for slides like those of validation: stain, scanner, organ and labelling style. Measure it on "
@@ -47,7 +49,7 @@ def model_card(about: Mapping[str, Any], *, name: str | None = None) -> str:
     Args:
         about: What ``read_model_facts`` gives. Beyond what ``save_model`` writes, ``data`` is shown where it
             is there: ``{"train": {"slides": 12, "patients": 9, "fields": 40}, "val": {...}, "manifest": "a.csv",
-            "manifest_sha256": "..."}``, each part optional.
+            "manifest_sha256": "...", "data_licences": {"CC BY 4.0": 15}}``, each part optional.
         name: What to call the model; default: the name of its configuration.
     """
     config = about["config"]
@@ -60,8 +62,7 @@ def model_card(about: Mapping[str, Any], *, name: str | None = None) -> str:
         "Sampling and networks": _settings(config),
         "Limits": _list(LIMITS),
         "Provenance": _provenance(about.get("provenance") or {}),
-        "Licence": "The code is licensed under Apache-2.0. The weights carry whatever terms their training data and "
-        "pretrained weights, if any, set; the program does not know them.",
+        "Licence": _licence(about),
     }
     parts = [f"# Model card: {title}"]
     for heading, text in sections.items():
@@ -109,7 +110,7 @@ def _scale(mpp: float | None) -> str:
 
 
 def _classes(table: Mapping[str, Any]) -> str:
-    rows = [
+    rows: list[tuple[str, ...]] = [
         (
             str(index),
             each["name"]
@@ -119,11 +120,19 @@ def _classes(table: Mapping[str, Any]) -> str:
         )
         for index, each in enumerate(table["classes"])
     ]
+    header: tuple[str, ...] = ("index", "class", "colour", "values in masks")
+    if any("source_names" in each for each in table["classes"]):
+        header = (*header, "names in annotation files")
+        rows = [
+            (*row, ", ".join([each["name"], *each.get("source_names", [])]))
+            for row, each in zip(rows, table["classes"], strict=True)
+        ]
     unlabelled = ", ".join(map(str, table.get("unlabelled", []))) or "none"
-    return (
-        _table(("index", "class", "colour", "values in masks"), rows)
-        + f"\n\nValues that mean unlabelled, and counted nowhere: {unlabelled}."
-    )
+    parts = [_table(header, rows), f"Values that mean unlabelled, and counted nowhere: {unlabelled}."]
+    if groups := table.get("groups"):
+        said = "; ".join(f"{group} is {_joined(members)}" for group, members in groups.items())
+        parts.append(f"Groups of classes, which are also measured together: {said}.")
+    return "\n\n".join(parts)
 
 
 def _data(about: Mapping[str, Any]) -> str:
@@ -144,6 +153,17 @@ def _data(about: Mapping[str, Any]) -> str:
     if not rows:
         lines.append("The counts of slides and patients were not recorded with this model.")
     return "\n\n".join(lines)
+
+
+def _licence(about: Mapping[str, Any]) -> str:
+    licences = (about.get("data") or {}).get(LICENCES)
+    said = "the program does not know them"
+    if licences:
+        said = f"as their manifest says, the training and validation slides come under: {licences_text(licences)}"
+    return (
+        "The code is licensed under Apache-2.0. The weights carry whatever terms their training data and pretrained "
+        f"weights, if any, set; {said}."
+    )
 
 
 #: What metrics are called for people; others are times and rates, which say nothing of the model.
@@ -198,6 +218,11 @@ def _settings(config: Mapping[str, Any]) -> str:
         else f"fields of up to {side:g} um cover the tissue; slides up to {below:g} mm2 are one field"
         if side
         else f"fields of up to {side_px} px cover the slide"
+        + (
+            f"; slides of up to {mpx:g} million px are one field"
+            if (mpx := fields.get("whole_below_mpx"))
+            else ""
+        )
         if side_px
         else "one field over the whole slide"
     )
@@ -264,6 +289,8 @@ def reading_text(sampling: Mapping[str, Any]) -> str:
         return level
     if bias:
         level += f", {abs(bias):g} octaves {'finer' if bias < 0 else 'coarser'} than a sample's cell"
+    if (coarsest_px := sampling.get("coarsest_px")) is not None:
+        return f"{level}, at most about {coarsest_px:g} level-0 px per pixel"
     return level if coarsest_um is None else f"{level}, at most about {coarsest_um:g} um per pixel"
 
 

@@ -6,14 +6,20 @@ px, and no setting may be in um.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Size
 from wsi_deform.model import Model
+from wsi_deform.slide.mpp.claims import mistaken_unit
 from wsi_deform.slide.slide import Slide
 
 MAX_MPP_RATIO = 4.0
+# Shorter fields than a cell's neighbourhood are rarely wanted.
+MIN_USUAL_SIDE_UM = 20.0
+# One scanner's slides of one power differ by some percent, unlike two sources in one file.
+UNIT_TOLERANCE = 0.05
 
 
 def px_from_um(length_um: float, slide: Slide, model: Model) -> float:
@@ -53,9 +59,48 @@ def mpp_remark(slide: Slide, model: Model) -> str:
     if 1 / MAX_MPP_RATIO <= mpp / model.mpp <= MAX_MPP_RATIO:
         return ""
     return (
-        f"{mpp:g} um per pixel, but the model was trained at {model.mpp:g}: do not trust the mask; "
-        "if the file is wrong, set the mpp column"
+        f"{mpp:g} um per pixel, but the model was trained at {model.mpp:g}{unit_hint(mpp, model.mpp)}: do not trust "
+        "the mask; if the file is wrong, set the mpp column"
     )
+
+
+def unit_hint(mpp: float, usual: float) -> str:
+    """Which confusion of units would explain how far two scales are apart, for the end of a clause; or nothing.
+
+    Args:
+        mpp: um per pixel of a slide.
+        usual: Of the others.
+
+    Convention:
+        Ratios of 2.54, 10, 25.4, 100, 254 and 1000, to 5 %: slides of one power differ by that much.
+    """
+    unit = mistaken_unit(mpp / usual, tolerance=UNIT_TOLERANCE)
+    return (
+        ""
+        if unit is None
+        else f" ({mpp / usual:.3g} times that, as if a unit was mistaken: a factor of {unit:g})"
+    )
+
+
+def samples_remark(fields: Sequence[tuple[Slide, Size, Size]], model: Model) -> str:
+    """What is said where training fields have fewer pixels than samples; empty when all is well.
+
+    Args:
+        fields: Slide, size of the region in level-0 px, and size of the sampled image, of each field.
+        model: The model.
+    """
+    small = [each for each in fields if each[1].area < each[2].area]
+    if not small:
+        return ""
+    slide, region, samples = small[0]
+    said = (
+        f"{len(small)} of {len(fields)} training fields have fewer pixels than samples, so that pixels are sampled "
+        f"more than once; slide {slide.path}: {region} px for {samples} samples"
+    )
+    side_um = model.config.fields.side_um
+    if side_um is None or side_um >= MIN_USUAL_SIDE_UM:
+        return f"{said}. Choose a smaller sampling.budget, or larger fields"
+    return f"{said}. fields.side_um is {side_um:g} um; if it was meant in mm, write {1000 * side_um:g}"
 
 
 def refuse_too_coarse(slide: Slide, model: Model, region: Size, samples: Size) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from wsi_deform.annotation.classes import UNLABELLED, ClassTable
-from wsi_deform.annotation.raster import LabelMask
+from wsi_deform.annotation.labels import Labels
 from wsi_deform.cover import FieldBudget, budgets_of, normalised, tissue_limit_of, view_of
 from wsi_deform.geometry import Region, Size
 from wsi_deform.grids import even_grids, grids_of
@@ -122,7 +122,7 @@ def segment_slide(
     model: Model,
     *,
     budgets: Sequence[FieldBudget] | None = None,
-    labels: LabelMask | None = None,
+    labels: Labels | None = None,
     limit_to_tissue: bool | None = None,
     batch: int = 1,
     scheduler: Any = "auto",
@@ -175,7 +175,7 @@ def segment_fields(
     model: Model,
     budgets: Sequence[FieldBudget],
     *,
-    labels: LabelMask | None = None,
+    labels: Labels | None = None,
     batch: int = 1,
     scheduler: Any = "auto",
 ) -> Iterator[SegmentedField]:
@@ -206,7 +206,7 @@ def segment_fields(
 
 @torch.no_grad()
 def _read_batch(
-    slide: Slide, model: Model, group: Sequence[FieldBudget], labels: LabelMask | None, scheduler: Any
+    slide: Slide, model: Model, group: Sequence[FieldBudget], labels: Labels | None, scheduler: Any
 ) -> Sampled:
     """The first stages of a batch: look, decide, read."""
     fields = [budget.field for budget in group]
@@ -372,7 +372,7 @@ def plan_field(model: Model, slide: Slide, field: Field, grid: Tensor, areas: Te
         SlideError: The model's ``coarsest_um`` is set, and the slide has no mpp.
     """
     settings = model.config.sampling
-    coarsest_px = None
+    coarsest_px = settings.coarsest_px
     if settings.coarsest_um is not None:
         coarsest_px = px_from_um(settings.coarsest_um, slide, model)
     return plan_tiles(

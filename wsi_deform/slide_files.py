@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from wsi_deform.annotation.classes import ClassTable
-from wsi_deform.annotation.raster import LabelMask
+from wsi_deform.annotation.labels import Labels
 from wsi_deform.baselines.patch_files import shown_downsample, write_patch_files
 from wsi_deform.baselines.patch_grid import PatchSettings, level_of
 from wsi_deform.cover import FieldBudget, budgets_of, counted_tissue, tissue_limit_of
@@ -54,7 +54,7 @@ def segment_to_files(
     folder: MaskFolder | Path | str,
     *,
     wanted: WantedOutputs = WantedOutputs(),
-    labels: LabelMask | None = None,
+    labels: Labels | None = None,
     batch: int = 1,
     threads: int = 1,
     memory_gib: float | None = None,

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from wsi_deform.annotation.classes import UNLABELLED, read_class_table
-from wsi_deform.annotation.raster import LabelMask
+from wsi_deform.annotation.labels import Labels
 from wsi_deform.config import read_config
 from wsi_deform.data.study import open_labelled
 from wsi_deform.evaluate.measures import Confusion
@@ -66,7 +66,7 @@ def run_trial(folder: Path, *, slides: Path, changes: list[str]) -> dict[str, An
     return found
 
 
-def measure(model: Model, labelled: list[tuple[Slide, LabelMask]]) -> dict[str, Any]:
+def measure(model: Model, labelled: list[tuple[Slide, Labels]]) -> dict[str, Any]:
     """Measure a model on some slides at full resolution.
 
     Returns:

@@ -180,6 +180,24 @@ def mask_table(rows: Sequence[Row]) -> str:
     return "".join(parts)
 
 
+def outlines_table(rows: Sequence[Row]) -> str:
+    """Seconds, CPU seconds and memory per case, and rivals' CPU seconds in those of ours."""
+    columns = (
+        ("case", "case"), ("seconds", "seconds"), ("CPU s", "cpu_seconds"), ("peak MiB", "peak_mib"),
+        ("before MiB", "base_mib"), ("runs", "runs"),
+    )  # fmt: skip
+    side, count = int(rows[0]["side"]), int(rows[0]["outlines"])
+    ratios = []
+    for row in rows:
+        rival, _, part = row["case"].partition(", ")
+        own = _find(rows, case=f"ours, {part}")
+        if rival != "ours" and own is not None:
+            ratio = number(row, "cpu_seconds") / number(own, "cpu_seconds")
+            ratios.append(f"- {part}, CPU s of {rival} / ours: {_shown(ratio)}\n")
+    head = f"{count:,} outlines of 10 points on {side:,} x {side:,} px\n\n"
+    return "".join([head, f"{_plain(rows, columns)}\n", *ratios])
+
+
 def memory_table(rows: Sequence[Row]) -> str:
     """Peak memory per side; the bar below."""
     columns = (
@@ -313,6 +331,7 @@ def limits_table(rows: Sequence[Row]) -> str:
 _TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
     "gather": gather_table,
     "mask": mask_table,
+    "outlines": outlines_table,
     "memory": memory_table,
     "start": start_table,
     "view": view_table,

@@ -85,6 +85,8 @@ def _damaged(path: Path, kind: str, rng: random.Random) -> bytes:
     stored = path.read_bytes()
     if path.suffix == ".json" or path.name.startswith(".z"):
         return _json(stored, rng)
+    if path.suffix == ".xml" and rng.random() < 0.8:
+        return _xml(stored, rng)
     if kind == "manifest":
         return _csv(stored, rng)
     if path.suffix == ".yaml":
@@ -221,6 +223,31 @@ def _json(stored: bytes, rng: random.Random) -> bytes:
     for _ in range(rng.choice((1, 1, 2))):
         data = _changed(data, rng) if isinstance(data, dict | list) else data
     return _dumped(data)
+
+
+def _xml(stored: bytes, rng: random.Random) -> bytes:
+    """Attribute values, texts, names and whole elements, and what a head may declare."""
+    text = stored.decode()
+    for _ in range(rng.choice((1, 1, 2))):
+        how = rng.randrange(6)
+        found = list(re.finditer(r'(?<=")[^"<>]*(?=")|(?<=>)[^<>]+(?=<)|<[^<>]*>', text))
+        if not found:
+            return stored
+        one, other = rng.choice(found), rng.choice(found)
+        if how < 3 and not one[0].startswith("<"):
+            new = str(rng.choice((*HUGE, *TEXTS, "-1", "inf", "1,2", "1,2,3", "0.5")))
+        elif how == 3:
+            new = rng.choice(("", one[0] * 2, one[0] * 2000, "<a>" * 3000))
+        elif how == 4:
+            new = other[0]
+        else:
+            entities = "".join(f'<!ENTITY e{n} "{f"&e{n - 1};" * 9}">' for n in range(1, 9))
+            declared = rng.choice(
+                (f'<!DOCTYPE x [<!ENTITY e0 "x">{entities}]>', '<?xml version="1.0" encoding="x"?>', "&e;")
+            )
+            return f"{declared}{text}".encode()
+        text = text[: one.start()] + new + text[one.end() :]
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _dumped(data: Any) -> bytes:

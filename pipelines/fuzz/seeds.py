@@ -19,6 +19,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
 
+from pipelines.fuzz import annotation_seeds
 from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.config import dump_config, parse_config
 from wsi_deform.config_sections import Config
@@ -234,4 +235,5 @@ SEEDS: dict[str, tuple[str, Callable[[Path], None]]] = {
     "model": ("run", _model),
     "checkpoint": ("run", _checkpoint),
     "state": ("states", _state),
+    **annotation_seeds.SEEDS,
 }

@@ -10,12 +10,13 @@ import torch
 
 from pipelines.fuzz.seeds import CLASSES, HEIGHT, WIDTH
 from wsi_deform.annotation.classes import class_table_from_data, read_class_table
+from wsi_deform.annotation.outlines.open import read_outlines
 from wsi_deform.annotation.raster import open_label_mask
 from wsi_deform.config import dump_config, read_config
 from wsi_deform.distribute.ledger import Ledger
 from wsi_deform.distribute.measurements import write_measurements
 from wsi_deform.errors import ManifestError
-from wsi_deform.geometry import Region, Size, tile_grid
+from wsi_deform.geometry import Point, Region, Size, tile_grid
 from wsi_deform.look.lowres import thumbnail
 from wsi_deform.look.tissue_file import half_covered_cells, open_tissue_raster
 from wsi_deform.manifest.read import read_manifest
@@ -51,6 +52,9 @@ def use(kind: str, path: Path) -> None:
         _checkpoint(path)
     elif kind == "state":
         _state(path)
+    elif kind.startswith("outlines"):
+        read_outlines(path)
+        read_outlines(path, bounds=Point(10, 20), slide_size=Size(WIDTH, HEIGHT), image="a.svs")
     else:
         raise ValueError(kind)
 

@@ -6,12 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pipelines.paper.trial import Trial
-from wsi_deform.annotation.classes import (
-    BACKGROUND_COLOUR,
-    ClassTable,
-    read_class_table,
-    write_class_table,
-)
+from wsi_deform.annotation.class_colours import BACKGROUND_COLOUR
+from wsi_deform.annotation.classes import UNLABELLED, ClassTable, read_class_table, write_class_table
 
 
 def binary_tables(trials: Sequence[Trial], manifests: Mapping[str, Path], out: Path) -> dict[Trial, Path]:
@@ -41,10 +37,20 @@ def one_against_others(classes: ClassTable, name: str) -> ClassTable:
     others = tuple(
         value for index, values in enumerate(classes.values) if index != number for value in values
     )
+    meant = (number, UNLABELLED)
     return ClassTable(
         names=("other", name),
         colours=(BACKGROUND_COLOUR, classes.colours[number]),
         values=(others, classes.values[number]),
         background=0,
         unlabelled_values=classes.unlabelled_values,
+        source_names=(
+            tuple(
+                each for each, index in classes.source_mapping.items() if index >= 0 and index not in meant
+            ),
+            tuple(each for each, index in classes.source_mapping.items() if index == number),
+        ),
+        unlabelled_names=classes.unlabelled_names,
+        regions=classes.regions,
+        ignored=classes.ignored,
     )

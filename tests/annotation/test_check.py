@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import tifffile
 
 from wsi_deform.annotation.check import check_manifest
-from wsi_deform.annotation.classes import ClassTable
+from wsi_deform.annotation.classes import ClassTable, class_table_from_data
+from wsi_deform.annotation.label_check import refuse_labels_of_one_class
 from wsi_deform.drawn.gland import CLASS_NAMES
 from wsi_deform.drawn.study import draw_study
-from wsi_deform.geometry import Size
+from wsi_deform.errors import AnnotationError
+from wsi_deform.geometry import Region, Size
 from wsi_deform.manifest.read import read_manifest
 from wsi_deform.manifest.rows import Manifest
 
@@ -67,7 +71,7 @@ def test_training_needs_labels_in_train_and_val_and_every_class(manifest):
     assert "class 'nerve' is in no training mask" in text
     unlabelled = manifest.rows[0].model_copy(update={"mask": None})
     some = manifest.model_copy(update={"rows": (unlabelled, *manifest.rows[1:])})
-    assert "1 slides of split train have no mask: P001-A" in str(
+    assert "1 slides of split train have no labels: P001-A" in str(
         check_manifest(some, CLASSES, for_training=True)[0]
     )
     assert check_manifest(some, CLASSES) == []
@@ -79,7 +83,7 @@ def with_masks(manifest, *values):
         labels = np.full((128, 512), own[0], np.uint8)
         for place, value in enumerate(own[1:]):
             labels[:16, 16 * place : 16 * (place + 1)] = value
-        tifffile.imwrite(row.mask, labels)
+        tifffile.imwrite(row.mask, labels, description=row.slide_id)  # files of their own
     return manifest
 
 
@@ -141,7 +145,113 @@ def test_slides_without_patients_are_remarked_upon(manifest):
     assert remarks == []
 
 
-def test_outlines_are_pointed_out(manifest):
-    row = manifest.rows[0].model_copy(update={"mask": None, "annotation": manifest.folder / "a.geojson"})
-    problems = check_manifest(manifest.model_copy(update={"rows": (row,)}), CLASSES)
-    assert "outlines are not read. Needed a raster mask in column mask" in str(problems[0])
+def outlined(folder, name, features):
+    """QuPath GeoJSON of (class name, left, top, right, bottom)."""
+    (folder / name).write_text(
+        json.dumps(
+            {
+                "type": "FeatureCollection",
+                "features": [
+                    {
+                        "type": "Feature",
+                        "properties": {"objectType": "annotation", "classification": {"name": each}},
+                        "geometry": {
+                            "type": "Polygon",
+                            "coordinates": [[[x, y], [right, y], [right, bottom], [x, bottom], [x, y]]],
+                        },
+                    }
+                    for each, x, y, right, bottom in features
+                ],
+            }
+        )
+    )
+    return folder / name
+
+
+def with_outlines(manifest, *features):
+    """The rows with the same outlines in place of their masks."""
+    path = outlined(manifest.folder, "o.geojson", features)
+    rows = tuple(row.model_copy(update={"mask": None, "annotation": path}) for row in manifest.rows)
+    return manifest.model_copy(update={"rows": rows})
+
+
+def test_outlines_are_counted_as_masks_are(manifest):
+    held = with_outlines(manifest, ("Gland", 0, 0, 100, 100), ("gland", 50, 0, 150, 100))
+    remarks, lines = [], []
+    table = ClassTable.from_names(["background", "gland"])
+    assert (
+        check_manifest(held, table, for_training=True, on_remark=remarks.append, on_table=lines.extend) == []
+    )
+    assert remarks == []
+    assert lines == [
+        "class       train, px   share  val, px   share",
+        "background    151,608  77.1 %   50,536  77.1 %",
+        "gland          45,000  22.9 %   15,000  22.9 %",
+    ]
+
+
+def test_classes_without_a_mask_value_are_counted_too(manifest):
+    table = class_table_from_data(
+        {
+            "classes": [{"name": "background", "values": []}, {"name": "gland", "values": [255]}],
+            "regions": ["ROI"],
+        },
+        "t",
+    )
+    held = with_outlines(manifest, ("ROI", 0, 0, 200, 100), ("gland", 0, 0, 100, 100))
+    lines = []
+    assert check_manifest(held, table, on_table=lines.extend) == []
+    assert [line.split()[:2] for line in lines] == [
+        ["class", "train,"],
+        ["background", "30,000"],
+        ["gland", "30,000"],
+        ["unlabelled", "136,608"],
+    ]
+
+
+def test_only_the_part_of_a_row_is_counted(manifest):
+    held = with_outlines(manifest, ("gland", 0, 0, 100, 100))
+    part = held.rows[0].model_copy(update={"region": Region(90, 0, 20, 10)})
+    lines = []
+    table = ClassTable.from_names(["background", "gland"])
+    assert check_manifest(held.model_copy(update={"rows": (part,)}), table, on_table=lines.extend) == []
+    assert [line.split()[1] for line in lines[1:]] == ["100", "100"]
+
+
+def test_outlines_that_nothing_is_known_of_are_problems(manifest):
+    held = with_outlines(manifest, ("tumr", 0, 0, 100, 100), ("gland", 0, 0, 100, 50))
+    held.rows[1].annotation.with_name("b.xml").write_text("<nothing/>")
+    row = held.rows[1].model_copy(update={"annotation": held.rows[1].annotation.with_name("b.xml")})
+    one = held.model_copy(update={"rows": (held.rows[0], row)})
+    problems = list(map(str, check_manifest(one, ClassTable.from_names(["background", "tumour", "gland"]))))
+    assert len(problems) == 2
+    assert "class name 'tumr' (1 outline, nearest 'tumour') is not in the class table" in problems[0]
+    assert "b.xml: in no format that is known" in problems[1]
+    (problem,) = check_manifest(held.model_copy(update={"rows": held.rows[:1]}))
+    assert str(problem).splitlines() == [
+        "class table: no class table says what the class names of the outlines mean: 'tumr' (1), 'gland' (1). Needed a "
+        "class for every name. Write this into classes.yaml, as a start:",
+        *["classes:", "- {name: background, value: 0}", "- {name: tumr, value: 1}"],
+        "- {name: gland, value: 2}",
+    ]
+
+
+def test_outlines_of_one_class_are_told_what_to_say_of_the_rest(manifest):
+    held = with_outlines(manifest, ("gland", 0, 0, 100, 100))
+    (problem,) = check_manifest(held, ClassTable.from_names(["gland"]))
+    assert str(problem) == (
+        "class table: only class 'gland' has pixels in 5 files of labels, which hold 0 ('gland', 15.3 %), 255 "
+        "(unlabelled, 84.7 %). Needed pixels of two classes or more, for there is nothing to tell apart in one. Say in "
+        "the class table what is outside all outlines (outside_outlines), or pass --allow-empty-classes if it is meant "
+        "so."
+    )
+    with pytest.raises(AnnotationError, match="only class 'gland' has pixels in 5 files of labels"):
+        refuse_labels_of_one_class(held.rows, ClassTable.from_names(["gland"]))
+    refuse_labels_of_one_class(held.rows, ClassTable.from_names(["background", "gland"]))
+
+
+def test_a_slide_without_a_labelled_pixel_is_a_problem(manifest):
+    held = with_outlines(manifest, ("other", 0, 0, 100, 100))
+    table = class_table_from_data({"classes": ["a", "b"], "ignored": "other"}, "t")
+    problems = check_manifest(held, table)
+    assert sum("every pixel is unlabelled. Needed at least one" in str(each) for each in problems) == 5

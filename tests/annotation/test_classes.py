@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import yaml
 
+from wsi_deform.annotation.class_colours import PALETTE
 from wsi_deform.annotation.classes import (
-    PALETTE,
     ClassTable,
     class_table_from_data,
     read_class_table,
@@ -119,12 +119,17 @@ def test_default_colours_differ_and_background_is_grey():
         ([{"name": "a", "value": 1.0}], ["class 0 (a): value 1.0. Needed whole numbers"]),
         (
             [{"name": "a", 7: 1}],
-            ["class 0: unknown key '7'. Known: name, color, colour, value, values, label_rgb. Remove it."],
+            [
+                "class 0: unknown key '7'. Known: name, color, colour, value, values, label_rgb, source_names. "
+                "Remove it."
+            ],
         ),
         ({"classes": ["a"], "unlabelled": [0.5]}, ["unlabelled: 0.5. Needed whole numbers"]),
         (
             {"classes": ["a"], 255: "x"},
-            ["unknown key '255'. Known: classes, background, unlabelled, unlabelled_rgb."],
+            [
+                "unknown key '255'. Known: classes, background, unlabelled, unlabelled_rgb, unlabelled_names, regions,"
+            ],
         ),
         ([{"name": "  "}], ["class 0: name '  '. Needed a text"]),
         ([False], ["name False", "quote yes, no, on, off"]),
@@ -149,9 +154,10 @@ def test_all_problems_are_told_at_once():
         "  - class 0 (a): value -1. Needed whole numbers from 0 to 65535. Write the values that the masks hold.",
         "  - class 1: name None. Needed a text. Write e.g. name: tumour (quote yes, no, on, off).",
         "  - class 1 (None): color '#12'. Needed [red, green, blue] from 0 to 255, or \"#rrggbb\".",
-        "  - class 1: unknown key 'nam'. Known: name, color, colour, value, values, label_rgb. Did you mean 'name'?",
-        "  - unknown key 'unlabeled'. Known: classes, background, unlabelled, unlabelled_rgb. Did you mean "
-        "'unlabelled'?",
+        "  - class 1: unknown key 'nam'. Known: name, color, colour, value, values, label_rgb, source_names. Did "
+        "you mean 'name'?",
+        "  - unknown key 'unlabeled'. Known: classes, background, unlabelled, unlabelled_rgb, "
+        "unlabelled_names, regions, ignored, groups, outline_order, outside_outlines. Did you mean 'unlabelled'?",
     ]
     data = {"classes": {"a": [1, 2], "b": [2, 3]}, "unlabelled": [3], "background": "A"}
     assert [line.split(". Needed")[0] for line in refusal(data).splitlines()[1:]] == [

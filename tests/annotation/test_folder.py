@@ -8,7 +8,7 @@ from collections import Counter
 
 import pytest
 
-from wsi_deform.annotation.folder import manifest_from_folder, split_patients
+from wsi_deform.annotation.folder import LabelSource, manifest_from_folder, split_patients
 from wsi_deform.errors import ManifestError
 from wsi_deform.manifest.read import read_manifest
 from wsi_deform.manifest.rows import write_manifest
@@ -44,7 +44,9 @@ def test_masks_are_found_beside_slides_and_in_a_masks_folder(tmp_path):
 
 def test_a_named_masks_folder_wins(tmp_path):
     touch(tmp_path, "slides/a.tif", "masks/a.tif", "truth/a_mask.ome.tif")
-    found = manifest_from_folder(tmp_path / "slides", masks=tmp_path / "truth", each_slide_a_patient=True)
+    found = manifest_from_folder(
+        tmp_path / "slides", labels=LabelSource(folder=tmp_path / "truth"), each_slide_a_patient=True
+    )
     row = found.rows[0]
     assert row.mask == tmp_path / "truth" / "a_mask.ome.tif"
 

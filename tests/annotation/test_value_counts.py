@@ -9,8 +9,9 @@ import pytest
 import tifffile
 
 from wsi_deform.annotation import value_counts
-from wsi_deform.annotation.mask_file import raw_value_counts
+from wsi_deform.annotation.mask_file import MaskFile, raw_value_counts
 from wsi_deform.annotation.value_counts import counted_values
+from wsi_deform.geometry import Region
 
 
 @pytest.fixture
@@ -83,3 +84,33 @@ def test_small_masks_leave_no_notes(tmp_path, monkeypatch):
     monkeypatch.setenv("WSI_DEFORM_CACHE", str(tmp_path / "cache"))
     assert counted_values(mask(tmp_path / "m.tif", 3)) == {3: 32}
     assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("planar", [False, True])
+def test_tiles_that_are_stored_as_the_same_bytes_are_counted_as_often_as_they_occur(tmp_path, planar):
+    labels = np.zeros((200, 250), np.uint8)
+    labels[64:128] = 3
+    labels[150:160, 10:20] = 1
+    pixels = np.stack([labels, labels + 1]) if planar else labels
+    tifffile.imwrite(
+        tmp_path / "m.tif",
+        pixels,
+        tile=(64, 64),
+        compression="deflate",
+        planarconfig="separate" if planar else None,
+    )
+    channel = 1 if planar else None
+    expected = {0: 200 * 250 - 64 * 250 - 100, 1: 100, 3: 64 * 250}
+    found = raw_value_counts(tmp_path / "m.tif", channel)
+    assert found == {value + planar: number for value, number in expected.items()}
+    part = raw_value_counts(tmp_path / "m.tif", channel, part=Region(10, 60, 70, 10))
+    assert part == {0 + planar: 280, 3 + planar: 420}
+
+
+def test_a_tile_is_decoded_once_for_all_that_are_stored_so(tmp_path, monkeypatch):
+    tifffile.imwrite(tmp_path / "m.tif", np.zeros((512, 512), np.uint8), tile=(64, 64), compression="deflate")
+    decoded = []
+    read_tile = MaskFile.read_tile
+    monkeypatch.setattr(MaskFile, "read_tile", lambda *place: decoded.append(place) or read_tile(*place))
+    assert raw_value_counts(tmp_path / "m.tif") == {0: 512 * 512}
+    assert len(decoded) == 1

@@ -129,6 +129,6 @@ def test_what_travels_to_a_worker_is_small_whatever_was_read(items):
 
 def test_row_without_a_mask_is_refused_and_mpp_is_the_middle_one(study, items):
     manifest, classes = study
-    with pytest.raises(ManifestError, match="mask column"):
+    with pytest.raises(ManifestError, match="Fill column mask or annotation"):
         open_labelled(manifest.rows[0].model_copy(update={"mask": None}), classes)
     assert median_mpp([item.slide for item in items]) == pytest.approx(0.5)

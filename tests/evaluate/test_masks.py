@@ -156,7 +156,7 @@ def test_missing_masks_and_masks_of_another_size_are_listed_and_the_rest_is_meas
     assert list(reasons) == ["small", "gone", "plain", "lost"]
     assert "310 x 200 px, its slide is 300 x 200 px" in reasons["small"]
     assert "missing" in reasons["gone"]
-    assert "no mask in its manifest row" in reasons["plain"]
+    assert "no labels in its manifest row" in reasons["plain"]
     assert "lost.tif" in reasons["lost"]
 
 

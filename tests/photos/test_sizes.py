@@ -11,7 +11,7 @@ from wsi_deform.config import read_config
 from wsi_deform.cover import fields_of
 from wsi_deform.deform.grid import sampling_grid
 from wsi_deform.errors import ConfigError
-from wsi_deform.geometry import Size
+from wsi_deform.geometry import Region, Size
 from wsi_deform.model import Model
 from wsi_deform.segment import segment_slide
 from wsi_deform.slide.slide import Slide
@@ -138,3 +138,36 @@ def test_the_papers_configurations_sample_what_table_8_says_without_any_um(name,
     model = Model(config=config, classes=CLASSES, mpp=None)
     assert model.sampled_size(region) == sampled
     assert model.map_size(sampled) == sampled
+
+
+PAPER_SIZES = [
+    # Table 8, images as they are.
+    ("cityscapes", ("sampling.budget=[16, 32]",), Size(2048, 1024), Size(32, 16)),
+    ("cityscapes", ("sampling.budget=[32, 64]",), Size(2048, 1024), Size(64, 32)),
+    ("cityscapes", (), Size(2048, 1024), Size(128, 64)),
+    ("cityscapes", ("sampling.budget=[128, 256]",), Size(2048, 1024), Size(256, 128)),
+    ("deepglobe", ("sampling.budget=[50, 50]",), Size(2448, 2448), Size(50, 50)),
+    ("deepglobe", (), Size(2448, 2448), Size(100, 100)),
+    ("deepglobe", ("sampling.budget=[200, 200]",), Size(2448, 2448), Size(200, 200)),
+    ("deepglobe", ("sampling.budget=[300, 300]",), Size(2448, 2448), Size(300, 300)),
+    # Appendix A.6: whichever of the two candidates has fewer pixels, 36 x 800 of its example.
+    ("pca_histo", ("sampling.budget=[40, 400]",), Size(9392, 1968), Size(190, 40)),
+    ("pca_histo", (), Size(9392, 1968), Size(381, 80)),
+    ("pca_histo", (), Size(7986, 368), Size(800, 36)),
+    # Tables 2 to 6, a central crop of 1024 x 1024.
+    ("cityscapes", ("sampling.budget=[96, 96]",), Size(1024, 1024), Size(96, 96)),
+    ("cityscapes", ("sampling.budget=[64, 64]",), Size(1024, 1024), Size(64, 64)),
+    ("cityscapes", ("sampling.budget=[256, 256]",), Size(1024, 1024), Size(256, 256)),
+]
+
+
+@pytest.mark.parametrize(("name", "changes", "image", "sampled"), PAPER_SIZES)
+def test_a_preset_samples_images_of_its_set_at_the_papers_size(name, changes, image, sampled):
+    from wsi_deform.config import find_config
+
+    config = read_config(find_config(name), changes=[SMALL, *changes])
+    model = Model(config=config, classes=CLASSES, mpp=None).eval()
+    grey = np.broadcast_to(np.uint8(128), (*image.shape, 3))
+    (field,) = fields_of(Slide.from_reader(ArrayReader(grey, mpp=None), slide_id="whole"), model)
+    assert field.region == Region.whole(image)
+    assert model.sampled_size(field.region.size) == sampled

@@ -18,7 +18,7 @@ from pipelines.paper.studies import STUDIES, Scope
 from pipelines.paper.systems import METHODS, SYSTEMS
 from pipelines.paper.tables import budget_text, headroom_table
 from pipelines.paper.trial import Trial, config_of
-from wsi_deform.annotation.classes import ClassTable
+from wsi_deform.annotation.classes import ClassTable, class_table_from_data
 
 
 def record(*images: list[list[int]], seed: int = 0) -> dict[str, Any]:
@@ -123,6 +123,23 @@ def test_one_class_against_all_others_keeps_what_is_unlabelled() -> None:
 
     assert table.mapping == {255: 255, 0: 0, 2: 0, 1: 1}
     assert (table.names, table.background) == (("other", "crop"), 0)
+
+
+def test_one_class_against_all_others_keeps_names_in_annotation_files() -> None:
+    classes = class_table_from_data(
+        {
+            "classes": ["soil", {"name": "crop", "source_names": ["plant"]}, "weed"],
+            "unlabelled_names": ["unsure"],
+            "regions": ["ROI"],
+            "ignored": ["ruler"],
+        },
+        "test",
+    )
+
+    table = one_against_others(classes, "crop")
+
+    meant = {"soil": 0, "weed": 0, "other": 0, "crop": 1, "plant": 1, "unsure": 255, "ROI": -1, "ruler": -2}
+    assert table.source_mapping == meant
 
 
 def test_headroom_is_what_four_times_the_samples_gain() -> None:

@@ -24,9 +24,11 @@ def drawn_data(folder: Path) -> Path:
     ):
         (folder / name).mkdir(parents=True)
         lines = ["slide_id,slide,patient,split,mask,mpp"]
-        for one in ids:
-            Image.fromarray(np.zeros((6, 6, 3), np.uint8)).save(folder / name / f"{one}.jpg")
-            Image.fromarray(np.eye(6, dtype=np.uint8)).save(folder / name / f"{one}_mask.png")
+        for number, one in enumerate(ids):
+            Image.fromarray(np.full((6, 6, 3), 20 * number, np.uint8)).save(folder / name / f"{one}.jpg")
+            Image.fromarray(np.roll(np.eye(6, dtype=np.uint8), number)).save(
+                folder / name / f"{one}_mask.png"
+            )
             lines.append(f"{one},{one}.jpg,{one},train,{one}_mask.png,10.0")
         (folder / name / "manifest.csv").write_text("\n".join(lines))
         (folder / name / "classes.yaml").write_text("[soil, crop]")

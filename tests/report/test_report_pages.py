@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_study import tiny_model
 
 from wsi_deform.annotation.classes import ClassTable, write_class_table
 from wsi_deform.config import dump_config, parse_config
@@ -256,6 +257,15 @@ def test_report_of_a_run_sets_its_best_epoch_beside_the_last_validated_one(
         ("Best epoch", []),
         ("Validation", ["The mean IoU cannot be measured: the labels hold only class 'gland'."]),
     ]
+
+
+def test_report_of_a_run_names_the_licences_of_the_slides_that_its_model_saw(run: Path) -> None:
+    stored = tiny_model(run, CLASSES) / "best.json"
+    assert not any("data_licences" in text for text in parsed(report_run(run)).texts)
+    data = {"data_licences": {"CC BY 4.0": 2, "not stated": 1}}
+    stored.write_text(json.dumps(json.loads(stored.read_text()) | {"data": data}))
+    page = parsed(report_run(run))
+    assert any("CC BY 4.0 (2 slides), not stated (1 slide)" in text for text in page.texts)
 
 
 def test_run_without_validation_has_a_report_too(run: Path) -> None:

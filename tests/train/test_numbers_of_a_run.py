@@ -126,9 +126,20 @@ def test_a_card_counts_slides_and_patients_of_training_and_validation(tmp_path):
     assert found["train"] == {"slides": 3, "patients": 2, "fields": 7}
     assert found["val"] == {"slides": 1}
     assert "test" not in found
+    assert found["data_licences"] == {"not stated": 4}
     shuffled = _data_facts(Manifest(rows=tuple(rows[::-1]), folder=tmp_path / "elsewhere"), fields=7)
     assert shuffled["manifest_sha256"] == found["manifest_sha256"]
     assert len(found["manifest_sha256"]) == 64
+
+
+def test_a_model_names_the_licences_of_the_slides_that_it_saw(tmp_path):
+    said = [("train", "CC BY 4.0"), ("train", None), ("val", "CC BY 4.0"), ("train", "CC0"), ("test", "own")]
+    rows = [
+        ManifestRow(slide=tmp_path / f"{n}.svs", slide_id=str(n), split=split, data_licence=licence)
+        for n, (split, licence) in enumerate(said)
+    ]
+    found = _data_facts(Manifest(rows=tuple(rows), folder=tmp_path), fields=1)["data_licences"]
+    assert list(found.items()) == [("CC BY 4.0", 2), ("CC0", 1), ("not stated", 1)]
 
 
 class Shares:

@@ -99,3 +99,21 @@ def test_imagenet_weights_that_were_trained_with_another_fuse_are_warned_of(star
     model = start(f"networks.pretrained={path}", nearest, "networks.area_channel=false").model
     assert model.segmentation.backbone.fuse == "nearest"
     assert all(record.levelname != "WARNING" for record in caplog.records)
+
+
+def test_a_training_slide_whose_mpp_is_off_by_a_confused_unit_is_warned_of(study, tmp_path, caplog):
+    manifest, classes = study
+    off = (manifest.rows[0].model_copy(update={"mpp": 5.0}), *manifest.rows[1:])
+    changed = manifest.model_copy(update={"rows": off})
+    start_run(
+        read_config(changes=TINY), changed, classes, tmp_path, None, ranks=Ranks(), checkpoint_every_s=0.0
+    )
+    (warning,) = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+    assert warning.startswith("1 of 3 slides are 10 times off the others' 0.5 um per pixel")
+
+
+def test_a_side_in_mm_is_warned_of_where_fields_have_fewer_pixels_than_samples(start, caplog):
+    start("fields.side_um=2", "fields.whole_below_mm2=0")
+    (warning,) = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+    assert "training fields have fewer pixels than samples" in warning
+    assert warning.endswith("fields.side_um is 2 um; if it was meant in mm, write 2000")

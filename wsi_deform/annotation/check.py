@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from wsi_deform.annotation.classes import UNLABELLED, ClassTable
-from wsi_deform.annotation.label_check import SeenValues, classes_with_pixels, judge_labels, place_of
+from wsi_deform.annotation.duplicates import duplicates_of
+from wsi_deform.annotation.label_check import SeenValues, judge_labels
+from wsi_deform.annotation.label_file import LabelFile
 from wsi_deform.annotation.label_table import label_table
-from wsi_deform.annotation.raster import LabelMask, open_label_mask
+from wsi_deform.annotation.outlines.outline import OutlineSet
+from wsi_deform.annotation.outlines.summary import named_outlines, proposed_table
+from wsi_deform.annotation.row_check import RowCheck, RowFindings
+from wsi_deform.annotation.scales import unit_remarks
 from wsi_deform.annotation.suggested_classes import class_table_text, suggested_classes
 from wsi_deform.annotation.unknown_values import PASTE, unknown_values_problem
-from wsi_deform.annotation.value_counts import counted_values
 from wsi_deform.annotation.value_text import values_text
-from wsi_deform.errors import AnnotationError, SlideError
-from wsi_deform.geometry import Size
+from wsi_deform.geometry import mean_mpp
+from wsi_deform.kernels.ahead import ahead
 from wsi_deform.manifest.problems import EXAMPLES, Problem
 from wsi_deform.manifest.rows import Manifest, ManifestRow, patients_remark
-from wsi_deform.slide.open import open_slide
+from wsi_deform.slide.levels.cache_folder import CACHE
 
-# Opens a mask whose size is compared and whose values nobody looks up.
-ANY_CLASSES = ClassTable.from_names(["any"])
+SHOWN_NAMES = 20
 
 
 def check_manifest(
@@ -29,10 +32,12 @@ def check_manifest(
     *,
     for_training: bool = False,
     scan: bool = True,
+    jobs: int = 1,
     on_row: Callable[[ManifestRow], None] | None = None,
     allow_empty_classes: bool = False,
     on_remark: Callable[[str], None] | None = None,
     on_table: Callable[[list[str]], None] | None = None,
+    on_findings: Callable[[Sequence[RowFindings]], None] | None = None,
 ) -> list[Problem]:
     """Open what a manifest points to and say everything that is wrong with it.
 
@@ -40,28 +45,39 @@ def check_manifest(
         manifest: From ``read_manifest``, which has checked the CSV itself.
         classes: What mask values mean; None is a problem where there are masks, told with a table to start from.
         for_training: Whether there must be labelled slides to train on and to validate on; the values of other masks
-            are not looked up.
+            are not looked up, levels that slides lack are built, and slides in two splits are remarks.
         scan: Whether every pixel of every mask is looked up, once: of large masks that did not change the counts are
             known from the last time. False only compares sizes.
-        on_row: Called after each row, to show progress.
+        jobs: Rows that are looked at at the same time, by threads.
+        on_row: Called after each row, in their order, to show progress.
         allow_empty_classes: Whether classes without pixels are remarks instead of problems.
         on_remark: Called with what is no problem and yet worth knowing: classes that val or test lack, slides
-            without a patient, masks that are no level of their slide.
+            without a patient, masks that are no level of their slide, slides that are there twice, levels to be built.
         on_table: Called with the lines of ``label_table`` where labels were counted.
+        on_findings: Called with what was found in the files of each row, in their order.
 
     Returns:
         All problems, in the order of the rows, then those of all rows together; empty when there are none. With a
         class table and ``scan``, a class that no training mask has is one, and so are masks of one class only.
+
+    Convention:
+        What is said does not depend on ``jobs``.
     """
+    look = RowCheck(
+        classes=classes,
+        scan=scan,
+        scanned=("train", "val") if for_training else None,
+        builds_levels=for_training,
+    ).look
     check = _Check(classes=classes)
-    for row in manifest.rows:
-        size = check.slide(row)
-        check.labels(row, size, scan=scan and (not for_training or row.split in ("train", "val")))
+    for found in ahead(look, manifest.rows, threads=max(1, jobs), max_waiting=2 * max(1, jobs)):
+        check.add(found)
         if on_row is not None:
-            on_row(row)
+            on_row(found.row)
     if for_training:
         check.training(manifest)
-    remarks = [*check.scales(), *check.frames(), *check.all_labels(allow_empty_classes=allow_empty_classes)]
+    remarks = [*check.scales(), *check.frames(), *check.levels(), *check.twice(are_remarks=for_training)]
+    remarks += check.all_labels(allow_empty_classes=allow_empty_classes)
     if remark := patients_remark(manifest):
         remarks.append(remark)
     if on_remark is not None:
@@ -69,6 +85,8 @@ def check_manifest(
             on_remark(each)
     if on_table is not None and classes is not None:
         on_table(label_table(check.seen.pixels, classes))
+    if on_findings is not None:
+        on_findings(check.found)
     return check.problems
 
 
@@ -78,158 +96,136 @@ class _Check:
 
     Attributes:
         problems: In the order of the rows.
+        found: Of each row.
         seen: The values of all masks that were counted.
-        has_masks: Whether any row has a mask.
-        unread: Whether a mask could not be counted, so that what seems to be missing may be in it.
-        scaled: Rows whose slide opened, and whether it has an mpp.
-        stretched: Rows whose mask is smaller than its slide by a factor that is no whole number, and the factor.
     """
 
     classes: ClassTable | None
     problems: list[Problem] = field(default_factory=list)
+    found: list[RowFindings] = field(default_factory=list)
     seen: SeenValues = field(default_factory=SeenValues)
-    has_masks: bool = False
-    unread: bool = False
-    scaled: list[tuple[ManifestRow, bool]] = field(default_factory=list)
-    stretched: list[tuple[ManifestRow, float]] = field(default_factory=list)
 
-    def add(self, row: ManifestRow, message: str) -> None:
-        """Note an error that already says what was found, what was needed and what to do."""
-        found, _, rest = message.partition(" Needed ")
-        needed, _, remedy = rest.partition(". ")
-        kind = found
-        for path in (row.slide, row.mask):
-            kind = kind.replace(str(path), "FILE").replace(path.name, "FILE") if path is not None else kind
-        self.problems.append(
-            Problem(
-                where=place_of(row),
-                kind=kind.rstrip("."),
-                found=found.rstrip("."),
-                needed=needed.rstrip(".") or "a file that opens",
-                remedy=remedy.rstrip(".") or "Mend or replace the file, or remove the row",
+    def add(self, found: RowFindings) -> None:
+        """Take up what was found in the next row."""
+        self.found.append(found)
+        self.problems += found.problems
+        if found.values is not None:
+            self.seen.add(
+                found.row,
+                found.values,
+                self.classes,
+                px_per_pixel=found.px_per_pixel,
+                are_outlines=found.are_outlines,
             )
-        )
-
-    def slide(self, row: ManifestRow) -> Size | None:
-        """Open a slide and read one tile of it; its size, or None when that fails."""
-        try:
-            slide = open_slide(row.slide, mpp=row.mpp, slide_id=row.slide_id, region=row.region)
-            slide.read_tile(len(slide.info.levels) - 1, 0, 0)
-            size = slide.size
-        except SlideError as error:
-            self.add(row, str(error))
-            return None
-        self.scaled.append((row, slide.mpp_or_none is not None))
-        return size
 
     def scales(self) -> list[str]:
         """Look at the um per pixel of all slides together, which all have or none has; returns remarks."""
-        without = [row for row, has_mpp in self.scaled if not has_mpp]
-        if without and len(without) == len(self.scaled):
+        opened = [each for each in self.found if each.slide is not None]
+        without = [each for each in opened if each.slide is not None and each.slide.mpp is None]
+        if without and len(without) == len(opened):
             return [
                 "no slide has um per pixel: they are taken for photographs, and no setting may be in um "
                 "(fields.side_um=null, sampling.coarsest_um=null). If they are slides, fill column mpp of the manifest"
             ]
-        for row in without:
-            self.add(
-                row,
-                f"{row.slide}: no microns-per-pixel in the file, and {len(self.scaled) - len(without)} other slides "
+        for each in without:
+            told = len(each.problems)
+            each.add(
+                f"{each.row.slide}: no microns-per-pixel in the file, and {len(opened) - len(without)} other slides "
                 "have them. Needed an mpp of all slides, or of none. Set the mpp column in its manifest row.",
             )
-        return []
-
-    def labels(self, row: ManifestRow, size: Size | None, *, scan: bool) -> None:
-        """Open the mask of a row, compare sizes, and count its classes."""
-        if row.annotation is not None:
-            self.add(
-                row,
-                f"annotation {row.annotation}: outlines are not read. Needed a raster mask in column mask. "
-                "Export the annotation as a label image.",
-            )
-        if row.mask is None:
-            return
-        self.has_masks = True
-        if size is None:
-            self.unread = True
-            return
-        try:
-            mask = open_label_mask(
-                row.mask,
-                slide_size=size,
-                classes=self.classes or ANY_CLASSES,
-                channel=row.mask_channel,
-                region=row.region,
-            )
-            if not mask.frame.is_whole:
-                self.stretched.append((row, mask.frame.downsample.x))
-            if scan:
-                self.values(row, mask)
-        except AnnotationError as error:
-            self.unread = True
-            self.add(row, str(error))
-
-    def values(self, row: ManifestRow, mask: LabelMask) -> None:
-        """Count the values of a mask and look for those that mean nothing."""
-        colours = self.classes is not None and self.classes.has_label_colours
-        values = counted_values(
-            mask.path,
-            row.mask_channel,
-            colours=colours,
-            part=None if row.region is None else mask.frame.part(row.region),
+            self.problems += each.problems[told:]
+        return unit_remarks(
+            [
+                (each.row.slide_id, mean_mpp(each.slide.mpp))
+                for each in opened
+                if each.slide is not None and each.slide.mpp is not None
+            ]
         )
-        scale = mask.frame.downsample
-        self.seen.add(row, values, self.classes, px_per_pixel=scale.x * scale.y)
-        if self.classes is None or values.keys() - self.classes.mapping.keys():
-            return
-        if not classes_with_pixels(values, self.classes):
-            self.add(
-                row,
-                f"mask {mask.path}: every pixel is unlabelled. Needed at least one labelled pixel. "
-                "Label the slide, or empty its mask cell.",
-            )
 
     def frames(self) -> list[str]:
         """A remark where masks are no levels of their slides."""
-        if not self.stretched:
+        stretched = [each for each in self.found if each.stretched is not None]
+        if not stretched:
             return []
-        shown = ", ".join(f"{row.slide_id}: {factor:.4g}" for row, factor in self.stretched[:EXAMPLES])
+        shown = ", ".join(f"{each.row.slide_id}: {each.stretched:.4g}" for each in stretched[:EXAMPLES])
         return [
-            f"{len(self.stretched)} masks are smaller than their slides by a factor that is no whole number ({shown}): "
+            f"{len(stretched)} masks are smaller than their slides by a factor that is no whole number ({shown}): "
             "they are laid over them edge to edge, each level-0 pixel with the label of the mask pixel that its centre "
             "lies in"
         ]
 
+    def levels(self) -> list[str]:
+        """A remark where slides lack coarse levels that take a while to be built."""
+        seconds = {
+            each.row.slide_id: each.slide.build_s for each in self.found if each.slide and each.slide.build_s
+        }
+        if not seconds:
+            return []
+        shown = ", ".join(f"{slide_id}: {_time(own)}" for slide_id, own in list(seconds.items())[:EXAMPLES])
+        more = ", ..." if len(seconds) > EXAMPLES else ""
+        lack = "1 slide lacks" if len(seconds) == 1 else f"{len(seconds)} slides lack"
+        return [
+            f"{lack} coarse levels; they are built when first read, once, and kept in {CACHE.folder}: about "
+            f"{_time(sum(seconds.values()))} in all ({shown}{more})"
+        ]
+
+    def twice(self, *, are_remarks: bool) -> list[str]:
+        """Look for slides and labels that are there twice; returns remarks."""
+        twice = duplicates_of(self.found)
+        if are_remarks:
+            return [*(f"{each.where}: {each.found}" for each in twice.problems), *twice.remarks]
+        self.problems += twice.problems
+        return twice.remarks
+
     def all_labels(self, *, allow_empty_classes: bool) -> list[str]:
         """Look at the values of all masks together; returns remarks."""
-        if self.classes is None and self.has_masks:
+        unnamed = [each.unnamed for each in self.found if each.unnamed is not None]
+        if self.classes is None and any(each.row.mask is not None for each in self.found):
             self.problems.append(_without_table(self.seen))
+        elif self.classes is None and unnamed:
+            self.problems.append(_names_without_table(unnamed))
         if self.classes is None or not self.seen.pixels:
             return []
-        if self.unread:
+        if any(each.unread for each in self.found):
             # What seems to be missing may be in the masks that were not read; what is unknown stays so.
             unknown = unknown_values_problem(self.seen.total, self.classes, self.seen.unknown)
             self.problems += [] if unknown is None else [unknown]
             return []
-        found = judge_labels(self.seen, self.classes, allow_empty_classes=allow_empty_classes)
-        self.problems += found.problems
-        return found.remarks
+        judged = judge_labels(self.seen, self.classes, allow_empty_classes=allow_empty_classes)
+        self.problems += judged.problems
+        return judged.remarks
 
     def training(self, manifest: Manifest) -> None:
         """Look for labelled slides in train and val."""
         for split in ("train", "val"):
             rows = manifest.of_split(split)
-            if not any(row.mask for row in rows):
-                found = f"{len(rows)} slides in split {split}, none with a mask"
-                remedy = f"Set split to {split} for some patients and fill in column mask"
+            without = [row.slide_id for row in rows if LabelFile.of_row(row) is None]
+            if len(without) == len(rows):
+                found = f"{len(rows)} slides in split {split}, none with a mask or an annotation"
+                remedy = f"Set split to {split} for some patients and fill in column mask or annotation"
                 self._of_all(found, "at least one labelled slide", remedy)
-            elif len(without := [row.slide_id for row in rows if row.mask is None]):
-                found = f"{len(without)} slides of split {split} have no mask: {', '.join(without[:5])}"
-                self._of_all(
-                    found, "labels for every slide of train and val", "Fill in column mask or empty split"
-                )
+            elif without:
+                found = f"{len(without)} slides of split {split} have no labels: {', '.join(without[:5])}"
+                remedy = "Fill in column mask or annotation, or empty split"
+                self._of_all(found, "labels for every slide of train and val", remedy)
 
     def _of_all(self, found: str, needed: str, remedy: str) -> None:
         self.problems.append(Problem(where="manifest", found=found, needed=needed, remedy=remedy))
+
+
+def _names_without_table(found: Sequence[OutlineSet]) -> Problem:
+    """What outlines are called where no class table says what that means."""
+    named = named_outlines(found)
+    shown = ", ".join(f"{each.name!r} ({each.count:,})" for each in named[:SHOWN_NAMES])
+    more = f" and {len(named) - SHOWN_NAMES} more" if len(named) > SHOWN_NAMES else ""
+    return Problem(
+        where="class table",
+        found="no class table says what the class names of the outlines mean"
+        + (f": {shown}{more}" if named else ""),
+        needed="a class for every name",
+        remedy=f"{PASTE[0].upper()}{PASTE[1:]}, as a start",
+        paste=class_table_text(proposed_table(named)),
+    )
 
 
 def _without_table(seen: SeenValues) -> Problem:
@@ -247,3 +243,9 @@ def _without_table(seen: SeenValues) -> Problem:
     suggested = suggested_classes(seen.total, named)
     text = class_table_text(named) if suggested is None else suggested.text
     return Problem(where="class table", found=found, needed=needed, remedy=remedy, paste=text)
+
+
+def _time(seconds: float) -> str:
+    """A time as people say it, of a second or more."""
+    whole = max(1, round(seconds))
+    return f"{whole} s" if whole < 120 else f"{round(whole / 60)} min"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,39 +11,17 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 
-from wsi_deform.annotation.class_data import (
-    LARGEST_VALUE,
-    colour_from_hex,
-    nearest,
-    parsed_table,
-    value_of_colour,
-)
+from wsi_deform.annotation.class_colours import default_colour
+from wsi_deform.annotation.class_data import LARGEST_VALUE, OutlineOrder, nearest, value_of_colour
+from wsi_deform.annotation.class_parsing import parsed_table
+from wsi_deform.annotation.source_names import meanings_of_names
 from wsi_deform.errors import AnnotationError
 from wsi_deform.files import write_json, write_text
 from wsi_deform.texts import parse_json, parse_yaml, read_text
 
 UNLABELLED = 255
-BACKGROUND_COLOUR = (220, 220, 220)
-# Okabe and Ito 2008, then Paul Tol's muted scheme: both stay apart for colour-blind readers.
-PALETTE = [
-    "E69F00",
-    "009E73",
-    "0072B2",
-    "D55E00",
-    "56B4E9",
-    "CC79A7",
-    "F0E442",
-    "332288",
-    "88CCEE",
-    "44AA99",
-    "117733",
-    "999933",
-    "DDCC77",
-    "CC6677",
-    "882255",
-    "AA4499",
-]
-
+# What a name in an annotation file may mean beside a class and UNLABELLED; neither is ever a label.
+REGION, IGNORED = -1, -2
 Colour = tuple[int, int, int]
 
 
@@ -60,6 +37,16 @@ class ClassTable:
         unlabelled_values: Raw mask values that mean "nobody said"; they count nowhere.
         label_rgb: Colours that mean the class in colour-coded masks, one tuple per class; empty where no class has any.
         unlabelled_rgb: Colours of such masks that mean "nobody said".
+        source_names: What annotation files call each class beside its own name, one tuple per class; empty where no
+            class has such names.
+        unlabelled_names: Names in annotation files that mean "nobody said".
+        regions: Names in annotation files of areas that were annotated in whole, and are no class themselves.
+        ignored: Names in annotation files that are left out on purpose.
+        groups: (name, indices of its classes) of each group; measures are told of groups too.
+        outline_order: Which of several outlines over a pixel gives it its class: "drawing", the one that was drawn
+            last; "classes", that of the last class.
+        outside_outlines: What pixels outside every outline are: "unlabelled", "background" or the name of a class; None
+            is unlabelled where there are ``regions`` or no background, else background.
 
     Convention:
         Class indices are 0 to n - 1 and 255 is unlabelled, in every label map and every mask that wsi-deform
@@ -74,6 +61,13 @@ class ClassTable:
     unlabelled_values: tuple[int, ...] = (UNLABELLED,)
     label_rgb: tuple[tuple[Colour, ...], ...] = ()
     unlabelled_rgb: tuple[Colour, ...] = ()
+    source_names: tuple[tuple[str, ...], ...] = ()
+    unlabelled_names: tuple[str, ...] = ()
+    regions: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+    groups: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    outline_order: OutlineOrder = "drawing"
+    outside_outlines: str | None = None
 
     @classmethod
     def from_names(cls, names: Sequence[str]) -> ClassTable:
@@ -115,9 +109,23 @@ class ClassTable:
         }
 
     @property
+    def meanings(self) -> dict[int, int]:
+        """``mapping``, and the stand-ins of ``raw_value``: what is counted of masks and of outlines alike."""
+        stand_ins = {-1 - index: index for index in range(self.count)}
+        return stand_ins | {-1 - UNLABELLED: UNLABELLED} | self.mapping
+
+    def raw_value(self, label: int) -> int:
+        """The first raw value that means a class, or unlabelled (255); without any a stand-in that no mask holds.
+
+        Convention:
+            Outlines, which hold no values, are counted by it together with masks.
+        """
+        return next((value for value, index in self.mapping.items() if index == label), -1 - label)
+
+    @property
     def unlabelled_raw(self) -> set[int]:
-        """The raw values that mean "nobody said", those of colours too."""
-        return {*self.unlabelled_values, *map(value_of_colour, self.unlabelled_rgb)}
+        """The raw values that mean "nobody said", those of colours too, and the stand-in of ``raw_value``."""
+        return {-1 - UNLABELLED, *self.unlabelled_values, *map(value_of_colour, self.unlabelled_rgb)}
 
     @property
     def has_label_colours(self) -> bool:
@@ -137,6 +145,41 @@ class ClassTable:
             )
         return self.names.index(name)
 
+    @property
+    def source_mapping(self) -> dict[str, int]:
+        """Name in annotation files -> class index, ``UNLABELLED``, ``REGION`` or ``IGNORED``.
+
+        Convention:
+            A class is also meant by its own name, unless the table gives that name another meaning.
+        """
+        mapping = {name: index for index, name in enumerate(self.names)}
+        mapping |= {name: index for index, own in enumerate(self.source_names) for name in own}
+        others = {UNLABELLED: self.unlabelled_names, REGION: self.regions, IGNORED: self.ignored}
+        return mapping | {name: meaning for meaning, names in others.items() for name in names}
+
+    def index_of_source(self, name: str) -> int:
+        """What a name in an annotation file means; see ``indices_of_sources``."""
+        return self.indices_of_sources([name])[name]
+
+    def indices_of_sources(self, names: Iterable[str], *, source: str = "annotation") -> dict[str, int]:
+        """What names in an annotation file mean.
+
+        Args:
+            names: As the file writes them; where they are counted (name -> outlines), errors say how often.
+            source: What errors call the file, usually "annotation PATH".
+
+        Returns:
+            Name -> class index, ``UNLABELLED``, ``REGION`` or ``IGNORED``.
+
+        Raises:
+            AnnotationError: Some mean nothing; the message lists all of them, each with the nearest name.
+
+        Convention:
+            A name that is written exactly so comes first; without it case and spaces do not matter, as long as only
+            one meaning fits.
+        """
+        return meanings_of_names(names, self.source_mapping, source=source)
+
     def lookup(self) -> NDArray[np.int16]:
         """(65536,) int16, raw value -> class index, 255 for unlabelled, -1 for unknown values; without colours."""
         table = np.full(LARGEST_VALUE + 1, -1, np.int16)
@@ -154,6 +197,9 @@ class ClassTable:
         for one, own in zip(classes, self.label_rgb, strict=False):
             if own:
                 one["label_rgb"] = [list(colour) for colour in own]
+        for one, names in zip(classes, self.source_names, strict=False):
+            if names:
+                one["source_names"] = list(names)
         background = None if self.background is None else self.names[self.background]
         data: dict[str, Any] = {
             "classes": classes,
@@ -162,7 +208,17 @@ class ClassTable:
         }
         if self.unlabelled_rgb:
             data["unlabelled_rgb"] = [list(colour) for colour in self.unlabelled_rgb]
-        return data
+        others: dict[str, Any] = {
+            "unlabelled_names": list(self.unlabelled_names),
+            "regions": list(self.regions),
+            "ignored": list(self.ignored),
+            "groups": {name: [self.names[index] for index in members] for name, members in self.groups},
+        }
+        if self.outline_order != "drawing":
+            others["outline_order"] = self.outline_order
+        return data | {
+            key: held for key, held in (others | {"outside_outlines": self.outside_outlines}).items() if held
+        }
 
 
 def read_class_table(path: Path | str) -> ClassTable:
@@ -172,7 +228,10 @@ def read_class_table(path: Path | str) -> ClassTable:
         path: The file holds a list of names; or a list of ``{name, color, value | values}``; or
             ``name: value`` pairs; or a table with ``classes`` (any of these), ``background`` (a name, or
             null) and ``unlabelled`` (raw values). For colour-coded masks, a class has ``label_rgb``, a colour or a
-            list of them, and the table may have ``unlabelled_rgb``.
+            list of them, and the table may have ``unlabelled_rgb``. For outlines, a class has ``source_names``, and
+            the table may have ``unlabelled_names``, ``regions`` and ``ignored``, names in annotation files all, and
+            ``outline_order`` and ``outside_outlines``.
+            ``groups`` are ``name: [class, class]`` pairs.
 
     Returns:
         The table. A class without a colour gets one of a palette that colour-blind readers can tell apart.
@@ -222,6 +281,7 @@ def class_table_from_data(data: object, source: str) -> ClassTable:
     unlabelled = found.unlabelled
     if not found.names_unlabelled and not any(UNLABELLED in values for values in found.values):
         unlabelled = (UNLABELLED,)
+    source_names = tuple(tuple(dict.fromkeys(each.source_names)) for each in found.classes)
     return ClassTable(
         names=found.names,
         colours=tuple(
@@ -233,16 +293,14 @@ def class_table_from_data(data: object, source: str) -> ClassTable:
         unlabelled_values=unlabelled,
         label_rgb=tuple(each.label_rgb for each in found.classes) if has_colours else (),
         unlabelled_rgb=found.unlabelled_rgb,
+        source_names=source_names if any(source_names) else (),
+        unlabelled_names=tuple(dict.fromkeys(found.unlabelled_names)),
+        regions=tuple(dict.fromkeys(found.regions)),
+        ignored=tuple(dict.fromkeys(found.ignored)),
+        groups=tuple(
+            (group, tuple(sorted({found.names.index(name) for name in members})))
+            for group, members in found.groups.items()
+        ),
+        outline_order=found.outline_order,
+        outside_outlines=found.outside_outlines,
     )
-
-
-def default_colour(index: int, background: int | None) -> Colour:
-    """Colour of a class that has none: grey for the background, then a colour-blind-safe palette."""
-    if index == background:
-        return BACKGROUND_COLOUR
-    place = index - 1 if background is not None and index > background else index
-    if place < len(PALETTE):
-        return colour_from_hex(PALETTE[place])
-    # Past the palette: the golden angle keeps successive hues apart.
-    red, green, blue = colorsys.hsv_to_rgb(place * 0.618034 % 1, 0.55 + 0.35 * (place % 2), 0.85)
-    return round(255 * red), round(255 * green), round(255 * blue)

@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from wsi_deform.annotation.class_data import COLOUR_VALUE
 from wsi_deform.annotation.classes import UNLABELLED, ClassTable
+from wsi_deform.annotation.label_counts import counts_of_row
 from wsi_deform.annotation.label_table import class_pixels, label_table
+from wsi_deform.annotation.outlines.open import read_outlines
+from wsi_deform.annotation.outlines.summary import named_outlines, proposed_table
 from wsi_deform.annotation.suggested_classes import MAX_VALUES, suggested_classes
 from wsi_deform.annotation.value_counts import counted_values
-from wsi_deform.errors import AnnotationError
+from wsi_deform.errors import AnnotationError, SlideError
 from wsi_deform.manifest.problems import Problem, lines_by_kind
 from wsi_deform.manifest.rows import SPLITS, Manifest, ManifestRow
+
+MAX_NAMES = 100
 
 
 @dataclass(slots=True, kw_only=True)
 class CountedLabels:
-    """What the masks of some rows hold.
+    """What the labels of some rows hold.
 
     Attributes:
         table: What their values mean; None where there is none, and the values are too many to be classes.
         is_named: Whether somebody said what the values mean; else every value is taken for a class.
-        values: Slide id -> raw value -> mask px.
-        unread: Masks that could not be counted.
+        are_names: Whether these are names of outlines instead.
+        values: Slide id -> raw value -> mask px; outlines count as ``label_counts.raw_counts`` does.
+        unread: Labels that could not be counted.
     """
 
     table: ClassTable | None = None
     is_named: bool = True
+    are_names: bool = False
     values: dict[str, dict[int, int]] = field(default_factory=dict)
     unread: list[Problem] = field(default_factory=list)
 
@@ -59,6 +67,11 @@ class CountedLabels:
             said.append(
                 "remark: splits are by numbers of slides alone: the masks hold more values than classes have, and no "
                 "class table says what they mean. Write classes.yaml beside the manifest, or pass --classes FILE"
+            )
+        elif self.values and self.are_names:
+            said.append(
+                "remark: no class table was found: every class name of the outlines is taken for a class. "
+                "`wsi-deform annotation classes` writes a table to start from"
             )
         elif self.values and not self.is_named:
             said.append("remark: no class table was found: every value of the masks is taken for a class")
@@ -92,30 +105,49 @@ def counted_labels(
     *,
     on_row: Callable[[], None] | None = None,
 ) -> CountedLabels:
-    """Count the values of the masks of some rows.
+    """Count the labels of some rows.
 
     Args:
-        rows: Those without a mask are passed over.
-        table: What the values mean; None takes every value for a class, where they are few.
+        rows: Those without labels are passed over.
+        table: What values and names mean; None takes every value for a class where they are few, or every name of
+            outlines where there are no masks.
         on_row: Called after each row.
 
     Returns:
-        The counts; masks that cannot be read are listed.
+        The counts; labels that cannot be read are listed.
     """
     found = CountedLabels(table=table, is_named=table is not None)
+    names = _table_of_names(rows) if table is None else table
+    found.are_names = table is None and names is not None
     for row in rows:
-        if row.mask is not None:
-            try:
+        try:
+            if row.mask is not None:
                 colours = table is not None and table.has_label_colours
                 found.values[row.slide_id] = counted_values(row.mask, row.mask_channel, colours=colours)
-            except AnnotationError as error:
-                found.unread.append(_problem(row, str(error)))
+            elif row.annotation is not None and names is not None:
+                found.values[row.slide_id] = counts_of_row(row, names)
+        except (AnnotationError, SlideError) as error:
+            found.unread.append(_problem(row, str(error)))
         if on_row is not None:
             on_row()
     if table is None:
         values = {value for own in found.values.values() for value in own}
-        found.table = _table_of(values)
+        found.table = _table_of(values) if names is None else names
     return found
+
+
+def _table_of_names(rows: Sequence[ManifestRow]) -> ClassTable | None:
+    """A class for every name of the outlines of some rows; None where a row has a mask, or none has outlines."""
+    if any(row.mask is not None for row in rows):
+        return None
+    found = []
+    for row in rows:
+        if row.annotation is not None:
+            with contextlib.suppress(AnnotationError):  # told where the row is counted
+                found.append(read_outlines(row.annotation, image=row.slide.name))
+    named = named_outlines(found)
+    # More are no classes that anybody could learn, and more than a table can hold.
+    return proposed_table(named) if 0 < len(named) <= MAX_NAMES else None
 
 
 def _table_of(values: set[int]) -> ClassTable | None:
@@ -135,5 +167,5 @@ def _problem(row: ManifestRow, message: str) -> Problem:
         found=found.rstrip("."),
         needed=needed.rstrip(".") or "a mask that opens",
         remedy=remedy.rstrip(".") or "Mend or replace the file",
-        kind=found.replace(str(row.mask), "FILE"),
+        kind=found.replace(str(row.mask or row.annotation), "FILE"),
     )

@@ -39,12 +39,12 @@ def label_table(pixels: Mapping[str, Mapping[int, int]], table: ClassTable) -> l
             number = counts[split].get(index, 0)
             cells += [f"{number:,}", share_text(number, sum(counts[split].values()))]
         rows.append(cells)
-    return _aligned(rows)
+    return aligned(rows)
 
 
 def class_pixels(values: Mapping[int, int], table: ClassTable) -> dict[int | None, int]:
     """Pixels of each class; those of values that mean unlabelled as 255, and of values without a meaning as None."""
-    mapping = table.mapping
+    mapping = table.meanings
     counts: dict[int | None, int] = {}
     for value, number in values.items():
         index = mapping.get(value)
@@ -52,7 +52,7 @@ def class_pixels(values: Mapping[int, int], table: ClassTable) -> dict[int | Non
     return counts
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Names flush left, numbers flush right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from wsi_deform.annotation.class_data import COLOUR_VALUE, LARGEST_VALUE, value_text
 from wsi_deform.annotation.classes import UNLABELLED, ClassTable
+from wsi_deform.annotation.labels import fractions_of_cells, pixels_of, unlabelled_beside
 from wsi_deform.annotation.mask_file import MaskFile
 from wsi_deform.annotation.mask_frame import MaskFrame
 from wsi_deform.annotation.value_text import nearest_text
-from wsi_deform.errors import AnnotationError, ShapeError
+from wsi_deform.errors import AnnotationError
 from wsi_deform.geometry import Point, Region, Size, tile_grid, tile_region
 from wsi_deform.slide.cache import TileCache
 
@@ -117,22 +118,8 @@ class LabelMask:
             ShapeError: The points are not (N, 2), or one is not finite.
             AnnotationError: The mask holds an unknown value, or cannot be decoded.
         """
-        points_px = np.asarray(points_px, np.float64)
-        if points_px.ndim != 2 or points_px.shape[1] != 2 or not np.isfinite(points_px).all():
-            raise ShapeError(
-                f"mask {self.path}: points of shape {points_px.shape}, or not finite. Needed (N, 2) finite "
-                "(x, y), level-0 px."
-            )
-        limit = (self.slide_size.width - 1, self.slide_size.height - 1)
-        pixels = np.clip(np.floor(points_px), 0, limit).astype(np.int64)
-        found = self._at_pixels(pixels)
-        if self.region is None:
-            return found
-        x, y = pixels.T
-        outside = (
-            (x < self.region.x) | (x >= self.region.right) | (y < self.region.y) | (y >= self.region.bottom)
-        )
-        return np.where(outside, np.uint8(UNLABELLED), found)
+        pixels = pixels_of(points_px, slide_size=self.slide_size, path=self.path)
+        return unlabelled_beside(self._at_pixels(pixels), pixels, self.region)
 
     def _at_pixels(self, pixels: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Labels of slide pixels, (N, 2) (x, y), whatever the region."""
@@ -169,28 +156,9 @@ class LabelMask:
             ShapeError: There are no subsamples, or the region is empty.
             AnnotationError: The mask holds an unknown value, or cannot be decoded.
         """
-        if subsamples < 1 or region.is_empty:
-            raise ShapeError(
-                f"{subsamples} subsamples over {region}: needed at least 1 and a region with pixels."
-            )
-        x_px = region.x + (np.arange(size.width * subsamples) + 0.5) * (
-            region.width / (size.width * subsamples)
+        return fractions_of_cells(
+            self.at_points, region, size, classes=self.classes.count, subsamples=subsamples
         )
-        y_px = region.y + (np.arange(size.height * subsamples) + 0.5) * (
-            region.height / (size.height * subsamples)
-        )
-        points = np.empty((len(y_px), len(x_px), 2))
-        points[..., 0], points[..., 1] = x_px, y_px[:, None]
-        labels = self.at_points(points.reshape(-1, 2)).reshape(
-            size.height, subsamples, size.width, subsamples
-        )
-        # One count of (cell, class) pairs instead of one pass per class.
-        cells = (np.arange(size.height) * size.width)[:, None, None, None] + np.arange(size.width)[:, None]
-        counts = np.bincount(
-            (cells * (UNLABELLED + 1) + labels).ravel(), minlength=size.area * (UNLABELLED + 1)
-        ).reshape(size.height, size.width, UNLABELLED + 1)
-        shares = counts[..., : self.classes.count].astype(np.float32) / np.float32(subsamples**2)
-        return np.ascontiguousarray(shares.transpose(2, 0, 1))
 
     def class_counts(self) -> NDArray[np.int64]:
         """Count the mask's pixels per class, a tile at a time, whatever the region.

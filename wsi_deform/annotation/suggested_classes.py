@@ -8,8 +8,9 @@ from typing import Any
 
 import yaml
 
+from wsi_deform.annotation.class_colours import default_colour
 from wsi_deform.annotation.class_data import COLOUR_VALUE, value_text
-from wsi_deform.annotation.classes import UNLABELLED, ClassTable, class_table_from_data, default_colour
+from wsi_deform.annotation.classes import UNLABELLED, ClassTable, class_table_from_data
 
 # Labels have a few values; a picture, or labels that were blended when they were resized, have many.
 MAX_VALUES = 16
@@ -109,6 +110,8 @@ def _entry(table: ClassTable, index: int, values: list[int]) -> dict[str, Any]:
         entry["color"] = list(table.colours[index])
     if table.has_label_colours and table.label_rgb[index]:
         entry["label_rgb"] = [list(colour) for colour in table.label_rgb[index]]
+    if table.source_names and table.source_names[index]:
+        entry["source_names"] = list(table.source_names[index])
     return entry | ({"value": values[0]} if len(values) == 1 else {"values": values})
 
 
@@ -123,10 +126,29 @@ def _yaml(entries: list[dict[str, Any]], table: ClassTable, *, dropped: list[str
         options["background"] = background
     if unlabelled and tuple(unlabelled) != plain.unlabelled_values:
         options["unlabelled"] = unlabelled
+    for key in ("unlabelled_names", "regions", "ignored"):
+        if named := list(getattr(table, key)):
+            options[key] = named
+    if table.outline_order != "drawing":
+        options["outline_order"] = table.outline_order
+    if table.outside_outlines in ("unlabelled", "background", *plain.names):
+        options["outside_outlines"] = table.outside_outlines
+    if groups := _groups(table, plain.names):
+        options["groups"] = groups
     lines = ["classes:", *(f"- {_dumped(entry, flow=True)}" for entry in entries)]
     lines += [_dumped(options, flow=None)] if options else []
     lines += [f"# no mask holds a value for: {', '.join(dropped)}"] if dropped else []
     return "\n".join(lines)
+
+
+def _groups(table: ClassTable, names: Collection[str]) -> dict[str, list[str]]:
+    """The groups of a table, as far as their classes are among some names."""
+    left = {
+        group: [name for name in (table.names[index] for index in members) if name in names]
+        for group, members in table.groups
+        if group not in names
+    }
+    return {group: members for group, members in left.items() if members}
 
 
 def _dumped(data: Mapping[str, Any], *, flow: bool | None) -> str:

@@ -25,7 +25,7 @@ def unknown_values_problem(
         table: What the values mean.
         rows: The rows whose masks hold such values, "slide A (line 2)"; none where nobody looked.
     """
-    known = table.mapping
+    known = table.meanings
     unknown = [value for value in total if value not in known]
     if not unknown:
         return None

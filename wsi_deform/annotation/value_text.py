@@ -53,7 +53,7 @@ def nearest_text(value: int, table: ClassTable) -> str:
 
 def meaning_text(value: int, table: ClassTable) -> str:
     """What a value means: a class in quotes, unlabelled, or no meaning."""
-    index = table.mapping.get(value)
+    index = table.meanings.get(value)
     if index is None:
         return "no meaning"
     return "unlabelled" if index == UNLABELLED else repr(table.names[index])

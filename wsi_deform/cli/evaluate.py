@@ -130,6 +130,7 @@ def show(evaluation: Evaluation, console: Console) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from wsi_deform.evaluate.class_groups import group_notes
     from wsi_deform.evaluate.summary import object_notes
     from wsi_deform.evaluate.tables import evaluation_data, mean_notes
 
@@ -162,5 +163,5 @@ def show(evaluation: Evaluation, console: Console) -> None:
         add("mean without background", "miou_without_background")
     add("pixel accuracy", "accuracy")
     console.print(table)
-    for note in [*mean_notes(data), *object_notes(data)]:
+    for note in [*group_notes(data), *mean_notes(data), *object_notes(data)]:
         console.print(note, markup=False, highlight=False, soft_wrap=True)

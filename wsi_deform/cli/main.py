@@ -13,6 +13,7 @@ from typing import Annotated, Any, cast
 import typer
 import typer.core
 
+from wsi_deform.cli.annotation import app as annotation_app
 from wsi_deform.cli.demo import demo
 from wsi_deform.cli.evaluate import evaluate
 from wsi_deform.cli.export import export
@@ -63,6 +64,7 @@ typer_app = typer.Typer(
 typer_app.command()(demo)
 typer_app.command()(inspect)
 typer_app.add_typer(manifest_app, name="manifest")
+typer_app.add_typer(annotation_app, name="annotation")
 typer_app.command()(train)
 typer_app.command()(segment)
 typer_app.command()(evaluate)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from wsi_deform.manifest.rows import Manifest, ManifestRow
+    from wsi_deform.annotation.row_check import RowFindings
+    from wsi_deform.manifest.rows import Manifest, ManifestRow, Split
 
 app = typer.Typer(help="Make, check or crop a manifest.", no_args_is_help=True)
 
 FAILED = 1
+MAX_JOBS = 8
 
 
 @app.command()
@@ -27,26 +30,43 @@ def check(
     allow_empty_classes: Annotated[
         bool, typer.Option("--allow-empty-classes", help="A class without pixels is a remark, not a problem.")
     ] = False,
+    jobs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Slides that are looked at at a time; default: the cores, up to 8."),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write a page with a table of all slides and a figure: OUT.html, or a folder, which gets check.html "
+            "and slides.csv."
+        ),
+    ] = None,
 ) -> None:
     """List everything that is wrong with a manifest, its slides and its masks, all at once."""
     from wsi_deform.annotation.check import check_manifest
-    from wsi_deform.cli.build_bars import only_build_bars
+    from wsi_deform.cli.build_bars import passing_bars
     from wsi_deform.cli.classes import find_class_table
     from wsi_deform.cli.console import plain_console
     from wsi_deform.manifest.problems import counted, lines_by_kind
     from wsi_deform.manifest.read import read_manifest
 
+    if shallow and report is not None:
+        raise typer.BadParameter("needs slides to be opened. Leave --shallow out.", param_hint="--report")
     read = read_manifest(manifest)
     table = find_class_table(read, classes, required=False)
-    problems, remarks, labels = [], list[str](), list[str]()
+    problems, remarks, labels, found = [], list[str](), list[str](), list["RowFindings"]()
     if not shallow:
-        with only_build_bars(plain_console()):
+        with passing_bars(plain_console()) as progress:
+            bar = progress.add_task("slides and labels", total=len(read.rows))
             problems = check_manifest(
                 read,
                 table,
                 allow_empty_classes=allow_empty_classes,
+                jobs=jobs or min(MAX_JOBS, os.cpu_count() or 1),
+                on_row=lambda row: progress.advance(bar),
                 on_remark=remarks.append,
                 on_table=labels.extend,
+                on_findings=found.extend,
             )
     for line in labels:
         typer.echo(line)
@@ -54,6 +74,13 @@ def check(
         typer.echo(f"remark: {remark}", err=True)
     for line in lines_by_kind(problems):
         typer.echo(f"- {line}", err=True)
+    if report is not None:
+        from wsi_deform.provenance import provenance
+        from wsi_deform.report.manifest_check import Checked, report_check
+
+        checked = Checked(name=manifest.name, found=found, problems=problems, remarks=remarks, classes=table)
+        for path in report_check(checked, report, provenance=provenance()):
+            typer.echo(str(path))
     if problems:
         typer.echo(f"{manifest}: {counted(problems)}.", err=True)
         raise typer.Exit(FAILED)
@@ -68,7 +95,22 @@ def build(
     slides: Annotated[Path, typer.Argument(help="Folder of slides.")],
     out: Annotated[Path, typer.Option(help="The manifest CSV to write.")] = Path("manifest.csv"),
     masks: Annotated[
-        Path | None, typer.Option(help="Folder of masks, named <slide_id>_mask.* or <slide_id>.*")
+        Path | None,
+        typer.Option(help="Folder of masks or outlines, named <slide_id>_mask.* or <slide_id>.*"),
+    ] = None,
+    labels_pattern: Annotated[
+        str | None,
+        typer.Option(
+            help="How masks or outlines are named, e.g. '{slide_id}_gt.xml' or '{slide_id}/mask.*'; in --masks and "
+            "beside the slides."
+        ),
+    ] = None,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV with columns slide (file name) or slide_id, and mask or annotation: paths from --masks, else "
+            "from its own folder."
+        ),
     ] = None,
     patient: Annotated[
         str | None, typer.Option(help="Regular expression; its first group in a slide's id is the patient.")
@@ -79,27 +121,50 @@ def build(
     each_slide_a_patient: Annotated[
         bool, typer.Option("--each-slide-a-patient", help="No two slides are of one patient.")
     ] = False,
-    val: Annotated[float, typer.Option(min=0, max=1, help="Share of the patients for validation.")] = 0.15,
-    test: Annotated[float, typer.Option(min=0, max=1, help="Share of the patients for testing.")] = 0.15,
+    mpp: Annotated[
+        float | None,
+        typer.Option(help="Level-0 um per pixel of all slides, where their files do not say it."),
+    ] = None,
+    val: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Share of the patients for validation; default: 0.15.")
+    ] = None,
+    test: Annotated[
+        float | None, typer.Option(min=0, max=1, help="Share of the patients for testing; default: 0.15.")
+    ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            help="Write this many manifests for cross-validation, OUT_fold0.csv, ...: val is fold i of the patients, "
+            "test the same in all."
+        ),
+    ] = None,
+    rotate_test: Annotated[
+        bool,
+        typer.Option(
+            "--rotate-test", help="With --folds: test is fold i and val the next one, in place of --test."
+        ),
+    ] = False,
     seed: Annotated[int, typer.Option(help="Seed of the split.")] = 0,
     classes: Annotated[
         Path | None,
         typer.Option(help="Class table of the masks (YAML or JSON); default: classes.yaml beside --out."),
     ] = None,
 ) -> None:
-    """Make a manifest of a folder: slides paired with masks, patients split at random, stratified by class.
+    """Make a manifest of a folder: slides paired with labels, patients split at random, stratified by class.
 
     Whose they are must be said by --patient, --patients or --each-slide-a-patient, unless all have TCGA barcodes.
     """
     from wsi_deform.annotation.counted_labels import CountedLabels, counted_labels
-    from wsi_deform.annotation.folder import manifest_from_folder
+    from wsi_deform.annotation.folder import LabelSource, manifest_from_folder
+    from wsi_deform.annotation.folds import fold_manifests, fold_path
     from wsi_deform.cli.build_bars import passing_bars
     from wsi_deform.cli.classes import class_table_in
     from wsi_deform.cli.console import plain_console
     from wsi_deform.manifest.rows import write_manifest
 
+    refuse_contradictions(mpp=mpp, val=val, test=test, folds=folds, rotate_test=rotate_test)
     table = class_table_in(out.parent, classes)
-    labels = CountedLabels()
+    labels, remarks = CountedLabels(), list[str]()
 
     def class_pixels(rows: Sequence[ManifestRow]) -> dict[str, dict[int, int]]:
         nonlocal labels
@@ -110,24 +175,71 @@ def build(
 
     built = manifest_from_folder(
         slides,
-        masks=masks,
+        labels=LabelSource(folder=masks, pattern=labels_pattern, pairs=pairs),
         patient_pattern=patient,
         patients=patients,
         each_slide_a_patient=each_slide_a_patient,
-        shares={"train": 1 - val - test, "val": val, "test": test},
+        mpp=mpp,
+        shares=shares_of(val=val, test=test, folds=folds, rotate_test=rotate_test),
         seed=seed,
         class_pixels=class_pixels,
+        on_remark=remarks.append,
     )
-    write_manifest(built, out)
     source = "by the TCGA barcodes in slide ids"
     if each_slide_a_patient:
         source = "each slide is taken for a patient of its own"
     elif patient is not None or patients is not None:
         source = f"by {patients}" if patient is None else f"by the pattern {patient} in slide ids"
     how = f"{'stratified by class' if labels.by_class() else 'by numbers of slides'}, seed {seed}"
-    typer.echo(f"{out}: {built_text(built, source, how)}")
-    for line in labels.lines(built):
-        typer.echo(line)
+    written = {out: built}
+    if folds is not None:
+        made = fold_manifests(built, folds, seed=seed, pixels=labels.by_class(), rotate_test=rotate_test)
+        written = {fold_path(out, number): manifest for number, manifest in enumerate(made)}
+    for path, manifest in written.items():
+        write_manifest(manifest, path)
+        typer.echo(f"{path}: {built_text(manifest, source, how)}")
+        for line in labels.lines(manifest):
+            typer.echo(line)
+    for remark in remarks:
+        typer.echo(f"remark: {remark}")
+
+
+def shares_of(
+    *, val: float | None, test: float | None, folds: int | None, rotate_test: bool
+) -> dict[Split, float]:
+    """Share of each split; with folds, all that is no test is train at first."""
+    test = 0.15 if test is None else test
+    if folds is not None:
+        return {"train": 1.0} if rotate_test else {"train": 1 - test, "test": test}
+    val = 0.15 if val is None else val
+    return {"train": 1 - val - test, "val": val, "test": test}
+
+
+def refuse_contradictions(
+    *, mpp: float | None, val: float | None, test: float | None, folds: int | None, rotate_test: bool
+) -> None:
+    """Refuse options that exclude each other, or have no meaning, before anything is read."""
+    from wsi_deform.manifest.rows import MAX_MPP, MIN_MPP
+
+    if mpp is not None and not MIN_MPP <= mpp <= MAX_MPP:
+        raise typer.BadParameter(
+            f"{mpp}: needed {MIN_MPP} to {MAX_MPP:g} um per level-0 pixel (0.25 is usual for 40x, 0.5 for 20x).",
+            param_hint="--mpp",
+        )
+    least = 3 if rotate_test else 2
+    if folds is not None and folds < least:
+        said = f"{folds}: needed {least} or more" + (" where test rotates." if rotate_test else ".")
+        raise typer.BadParameter(said, param_hint="--folds")
+    if folds is not None and val is not None:
+        raise typer.BadParameter("with --folds val is one fold of them. Leave --val out.", param_hint="--val")
+    if rotate_test and folds is None:
+        raise typer.BadParameter(
+            "is about folds. Pass --folds too, or leave it out.", param_hint="--rotate-test"
+        )
+    if rotate_test and test is not None:
+        raise typer.BadParameter(
+            "with --rotate-test test is one of the folds. Leave --test out.", param_hint="--test"
+        )
 
 
 @app.command()

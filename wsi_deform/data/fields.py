@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from wsi_deform.annotation.raster import LabelMask
+from wsi_deform.annotation.labels import Labels
 from wsi_deform.cover import view_of
 from wsi_deform.data.workers import Workers
 from wsi_deform.geometry import Size
@@ -31,7 +31,7 @@ class LabelledField:
 
     Attributes:
         slide: Its slide.
-        labels: The slide's label mask.
+        labels: The slide's labels.
         field: Where on the slide.
         size: Size of its sampled image, px.
         map_size: Size of its low-res view and deformation map, px.
@@ -39,7 +39,7 @@ class LabelledField:
     """
 
     slide: Slide
-    labels: LabelMask
+    labels: Labels
     field: Field
     size: Size
     map_size: Size

@@ -5,39 +5,39 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from wsi_deform.annotation.classes import ClassTable
-from wsi_deform.annotation.raster import LabelMask, open_label_mask
+from wsi_deform.annotation.label_file import LabelFile, open_labels
+from wsi_deform.annotation.labels import Labels
 from wsi_deform.errors import ManifestError, SlideError
 from wsi_deform.manifest.rows import ManifestRow
 from wsi_deform.slide.open import open_slide
 from wsi_deform.slide.slide import Slide
 
 
-def open_labelled(row: ManifestRow, classes: ClassTable) -> tuple[Slide, LabelMask]:
-    """Open the slide and the label mask of a manifest row.
+def open_labelled(row: ManifestRow, classes: ClassTable) -> tuple[Slide, Labels]:
+    """Open the slide and the labels of a manifest row.
 
     Args:
         row: The row.
-        classes: The class table that the mask's values are read with.
+        classes: The class table that the mask's values, or the names of outlines, are read with.
 
     Returns:
-        Slide and mask of the same level-0 size, both with the region of the row.
+        Slide and labels of the same level-0 size, both with the region of the row.
 
     Raises:
-        ManifestError: The row has no mask.
+        ManifestError: The row has no labels.
         SlideError: The slide cannot be opened.
-        AnnotationError: The mask cannot be used.
+        AnnotationError: The labels cannot be used.
     """
-    if row.mask is None:
+    file = LabelFile.of_row(row)
+    if file is None:
         raise ManifestError(
-            f"slide {row.slide_id}: no mask in its manifest row. Needed labels. Fill the mask column."
+            f"slide {row.slide_id}: no labels in its manifest row. Needed a mask or outlines. Fill column mask or "
+            "annotation."
         )
     slide = open_slide(
         row.slide, mpp=row.mpp, slide_id=row.slide_id, tissue_path=row.tissue_mask, region=row.region
     )
-    labels = open_label_mask(
-        row.mask, slide_size=slide.size, classes=classes, channel=row.mask_channel, region=row.region
-    )
-    return slide, labels
+    return slide, open_labels(file, slide, classes, region=row.region)
 
 
 def median_mpp(slides: Sequence[Slide]) -> float | None:

@@ -41,7 +41,8 @@ class SlideSource:
         mpp: Level-0 um per pixel that wins over the file's own, or None.
         tissue_path: Raster file whose pixels above 0 are tissue, or None.
         region: The part of it that is segmented, level-0 px, or None for all of it.
-        labels: Raster file of its labels, for an oracle; or None.
+        labels: File of its labels, for an oracle; or None.
+        labels_are_outlines: Whether that holds outlines instead of pixels.
         label_channel: The channel that holds them, or None.
         problem: Why it cannot be segmented; empty when nothing is known against it. With a problem, ``path`` is
             for people: it may be no slide at all, and is not to be opened.
@@ -53,6 +54,7 @@ class SlideSource:
     tissue_path: Path | None = None
     region: Region | None = None
     labels: Path | None = None
+    labels_are_outlines: bool = False
     label_channel: int | None = None
     problem: str = ""
 
@@ -226,7 +228,8 @@ def _rows(path: Path, mpp: float | None, split: Split | None) -> tuple[SlideSour
             mpp=row.mpp if mpp is None else mpp,
             tissue_path=row.tissue_mask,
             region=row.region,
-            labels=row.mask,
+            labels=row.annotation if row.mask is None else row.mask,
+            labels_are_outlines=row.mask is None and row.annotation is not None,
             label_channel=row.mask_channel,
             problem=problem,
         )

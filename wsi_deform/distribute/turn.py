@@ -14,7 +14,8 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 
-from wsi_deform.annotation.raster import LabelMask, open_label_mask
+from wsi_deform.annotation.label_file import LabelFile, open_labels
+from wsi_deform.annotation.labels import Labels
 from wsi_deform.distribute.claim import claimed
 from wsi_deform.distribute.job import SlideJob, loaded_model
 from wsi_deform.distribute.ledger import Ledger, State, this_process
@@ -322,18 +323,13 @@ def _opened(job: SlideJob) -> Slide:
     )
 
 
-def _labels(job: SlideJob, slide: Slide, model: Model) -> LabelMask | None:
+def _labels(job: SlideJob, slide: Slide, model: Model) -> Labels | None:
     """The slide's labels, where the model is to be shown them."""
     source = job.source
     if not job.needs_labels or source.labels is None:
         return None
-    return open_label_mask(
-        source.labels,
-        slide_size=slide.size,
-        classes=model.classes,
-        channel=source.label_channel,
-        region=source.region,
-    )
+    file = LabelFile(path=source.labels, is_outlines=source.labels_are_outlines, channel=source.label_channel)
+    return open_labels(file, slide, model.classes, region=source.region)
 
 
 def _check(job: SlideJob, folder: MaskFolder) -> None:

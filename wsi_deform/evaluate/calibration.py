@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_deform.annotation.classes import UNLABELLED
-from wsi_deform.annotation.raster import LabelMask
+from wsi_deform.annotation.labels import Labels
 from wsi_deform.errors import MaskError
 from wsi_deform.geometry import Region, Size
 from wsi_deform.mask.samples import SlideSamples
@@ -22,7 +22,7 @@ POINTS_AT_ONCE = 1 << 20
 
 Source = Literal["probability maps", "samples"]
 Probabilities = NDArray[np.float64]
-Labels = NDArray[np.uint8]
+LabelArray = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -44,7 +44,7 @@ class Calibration:
     classes: NDArray[np.float64]
 
     @classmethod
-    def of(cls, probabilities: Probabilities, truth: Labels, bins: int = BINS) -> Calibration:
+    def of(cls, probabilities: Probabilities, truth: LabelArray, bins: int = BINS) -> Calibration:
         """Count points.
 
         Args:
@@ -80,7 +80,7 @@ class Calibration:
 
 
 def calibration_of(
-    truth: LabelMask, probability_map: Path, samples: SlideSamples | None, *, classes: int
+    truth: Labels, probability_map: Path, samples: SlideSamples | None, *, classes: int
 ) -> tuple[Calibration, Source] | None:
     """The calibration of a slide, from its probability map, else from its samples.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from wsi_deform.annotation.classes import ClassTable
-from wsi_deform.annotation.raster import LabelMask
+from wsi_deform.annotation.labels import Labels
 from wsi_deform.evaluate.block import BlockMeasure
 from wsi_deform.evaluate.boundary import Boundary, BoundaryDistances
 from wsi_deform.evaluate.calibration import Calibration, Source
@@ -74,7 +74,7 @@ class Measured:
 
 
 def counted_slide(
-    truth: LabelMask,
+    truth: Labels,
     label_maps: Sequence[LabelMap],
     *,
     size: Size,

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_deform.annotation.classes import UNLABELLED
-from wsi_deform.annotation.raster import LabelMask
+from wsi_deform.annotation.labels import Labels
 from wsi_deform.evaluate.block import Block, BlockMeasure
 from wsi_deform.evaluate.measures import Confusion, count_pairs, no_pairs
 from wsi_deform.geometry import Region, Size
@@ -28,13 +28,13 @@ def blocks(size: Size, side_px: int = BLOCK_PX) -> Iterator[Region]:
             yield Region(x, y, side_px, side_px).intersection(whole)
 
 
-def confusion_of(truth: LabelMask, predicted: LabelMap, *, size: Size, classes: int) -> Confusion:
+def confusion_of(truth: Labels, predicted: LabelMap, *, size: Size, classes: int) -> Confusion:
     """Confusion counts of one slide at level 0; see ``confusions_of``."""
     return confusions_of(truth, [predicted], size=size, classes=classes)[0]
 
 
 def confusions_of(
-    truth: LabelMask,
+    truth: Labels,
     label_maps: Sequence[LabelMap],
     *,
     size: Size,

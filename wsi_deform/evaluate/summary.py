@@ -7,6 +7,7 @@ from typing import Any
 
 from wsi_deform.evaluate.bootstrap import MIN_GROUPS, RESAMPLES
 from wsi_deform.evaluate.boundary import CAP_PX
+from wsi_deform.evaluate.class_groups import group_notes
 from wsi_deform.evaluate.cost import mean_cost_of_rows
 from wsi_deform.evaluate.rows import Row, class_rows
 from wsi_deform.evaluate.tables import mean_notes
@@ -98,7 +99,12 @@ def _classes(data: Mapping[str, Any]) -> list[str]:
         if intervals
         else f"No intervals: fewer than {MIN_GROUPS} patients or slides say nothing of others."
     )
-    return [markdown_table(header, rows), said, f"Pixel accuracy {_share(pooled['accuracy'])}."]
+    return [
+        markdown_table(header, rows),
+        *group_notes(data),
+        said,
+        f"Pixel accuracy {_share(pooled['accuracy'])}.",
+    ]
 
 
 def _worst(slides: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -13,6 +13,7 @@ import numpy as np
 from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.annotation.mean_classes import MeanClasses
 from wsi_deform.cells import safe_row
+from wsi_deform.evaluate.class_groups import group_measures
 from wsi_deform.evaluate.cost import COSTS
 from wsi_deform.evaluate.masks import Evaluation, SlideEvaluation
 from wsi_deform.evaluate.means import mean_classes, measured_miou
@@ -34,7 +35,8 @@ def measures_of(counts: Confusion, classes: ClassTable) -> dict[str, Any]:
     Returns:
         ``iou``, ``dice``, ``precision`` and ``recall`` (class name -> value), ``miou``, ``mdice`` (mean of the same
         classes), ``miou_without_background``, ``miou_classes`` (which classes the means
-        are over, see ``MeanClasses.to_data``), ``accuracy``, ``pixels``. Shares in [0, 1]; None where nothing was
+        are over, see ``MeanClasses.to_data``), ``accuracy``, ``pixels``, and ``groups`` where the table has
+        some (``class_groups.group_measures``). Shares in [0, 1]; None where nothing was
         there to measure, means also where the labels hold one class only, and where no class is the background.
     """
     background = classes.background
@@ -56,6 +58,7 @@ def measures_of(counts: Confusion, classes: ClassTable) -> dict[str, Any]:
         "miou_classes": mean_classes(counts, classes.names).to_data(),
         "accuracy": number(counts.accuracy()),
         "pixels": int(counts.counts.sum()),
+        **({"groups": group_measures(counts, classes)} if classes.groups else {}),
     }
 
 

@@ -1,9 +1,9 @@
 """Reading a manifest: a CSV, of which all problems are told at once.
 
 One row per slide. ``slide`` is required (also written wsi, image or path); ``slide_id``, ``patient``,
-``split`` (train, val, test), ``mask`` or ``annotation``, ``mask_channel``, ``tissue_mask``, ``mpp`` and
-``region`` may follow, and every other column is kept as it is. Relative paths start at the folder of the CSV. Slides
-are not opened here: ``annotation/check.py`` does that.
+``split`` (train, val, test), ``mask`` or ``annotation``, ``mask_channel``, ``tissue_mask``, ``mpp``,
+``region`` and ``data_licence`` may follow, and every other column is kept as it is. Relative paths start at the
+folder of the CSV. Slides are not opened here: ``annotation/check.py`` does that.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from wsi_deform.manifest.rows import (
     Manifest,
     ManifestRow,
     slide_id_from_path,
+    unit_of_mpp,
 )
 from wsi_deform.manifest.table import canonical, read_cells
 from wsi_deform.paths import SPECIAL_FILES, id_key, id_problem, split_image, trouble_at
@@ -118,6 +119,7 @@ class _RowReader:
             )
         values["slide_id"] = self.slide_id(cells.get("slide_id", ""), cells["slide"])
         values["patient"] = cells.get("patient") or None
+        values["data_licence"] = cells.get("data_licence") or None
         values["split"] = self.split(cells.get("split", ""))
         values["mpp"] = self.mpp(cells.get("mpp", ""))
         values["region"] = self.region(cells.get("region", ""))
@@ -184,7 +186,7 @@ class _RowReader:
         self.refuse(
             "mpp",
             repr(cell),
-            f"a number from {MIN_MPP} to {MAX_MPP:g} um per level-0 pixel, or two, of x and y",
+            f"a number from {MIN_MPP} to {MAX_MPP:g} um per level-0 pixel, or two, of x and y{unit_of_mpp(numbers[0])}",
             f"Write it{comma} (0.25 is usual for 40x, 0.5 for 20x), or empty the cell to use what the slide "
             "says",
         )

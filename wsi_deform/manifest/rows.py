@@ -18,8 +18,11 @@ Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
 COLUMNS = (
     "slide_id", "slide", "patient", "split", "mask", "annotation", "mask_channel", "tissue_mask", "mpp", "region",
+    "data_licence",
 )  # fmt: skip
 MIN_MPP, MAX_MPP = 0.05, 20.0
+# Of scanners: 100x to 5x.
+MIN_USUAL_MPP, MAX_USUAL_MPP = 0.1, 2.2
 DOUBLE_SUFFIXES = (
     ".ome.zarr.zip", ".zarr.zip", ".ome.tiff", ".ome.tif", ".ome.btf", ".ome.tf8", ".ome.zarr", ".ome.ozx",
 )  # fmt: skip
@@ -31,10 +34,32 @@ SUFFIXES = (
 )  # fmt: skip
 
 
+def unit_of_mpp(mpp: float) -> str:
+    """In which unit a number outside of what is believed would be an um per pixel, for the end of a sentence.
+
+    Returns:
+        " (250 nm are 0.25 um)" or the like; empty where no unit fits.
+    """
+    # A length of a pixel in nm, in mm or in m; pixels per mm, per cm and per inch.
+    for factor, form in (
+        (1e-3, "{0:g} nm are {1:g} um"),
+        (1e3, "{0:g} mm are {1:g} um"),
+        (1e6, "{0:g} m are {1:g} um"),
+    ):
+        if MIN_USUAL_MPP <= mpp * factor <= MAX_USUAL_MPP:
+            return f" ({form.format(mpp, mpp * factor)})"
+    for um, unit in ((1e3, "mm"), (1e4, "cm"), (25_400.0, "inch")):
+        if mpp > 0 and MIN_USUAL_MPP <= um / mpp <= MAX_USUAL_MPP:
+            return f" ({mpp:g} pixels per {unit} are {um / mpp:.4g} um per pixel)"
+    return ""
+
+
 def _believable(mpp: Mpp) -> Mpp:
     both = both_axes(mpp)
     if not all(MIN_MPP <= one <= MAX_MPP for one in (both.x, both.y)):
-        raise ValueError(f"mpp {mpp}, needed {MIN_MPP} to {MAX_MPP:g} um per level-0 pixel")
+        raise ValueError(
+            f"mpp {mpp}, needed {MIN_MPP} to {MAX_MPP:g} um per level-0 pixel{unit_of_mpp(both.x)}"
+        )
     return mpp
 
 
@@ -52,6 +77,7 @@ class ManifestRow(BaseModel):
         tissue_mask: Raster file whose pixels above 0 are tissue, or None.
         mpp: Level-0 um per pixel that overrides what the file says, one number or one along x and one along y, or None.
         region: The part of the slide that is segmented, learned from and measured, level-0 px; None is all of it.
+        data_licence: Under which licence slide and labels come, as somebody wrote it, or None.
         line: Line of the CSV, from 1; 0 for rows that never were in a CSV.
         extra: Cells of the columns that this program does not know.
     """
@@ -68,6 +94,7 @@ class ManifestRow(BaseModel):
     tissue_mask: Path | None = None
     mpp: Annotated[Mpp, AfterValidator(_believable)] | None = None
     region: Region | None = None
+    data_licence: str | None = None
     line: int = 0
     extra: Mapping[str, str] = Field(default_factory=dict)
 

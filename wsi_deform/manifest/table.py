@@ -10,7 +10,14 @@ from wsi_deform.cells import plain_text
 from wsi_deform.errors import ManifestError
 from wsi_deform.texts import read_text
 
-ALIASES = {"wsi": "slide", "image": "slide", "path": "slide", "patient_id": "patient", "case_id": "patient"}
+ALIASES = {
+    "wsi": "slide",
+    "image": "slide",
+    "path": "slide",
+    "patient_id": "patient",
+    "case_id": "patient",
+    "data_license": "data_licence",
+}
 
 
 def read_cells(path: Path, what: str) -> tuple[list[str], list[tuple[int, list[str]]]]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_deform.annotation.classes import ClassTable
-from wsi_deform.annotation.raster import LabelMask
+from wsi_deform.annotation.labels import Labels
 from wsi_deform.cover import FieldBudget, budgets_of
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Region, Size
@@ -185,7 +185,7 @@ def segment_slide(
     slide: Slide,
     model: Model,
     *,
-    labels: LabelMask | None = None,
+    labels: Labels | None = None,
     limit_to_tissue: bool | None = None,
     batch: int = 1,
     scheduler: Any = "auto",

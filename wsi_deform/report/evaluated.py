@@ -9,6 +9,7 @@ from typing import Any
 
 from wsi_deform.annotation.mean_classes import MeanClasses
 from wsi_deform.anonymous import AS_THEY_ARE, Names
+from wsi_deform.evaluate.class_groups import group_notes
 from wsi_deform.evaluate.summary import UNITS, shown_unit
 from wsi_deform.evaluate.tables import mean_notes
 from wsi_deform.report.files import read_json
@@ -92,7 +93,10 @@ def _classes(data: Mapping[str, Any], folder: Path) -> Section:
     files = {kind: folder / f"{kind}.png" for kind in PICTURES}
     return Section(
         title="Each class, objects and borders",
-        text=[f'Split "{data["split"]}", pooled over all slides. More in the folder of the evaluation.'],
+        text=[
+            f'Split "{data["split"]}", pooled over all slides. More in the folder of the evaluation.',
+            *group_notes(data),
+        ],
         table=comparison_table(rows, of="class", largest_is_best=()),
         pictures=[
             Picture(image=file.read_bytes(), caption=PICTURES[kind])

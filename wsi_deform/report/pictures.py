@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from wsi_deform.annotation.raster import LabelMask
+from wsi_deform.annotation.labels import Labels
 from wsi_deform.geometry import Mpp, Size
 from wsi_deform.look.lowres import thumbnail
 from wsi_deform.mask.folder import MaskFolder
@@ -59,11 +59,11 @@ def sampled_picture(folder: MaskFolder, slide_id: str, size: Size) -> SampledPic
     return SampledPicture(points_px=samples.points_px, labels=label_picture(samples.reverse(), size))
 
 
-def truth_picture(labels: LabelMask, size: Size) -> NDArray[np.uint8]:
+def truth_picture(labels: Labels, size: Size) -> NDArray[np.uint8]:
     """The labels of a slide at the centres of a picture's pixels.
 
     Args:
-        labels: The slide's label mask.
+        labels: The slide's labels.
         size: Size of the picture, px.
 
     Returns:

@@ -13,6 +13,8 @@ from wsi_deform.config import dump_config, read_config
 from wsi_deform.config_sections import Config
 from wsi_deform.drawing.figures import LogRow, curves_figure, over_text
 from wsi_deform.errors import ModelError
+from wsi_deform.manifest.licences import licences_text
+from wsi_deform.model_card import LICENCES
 from wsi_deform.model_file import find_model, read_model_facts
 from wsi_deform.report.files import duration, read_json
 from wsi_deform.report.pace import pace_figure, pace_text, timed_rows
@@ -238,9 +240,11 @@ def _stored(run: Path) -> dict[str, Any]:
     path = find_model(run)
     facts = read_model_facts(path)
     classes: Sequence[dict[str, Any]] = facts["classes"]["classes"]
+    licences = (facts.get("data") or {}).get(LICENCES)
     return {
         "model": path.name,
         "model_mpp": facts["mpp"],
         "classes": ", ".join(str(each["name"]) for each in classes),
+        **({"data_licences": licences_text(licences)} if licences else {}),
         "size_bytes": f"{path.stat().st_size:,}",
     }

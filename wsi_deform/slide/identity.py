@@ -6,9 +6,11 @@ import hashlib
 import json
 import struct
 import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import tile_grid
@@ -16,7 +18,7 @@ from wsi_deform.paths import special_file
 from wsi_deform.slide.dicom.files import dicom_meta
 from wsi_deform.slide.find import is_zarr_folder, is_zarr_url
 from wsi_deform.slide.path import SlidePath, SlideUrl, file_of
-from wsi_deform.slide.reader import Reader, tiles_of
+from wsi_deform.slide.reader import Address, Level, Reader, tiles_of
 from wsi_deform.slide.remote import remote_version
 
 END_BYTES = 1 << 16
@@ -26,6 +28,9 @@ LOOKED_AT_TILES = 8
 ZARR_METADATA = ("zarr.json", ".zattrs", ".zgroup")
 # Changes when sidecars are built in another way: old ones are not used and go as the cache fills.
 BUILD_VERSION = 1
+
+# Level, column and row of tiles -> their pixels, in order.
+TilesOf = Callable[[Sequence[Address]], Iterator[NDArray[np.uint8]]]
 
 
 def file_version(path: SlidePath) -> tuple[str, ...]:
@@ -70,8 +75,8 @@ def slide_identity(path: SlidePath) -> dict[str, str]:
         known = picked | {"modified": str(status.st_mtime_ns), "inode": str(status.st_ino)}
         if path.is_dir():
             return known | {"files": _hash(_files_of(path))}
-        parts = _companions(path)
-        known |= {"bytes": str(status.st_size), "content": _content_of(path, status.st_size)}
+        parts = companions_of(path)
+        known |= {"bytes": str(status.st_size), "content": content_of(path, status.st_size)}
         return known | ({"files": _hash([_stamp(part) for part in parts])} if parts else {})
     except OSError as error:
         raise SlideError(
@@ -79,7 +84,7 @@ def slide_identity(path: SlidePath) -> dict[str, str]:
         ) from error
 
 
-def _content_of(path: Path, size: int) -> str:
+def content_of(path: Path, size: int) -> str:
     """A hash of some of a file's bytes, among them its index where that is a TIFF's."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
@@ -122,18 +127,34 @@ def slide_key(path: SlidePath, reader: Reader) -> str:
         folders and URLs also where they lie.
     """
     path, image = file_of(path)
-    stored = reader.info.levels
-    # Some tiles of the coarsest level, spread evenly: cheap, and bound to the pixels themselves.
+    picked = [image] if image else []
+
+    def tiles(wanted: Sequence[Address]) -> Iterator[NDArray[np.uint8]]:
+        return tiles_of(reader, wanted)
+
+    said = json.dumps([BUILD_VERSION, _files_of(path), *pixels_of(reader.info.levels, tiles), *picked])
+    return hashlib.sha256(said.encode()).hexdigest()[:40]
+
+
+def pixels_of(stored: Sequence[Level], tiles: TilesOf) -> tuple[object, object]:
+    """The sizes of stored levels and their tiles, and a hash of some tiles of the coarsest one.
+
+    Args:
+        stored: The levels that the slide stores.
+        tiles: Reads tiles of them.
+
+    Raises:
+        SlideError: A tile cannot be read.
+    """
+    # Spread evenly: cheap, and bound to the pixels themselves.
     grid = tile_grid(stored[-1].size, stored[-1].tile)
     numbers = sorted(set(np.linspace(0, grid.area - 1, LOOKED_AT_TILES).astype(int).tolist()))
     looked_at = [(len(stored) - 1, number % grid.width, number // grid.width) for number in numbers]
     digest = hashlib.sha256()
-    for tile in tiles_of(reader, looked_at):
+    for tile in tiles(looked_at):
         digest.update(tile.tobytes())
     layout = [(level.size.width, level.size.height, level.tile.width, level.tile.height) for level in stored]
-    picked = [image] if image else []
-    said = json.dumps([BUILD_VERSION, _files_of(path), layout, digest.hexdigest(), *picked])
-    return hashlib.sha256(said.encode()).hexdigest()[:40]
+    return layout, digest.hexdigest()
 
 
 def slide_key_of(name: str) -> str:
@@ -168,7 +189,7 @@ def _files_of(path: SlidePath) -> list[object]:
         file.seek(max(0, size - END_BYTES))
         ends += file.read(END_BYTES)
     status = path.stat()
-    parts = _companions(path)
+    parts = companions_of(path)
     return [
         status.st_size,
         status.st_mtime_ns,
@@ -185,8 +206,8 @@ def _zarr_folders(path: Path) -> list[Path]:
     return [path, *(found for one in inside for found in _zarr_folders(one))]
 
 
-def _companions(path: Path) -> list[Path]:
-    """The other files of a slide of several files."""
+def companions_of(path: Path) -> list[Path]:
+    """The other files of a slide of several files; none of one that is a file alone."""
     suffix = path.suffix.lower()
     if suffix == ".mrxs":
         folder = path.with_suffix("")

@@ -136,6 +136,11 @@ class Slide:
         return self._reader()[1].stored_levels
 
     @property
+    def will_build_levels(self) -> bool:
+        """Whether coarse levels that the file lacks are built when they are first read, from all of its pixels."""
+        return self._reader()[1].will_build
+
+    @property
     def has_file(self) -> bool:
         """Whether ``path`` is where its pixels lie; a slide made from a reader has a name only."""
         return self._own_reader is None

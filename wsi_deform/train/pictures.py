@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from wsi_deform.annotation.raster import LabelMask
+from wsi_deform.annotation.labels import Labels
 from wsi_deform.cover import fields_of, sampled_size_of, view_of
 from wsi_deform.data.fields import LabelledField
 from wsi_deform.deform.lattice import density_of_cells
@@ -24,7 +24,7 @@ CHOICE_PX = 32
 
 
 def chosen_fields(
-    model: Model, validation: Sequence[tuple[Slide, LabelMask]], *, max_fields: int
+    model: Model, validation: Sequence[tuple[Slide, Labels]], *, max_fields: int
 ) -> list[LabelledField]:
     """The validation fields that are drawn: always the same, and those with much to see.
 
@@ -105,7 +105,7 @@ def stages_of(model: Model, item: LabelledField) -> Stages:
     )
 
 
-def _ranked_fields(model: Model, slide: Slide, labels: LabelMask) -> list[LabelledField]:
+def _ranked_fields(model: Model, slide: Slide, labels: Labels) -> list[LabelledField]:
     """Fields of a slide, those with much to see first."""
     fields = fields_of(slide, model)
     # Enough to find a good one; reading the labels of thousands would take longer than an epoch.

@@ -17,7 +17,10 @@ import torch
 from torch import Tensor
 
 from wsi_deform.annotation.classes import ClassTable, write_class_table
-from wsi_deform.annotation.raster import LABEL_CACHE, LabelMask
+from wsi_deform.annotation.labels import Labels
+from wsi_deform.annotation.outlines.held import OUTLINE_CACHE
+from wsi_deform.annotation.raster import LABEL_CACHE
+from wsi_deform.annotation.scales import unit_remarks
 from wsi_deform.config import dump_config
 from wsi_deform.config_sections import Config
 from wsi_deform.cover import fields_of, sampled_size_of
@@ -27,12 +30,14 @@ from wsi_deform.data.fields import FieldViews, LabelledField
 from wsi_deform.data.study import median_mpp, open_labelled
 from wsi_deform.errors import TrainingError
 from wsi_deform.files import write_json, write_text
+from wsi_deform.manifest.licences import licences_of
 from wsi_deform.manifest.rows import Manifest, Split
 from wsi_deform.model import Model
-from wsi_deform.model_card import write_model_card
+from wsi_deform.model_card import LICENCES, write_model_card
 from wsi_deform.model_file import finish_saving, save_model
 from wsi_deform.networks.weights import load_pretrained
 from wsi_deform.provenance import provenance
+from wsi_deform.scale import samples_remark
 from wsi_deform.slide.cache import set_cache_bytes
 from wsi_deform.slide.slide import Slide
 from wsi_deform.train.allocation import allocated_fields, allocates, is_due, sizes_of, with_sizes
@@ -85,7 +90,7 @@ class Run:
     average: WeightAverage | None
     views: FieldViews
     fields: Sequence[LabelledField]
-    validation: list[tuple[Slide, LabelMask]]
+    validation: list[tuple[Slide, Labels]]
     saved_at: float
     checkpoint_every_s: float
     shown: list[LabelledField] | None = None
@@ -222,6 +227,7 @@ def start_run(
     cache_bytes = int(config.training.cache_gib * 2**30)
     set_cache_bytes(cache_bytes)
     LABEL_CACHE.set_limit(cache_bytes)
+    OUTLINE_CACHE.set_limit(cache_bytes)
     training = [open_labelled(row, classes) for row in manifest.of_split("train")]
     if not training:
         raise TrainingError(
@@ -230,6 +236,9 @@ def start_run(
     identity = identity_of(config, classes, [slide for slide, _ in training], ranks)
     # Before the weights, whose misfit would say less.
     check_identity(run, stored_counters(run).identity, identity)
+    scales = [(slide.slide_id, mpp) for slide, _ in training if (mpp := slide.mpp_or_none) is not None]
+    for remark in unit_remarks(scales):
+        logger.warning("%s", remark)
     model = Model(config=config, classes=classes, mpp=median_mpp([slide for slide, _ in training]))
     items = training_fields(training, model)
     if config.networks.pretrained is not None:
@@ -308,7 +317,7 @@ def views_of(items: Sequence[LabelledField], model: Model) -> FieldViews:
     return FieldViews(items, tissue=model.sees_tissue, stain=model.config.networks.stain)
 
 
-def training_fields(training: Sequence[tuple[Slide, LabelMask]], model: Model) -> list[LabelledField]:
+def training_fields(training: Sequence[tuple[Slide, Labels]], model: Model) -> list[LabelledField]:
     """All fields of the training slides, in the order of the manifest, with equal budgets."""
     items = []
     for slide, labels in training:
@@ -328,6 +337,8 @@ def training_fields(training: Sequence[tuple[Slide, LabelMask]], model: Model) -
         raise TrainingError(
             "no tissue found on any training slide. Needed at least one field. Look at the slides."
         )
+    if remark := samples_remark([(item.slide, item.field.region.size, item.size) for item in items], model):
+        logger.warning("%s", remark)
     return items
 
 
@@ -342,7 +353,11 @@ def _data_facts(manifest: Manifest, *, fields: int) -> dict[str, Any]:
     facts["train"]["fields"] = fields
     # Of the slides' names, not of the CSV's bytes: the same slides are the same data in any order of columns.
     names = sorted((row.split or "", row.slide_id, row.patient or "") for row in manifest.rows)
-    return facts | {"manifest_sha256": hashlib.sha256(json.dumps(names).encode()).hexdigest()}
+    used = [row for row in manifest.rows if row.split in splits]
+    return facts | {
+        LICENCES: licences_of(used),
+        "manifest_sha256": hashlib.sha256(json.dumps(names).encode()).hexdigest(),
+    }
 
 
 def _check_ranks(run: Path, counters: Counters, ranks: Ranks) -> None:

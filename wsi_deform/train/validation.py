@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from wsi_deform.annotation.classes import UNLABELLED, ClassTable
-from wsi_deform.annotation.raster import LabelMask
+from wsi_deform.annotation.labels import Labels
 from wsi_deform.baselines.patch_files import grid_of, scores_of
 from wsi_deform.baselines.patch_grid import PatchSettings
 from wsi_deform.baselines.patches import Patches, slide_labels
@@ -22,7 +22,7 @@ from wsi_deform.train.ranks import Ranks
 
 
 def validate(
-    model: Model, validation: Sequence[tuple[Slide, LabelMask]], *, ranks: Ranks | None = None
+    model: Model, validation: Sequence[tuple[Slide, Labels]], *, ranks: Ranks | None = None
 ) -> dict[str, Any]:
     """Measure mIoU at full resolution over the validation slides, with and without background.
 
@@ -57,7 +57,7 @@ def validate(
     return validation_row(counts, model.classes)
 
 
-def _of_patches(model: Model, slide: Slide, labels: LabelMask) -> Confusion:
+def _of_patches(model: Model, slide: Slide, labels: Labels) -> Confusion:
     """Counts of a slide that is segmented as ``segment --method patches`` does, a block in memory at a time.
 
     Its samples, one a pixel, would not fit into memory.

@@ -77,6 +77,16 @@ def first_level_within(levels: Sequence[Level], max_bytes: float) -> int | None:
     return first
 
 
+def kept_from(levels: Sequence[Level]) -> int | None:
+    """The finest of the missing levels that a sidecar keeps; None where the cache folder has no room for any."""
+    return first_level_within(levels, CACHE.limit_bytes * MAX_SHARE_OF_CACHE / STORED_SHARE)
+
+
+def sidecar_path(key: str | None, first: int) -> Path:
+    """Where the sidecar of a slide lies that keeps its missing levels from the first on."""
+    return CACHE.folder / f"{key}-{first}{SIDECAR_SUFFIX}"
+
+
 class Sidecar:
     """The levels of one slide that are kept on disk.
 
@@ -103,7 +113,7 @@ class Sidecar:
             SlideError: The slide cannot be read.
         """
         self.levels = tuple(levels)
-        first = first_level_within(levels, CACHE.limit_bytes * MAX_SHARE_OF_CACHE / STORED_SHARE)
+        first = kept_from(levels)
         if first is None:
             raise OSError(errno.ENOSPC, f"the cache's limit of {CACHE.limit_bytes} bytes leaves no room")
         self.first = first
@@ -140,7 +150,7 @@ class Sidecar:
 
     @property
     def _path(self) -> Path:
-        return CACHE.folder / f"{self._key}-{self.first}{SIDECAR_SUFFIX}"
+        return sidecar_path(self._key, self.first)
 
     def _open(self) -> SidecarFile:
         kept = self.levels[self.first :]

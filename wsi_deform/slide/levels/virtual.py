@@ -21,7 +21,13 @@ from wsi_deform.slide.declared import check_buildable
 from wsi_deform.slide.levels.blanks import NONE, BlankingReader
 from wsi_deform.slide.levels.box_means import box_mean_tile, coarse_levels, stream_box_means
 from wsi_deform.slide.levels.mending import mended
-from wsi_deform.slide.levels.sidecar import Sidecar, build_progress, first_level_within
+from wsi_deform.slide.levels.sidecar import (
+    Sidecar,
+    build_progress,
+    first_level_within,
+    kept_from,
+    sidecar_path,
+)
 from wsi_deform.slide.reader import (
     Address,
     BadTileError,
@@ -123,6 +129,17 @@ class VirtualReader:
         if number >= built.first:
             return built.read_tile(number, column, row)
         return box_mean_tile(self._served, self.stored_levels - 1, found, 2 << number, column, row)
+
+    @property
+    def will_build(self) -> bool:
+        """Whether the first read of a virtual level reads all of the coarsest stored one, too large to be held.
+
+        Not where that is done: in this process, or, of files that others can name, in an earlier one.
+        """
+        if not self._coarse or self.in_memory or self._built is not None:
+            return False
+        first = kept_from(self._coarse)
+        return self._key is None or first is None or not sidecar_path(self._key(), first).exists()
 
     @property
     def decoded_bytes(self) -> int:

@@ -30,6 +30,7 @@ class Source(Enum):
 
     GIVEN = "the mpp that was given"
     DICOM = "PixelSpacing of the DICOM series"
+    DICOM_VOLUME = "ImagedVolumeWidth and ImagedVolumeHeight of the DICOM series"
     OME = "PhysicalSizeX and PhysicalSizeY of the OME-XML"
     NGFF = "coordinateTransformations of the OME-Zarr"
     CZI = "the Scaling section of the CZI"
@@ -43,6 +44,15 @@ class Source(Enum):
     def rank(self) -> int:
         """0 for the most trusted."""
         return list(Source).index(self)
+
+    @property
+    def says(self) -> str:
+        """The verb behind it, for people."""
+        return (
+            "say"
+            if self in (Source.DICOM_VOLUME, Source.OME, Source.NGFF, Source.IMAGEJ, Source.TAGS)
+            else "says"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,9 +209,25 @@ def disagreement(mpp: Point, other: Point, *, ratio: float = AGREED_RATIO) -> st
     )
 
 
+def mistaken_unit(*ratios: float, tolerance: float = UNIT_TOLERANCE) -> float | None:
+    """The confusion of units that explains all of some ratios of lengths.
+
+    Args:
+        ratios: One length by another that should be alike, either way around.
+        tolerance: By which share a ratio may miss it.
+
+    Returns:
+        2.54 (inch and cm), 10 (cm and mm), 25.4 (inch and mm), 100, 254 or 1000 (mm and um); None where none fits.
+    """
+    for unit in UNIT_RATIOS:
+        if all(abs(max(ratio, 1 / ratio) / unit - 1) <= tolerance for ratio in ratios):
+            return unit
+    return None
+
+
 def _remark(claim: Claim, taken: Claim | None) -> list[str]:
     """What is said of a source that was not taken."""
-    found = f"{claim.text} says {_shown(claim.mpp)} um per pixel"
+    found = f"{claim.text} {claim.source.says} {_shown(claim.mpp)} um per pixel"
     if not claim.is_plausible and claim.source is not Source.POWER:
         # A printer's dpi in the tags is no news, unless it is the slide's scale in another unit.
         if claim.source is Source.TAGS and (taken is None or _unit_ratio(claim.mpp, taken.mpp) is None):
@@ -216,10 +242,10 @@ def _remark(claim: Claim, taken: Claim | None) -> list[str]:
     if how is None:
         return []
     about = " about" if claim.source is Source.POWER else ""
-    found = found.replace(" says ", f" says{about} ", 1)
+    found = found.replace(f" {claim.source.says} ", f" {claim.source.says}{about} ", 1)
     return [
-        f"{found}, but {taken.text} says {_shown(taken.mpp)}, which was taken ({how}); if that is wrong, set the mpp "
-        "column"
+        f"{found}, but {taken.text} {taken.source.says} {_shown(taken.mpp)}, which was taken ({how}); if that is "
+        "wrong, set the mpp column"
     ]
 
 
@@ -240,11 +266,7 @@ def _ratio(mpp: Point, other: Point) -> float:
 
 def _unit_ratio(mpp: Point, other: Point) -> float | None:
     """The confusion of units that explains the difference of two scales in both axes, or None."""
-    ratios = [max(a / b, b / a) for a, b in ((mpp.x, other.x), (mpp.y, other.y))]
-    for unit in UNIT_RATIOS:
-        if all(abs(ratio / unit - 1) <= UNIT_TOLERANCE for ratio in ratios):
-            return unit
-    return None
+    return mistaken_unit(mpp.x / other.x, mpp.y / other.y)
 
 
 def _shown(mpp: Point) -> str:

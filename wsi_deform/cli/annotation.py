@@ -1,0 +1,140 @@
+"""`wsi-deform annotation`: look at files of outlines, and turn them into masks and class tables."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from wsi_deform.annotation.outlines.outline import OutlineSet
+
+app = typer.Typer(help="Look at outlines, and turn them into masks and class tables.", no_args_is_help=True)
+
+
+class Order(StrEnum):
+    """Which of several outlines over a pixel gives it its class."""
+
+    DRAWING = "drawing"
+    CLASSES = "classes"
+
+
+SLIDE_HELP = "The slide: a file, its URL, or an OME-Zarr or DICOM folder."
+FILE_HELP = "Outlines: QuPath GeoJSON, ASAP, ImageScope or Sedeen XML, or Darwin, COCO or DSA JSON."
+OUTSIDE_HELP = "Outside every outline: unlabelled, background or a class; default: what the class table says."
+ORDER_HELP = (
+    "Which of several outlines over a pixel counts; default: what the class table says, else the last drawn."
+)
+
+
+@app.command()
+def to_mask(
+    slide: Annotated[str, typer.Argument(help=SLIDE_HELP)],
+    file: Annotated[Path, typer.Argument(help=FILE_HELP)],
+    classes: Annotated[Path, typer.Option(help="Class table (YAML or JSON).")],
+    out: Annotated[Path, typer.Option(help="The mask to write, .ome.tif.")],
+    level: Annotated[
+        int | None, typer.Option(min=0, help="Size of this level of the slide; default: 0.")
+    ] = None,
+    mpp: Annotated[
+        float | None, typer.Option(min=0.0001, help="Size of a mask with so many um per pixel.")
+    ] = None,
+    order: Annotated[Order | None, typer.Option(help=ORDER_HELP)] = None,
+    outside: Annotated[str | None, typer.Option(help=OUTSIDE_HELP)] = None,
+) -> None:
+    """Write outlines as a pyramidal mask: a pixel has the class of the outline that its centre lies in."""
+    from wsi_deform.annotation.classes import read_class_table
+    from wsi_deform.annotation.label_file import outlines_over
+    from wsi_deform.mask.outline_mask import outline_mask_size, write_outline_mask
+    from wsi_deform.slide.open import open_slide
+
+    opened = open_slide(slide)
+    size = outline_mask_size(opened, level=level, mpp=mpp)
+    table = read_class_table(classes)
+    if order is not None:
+        table = replace(table, outline_order="classes" if order is Order.CLASSES else "drawing")
+    labels = outlines_over(file, opened, table, outside=outside)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_outline_mask(out, labels, size=size, mpp=opened.mpp_xy)
+    typer.echo(f"{out}: {size} px.")
+
+
+@app.command()
+def show(
+    slide: Annotated[str, typer.Argument(help=SLIDE_HELP)],
+    file: Annotated[Path, typer.Argument(help=FILE_HELP)],
+    out: Annotated[Path, typer.Option(help="The picture to write, .png.")],
+    classes: Annotated[
+        Path | None, typer.Option(help="Class table (YAML or JSON); default: every name is a class.")
+    ] = None,
+    side: Annotated[int, typer.Option(min=64, max=8192, help="The longer side of the picture, px.")] = 2048,
+) -> None:
+    """Draw outlines over a thumbnail of their slide, with how many there are of each class."""
+    from wsi_deform.annotation.classes import read_class_table
+    from wsi_deform.annotation.label_file import outlines_over, read_outlines_over
+    from wsi_deform.annotation.outlines.summary import named_outlines, proposed_table
+    from wsi_deform.cli.build_bars import only_build_bars
+    from wsi_deform.cli.console import plain_console
+    from wsi_deform.drawing.outline_picture import outline_picture
+    from wsi_deform.drawing.panels import write_picture
+    from wsi_deform.look.lowres import thumbnail
+    from wsi_deform.slide.open import open_slide
+
+    opened = open_slide(slide)
+    found = read_outlines_over(file, opened)
+    table = proposed_table(named_outlines([found])) if classes is None else read_class_table(classes)
+    labels = outlines_over(file, opened, table)
+    with only_build_bars(plain_console()):
+        picture = outline_picture(thumbnail(opened, side), found, labels)
+    write_picture(out, picture)
+    _remark(found)
+    typer.echo(f"{out}: {len(found.outlines)} outlines, {found.format}.")
+
+
+@app.command()
+def classes(
+    files: Annotated[list[Path], typer.Argument(help=FILE_HELP)],
+    slide: Annotated[
+        str | None, typer.Option(help="A slide of theirs: its um per pixel turn areas into mm2.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write the class table here; default: standard output.")
+    ] = None,
+) -> None:
+    """Say what the outlines of some files are called, how many there are and how large, and propose a class table."""
+    from wsi_deform.annotation.outlines.open import read_outlines
+    from wsi_deform.annotation.outlines.summary import (
+        named_lines,
+        named_outlines,
+        proposed_table,
+        proposed_text,
+    )
+    from wsi_deform.files import write_text
+    from wsi_deform.slide.open import open_slide
+
+    opened = None if slide is None else open_slide(slide)
+    found = [read_outlines(each, image=None if opened is None else opened.path.name) for each in files]
+    for each in found:
+        _remark(each)
+    named = named_outlines(found)
+    lines = named_lines(named, mpp=None if opened is None else opened.mpp_xy)
+    text = proposed_text(proposed_table(named))
+    if out is None:
+        # The table as comments, so that all of it is a class table.
+        for line in lines:
+            typer.echo(f"# {line}")
+        typer.echo(text, nl=False)
+        return
+    write_text(out, text)
+    for line in lines:
+        typer.echo(line)
+    typer.echo(f"{out}: a class table to start from.")
+
+
+def _remark(found: OutlineSet) -> None:
+    """Say what was left out or repaired of a file."""
+    for remark in found.remarks:
+        typer.echo(f"remark: {found.path.name}: {remark}.", err=True)
