@@ -22,6 +22,7 @@ from wsi_deform.cli import (
     report,
     segment,
     train,
+    view,
 )
 from wsi_deform.cli.app import App, Debug, Quiet, Verbose
 from wsi_deform.cli.console import set_talk
@@ -45,6 +46,7 @@ typer_app.command(examples=segment.EXAMPLES, exits=SLIDES_FAILED | INTERRUPTED)(
 typer_app.command(
     examples=evaluate.EXAMPLES, exits={1: "at least one slide could not be measured; the others are"}
 )(evaluate.evaluate)
+typer_app.command(examples=view.EXAMPLES)(view.view)
 typer_app.command(examples=report.EXAMPLES)(report.report)
 typer_app.command(examples=export.EXAMPLES)(export.export)
 typer_app.add_typer(config.app, name="config")
