@@ -92,9 +92,8 @@ def slide_rows(checked: Checked) -> list[dict[str, str]]:
         cells |= {
             f"{name}, %": f"{100 * shares[name]:.1f}" if shares else NOTHING for name in _names(checked)
         }
-        remarks = [problem.found for problem in found.problems] + list(
-            slide.remarks if slide is not None else ()
-        )
+        remarks = [problem.found for problem in found.problems]
+        remarks += [*(slide.remarks if slide is not None else ()), *found.outline_remarks]
         rows.append(cells | {"remarks": "; ".join(remarks) or NOTHING})
     return rows
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from wsi_deform.annotation.classes import ClassTable
+from wsi_deform.annotation.label_file import LabelFile
 from wsi_deform.config import parse_config, read_yaml
 from wsi_deform.config_format import FIRST, FORMAT, KEY
 from wsi_deform.config_sections import Config
 from wsi_deform.errors import ConfigError, TrainingError
+from wsi_deform.manifest.rows import Manifest
 from wsi_deform.provenance import config_sha256
+from wsi_deform.slide.content import file_content
 from wsi_deform.slide.slide import Slide
 from wsi_deform.train.ranks import Ranks
 
@@ -21,18 +25,38 @@ FREE = {"batch", "workers", "threads", "cache_gib", "keep", "pictures", "patienc
 # What the hash of version 0.1 left out of ``training``, first and last.
 FREE_IN_VERSION_0_1 = ({"workers", "threads", "cache_gib"}, FREE)
 MAX_SHOWN = 8
+TABLE, LABELS = "class table", "label files"
+MEANS_NO_LABEL = {"color", "groups"}
+"""Keys of a class table that change no label: how it is drawn, and what measures are told of beside."""
+
+logger = logging.getLogger(__name__)
 
 
 def identity_of(
-    config: Config, classes: ClassTable, training: Sequence[Slide], ranks: Ranks
+    config: Config, classes: ClassTable, manifest: Manifest, training: Sequence[Slide], ranks: Ranks
 ) -> dict[str, Any]:
-    """What must be the same for a run to go on: plain data for its checkpoint."""
+    """What must be the same for a run to go on, and what is remarked upon: plain data for its checkpoint.
+
+    Args:
+        config: Of the run.
+        classes: What its labels mean.
+        manifest: Whose labels of train and val, which open, are told apart by their bytes: a file that is copied or
+            touched is the same.
+        training: Its slides of train.
+        ranks: Its processes.
+    """
+    files = {
+        row.slide_id: LabelFile.of_row(row)
+        for row in (*manifest.of_split("train"), *manifest.of_split("val"))
+    }
     return {
         "config": _settings(config),
         # Two processes with a batch of 2 go on as one with a batch of 4.
         "batch": config.training.batch * ranks.world,
         "classes": list(classes.names),
         "slides": [slide.slide_id for slide in training],
+        TABLE: _meanings(classes),
+        LABELS: {name: file_content(file.path) for name, file in files.items() if file is not None},
     }
 
 
@@ -51,15 +75,42 @@ def check_identity(run: Path, stored: Mapping[str, Any], identity: Mapping[str, 
     before = (
         _of_version_0_1(run, stored) if isinstance(stored.get("config"), str) else _completed(run, stored)
     )
-    changed = [key for key, value in before.items() if identity.get(key) != value]
+    _remark_on_labels(run, before.get(LABELS, {}), identity.get(LABELS, {}))
+    changed = [key for key, value in before.items() if key != LABELS and identity.get(key) != value]
     if not changed:
         return
-    said, remedy = " and ".join(changed), "Choose another --out, or delete the folder to start again."
+    remedy = "Choose another --out, or delete the folder to start again."
+    told = [key for key in (TABLE, "config") if key in changed]
+    said = " and ".join([*(key for key in changed if key not in told), *told])
+    if told:
+        said += ": " + ", ".join(_differences(before[key], identity[key]) for key in told)
     if "config" in changed:
-        changed = [key for key in changed if key != "config"] + ["config"]
-        said = f"{' and '.join(changed)}: {_differences(before['config'], identity['config'])}"
         remedy = f"Go on with --config {run / 'config.yaml'}. Or choose another --out, or delete the folder."
     raise TrainingError(f"run {run}: was started with other {said}. Needed the same to go on. {remedy}")
+
+
+def _meanings(classes: ClassTable) -> dict[str, Any]:
+    """What a class table says of labels: class -> its values, colours and names; and what else decides a label."""
+    data = classes.to_data()
+    held = {
+        each["name"]: {key: value for key, value in each.items() if key not in {"name", *MEANS_NO_LABEL}}
+        for each in data.pop("classes")
+    }
+    return held | {f"({key})": value for key, value in data.items() if key not in MEANS_NO_LABEL}
+
+
+def _remark_on_labels(run: Path, before: Mapping[str, str], now: Mapping[str, str]) -> None:
+    """Say which files of labels hold something else than when the run last went on."""
+    changed = [name for name, content in before.items() if now.get(name, content) != content]
+    if changed:
+        shown = ", ".join(changed[:MAX_SHOWN]) + (", ..." if len(changed) > MAX_SHOWN else "")
+        logger.warning(
+            "run %s: labels of %s changed since it was started (%s); it goes on with the new ones, and "
+            "losses and mIoU before and after are not of the same labels",
+            run,
+            "1 slide" if len(changed) == 1 else f"{len(changed)} slides",
+            shown,
+        )
 
 
 def _settings(config: Config) -> dict[str, Any]:

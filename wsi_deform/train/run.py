@@ -233,7 +233,7 @@ def start_run(
         raise TrainingError(
             f'manifest in {manifest.folder}: no slide of split "train". Needed one or more. Fill the split column.'
         )
-    identity = identity_of(config, classes, [slide for slide, _ in training], ranks)
+    identity = identity_of(config, classes, manifest, [slide for slide, _ in training], ranks)
     # Before the weights, whose misfit would say less.
     check_identity(run, stored_counters(run).identity, identity)
     scales = [(slide.slide_id, mpp) for slide, _ in training if (mpp := slide.mpp_or_none) is not None]

@@ -50,12 +50,14 @@ class Found:
     Attributes:
         file: The file.
         areas: What was found, in the order it was drawn.
+        sizes: Sizes that the file says its image has, (width, height) in px; empty where it says none.
         corner: Where the file says itself from which corner of the slide it counts, level-0 px; None where not.
     """
 
     def __init__(self, file: AnnotationFile) -> None:
         self.file = file
         self.corner: Point | None = None
+        self.sizes: list[tuple[float, float]] = []
         self.areas: list[Area] = []
         self._left_out: Counter[str] = Counter()
         self._remarks: Counter[str] = Counter()
@@ -87,6 +89,12 @@ class Found:
             )
         )
 
+    def says_size(self, width: Any, height: Any) -> None:
+        """Note the size that the file says its image has; what is no size says nothing."""
+        sides = [each for each in (width, height) if isinstance(each, int | float) and 0 < each < math.inf]
+        if len(sides) == 2 and (sides[0], sides[1]) not in self.sizes:
+            self.sizes.append((sides[0], sides[1]))
+
     def leave_out(self, what: str, count: int = 1) -> None:
         """Count something that is no area: "points", "lines"."""
         self._left_out[what] += count
@@ -109,7 +117,7 @@ class Found:
         """The vertices of a ring.
 
         Args:
-            points: A sequence of (x, y), or of (x, y, more).
+            points: A sequence of (x, y), or of (x, y, z).
             number: Of the feature.
 
         Returns:
@@ -126,7 +134,8 @@ class Found:
             ) from error
         if found.size == 0:
             return np.empty((0, 2))
-        if found.ndim != 2 or found.shape[1] < 2:
+        # More numbers than x, y and z are something else: "10,5,20,5" are two with decimal commas.
+        if found.ndim != 2 or found.shape[1] not in (2, 3):
             raise self.file.error(f"vertices are {shown(points)}, needed pairs of numbers", number)
         return found[:, :2]
 
