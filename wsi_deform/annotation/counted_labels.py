@@ -57,7 +57,7 @@ class CountedLabels:
         }
 
     def lines(self, manifest: Manifest) -> list[str]:
-        """What people should know of the labels of the splits: a table of mask pixels, and what was not counted."""
+        """What people should know of the labels of the splits: a table of their pixels, and how they were dealt."""
         said = []
         if self.table is not None:
             pixels: dict[str, dict[int, int]] = {}
@@ -79,8 +79,11 @@ class CountedLabels:
             )
         elif self.values and not self.is_named:
             said.append("remark: no class table was found: every value of the masks is taken for a class")
-        said += [f"remark: labels were not counted: {line}" for line in lines_by_kind(self.unread)]
         return said
+
+    def unread_lines(self) -> list[str]:
+        """What was not counted, whatever the splits."""
+        return [f"remark: labels were not counted: {line}" for line in lines_by_kind(self.unread)]
 
     def _absent(self, manifest: Manifest) -> list[str]:
         """A remark for each class that a split lacks."""
@@ -172,7 +175,7 @@ def _problem(row: ManifestRow, message: str) -> Problem:
     return Problem(
         where=f"slide {row.slide_id}",
         found=found.rstrip("."),
-        needed=needed.rstrip(".") or "a mask that opens",
+        needed=needed.rstrip(".") or "labels that can be counted",
         remedy=remedy.rstrip(".") or "Mend or replace the file",
         kind=found.replace(str(row.mask or row.annotation), "FILE"),
     )

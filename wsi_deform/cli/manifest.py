@@ -200,6 +200,8 @@ def build(
         typer.echo(f"{path}: {built_text(manifest, source, how)}")
         for line in labels.lines(manifest):
             typer.echo(line)
+    for line in labels.unread_lines():
+        typer.echo(line)
     for remark in remarks:
         typer.echo(f"remark: {remark}")
 
