@@ -17,6 +17,7 @@ from wsi_deform.annotation.label_table import NO_SPLIT, UNKNOWN, class_pixels
 from wsi_deform.annotation.row_check import RowFindings
 from wsi_deform.cells import safe_row
 from wsi_deform.drawing.figures import FAINT, INK, WIDTH_IN, png_bytes
+from wsi_deform.drawing.names import plain
 from wsi_deform.files import write_aside
 from wsi_deform.manifest.licences import licences_of, licences_text
 from wsi_deform.manifest.problems import Problem, counted, lines_by_kind
@@ -134,7 +135,7 @@ def check_figure(checked: Checked) -> bytes:
         for name, colour in zip(shares[0], (*colours, UNLABELLED_COLOUR, UNKNOWN_COLOUR), strict=True):
             own = np.array([each[name] for each in shares])
             if own.any():
-                bars.bar(np.arange(len(own)), own, 1.0, bottom=bottom, color=colour, label=name)
+                bars.bar(np.arange(len(own)), own, 1.0, bottom=bottom, color=colour, label=plain(name))
             bottom = bottom + own
         splits = [each.row.split for each in labelled]
         for split in dict.fromkeys(splits):

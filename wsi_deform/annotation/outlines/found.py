@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ FARTHEST_PX = 4.0 * LONGEST_SIDE_PX
 """No slide is a quarter as large: coordinates beyond this are a mistake."""
 
 SHOWN_CHARACTERS = 60
+NOT_IN_NAMES = ("Cc", "Zl", "Zp")
+"""Categories of Unicode: controls, and separators of lines and paragraphs."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -76,7 +79,12 @@ class Found:
         """Add an area; see ``Area``."""
         if source_class is not None:
             # Half of a surrogate pair, which JSON can name, is no character that can be printed.
-            source_class = source_class.encode("utf-8", "replace").decode("utf-8").strip() or None
+            source_class = source_class.encode("utf-8", "replace").decode("utf-8")
+            if not source_class.isprintable():  # line breaks would tear tables and legends apart
+                source_class = "".join(
+                    " " if unicodedata.category(each) in NOT_IN_NAMES else each for each in source_class
+                )
+            source_class = source_class.strip() or None
         self.areas.append(
             Area(
                 parts=parts,
