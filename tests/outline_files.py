@@ -95,7 +95,7 @@ def region(ring: Pairs, *, kind: str = "0", negative: str = "0") -> str:
 
 
 def sedeen(drawn: Sequence[Drawn]) -> str:
-    text = '<session software="x"><image identifier="a.svs"><dimensions>99,99</dimensions><transform>'
+    text = '<session software="x"><image identifier="a.svs"><transform>'
     text += '<translation units="um">0.0,0.0</translation><rotation unit="degrees">0.0</rotation>'
     text += "<scale>1.0,1.0</scale></transform><overlays>"
     for each in drawn:
@@ -129,7 +129,7 @@ def coco(drawn: Sequence[Drawn]) -> str:
             annotation["category_id"] = names.index(each.source_class)
         annotations.append(annotation)
     annotations.append({"image_id": 7, "category_id": None, "caption": "a slide"})
-    images = [{"id": 7, "file_name": "a.svs", "width": 99, "height": 99}]
+    images = [{"id": 7, "file_name": "a.svs"}]
     categories = [{"id": number, "name": name} for number, name in enumerate(names)]
     return json.dumps({"images": images, "annotations": annotations, "categories": categories})
 

@@ -66,6 +66,19 @@ def own_fault_note(*parsers: str) -> str:
     )
 
 
+def not_foreseen(error: Exception, what: object) -> str:
+    """An exception that nobody foresaw, as a message of one of many files: the others go on.
+
+    Args:
+        error: What was raised.
+        what: The file, or whatever people call what was looked at.
+    """
+    return (
+        f"{what}: doubtful: {with_notes(error)}, which was not foreseen. Needed a file that is read without it. Open "
+        "it in another program; if that can, please report this."
+    )
+
+
 def version_of(package: str) -> str:
     """The installed version of a package, or "of unknown version"."""
     try:

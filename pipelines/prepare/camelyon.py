@@ -18,6 +18,7 @@ OUT, stands for that of all of them, and makes them background.
 
 from __future__ import annotations
 
+import csv
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -78,17 +79,22 @@ def find_16(downloaded: Path, out: Path, seed: int) -> Found:
     ]
     kinds = {row.slide_id: [int(row.slide_id in tumour)] for row in rows}
     rows = list(dealt(rows, seed, kinds=kinds, shares={"train": 0.8, "val": 0.2}))
-    positive = _positive_tests(testing / "reference.csv")
+    normal_tests = _normal_tests(testing / "reference.csv")
     for name, path in tested.items():
-        said = outlined_test.get(name)
-        if said is None and (positive is None or name not in positive):
-            said = empty
+        said = outlined_test.get(name) or (empty if name.lower() in normal_tests else None)
         rows.append(
             ManifestRow(slide=path, slide_id=name, annotation=said, split=None if said is None else "test")
         )
     remarks = [NOT_EXHAUSTIVE]
-    if positive is None:
-        remarks.append("No reference.csv: test slides without XML are taken for slides without metastases.")
+    if not normal_tests:
+        remarks.append(
+            "No testing/reference.csv that calls slides Normal: nobody says which test slides are without metastases, "
+            "and those without XML are in no split."
+        )
+    if contradicting := sorted(name for name in outlined_test if name.lower() in normal_tests):
+        remarks.append(
+            f"{len(contradicting)} Normal slides have XML, which counts: {named_few(contradicting)}."
+        )
     return Found(
         rows=tuple(rows),
         classes=CLASSES,
@@ -96,21 +102,26 @@ def find_16(downloaded: Path, out: Path, seed: int) -> Found:
     )
 
 
-def _positive_tests(table: Path) -> set[str] | None:
-    """Test slides with metastases by the reference, a CSV without a header; None where it is not there."""
+def _normal_tests(table: Path) -> set[str]:
+    """Test slides without metastases by the reference, a CSV without a header; none where it is not there.
+
+    Convention:
+        Only what is called so counts as background: a reference that is read wrongly makes no slide healthy.
+    """
     if not table.is_file():
-        return None
+        return set()
     try:
         text = read_text(table, "utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ManifestError(
             f"table {table}: cannot be read ({error}). Needed a CSV in UTF-8. Download it again."
         ) from error
-    lines = [line.split(",") for line in text.splitlines() if line.strip()]
+    first = text.partition("\n")[0]
+    lines = csv.reader(text.splitlines(), delimiter=max(",;\t", key=first.count), skipinitialspace=True)
     return {
-        Path(cells[0].strip()).stem
+        Path(cells[0].strip().lower()).stem
         for cells in lines
-        if any(cell.strip().lower() == "tumor" for cell in cells[1:])
+        if any(cell.strip().lower() == "normal" for cell in cells[1:])
     }
 
 

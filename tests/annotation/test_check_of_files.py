@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import numpy as np
@@ -10,6 +11,8 @@ import tifffile
 from manifest_of_pictures import two_classes, write_manifest_of_pictures
 from PIL import Image
 
+from wsi_deform.annotation import counted_labels as counted_labels_module
+from wsi_deform.annotation import row_check
 from wsi_deform.annotation.check import check_manifest
 from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.manifest.read import read_manifest
@@ -123,3 +126,91 @@ def test_levels_that_slides_lack_are_announced_and_not_built(tmp_path, monkeypat
     checked(tmp_path / "manifest.csv", for_training=True, scan=False)
     assert not slide.will_build_levels
     assert checked(tmp_path / "manifest.csv") == ([], [])
+
+
+@pytest.mark.parametrize("name", ["open_slide", "open_label_mask", "counted_values", "file_content"])
+@pytest.mark.parametrize("error", [ZeroDivisionError("x / 0"), KeyError("x / 0"), MemoryError("x / 0")])
+def test_an_exception_that_nobody_foresaw_is_told_of_its_row_and_stops_no_other(
+    tmp_path, monkeypatch, name, error
+):
+    masks = [two_classes((0, 1 + 6 * (number == 2))) for number in range(4)]
+    manifest = write_manifest_of_pictures(tmp_path, masks, splits=["train", "train", "val", "val"])
+    real = getattr(row_check, name)
+
+    def failing(path, *arguments, **options):
+        if "s001" in str(path):
+            raise error
+        return real(path, *arguments, **options)
+
+    monkeypatch.setattr(row_check, name, failing)
+    problems, _ = checked(manifest, jobs=2)
+    file = "s001.png" if name == "open_slide" else "s001_mask.png"
+    said = repr(error.args[0]) if isinstance(error, KeyError) else error.args[0]
+    assert problems[0] == (
+        f"slide s001 (line 3): {tmp_path / file}: doubtful: {type(error).__name__}: {said}, which was not foreseen. "
+        "Needed a file that is read without it. Open it in another program; if that can, please report this."
+    )
+    assert "value 7" in problems[1]
+    assert len(problems) == 2
+
+
+def outlined(folder, drawn):
+    """A manifest of pictures of 60 x 40 px whose outlines are these rings, a list for each slide."""
+    manifest = write_manifest_of_pictures(
+        folder, [two_classes() for _ in drawn], splits=["train"] * (len(drawn) - 1) + ["val"]
+    )
+    for number, rings in enumerate(drawn):
+        features = [
+            {
+                "type": "Feature",
+                "geometry": {"type": "Polygon", "coordinates": [ring]},
+                "properties": {"classification": {"name": "gland"}},
+            }
+            for ring in rings
+        ]
+        (folder / f"s{number:03d}.geojson").write_text(
+            json.dumps({"type": "FeatureCollection", "features": features})
+        )
+    text = manifest.read_text().replace(",mask\n", ",annotation\n").replace("_mask.png", ".geojson")
+    manifest.write_text(text)
+    return manifest
+
+
+INSIDE = [[10, 10], [30, 10], [30, 30], [10, 30]]
+OUTSIDE = [[110, 10], [130, 10], [130, 30], [110, 30]]
+CROSSED = [[0, 0], [20, 20], [20, 0], [0, 20]]
+
+
+def test_what_was_left_out_of_outlines_or_repaired_is_remarked_upon_with_its_slides(tmp_path):
+    manifest = outlined(
+        tmp_path, [[INSIDE], [INSIDE, OUTSIDE, OUTSIDE], [CROSSED, OUTSIDE], [INSIDE, CROSSED]]
+    )
+    problems, remarks = checked(manifest, jobs=2)
+    assert problems == []
+    assert [each for each in remarks if each.startswith("outlines of")] == [
+        "outlines of 2 slides: Outlines outside of the slide, left out: 3 (s001: 2, s002: 1)",
+        "outlines of 2 slides: Outlines that crossed themselves, their holes or their parts, and were repaired: 2 "
+        "(s002: 1, s003: 1)",
+    ]
+    (tmp_path / "classes.yaml").unlink()
+    remarks = []
+    check_manifest(read_manifest(manifest), None, on_remark=remarks.append)
+    assert any(each.startswith("outlines of 2 slides: Outlines outside of the slide") for each in remarks)
+
+
+def test_building_goes_on_after_an_exception_that_nobody_foresaw(tmp_path, monkeypatch):
+    manifest = outlined(tmp_path, [[INSIDE], [INSIDE], [INSIDE]])
+    real = counted_labels_module.counts_of_row
+
+    def failing(row, table):
+        if row.slide_id == "s001":
+            raise ZeroDivisionError("x / 0")
+        return real(row, table)
+
+    monkeypatch.setattr(counted_labels_module, "counts_of_row", failing)
+    found = counted_labels_module.counted_labels(read_manifest(manifest).rows, CLASSES)
+    assert found.values == {"s000": {0: 2000, 1: 400}, "s002": {0: 2000, 1: 400}}
+    assert [str(each) for each in found.unread] == [
+        f"slide s001: {tmp_path / 's001.geojson'}: doubtful: ZeroDivisionError: x / 0, which was not foreseen. Needed "
+        "a file that is read without it. Open it in another program; if that can, please report this."
+    ]

@@ -165,3 +165,11 @@ def test_contradictions_name_value_and_remedy(change, part):
 def test_a_name_that_one_entry_says_twice_is_said_once():
     table = class_table_from_data([{"name": "a", "source_names": ["x", "x"]}], "t")
     assert table.source_names == (("x",),)
+
+
+def test_an_umlaut_is_the_same_name_whether_it_is_one_character_or_two():
+    table = class_table_from_data(["background", "N\u00e9crose"], "classes")
+    assert table.indices_of_sources(["Ne\u0301crose", "n\u00e9crose"]) == {
+        "Ne\u0301crose": 1,
+        "n\u00e9crose": 1,
+    }

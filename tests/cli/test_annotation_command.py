@@ -63,6 +63,20 @@ def test_to_mask_writes_the_classes_of_the_table(folder):
     assert np.bincount(tifffile.imread(out).ravel())[1] == pytest.approx(8_400 / 16, rel=0.05)
 
 
+def test_to_mask_says_what_it_left_out(folder):
+    text = (
+        (folder / "o.geojson")
+        .read_text()
+        .replace("[200, 20], [220, 20], [220, 30], [200, 30], [200, 20]", "[900, 20], [920, 20], [920, 30]")
+    )
+    (folder / "o.geojson").write_text(text)
+    common = ["to-mask", "s.tif", "o.geojson", "--classes", "classes.yaml", "--out", "m.ome.tif"]
+    done = CliRunner().invoke(
+        typer_app, ["annotation", *[str(folder / each) if "." in each else each for each in common]]
+    )
+    assert done.stderr == "remark: o.geojson: Outlines outside of the slide (300 x 200 px), left out: 1.\n"
+
+
 def test_overlaps_follow_the_option(folder):
     data = json.loads((folder / "o.geojson").read_text())
     data["features"][1]["geometry"]["coordinates"] = [[[60, 60], [70, 60], [70, 70], [60, 70], [60, 60]]]
@@ -132,6 +146,8 @@ def test_bad_input_is_one_message(folder, monkeypatch, capsys):
          "outside 'gand': no class of the class table"),
         (["to-mask", "s.tif", "classes.yaml", "--classes", "classes.yaml", "--out", "m.ome.tif"],
          "classes.yaml: in no format that is known"),
+        (["to-mask", "s.tif", "o.geojson", "--classes", "classes.yaml", "--out", "m.png"],
+         "Needed a name that ends with .ome.tif"),
         (["classes", "none.xml"], "none.xml"),
     ):  # fmt: skip
         monkeypatch.chdir(folder)

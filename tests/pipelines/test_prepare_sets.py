@@ -424,3 +424,37 @@ def test_a_damaged_mask_is_named(tmp_path, capsys):
     mask.write_bytes(mask.read_bytes()[:60])
     assert main(["deepglobe", str(tmp_path / "down"), "--out", str(tmp_path / "out")]) == 2
     assert "103_mask.png" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("reference", "background", "said"),
+    [
+        (None, [], "nobody says which test slides are without metastases"),
+        ("", [], "nobody says which test slides are without metastases"),
+        ("test_001,Tumor\ntest_003,Tumor\n", [], "nobody says which test slides are without metastases"),
+        ('"test_002","Normal","None"\r\n"test_003","Tumor","IDC"\r\n', ["test_002"], ""),
+        ("test_002;Normal;None\ntest_003;Tumor;IDC\n", ["test_002"], ""),
+        ("\ufeffTest_002.tif, Normal , None\ntest_003,Tumor,IDC\n", ["test_002"], ""),
+        (
+            "test_001,Normal\ntest_004,Normal\n",
+            ["test_004"],
+            "1 Normal slides have XML, which counts: test_001.",
+        ),
+    ],
+)
+def test_a_test_slide_of_camelyon16_is_background_only_where_the_reference_says_so(
+    tmp_path, capsys, reference, background, said
+):
+    DRAWN["camelyon16"](tmp_path / "down")
+    table = tmp_path / "down" / "testing" / "reference.csv"
+    table.unlink()
+    if reference is not None:
+        table.write_text(reference, encoding="utf-8", newline="")
+    assert main(["camelyon16", str(tmp_path / "down"), "--out", str(tmp_path / "out")]) == 0
+    assert said in capsys.readouterr().out
+    rows = {row.slide_id: row for row in read_manifest(tmp_path / "out" / "manifest.csv").rows}
+    assert rows["test_001"].annotation.name == "test_001.xml"
+    tests = [f"test_{number:03}" for number in range(2, 6)]
+    empty = [name for name in tests if rows[name].annotation is not None]
+    assert empty == background
+    assert [name for name in tests if rows[name].split == "test"] == background

@@ -5,12 +5,15 @@ The hashes are those in the checkpoints that earlier commits wrote beside the co
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tifffile
 
-from wsi_deform.annotation.classes import read_class_table
+from wsi_deform.annotation.classes import class_table_from_data, read_class_table
 from wsi_deform.annotation.raster import LABEL_CACHE
 from wsi_deform.config import read_config
 from wsi_deform.drawn.study import draw_study
@@ -20,7 +23,7 @@ from wsi_deform.manifest.read import read_manifest
 from wsi_deform.slide.cache import TILE_CACHE
 from wsi_deform.train import run as run_module
 from wsi_deform.train.checkpoint import stored_counters
-from wsi_deform.train.identity import check_identity
+from wsi_deform.train.identity import check_identity, identity_of, labels_remark
 from wsi_deform.train.ranks import Ranks
 from wsi_deform.train.run import start_run
 
@@ -187,3 +190,78 @@ def test_settings_that_came_after_a_checkpoint_are_as_they_were_before(start, tm
             stored,
             start(read_config(changes=[*GIVEN, "sampling.edge_lattice=8"]), tmp_path / "b").counters.identity,
         )
+
+
+TABLE = {
+    "classes": ["background", {"name": "gland", "source_names": ["Gland"]}, "other"],
+    "regions": ["ROI"],
+}
+
+
+def of_table(study, data):
+    """The identity of a run whose class table says this."""
+    manifest, _ = study
+    table = class_table_from_data(data, "classes")
+    return identity_of(read_config(changes=GIVEN), table, manifest, [], Ranks())
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (
+            {"classes": ["background", {"name": "gland", "source_names": ["Gland", "IDC"]}, "other"]},
+            'class table: gland.source_names ["Gland"] (now ["Gland", "IDC"]). Needed',
+        ),
+        (
+            {"classes": ["background", {"name": "gland", "source_names": ["Gland"], "value": 7}, "other"]},
+            "class table: gland.values [1] (now [7]). Needed",
+        ),
+        ({"regions": []}, 'class table: (regions) ["ROI"] (now absent). Needed'),
+        ({"outline_order": "classes"}, 'class table: (outline_order) absent (now "classes"). Needed'),
+        ({"outside_outlines": "other"}, 'class table: (outside_outlines) absent (now "other"). Needed'),
+        ({"unlabelled_names": ["?"]}, 'class table: (unlabelled_names) absent (now ["?"]). Needed'),
+        ({"ignored": ["ruler"]}, 'class table: (ignored) absent (now ["ruler"]). Needed'),
+        ({"background": "other"}, 'class table: (background) "background" (now "other"). Needed'),
+    ],
+)
+def test_a_class_table_that_gives_other_labels_is_another_run(study, changed, said):
+    with pytest.raises(TrainingError) as error:
+        check_identity(Path("run"), of_table(study, TABLE), of_table(study, TABLE | changed))
+    assert str(error.value) == (
+        f"run run: was started with other {said} the same to go on. Choose another --out, or delete the folder to "
+        "start again."
+    )
+
+
+def test_colours_and_groups_of_a_class_table_may_change(study):
+    classes = ["background", {"name": "gland", "source_names": ["Gland"], "color": [1, 2, 3]}, "other"]
+    other = TABLE | {"classes": classes, "groups": {"tissue": ["gland", "other"]}}
+    check_identity(Path("run"), of_table(study, TABLE), of_table(study, other))
+
+
+def test_a_checkpoint_that_does_not_hold_its_class_table_goes_on(study):
+    stored = of_table(study, TABLE)
+    del stored["class table"], stored["label files"]
+    check_identity(Path("run"), stored, of_table(study, TABLE | {"outline_order": "classes"}))
+
+
+def test_labels_that_hold_something_else_are_remarked_upon_and_touched_ones_are_not(study, tmp_path):
+    manifest, classes = study
+    rows = []
+    for row in manifest.rows:
+        shutil.copy(row.mask, tmp_path / row.mask.name)
+        rows.append(row.model_copy(update={"mask": tmp_path / row.mask.name}))
+    own = manifest.model_copy(update={"rows": tuple(rows)})
+    config = read_config(changes=GIVEN)
+    before = identity_of(config, classes, own, [], Ranks())
+    os.utime(rows[0].mask, (1, 1))
+    touched = identity_of(config, classes, own, [], Ranks())
+    assert labels_remark(tmp_path, before, touched) == labels_remark(tmp_path, {}, touched) == ""
+    labels = tifffile.imread(rows[0].mask)
+    tifffile.imwrite(rows[0].mask, np.roll(labels, 40, axis=1))
+    now = identity_of(config, classes, own, [], Ranks())
+    check_identity(tmp_path, before, now)
+    assert labels_remark(tmp_path, before, now) == (
+        f"run {tmp_path}: labels of 1 slide changed since it was started ({rows[0].slide_id}); it goes on with the "
+        "new ones, and losses and mIoU before and after are not of the same labels"
+    )

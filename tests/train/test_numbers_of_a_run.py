@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import timedelta
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -32,7 +33,8 @@ CLASSES = ClassTable.from_names(["background", "gland"])
 
 
 def identity(*changes, world=1):
-    return identity_of(read_config(changes=changes), CLASSES, [], Ranks(world=world))
+    nothing = Manifest(rows=(), folder=Path())
+    return identity_of(read_config(changes=changes), CLASSES, nothing, [], Ranks(world=world))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -24,6 +25,7 @@ from wsi_deform.manifest.rows import Manifest, ManifestRow, patients_remark
 from wsi_deform.slide.levels.cache_folder import CACHE
 
 SHOWN_NAMES = 20
+_SIZE = re.compile(r" \([\d,]+ x [\d,]+ px\)")  # of one slide
 
 
 def check_manifest(
@@ -76,7 +78,13 @@ def check_manifest(
             on_row(found.row)
     if for_training:
         check.training(manifest)
-    remarks = [*check.scales(), *check.frames(), *check.levels(), *check.twice(are_remarks=for_training)]
+    remarks = [
+        *check.scales(),
+        *check.frames(),
+        *check.outlines(),
+        *check.levels(),
+        *check.twice(are_remarks=for_training),
+    ]
     remarks += check.all_labels(allow_empty_classes=allow_empty_classes)
     if remark := patients_remark(manifest):
         remarks.append(remark)
@@ -153,6 +161,23 @@ class _Check:
             "they are laid over them edge to edge, each level-0 pixel with the label of the mask pixel that its centre "
             "lies in"
         ]
+
+    def outlines(self) -> list[str]:
+        """Remarks on what was left out of outlines, repaired or taken for something else, each kind once."""
+        counts: dict[str, list[tuple[str, int]]] = {}
+        for each in self.found:
+            for remark in each.outline_remarks:
+                text, _, count = remark.rpartition(": ")
+                counts.setdefault(_SIZE.sub("", text), []).append(
+                    (each.row.slide_id, int(count.replace(",", "")))
+                )
+        said = []
+        for text, own in counts.items():
+            shown = ", ".join(f"{slide_id}: {count:,}" for slide_id, count in own[:EXAMPLES])
+            more = ", ..." if len(own) > EXAMPLES else ""
+            files = "1 slide" if len(own) == 1 else f"{len(own)} slides"
+            said.append(f"outlines of {files}: {text}: {sum(count for _, count in own):,} ({shown}{more})")
+        return said
 
     def levels(self) -> list[str]:
         """A remark where slides lack coarse levels that take a while to be built."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -15,10 +16,13 @@ from wsi_deform.annotation.outlines.summary import named_outlines, proposed_tabl
 from wsi_deform.annotation.suggested_classes import MAX_VALUES, suggested_classes
 from wsi_deform.annotation.value_counts import counted_values
 from wsi_deform.errors import AnnotationError, SlideError
+from wsi_deform.faults import not_foreseen
 from wsi_deform.manifest.problems import Problem, lines_by_kind
 from wsi_deform.manifest.rows import SPLITS, Manifest, ManifestRow
 
 MAX_NAMES = 100
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -53,7 +57,7 @@ class CountedLabels:
         }
 
     def lines(self, manifest: Manifest) -> list[str]:
-        """What people should know of the labels of the splits: a table of mask pixels, and what was not counted."""
+        """What people should know of the labels of the splits: a table of their pixels, and how they were dealt."""
         said = []
         if self.table is not None:
             pixels: dict[str, dict[int, int]] = {}
@@ -75,8 +79,11 @@ class CountedLabels:
             )
         elif self.values and not self.is_named:
             said.append("remark: no class table was found: every value of the masks is taken for a class")
-        said += [f"remark: labels were not counted: {line}" for line in lines_by_kind(self.unread)]
         return said
+
+    def unread_lines(self) -> list[str]:
+        """What was not counted, whatever the splits."""
+        return [f"remark: labels were not counted: {line}" for line in lines_by_kind(self.unread)]
 
     def _absent(self, manifest: Manifest) -> list[str]:
         """A remark for each class that a split lacks."""
@@ -128,6 +135,9 @@ def counted_labels(
                 found.values[row.slide_id] = counts_of_row(row, names)
         except (AnnotationError, SlideError) as error:
             found.unread.append(_problem(row, str(error)))
+        except Exception as error:  # noqa: BLE001  one bad row never stops the others
+            logger.info("%s: not foreseen", row.slide_id, exc_info=True)
+            found.unread.append(_problem(row, not_foreseen(error, row.mask or row.annotation)))
         if on_row is not None:
             on_row()
     if table is None:
@@ -143,7 +153,7 @@ def _table_of_names(rows: Sequence[ManifestRow]) -> ClassTable | None:
     found = []
     for row in rows:
         if row.annotation is not None:
-            with contextlib.suppress(AnnotationError):  # told where the row is counted
+            with contextlib.suppress(Exception):  # told where the row is counted
                 found.append(read_outlines(row.annotation, image=row.slide.name))
     named = named_outlines(found)
     # More are no classes that anybody could learn, and more than a table can hold.
@@ -165,7 +175,7 @@ def _problem(row: ManifestRow, message: str) -> Problem:
     return Problem(
         where=f"slide {row.slide_id}",
         found=found.rstrip("."),
-        needed=needed.rstrip(".") or "a mask that opens",
+        needed=needed.rstrip(".") or "labels that can be counted",
         remedy=remedy.rstrip(".") or "Mend or replace the file",
         kind=found.replace(str(row.mask or row.annotation), "FILE"),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ from wsi_deform.annotation.outlines.outline import OutlineSet
 from wsi_deform.annotation.raster import open_label_mask
 from wsi_deform.annotation.value_counts import counted_values
 from wsi_deform.errors import AnnotationError, SlideError
+from wsi_deform.faults import not_foreseen
 from wsi_deform.geometry import Point, Size
 from wsi_deform.manifest.problems import Problem
 from wsi_deform.manifest.rows import ManifestRow
@@ -24,6 +26,8 @@ from wsi_deform.slide.slide import Slide
 
 # Opens a mask whose size is compared and whose values nobody looks up.
 ANY_CLASSES = ClassTable.from_names(["any"])
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +67,7 @@ class RowFindings:
         stretched: Level-0 px per mask px along x where that is no whole number, or None.
         are_outlines: Whether its labels are outlines.
         unnamed: Its outlines where no class table says what their names mean.
+        outline_remarks: What was left out, repaired or taken for something else of its outlines.
         unread: Whether it has labels that could not be read.
         content: ``file_content`` of its labels; "" where they cannot be read or nobody asked.
     """
@@ -75,6 +80,7 @@ class RowFindings:
     stretched: float | None = None
     are_outlines: bool = False
     unnamed: OutlineSet | None = None
+    outline_remarks: tuple[str, ...] = ()
     unread: bool = False
     content: str = ""
 
@@ -99,6 +105,11 @@ class RowFindings:
                 remedy=remedy.rstrip(".") or "Mend or replace the file, or remove the row",
             )
         )
+
+    def doubt(self, error: Exception, path: Path) -> None:
+        """Note an error that nobody foresaw."""
+        logger.info("%s: not foreseen", path, exc_info=True)
+        self.add(not_foreseen(error, path))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +139,8 @@ class RowCheck:
             found.slide = self._facts(slide)
         except SlideError as error:
             found.add(str(error))
+        except Exception as error:  # noqa: BLE001  one bad row never stops the others
+            found.doubt(error, row.slide)
         file = LabelFile.of_row(row)
         if file is not None:
             self._labels(found, file, slide if found.slide is not None else None)
@@ -172,6 +185,9 @@ class RowCheck:
         except (AnnotationError, SlideError) as error:
             found.unread = True
             found.add(str(error))
+        except Exception as error:  # noqa: BLE001  one bad row never stops the others
+            found.unread = True
+            found.doubt(error, file.path)
 
     def _is_counted(self, row: ManifestRow) -> bool:
         return self.scan and (self.scanned is None or row.split in self.scanned)
@@ -180,8 +196,10 @@ class RowCheck:
         """Look up every name of a file of outlines, and count the pixels of their classes."""
         if self.classes is None:
             found.unnamed = read_outlines_over(file.path, slide)
+            found.outline_remarks = found.unnamed.remarks
             return
         labels = outlines_over(file.path, slide, self.classes, region=found.row.region)
+        found.outline_remarks = labels.remarks
         if not self._is_counted(found.row):
             return
         found.values = raw_counts(labels, found.row.region)

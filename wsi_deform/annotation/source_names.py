@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable, Mapping
 
 from wsi_deform.errors import AnnotationError
@@ -48,8 +49,8 @@ def meanings_of_names(names: Iterable[str], known: Mapping[str, int], *, source:
 
 
 def _loose(name: str) -> str:
-    """A name without regard to case and spaces."""
-    return " ".join(name.split()).casefold()
+    """A name without regard to case, spaces, and whether an umlaut is one character or two."""
+    return unicodedata.normalize("NFC", " ".join(name.split()).casefold())
 
 
 def _near(name: str, loosely: Mapping[str, list[str]]) -> str:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from wsi_deform.cli.app import App
 from wsi_deform.cli.console import say
-
-if TYPE_CHECKING:
-    from wsi_deform.annotation.outlines.outline import OutlineSet
 
 app = App(help="Look at outlines, and turn them into masks and class tables.")
 
@@ -51,9 +49,14 @@ def to_mask(
     """Write outlines as a pyramidal mask: a pixel has the class of the outline that its centre lies in."""
     from wsi_deform.annotation.classes import read_class_table
     from wsi_deform.annotation.label_file import outlines_over
+    from wsi_deform.errors import AnnotationError
     from wsi_deform.mask.outline_mask import outline_mask_size, write_outline_mask
     from wsi_deform.slide.open import open_slide
 
+    if out.suffix.lower() not in (".tif", ".tiff"):
+        raise AnnotationError(
+            f"mask {out}: masks are written as TIFF. Needed a name that ends with .ome.tif. Change --out."
+        )
     opened = open_slide(slide)
     size = outline_mask_size(opened, level=level, mpp=mpp)
     table = read_class_table(classes)
@@ -62,6 +65,7 @@ def to_mask(
     labels = outlines_over(file, opened, table, outside=outside)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_outline_mask(out, labels, size=size, mpp=opened.mpp_xy)
+    _remark(file, labels.remarks)
     say(f"{out}: {size} px.")
 
 
@@ -93,7 +97,7 @@ def show(
     with only_build_bars(plain_console()):
         picture = outline_picture(thumbnail(opened, side), found, labels)
     write_picture(out, picture)
-    _remark(found)
+    _remark(found.path, found.remarks)
     say(f"{out}: {len(found.outlines)} outlines, {found.format}.")
 
 
@@ -126,7 +130,7 @@ def classes(
     opened = None if slide is None else open_slide(slide)
     found = [read_outlines(each, image=None if opened is None else opened.path.name) for each in files]
     for each in found:
-        _remark(each)
+        _remark(each.path, each.remarks)
     named = named_outlines(found)
     lines = named_lines(named, mpp=None if opened is None else opened.mpp_xy)
     text = proposed_text(proposed_table(named))
@@ -142,7 +146,7 @@ def classes(
     say(f"{out}: a class table to start from.")
 
 
-def _remark(found: OutlineSet) -> None:
+def _remark(file: Path, remarks: Sequence[str]) -> None:
     """Say what was left out or repaired of a file."""
-    for remark in found.remarks:
-        typer.echo(f"remark: {found.path.name}: {remark}.", err=True)
+    for remark in remarks:
+        typer.echo(f"remark: {file.name}: {remark}.", err=True)

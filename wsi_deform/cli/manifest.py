@@ -211,6 +211,8 @@ def build(
         say(f"{path}: {built_text(manifest, source, how)}")
         for line in labels.lines(manifest):
             say(line)
+    for line in labels.unread_lines():
+        say(line)
     for remark in remarks:
         say(f"remark: {remark}")
 

@@ -7,6 +7,7 @@ state is global.
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -17,6 +18,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from wsi_deform.annotation.classes import ClassTable
+from wsi_deform.drawing.names import plain
 from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Size
 
@@ -107,7 +109,7 @@ def comparison_figure(
     for axes, labels in zip(panels[1:], label_maps.values(), strict=True):
         _show(axes, palette[labels], size)
     handles = [
-        Patch(facecolor=np.divide(colour, 255), edgecolor=FAINT, linewidth=0.5, label=name)
+        Patch(facecolor=np.divide(colour, 255), edgecolor=FAINT, linewidth=0.5, label=plain(name))
         for name, colour in zip(classes.names, classes.colours, strict=True)
     ]
     figure.legend(
@@ -139,11 +141,16 @@ def curves_figure(runs: Mapping[str, Sequence[LogRow]]) -> bytes:
     for number, (name, rows) in enumerate(runs.items()):
         colour = LINE_COLOURS[number % len(LINE_COLOURS)]
         epochs = [row["epoch"] for row in rows]
-        losses.plot(epochs, [row["segmentation_loss"] for row in rows], color=colour, label=name)
+        losses.plot(epochs, [row["segmentation_loss"] for row in rows], color=colour, label=plain(name))
         edge = [row.get("edge_loss", 0.0) for row in rows]
         if any(edge):
             losses.plot(
-                epochs, edge, color=colour, linestyle=(0, (3, 2)), linewidth=1, label=f"{name}: edge loss"
+                epochs,
+                edge,
+                color=colour,
+                linestyle=(0, (3, 2)),
+                linewidth=1,
+                label=f"{plain(name)}: edge loss",
             )
         validated = [row for row in rows if "val_miou" in row]
         if not validated:
@@ -155,7 +162,7 @@ def curves_figure(runs: Mapping[str, Sequence[LogRow]]) -> bytes:
             color=colour,
             marker=".",
             markersize=5,
-            label=f"{name} (best {best['val_miou']:.3f}{over_text(best)})",
+            label=f"{plain(name)} (best {best['val_miou']:.3f}{over_text(best)})",
         )
         scores.plot(best["epoch"], best["val_miou"], "o", color=colour, markersize=8, markerfacecolor="white")
     last = max((row["epoch"] for rows in runs.values() for row in rows), default=1)
@@ -184,7 +191,10 @@ def over_text(row: LogRow) -> str:
 def png_bytes(figure: Figure) -> bytes:
     """A figure as PNG."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI)
+    with warnings.catch_warnings():
+        # Letters that the font lacks are boxes; nobody can do anything about it.
+        warnings.filterwarnings("ignore", r"Glyph \d+")
+        figure.savefig(buffer, format="png", dpi=DPI)
     return buffer.getvalue()
 
 
@@ -212,7 +222,7 @@ def _panels(aspect: float, titles: Sequence[str], *, legend: bool) -> tuple[Figu
             )
         )
         axes.set_axis_off()
-        axes.set_title(title, loc="left", fontsize=10, color=INK, pad=4)
+        axes.set_title(plain(title), loc="left", fontsize=10, color=INK, pad=4)
         panels.append(axes)
     return figure, panels
 

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from wsi_deform.drawing.figures import FAINT, INK, LINE_COLOURS, png_bytes
+from wsi_deform.drawing.names import plain
 
 Row = Mapping[str, Any]
 Colours = Mapping[str, Sequence[int]]
@@ -48,7 +49,7 @@ def objects_figure(rows: Sequence[Row], colours: Colours) -> bytes:
         touched = [row["touched"] / row["objects"] for row in found]
         half = [row["half_covered"] / row["objects"] for row in found]
         axes.bar(at, touched, width * 0.92, color=colour, alpha=0.35, linewidth=0)
-        axes.bar(at, half, width * 0.92, color=colour, linewidth=0, label=name)
+        axes.bar(at, half, width * 0.92, color=colour, linewidth=0, label=plain(name))
         for x, top, row in zip(at, touched, found, strict=True):
             axes.text(
                 x, top + 0.015, f"{row['objects']:,}", ha="center", va="bottom", fontsize=7, color=FAINT
@@ -154,7 +155,7 @@ def frequency_figure(rows: Sequence[Row]) -> bytes:
         Jin et al., ICLR 2022, figure 13.
     """
     rows = [row for row in rows if row["pixels"]]
-    names = [row["class"] for row in rows]
+    names = [plain(row["class"]) for row in rows]
     at = np.arange(len(rows))
     height = max(2.4, 0.9 + 0.42 * len(rows))
     figure = Figure(figsize=(10, height), layout="constrained", facecolor="white")
@@ -202,6 +203,6 @@ def _tidy(axes: Axes, title: str | None = None, *, along: Literal["x", "y"] = "y
     axes.grid(axis=along, color="#e5e7eb", linewidth=0.8)
     axes.set_axisbelow(True)
     if title:
-        axes.set_title(title, loc="left", fontsize=9, color=FAINT)
+        axes.set_title(plain(title), loc="left", fontsize=9, color=FAINT)
     if axes.get_legend_handles_labels()[1]:
         axes.legend(frameon=False, fontsize=9, loc="best")

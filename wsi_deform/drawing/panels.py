@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from wsi_deform.annotation.classes import UNLABELLED, ClassTable
+from wsi_deform.drawing.names import one_line
 from wsi_deform.files import write_aside
 from wsi_deform.geometry import Size
 
@@ -82,7 +83,9 @@ def field_picture(stages: Stages, classes: ClassTable) -> NDArray[np.uint8]:
     height = HEADING_PX + rows * (TITLE_PX + size.height + GAP_PX) + len(lines) * LEGEND_PX + MARGIN_PX
     page = Image.new("RGB", (WIDTH_PX, height), "white")
     draw = ImageDraw.Draw(page)
-    draw.text((MARGIN_PX, HEADING_PX / 2 + 4), stages.title, INK, font=_font(16, bold=True), anchor="lm")
+    draw.text(
+        (MARGIN_PX, HEADING_PX / 2 + 4), one_line(stages.title), INK, font=_font(16, bold=True), anchor="lm"
+    )
     for number, (title, panel) in enumerate(panels):
         # What is compared lies on one line: the networks' side, and the labels' side.
         row, column = divmod(number, columns) if columns != 2 else (number % 3, number // 3)
@@ -229,7 +232,7 @@ def _legend_lines(
 
 def _entry_width(name: str) -> int:
     """Width of a legend's entry with the gap after it, px."""
-    return int(round(_font(14).getlength(name))) + 46
+    return int(round(_font(14).getlength(one_line(name)))) + 46
 
 
 def _draw_legend(
@@ -239,7 +242,7 @@ def _draw_legend(
     for line in lines:
         for left, name, colour in line:
             draw.rectangle((left, top + 7, left + 15, top + 20), fill=colour, outline=LINE)
-            draw.text((left + 22, top + 14), name, INK, font=_font(14), anchor="lm")
+            draw.text((left + 22, top + 14), one_line(name), INK, font=_font(14), anchor="lm")
         top += LEGEND_PX
 
 

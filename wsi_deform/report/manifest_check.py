@@ -17,6 +17,7 @@ from wsi_deform.annotation.label_table import NO_SPLIT, UNKNOWN, class_pixels
 from wsi_deform.annotation.row_check import RowFindings
 from wsi_deform.cells import safe_row
 from wsi_deform.drawing.figures import FAINT, INK, WIDTH_IN, png_bytes
+from wsi_deform.drawing.names import plain
 from wsi_deform.files import write_aside
 from wsi_deform.manifest.licences import licences_of, licences_text
 from wsi_deform.manifest.problems import Problem, counted, lines_by_kind
@@ -92,9 +93,8 @@ def slide_rows(checked: Checked) -> list[dict[str, str]]:
         cells |= {
             f"{name}, %": f"{100 * shares[name]:.1f}" if shares else NOTHING for name in _names(checked)
         }
-        remarks = [problem.found for problem in found.problems] + list(
-            slide.remarks if slide is not None else ()
-        )
+        remarks = [problem.found for problem in found.problems]
+        remarks += [*(slide.remarks if slide is not None else ()), *found.outline_remarks]
         rows.append(cells | {"remarks": "; ".join(remarks) or NOTHING})
     return rows
 
@@ -135,7 +135,7 @@ def check_figure(checked: Checked) -> bytes:
         for name, colour in zip(shares[0], (*colours, UNLABELLED_COLOUR, UNKNOWN_COLOUR), strict=True):
             own = np.array([each[name] for each in shares])
             if own.any():
-                bars.bar(np.arange(len(own)), own, 1.0, bottom=bottom, color=colour, label=name)
+                bars.bar(np.arange(len(own)), own, 1.0, bottom=bottom, color=colour, label=plain(name))
             bottom = bottom + own
         splits = [each.row.split for each in labelled]
         for split in dict.fromkeys(splits):

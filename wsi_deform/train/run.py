@@ -50,7 +50,7 @@ from wsi_deform.train.checkpoint import (
     stored_counters,
 )
 from wsi_deform.train.ema import WeightAverage
-from wsi_deform.train.identity import ORIGIN, check_identity, identity_of
+from wsi_deform.train.identity import ORIGIN, check_identity, identity_of, labels_remark
 from wsi_deform.train.origin import origin_facts, origin_sha256, start_from
 from wsi_deform.train.positions import FirstPhase, learn_positions
 from wsi_deform.train.ranks import Ranks
@@ -242,11 +242,14 @@ def start_run(
         )
     stored = stored_counters(run)
     sha256 = str(stored.identity.get(ORIGIN, "")) if init_from is None else origin_sha256(init_from)
-    identity = identity_of(config, classes, [slide for slide, _ in training], ranks, origin=sha256)
+    slides = [slide for slide, _ in training]
+    identity = identity_of(config, classes, manifest, slides, ranks, origin=sha256)
     # Before the weights, whose misfit would say less.
     goes_on = check_identity(run, stored.identity, identity, epochs_done=stored.epoch)
     if goes_on and ranks.writes:
         on_remark(more_epochs_text(config, done=stored.epoch))
+    if ranks.writes and (remark := labels_remark(run, stored.identity, identity)):
+        logger.warning("%s", remark)
     scales = [(slide.slide_id, mpp) for slide, _ in training if (mpp := slide.mpp_or_none) is not None]
     for remark in unit_remarks(scales):
         logger.warning("%s", remark)

@@ -144,11 +144,36 @@ def test_of_several_images_the_one_of_the_slides_name_is_taken(read):
         ({"images": [3]}, "an image is 3, needed an object with id and file_name"),
         ({"categories": [{"id": 1}]}, "a category is {'id': 1}, needed an object with id and name"),
         ({"categories": 3}, "a category is 3"),
+        ({"images": [{"id": [1], "file_name": "a.svs"}]}, r"an image is {'id': \[1\]"),
+        (
+            {"images": [{"id": 1, "file_name": "a.svs"}, {"id": 1, "file_name": "b.svs"}]},
+            "several images have the id 1, needed one each",
+        ),
+        (
+            {"categories": [{"id": 5, "name": "tumour"}, {"id": 5, "name": "stroma"}]},
+            "categories 'tumour' and 'stroma' have the same id 5, needed one each",
+        ),
     ],
 )
 def test_wrong_images_and_categories_are_refused(read, wrong, said):
     with pytest.raises(AnnotationError, match=said):
         read({"segmentation": [FLAT]}, **wrong)
+
+
+@pytest.mark.parametrize("image", ["1", 3, None, [1], {"id": 1}])
+def test_an_annotation_of_no_image_is_refused_and_not_passed_over(read, image):
+    with pytest.raises(
+        AnnotationError, match="feature 2: image_id is .*, needed the id of one of the images"
+    ):
+        read({"segmentation": [FLAT]}, {"image_id": image, "segmentation": [FLAT]})
+
+
+def test_annotations_of_other_images_are_counted(read):
+    images = [{"id": 1, "file_name": "a.svs"}, {"id": 2, "file_name": "b.svs"}]
+    annotations = [{"image_id": each, "segmentation": [FLAT]} for each in (1, 2, 2)]
+    found = read(*annotations, images=images, image="a.svs")
+    assert len(found.outlines) == 1
+    assert found.remarks == ("Annotations of other images, left out: 2",)
 
 
 def test_a_category_that_is_not_there_and_an_annotation_that_is_no_object_are_refused(read):

@@ -86,6 +86,15 @@ def test_negative_regions_over_nothing_or_beside_are_left_out(read):
     assert found.remarks == ("Negative regions that meet no region of their layer, left out: 2",)
 
 
+@pytest.mark.parametrize("beside", [[], [region(SQUARE)]])
+def test_a_layer_of_negative_regions_alone_is_left_out(read, beside):
+    found = read(layer(region(HOLE, negative="1")), layer(*beside))
+    assert [each.rings[0].tolist() for each in found.outlines] == [
+        [list(pair) for pair in SQUARE] for _ in beside
+    ]
+    assert found.remarks[0] == "Negative regions that meet no region of their layer, left out: 1"
+
+
 def test_an_ellipse_fills_its_bounding_box(read):
     for vertices in ([(100, 200), (300, 260)], [(100, 200), (300, 200), (300, 260), (100, 260)]):
         found = read(layer(region(vertices, kind="2")))

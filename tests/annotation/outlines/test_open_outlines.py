@@ -257,6 +257,14 @@ def test_threads_read_at_the_same_time(tmp_path: Path):
     assert counts == [100] * 4
 
 
+def test_line_breaks_and_controls_in_a_name_are_spaces(tmp_path: Path):
+    drawn = [Drawn(SQUARE, name) for name in ("a\nb", "\x1b[31mred", "a\u2029b", "a  b\u00a0", "\n", "日本")]
+    path = tmp_path / "a.geojson"
+    path.write_text(DRAWN_FORMATS["QuPath GeoJSON"](drawn), encoding="utf-8")
+    names = [each.source_class for each in read_outlines(path).outlines]
+    assert names == ["a b", "[31mred", "a b", "a  b", None, "日本"]
+
+
 def test_half_a_surrogate_pair_in_a_name_does_not_reach_the_screen(tmp_path: Path):
     text = DRAWN_FORMATS["QuPath GeoJSON"]([Drawn(SQUARE, "tumour")]).replace("tumour", "a\\ud800")
     (tmp_path / "a.json").write_text(text)

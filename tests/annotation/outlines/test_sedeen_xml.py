@@ -88,8 +88,11 @@ def test_unknown_graphics_and_points_that_are_no_pairs_are_refused(read):
     with pytest.raises(AnnotationError, match="feature 1: type is 'blob', needed one of polygon, rectangle"):
         read(image(graphic("blob")))
     bad = '<graphic type="polygon"><point-list><point>1,2</point><point>3</point></point-list></graphic>'
-    with pytest.raises(AnnotationError, match="feature 1: vertices are"):
+    with pytest.raises(AnnotationError, match="feature 1: a point is '3', needed x,y"):
         read(image(bad))
+    commas = '<graphic type="polygon"><point-list><point>10,5,20,5</point></point-list></graphic>'
+    with pytest.raises(AnnotationError, match="feature 1: a point is '10,5,20,5', needed x,y"):
+        read(image(commas))
     bad = '<graphic type="ellipse"><point-list><point>1,2</point><point>3,inf</point></point-list></graphic>'
     with pytest.raises(AnnotationError, match="feature 1: a point is inf"):
         read(image(bad))

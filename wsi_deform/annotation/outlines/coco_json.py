@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from wsi_deform.annotation.outlines.found import Found, shown
@@ -28,18 +29,28 @@ class CocoJson:
     def read(self, file: AnnotationFile, found: Found) -> None:
         """See ``OutlineFormat``."""
         data = file.json
-        image = _image_id(file, data["images"])
+        chosen = _image(file, data["images"])
+        image = None if chosen is None else chosen["id"]
+        known = {each["id"] for each in data["images"]}
+        if chosen is not None:
+            found.says_size(chosen.get("width"), chosen.get("height"))
         names = _category_names(file, data.get("categories", []))
+        others = 0
         for number, annotation in enumerate(data["annotations"], start=1):
             if not isinstance(annotation, dict):
                 raise file.error(f"it is {shown(annotation)}, needed an object", number)
-            if image is not None and annotation.get("image_id") != image:
+            if chosen is not None and annotation.get("image_id") != image:
+                _require_image(file, annotation.get("image_id"), known, number)
+                others += 1
                 continue
             category = annotation.get("category_id")
             if category is not None and (isinstance(category, list | dict) or category not in names):
                 raise file.error(f"category_id is {shown(category)}, needed one of the categories", number)
             segmentation = annotation.get("segmentation")
             if isinstance(segmentation, dict):
+                size = segmentation.get("size")
+                if isinstance(size, list) and len(size) == 2:
+                    found.says_size(size[1], size[0])
                 found.remark("Run-length masks, taken by the edges of their pixels")
                 rings = [run_length_rings(found, segmentation, number)]
                 found.add(rings, source_class=names.get(category), number=number, is_sound=True)
@@ -47,16 +58,30 @@ class CocoJson:
             parts = _parts(found, annotation, number)
             if parts is not None:
                 found.add(parts, source_class=names.get(category), number=number)
+        if others:
+            found.remark("Annotations of other images, left out", others)
 
 
-def _image_id(file: AnnotationFile, images: list[Any]) -> Any:
-    """The id of the slide among the images; None where the file lists none."""
+def _require_image(file: AnnotationFile, image: Any, known: set[Any], number: int) -> None:
+    """Refuse an annotation of no image: passed over it would be missing, and nobody told."""
+    if isinstance(image, list | dict) or image not in known:
+        raise file.error(f"image_id is {shown(image)}, needed the id of one of the images", number)
+
+
+def _image(file: AnnotationFile, images: list[Any]) -> Any:
+    """The slide among the images; None where the file lists none."""
     if not images:
         return None
     for each in images:
-        if not isinstance(each, dict) or "id" not in each or not isinstance(each.get("file_name", ""), str):
+        known = each if isinstance(each, dict) else {}
+        if not isinstance(known.get("id"), int | float | str) or not isinstance(
+            known.get("file_name", ""), str
+        ):
             raise file.error(f"an image is {shown(each)}, needed an object with id and file_name")
-    return images[chosen_image(file, [each.get("file_name", "") for each in images])]["id"]
+    ids = Counter(each["id"] for each in images)
+    if len(ids) < len(images):
+        raise file.error(f"several images have the id {shown(ids.most_common(1)[0][0])}, needed one each")
+    return images[chosen_image(file, [each.get("file_name", "") for each in images])]
 
 
 def _category_names(file: AnnotationFile, categories: Any) -> dict[Any, str]:
@@ -66,7 +91,10 @@ def _category_names(file: AnnotationFile, categories: Any) -> dict[Any, str]:
         name, number = known.get("name"), known.get("id")
         if not isinstance(name, str) or not isinstance(number, int | str):
             raise file.error(f"a category is {shown(each)}, needed an object with id and name")
-        found[number] = name
+        if found.setdefault(number, name) != name:
+            raise file.error(
+                f"categories {found[number]!r} and {name!r} have the same id {number!r}, needed one each"
+            )
     return found
 
 

@@ -49,6 +49,10 @@ class DarwinJson:
                 number=number,
                 is_even_odd=True,
             )
+        item = file.json["item"]
+        held = item.get("slots") if isinstance(item, dict) else None
+        if isinstance(held, list) and len(held) == 1 and isinstance(held[0], dict):
+            found.says_size(held[0].get("width"), held[0].get("height"))
         if len(slots) > 1:
             raise file.error(
                 f"its outlines lie in {len(slots)} slots ({', '.join(sorted(slots)[:3])}), needed one image. Export "

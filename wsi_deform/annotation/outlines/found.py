@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ FARTHEST_PX = 4.0 * LONGEST_SIDE_PX
 """No slide is a quarter as large: coordinates beyond this are a mistake."""
 
 SHOWN_CHARACTERS = 60
+NOT_IN_NAMES = ("Cc", "Zl", "Zp")
+"""Categories of Unicode: controls, and separators of lines and paragraphs."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -50,12 +53,14 @@ class Found:
     Attributes:
         file: The file.
         areas: What was found, in the order it was drawn.
+        sizes: Sizes that the file says its image has, (width, height) in px; empty where it says none.
         corner: Where the file says itself from which corner of the slide it counts, level-0 px; None where not.
     """
 
     def __init__(self, file: AnnotationFile) -> None:
         self.file = file
         self.corner: Point | None = None
+        self.sizes: list[tuple[float, float]] = []
         self.areas: list[Area] = []
         self._left_out: Counter[str] = Counter()
         self._remarks: Counter[str] = Counter()
@@ -74,7 +79,12 @@ class Found:
         """Add an area; see ``Area``."""
         if source_class is not None:
             # Half of a surrogate pair, which JSON can name, is no character that can be printed.
-            source_class = source_class.encode("utf-8", "replace").decode("utf-8").strip() or None
+            source_class = source_class.encode("utf-8", "replace").decode("utf-8")
+            if not source_class.isprintable():  # line breaks would tear tables and legends apart
+                source_class = "".join(
+                    " " if unicodedata.category(each) in NOT_IN_NAMES else each for each in source_class
+                )
+            source_class = source_class.strip() or None
         self.areas.append(
             Area(
                 parts=parts,
@@ -86,6 +96,12 @@ class Found:
                 is_sound=is_sound,
             )
         )
+
+    def says_size(self, width: Any, height: Any) -> None:
+        """Note the size that the file says its image has; what is no size says nothing."""
+        sides = [each for each in (width, height) if isinstance(each, int | float) and 0 < each < math.inf]
+        if len(sides) == 2 and (sides[0], sides[1]) not in self.sizes:
+            self.sizes.append((sides[0], sides[1]))
 
     def leave_out(self, what: str, count: int = 1) -> None:
         """Count something that is no area: "points", "lines"."""
@@ -109,7 +125,7 @@ class Found:
         """The vertices of a ring.
 
         Args:
-            points: A sequence of (x, y), or of (x, y, more).
+            points: A sequence of (x, y), or of (x, y, z).
             number: Of the feature.
 
         Returns:
@@ -126,7 +142,8 @@ class Found:
             ) from error
         if found.size == 0:
             return np.empty((0, 2))
-        if found.ndim != 2 or found.shape[1] < 2:
+        # More numbers than x, y and z are something else: "10,5,20,5" are two with decimal commas.
+        if found.ndim != 2 or found.shape[1] not in (2, 3):
             raise self.file.error(f"vertices are {shown(points)}, needed pairs of numbers", number)
         return found[:, :2]
 

@@ -149,7 +149,7 @@ def _holes(shells: list[Ring], negative: list[Ring]) -> list[list[int]]:
     import shapely
 
     found: list[list[int]] = [[] for _ in shells]
-    if not negative:
+    if not negative or not shells:
         return found
     tree = shapely.STRtree([_area(ring) for ring in negative])
     areas = [_area(ring) for ring in shells]

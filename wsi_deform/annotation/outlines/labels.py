@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,11 @@ class OutlineLabels:
         """The indexed outlines, parsed where this process does not hold them."""
         return OUTLINE_CACHE.get(self._key, self._parsed)
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What was left out of the file, repaired or taken for something else, with numbers."""
+        return self.raster.remarks
+
     def read_region(self, region: Region) -> NDArray[np.uint8]:
         """Read the label map of a region, as ``Labels.read_region`` says."""
         labels = np.full((region.height, region.width), UNLABELLED, np.uint8)
@@ -127,9 +133,10 @@ class OutlineLabels:
         found = read_outlines(self.path, bounds=self.corner, slide_size=self.slide_size, image=self.image)
         outlines, meanings = with_meanings(found, self.classes)
         try:
-            return OutlineRaster.of(
+            raster = OutlineRaster.of(
                 outlines, meanings, slide_size=self.slide_size, order=self.order, ground=self._ground
             )
+            return replace(raster, remarks=found.remarks)
         except AnnotationError as error:
             raise AnnotationError(f"annotation {self.path}: {error}") from error
 

@@ -32,6 +32,9 @@ FORMATS: tuple[OutlineFormat, ...] = (
     DsaJson(),
 )
 
+OTHER_SCALE = 1.1
+"""Programs pad slides, or cut off what is no whole tile: sides may differ by this factor."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -64,6 +67,7 @@ def read_outlines(
     with _uncollected():
         chosen, found = _read(file)
         corner = found.corner or (bounds if chosen.is_cropped else Point(0, 0))
+        _check_sizes(found, slide_size)
         outlines = outlines_of(found, corner=corner, slide_size=slide_size)
     remarks = found.remarks()
     for each in remarks:
@@ -82,6 +86,28 @@ def _read(file: AnnotationFile) -> tuple[OutlineFormat, Found]:
     found = Found(file)
     chosen.read(file, found)
     return chosen, found
+
+
+def _check_sizes(found: Found, slide_size: Size | None) -> None:
+    """Refuse a file that says its image has another size than the slide: it is of another scale, or another slide.
+
+    Raises:
+        AnnotationError: A side differs by more than ``OTHER_SCALE``.
+    """
+    if slide_size is None:
+        return
+    for width, height in found.sizes:
+        factors = (slide_size.width / width, slide_size.height / height)
+        if max(max(each, 1 / each) for each in factors) > OTHER_SCALE:
+            raise found.file.error(
+                f"its image has {width:g} x {height:g} px, and the slide {slide_size} px: the outlines are of another "
+                "scale or of another slide. Needed outlines in px of the slide's finest level. Export them at full "
+                "resolution"
+            )
+        if (width, height) != (slide_size.width, slide_size.height):
+            found.remark(
+                f"Images of {width:g} x {height:g} px, where the slide has another size ({slide_size} px)"
+            )
 
 
 @contextmanager

@@ -55,6 +55,7 @@ class OutlineRaster:
         order: Which outline has a pixel that several have: "drawing", the one that was drawn last; "classes", that of
             the last class of the class table.
         ground: What is where no outline is.
+        remarks: What is to be said of the file that they are from, see ``OutlineSet``.
 
     Convention:
         A pixel belongs to an outline when its centre lies inside it, even-odd. A centre on an edge belongs to the
@@ -67,6 +68,7 @@ class OutlineRaster:
     slide_size: Size
     order: OutlineOrder
     ground: Ground
+    remarks: tuple[str, ...] = ()
 
     @classmethod
     def of(

@@ -33,6 +33,7 @@ class _Image:
     """An element image with its transform and its graphics."""
 
     name: str
+    dimensions: list[str] = field(default_factory=list)
     transform: dict[str, str] = field(default_factory=dict)
     graphics: list[_Graphic] = field(default_factory=list)
 
@@ -52,6 +53,8 @@ class SedeenXml:
         images = _images(file)
         image = images[chosen_image(file, [each.name for each in images])]
         _require_identity(found, image)
+        if len(image.dimensions) == 2 and all(each.strip().isdecimal() for each in image.dimensions):
+            found.says_size(*map(int, image.dimensions))
         for each in image.graphics:
             if each.kind in NOT_AREAS:
                 found.leave_out(NOT_AREAS[each.kind], len(each.points) if each.kind == "point" else 1)
@@ -89,6 +92,8 @@ def _images(file: AnnotationFile) -> list[_Image]:
             graphic = None
         elif name == "transform":
             is_transform = False
+        elif name == "dimensions" and graphic is None and images:
+            images[-1].dimensions = held.split(",")
         elif name == "point" and graphic is not None:
             graphic.points.append(held.split(","))
         elif is_transform and images and name in IDENTITY:
@@ -107,6 +112,9 @@ def _require_identity(found: Found, image: _Image) -> None:
 
 
 def _ring(found: Found, graphic: _Graphic) -> Ring:
+    for point in graphic.points:
+        if len(point) != 2:  # with decimal commas they would be four
+            raise found.file.error(f"a point is {shown(','.join(point))}, needed x,y", graphic.number)
     ring = found.ring(graphic.points, graphic.number)
     if graphic.kind == POLYGON or len(ring) < 2:
         return ring
