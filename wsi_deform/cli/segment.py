@@ -88,6 +88,13 @@ def segment(
     geojson: Annotated[
         bool, typer.Option(help="Write the outlines of the masks as GeoJSON, for QuPath.")
     ] = True,
+    coloured: Annotated[
+        bool,
+        typer.Option(
+            "--coloured",
+            help="Write the masks in the colours of the classes too, as overlays/<slide_id>.tif.",
+        ),
+    ] = False,
     limit_to_tissue: Annotated[
         bool | None,
         typer.Option(
@@ -125,6 +132,7 @@ def segment(
         probabilities=probabilities,
         footprint=footprint,
         geojson=geojson,
+        coloured=coloured,
         limit_to_tissue=limit_to_tissue,
         patches=patches,
     )
