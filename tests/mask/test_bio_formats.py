@@ -57,7 +57,7 @@ def field() -> FieldSamples:
 
 def copied(jar: Path, path: Path) -> Path:
     """What Bio-Formats sees in a file, all resolutions, as a file of its own."""
-    copy = path.with_name(f"copy-{path.name}")
+    copy = path.with_name(f"copy-{path.name.split('.')[0]}.ome.tif")
     done = subprocess.run(
         ["java", "-cp", str(jar), "loci.formats.tools.ImageConverter", "-noflat", str(path), str(copy)],
         capture_output=True,
