@@ -114,7 +114,7 @@ class _Layout:
 
     def stored(self, pixels: NDArray[Any]) -> NDArray[Any]:
         """What the file holds of the pixels of a channel."""
-        return pixels if self.palette is None else self.palette[pixels]
+        return pixels if self.palette is None else np.take(self.palette, pixels, axis=0)
 
 
 def deflated(pixels: NDArray[np.generic]) -> bytes:
