@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from wsi_deform.config import dump_config, find_config, packaged_configs, read_config
+from wsi_deform.config import dump_config, find_config, read_config
+from wsi_deform.config_files import packaged_configs
 from wsi_deform.config_sections import Config
 from wsi_deform.errors import ConfigError
 

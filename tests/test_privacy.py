@@ -13,8 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pydicom
 import pytest
 import tifffile
+from dicom_files import RAW, write_dicom
 from PIL import Image
 from tiny_study import tiny_model
 from typer.testing import CliRunner
@@ -77,7 +79,23 @@ def draw_ome(path: Path) -> None:
             tif.write(label(), metadata={"axes": "YXS", "Name": name}, **how)
 
 
-DRAWN = {".svs": draw_svs, ".ome.tif": draw_ome}
+def draw_dicom(path: Path) -> None:
+    """A DICOM series whose label, overview and thumbnail are files beside the slide; all name the patient."""
+    path.mkdir()
+
+    def about(dataset: pydicom.Dataset) -> None:
+        dataset.PatientName, dataset.PatientID = SECRETS[1], SECRETS[1]
+        dataset.ContainerIdentifier, dataset.BarcodeValue = SECRETS[0], SECRETS[0]
+        dataset.SeriesDescription = f"{SECRETS[0]} of {SECRETS[1]}"
+        dataset.OperatorsName = dataset.ReferringPhysicianName = SECRETS[2]
+
+    how = {"syntax": RAW, "encode": None, "photometric": "RGB", "change": about}
+    write_dicom(path / "slide.dcm", tissue(), **how)
+    for kind in ("LABEL", "OVERVIEW", "THUMBNAIL"):
+        write_dicom(path / f"{kind.lower()}.dcm", label(), kind=kind, **how)
+
+
+DRAWN = {".svs": draw_svs, ".ome.tif": draw_ome, "": draw_dicom}
 
 
 @pytest.fixture(scope="module", params=list(DRAWN))
@@ -166,8 +184,12 @@ def test_no_picture_has_the_colour_of_the_label_and_no_cache_its_pixels(made: Pa
 def test_the_check_would_see_the_label(made: Path, tmp_path: Path):
     """The unique colour is in the file, and JPEG keeps it within what is looked for."""
     slide = next((made / "slides").glob(f"{SLIDE_ID}*"))
-    with tifffile.TiffFile(slide) as tif:
-        assert any(bytes(LABEL_RGB) * 8 in page.asarray().tobytes() for page in tif.pages)
+    if slide.is_dir():
+        stored = [one.read_bytes() for one in slide.iterdir()]
+    else:
+        with tifffile.TiffFile(slide) as tif:
+            stored = [page.asarray().tobytes() for page in tif.pages]
+    assert any(bytes(LABEL_RGB) * 8 in pixels for pixels in stored)
     Image.fromarray(label()).save(tmp_path / "a.jpg", quality=75)
     with Image.open(tmp_path / "a.jpg") as opened:
         assert (np.abs(np.asarray(opened).astype(int) - LABEL_RGB) <= 30).all()

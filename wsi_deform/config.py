@@ -15,24 +15,15 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from wsi_deform.config_files import packaged_configs
 from wsi_deform.config_format import FORMAT, KEY, todays
 from wsi_deform.config_sections import Config
 from wsi_deform.errors import ConfigError
 from wsi_deform.texts import parse_yaml, read_text
 
-# In a wheel they lie in the package, in a checkout (and so in an editable install) beside it.
-CONFIG_FOLDERS = (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs")
 YAML_SUFFIXES = (".yaml", ".yml")
 
 log = logging.getLogger(__name__)
-
-
-def packaged_configs() -> dict[str, Path]:
-    """The configurations that come with the program: name, such as "joint", -> its YAML file."""
-    for folder in CONFIG_FOLDERS:
-        if (folder / "joint.yaml").is_file():
-            return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
-    return {}
 
 
 def find_config(text: str) -> Path:

@@ -118,6 +118,12 @@ LONGEST_SIDE_PX = 1 << 20
 MAX_PLANES = 1 << 14
 """Most pages, or planes (channels, focal planes and time points together), that a file may hold or describe."""
 
+MAX_IMAGES = 1000
+"""Most images that are no levels of others in one file or folder."""
+
+MAX_LEVELS = 64
+"""Most levels of one image."""
+
 
 def in_unit(amount: int, limit: Limit) -> str:
     """An amount in a limit's unit, for people: "2,574.9 MiB"."""

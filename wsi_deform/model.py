@@ -25,6 +25,9 @@ from wsi_deform.networks.positions import PositionNetwork
 from wsi_deform.networks.registry import segmentation_network
 from wsi_deform.networks.resizer import Resizer
 
+# Densities of oracles, whose samples lie where the labels of the slide that they segment say.
+ORACLES = ("edges", "edge_positions")
+
 # Mean and standard deviation of ImageNet's channels: what published HRNetV2 weights expect.
 CHANNEL_MEAN = (0.485, 0.456, 0.406)
 CHANNEL_STD = (0.229, 0.224, 0.225)
@@ -161,7 +164,7 @@ class Model(nn.Module):
     @property
     def needs_labels(self) -> bool:
         """Whether it is an oracle, whose samples lie where the labels of the slide that it segments say."""
-        return self.config.sampling.density in ("edges", "edge_positions")
+        return self.config.sampling.density in ORACLES
 
     @property
     def has_lattice(self) -> bool:

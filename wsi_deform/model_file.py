@@ -112,8 +112,7 @@ def load_model(run: Path | str, *, device: str | torch.device = "cpu") -> Model:
             model), or they cannot be read.
         ConfigError: See ``read_model_facts``.
     """
-    path = find_model(Path(run))
-    about, tensors = _read(path)
+    path, about, tensors, _ = read_stored(Path(run))
     config = parse_config(about["config"], source=str(path.with_suffix(".json")))
     classes = class_table_from_data(about["classes"], f"model {path.with_suffix('.json')}: classes")
     _check_widths(config.networks.model_dump(), tensors, source=path.with_suffix(".json"))
@@ -174,8 +173,19 @@ def _trained_on(about: Mapping[str, Any], source: Path) -> TrainingSlides | None
         ) from error
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The facts and the tensors of a model, which belong to each other."""
+def read_stored(run: Path) -> tuple[Path, dict[str, Any], dict[str, Tensor], str]:
+    """What is stored of a model, its facts and its tensors, which belong to each other.
+
+    Args:
+        run: A run folder or a file of a model, see ``find_model``.
+
+    Returns:
+        Its ``.safetensors``, what ``read_model_facts`` says, name -> tensor, and the SHA-256 of the tensors' file.
+
+    Raises:
+        ModelError: As ``load_model``.
+    """
+    path = find_model(run)
     for _ in range(MAX_TRIES):
         about = read_model_facts(path)
         for file in (path, _next_to(path)):
@@ -188,7 +198,7 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
                     f"model {file}: cannot be read: {error}. Needed a .safetensors file that wsi-deform wrote."
                 ) from error
             if tensors is not None:
-                return about, tensors
+                return path, about, tensors, about.get(CHECKSUM) or _sha256(file)
     raise ModelError(
         f"model {path}: these are not the tensors that {path.stem}.json was written with, whose SHA-256 is "
         f"{about.get(CHECKSUM)}. The file is damaged, or one of the two is of another model. Copy both again from "

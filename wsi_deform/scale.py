@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Size
@@ -125,7 +126,15 @@ def refuse_too_coarse(slide: Slide, model: Model, region: Size, samples: Size) -
     )
 
 
-def has_tissue(model: Model, tissue_path: Path | None) -> bool:
+class HasMpp(Protocol):
+    """A model, or what is known of one."""
+
+    @property
+    def mpp(self) -> float | None:
+        """Um per px of its training slides, or None where they had none."""
+
+
+def has_tissue(model: HasMpp, tissue_path: Path | None) -> bool:
     """Whether an image that a model segments shows tissue on glass, so that what is no tissue needs no look.
 
     Args:
@@ -135,6 +144,6 @@ def has_tissue(model: Model, tissue_path: Path | None) -> bool:
     return model.mpp is not None or tissue_path is not None
 
 
-def limits_to_tissue(wanted: bool | None, model: Model, tissue_path: Path | None) -> bool:
+def limits_to_tissue(wanted: bool | None, model: HasMpp, tissue_path: Path | None) -> bool:
     """Whether a mask is limited to tissue: as is wanted, else (None) where there is any, see ``has_tissue``."""
     return has_tissue(model, tissue_path) if wanted is None else wanted

@@ -14,13 +14,14 @@ from platformdirs import user_cache_path
 from pipelines.benchmarks.results import Settings, write_results
 
 FOLDER = Path(__file__).parent
-MEASURED = ("gather", "mask", "outlines", "memory", "start", "whole_slide", "training_step", "limits")
+MEASURED = ("gather", "mask", "outlines", "memory", "start", "view", "whole_slide", "training_step", "limits")
 ORDER = (
     "gather",
     "mask",
     "outlines",
     "memory",
     "start",
+    "view",
     "models",
     "whole_slide",
     "training_step",

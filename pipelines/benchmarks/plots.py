@@ -154,12 +154,22 @@ def _plot_limits(axes: Any, rows: Sequence[Row]) -> None:
     axes.legend(fontsize=7)
 
 
+def _plot_view(axes: Any, rows: Sequence[Row]) -> None:
+    """Milliseconds per tile, a bar per slide and case."""
+    names = [f"{row['slide']}, {row['case']}" for row in rows]
+    colours = [COLOURS[0] if row["case"] == "ours" else COLOURS[3] for row in rows]
+    axes.barh(names, [1e3 * number(row, "seconds") / number(row, "tiles") for row in rows], color=colours)
+    axes.invert_yaxis()
+    axes.set_xlabel("ms per tile of 512 px")
+
+
 _PLOTS: dict[str, Callable[[Any, Sequence[Row]], None]] = {
     "gather": _plot_gather,
     "mask": _plot_mask,
     "outlines": _plot_outlines,
     "memory": _plot_memory,
     "start": _plot_start,
+    "view": _plot_view,
     "whole_slide": _plot_whole_slide,
     "training_step": _plot_training_step,
     "limits": _plot_limits,

@@ -20,6 +20,7 @@ README = Path(__file__).with_name("README.md")
 COST_AT_200K, FEWER_TILES, MASK_CPU_S, MASK_MIB, AHEAD_OF_LIBVIPS, PATCHES_COST = 1.3, 100, 2, 400, 10, 10
 MEMORY_AT_200K = 1.1
 START_COST = 0.6
+VIEW_COST = 1.5
 MIOU_TOLERANCE = 0.005
 
 Row = dict[str, str]
@@ -225,6 +226,25 @@ def start_table(rows: Sequence[Row]) -> str:
     return f"{_plain(rows, columns)}\nBars:\n\n{''.join(bars)}"
 
 
+def view_table(rows: Sequence[Row]) -> str:
+    """Milliseconds per tile of each slide and case; the bars below."""
+    body, bars = [], []
+    for slide in dict.fromkeys(row["slide"] for row in rows):
+        own = {row["case"]: row for row in rows if row["slide"] == slide and not row.get("failed")}
+        for case, row in own.items():
+            wall, cpu = (
+                1e3 * number(row, name) / number(row, "tiles") for name in ("seconds", "cpu_seconds")
+            )
+            tiles = f"{number(row, 'tiles'):.0f}"
+            body.append((slide, case, tiles, _shown(wall), _shown(cpu), _shown(number(row, "file_mb"))))
+        ours, rival = own.get("ours", {}), own.get("DeepZoomGenerator", {})
+        ratio = number(ours, "seconds") / number(rival, "seconds")
+        text = f"{slide}, time of a tile / that of DeepZoomGenerator, at most {VIEW_COST}"
+        bars.append(_bar(text, ratio, ratio <= VIEW_COST))
+    header = ("slide", "case", "tiles", "ms per tile", "CPU ms per tile", "MB of JPEG")
+    return f"{Table(header=header, rows=tuple(body)).markdown()}\nBars:\n\n{''.join(bars)}"
+
+
 def whole_slide_table(rows: Sequence[Row]) -> str:
     """Cost and accuracy per side and case; the bars below."""
     parts = []
@@ -314,6 +334,7 @@ _TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
     "outlines": outlines_table,
     "memory": memory_table,
     "start": start_table,
+    "view": view_table,
     "whole_slide": whole_slide_table,
     "training_step": training_step_table,
     "limits": limits_table,

@@ -339,3 +339,72 @@ def test_points_that_were_read_before_are_answered_from_memory(tmp_path, monkeyp
 
     monkeypatch.setattr(MaskFile, "read_tile", refused)
     np.testing.assert_array_equal(mask.at_points(points), first)
+
+
+LOSSY_IN_TIFF = {
+    "jpeg": lambda path: tifffile.imwrite(path, truth(), tile=(32, 32), compression="jpeg"),
+    "webp": lambda path: tifffile.imwrite(
+        path, np.dstack([truth()] * 3), tile=(32, 32), compression="webp", compressionargs={"lossless": False}
+    ),
+    "jpeg 2000": lambda path: tifffile.imwrite(
+        path,
+        truth(),
+        tile=(32, 32),
+        compression="jpeg2000",
+        compressionargs={"level": 50, "reversible": False},
+    ),
+}
+
+
+@pytest.mark.parametrize("how", LOSSY_IN_TIFF)
+def test_a_tiff_in_a_lossy_compression_is_no_mask(tmp_path, how):
+    """JPEG turns labels of 0 and 1 into one of both here and there, and no value is unknown."""
+    LOSSY_IN_TIFF[how](tmp_path / "m.tif")
+    with pytest.raises(AnnotationError, match=r"m\.tif: its compression is lossy.*Export the labels anew"):
+        MaskFile(tmp_path / "m.tif", 0)
+
+
+def test_lossless_jpeg_2000_is_a_mask_and_lossy_is_none(tmp_path):
+    values = truth()
+    tifffile.imwrite(
+        tmp_path / "m.tif",
+        values,
+        tile=(32, 32),
+        compression="jpeg2000",
+        compressionargs={"reversible": True},
+    )
+    Image.fromarray(values).save(tmp_path / "m.jp2", irreversible=False)
+    for name in ("m.tif", "m.jp2"):
+        mask = open_label_mask(tmp_path / name, slide_size=SIZE, classes=CLASSES)
+        assert (mask.read_region(Region.whole(SIZE)) == values).all()
+    Image.fromarray(values).save(tmp_path / "l.jp2", irreversible=True)
+    with pytest.raises(AnnotationError, match="its compression is lossy"):
+        MaskFile(tmp_path / "l.jp2")
+
+
+SEVERAL = {
+    "pages.tif": (
+        lambda path: tifffile.imwrite(path, np.stack([truth()] * 2), photometric="minisblack"),
+        "2 pic",
+    ),
+    "focus.ome.tif": (
+        lambda path: tifffile.imwrite(
+            path, np.stack([truth()] * 3), photometric="minisblack", metadata={"axes": "ZYX"}
+        ),
+        "3 planes",
+    ),
+    "frames.png": (
+        lambda path: Image.fromarray(truth()).save(
+            path, save_all=True, append_images=[Image.fromarray(255 - truth())]
+        ),
+        "2 pic",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_several_pictures_or_planes_are_no_mask(tmp_path, name):
+    write, said = SEVERAL[name]
+    write(tmp_path / name)
+    with pytest.raises(AnnotationError, match=rf"{said}.* Needed one with a value per class\. Save the one"):
+        MaskFile(tmp_path / name)

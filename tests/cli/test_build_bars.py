@@ -15,7 +15,7 @@ from rich.progress import Progress
 from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.cli import inspect as inspect_command
 from wsi_deform.cli.build_bars import build_bars
-from wsi_deform.cli.segment import SegmentBars
+from wsi_deform.cli.segment_bars import SegmentBars
 from wsi_deform.cli.train import refuse_problems
 from wsi_deform.cli.training_bars import TrainingBars
 from wsi_deform.errors import ManifestError

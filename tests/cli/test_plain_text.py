@@ -36,13 +36,12 @@ def test_help_shows_every_sign_that_was_written(path, command) -> None:
         CliRunner().invoke(typer_app, [*path, "--help"], terminal_width=400, env={"COLUMNS": "400"}).output
     )
     for parameter in command.params:
-        written = (parameter.help or "").replace("\\[", "[")
-        assert flat(written) in flat(shown)
+        assert getattr(parameter, "hidden", False) or flat(parameter.help or "") in flat(shown)
 
 
 def test_help_of_export_names_the_extra_to_install() -> None:
     shown = CliRunner().invoke(typer_app, ["export", "--help"], env={"COLUMNS": "200"}).output
-    assert "pip install wsi-deform[onnx]" in shown
+    assert "pip install 'wsi-deform[onnx]'" in shown
 
 
 ODD = "a[red]b :cat: [bold] [7"
@@ -96,8 +95,4 @@ def test_a_usage_error_quotes_an_odd_value_as_it_is(study: Path, tmp_path: Path)
     arguments = ["segment", "--slides", str(study), "--model", str(study / "run"), "--split", "[red]test"]
     done = CliRunner().invoke(typer_app, arguments)
     assert done.exit_code == 2
-    assert "'[red]test': needed one of train, val, test." in flat_lines(done.output)
-
-
-def flat_lines(text: str) -> str:
-    return " ".join(re.sub(r"[│╭╮╰╯─]+", " ", text).split())
+    assert "'[red]test' is not one of 'train', 'val', 'test'." in done.output

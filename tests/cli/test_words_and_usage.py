@@ -8,7 +8,6 @@ import logging
 import re
 import signal
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -31,11 +30,12 @@ from wsi_deform.cli import segment as segment_command
 from wsi_deform.cli import train as train_command
 from wsi_deform.cli.classes import find_class_table
 from wsi_deform.cli.interrupts import Asked, ending_signals, interrupted_by_signals, stop_on_signals
-from wsi_deform.cli.segment import SegmentBars, checked_patches
+from wsi_deform.cli.segment import checked_patches
+from wsi_deform.cli.segment_bars import SegmentBars
 from wsi_deform.distribute.ledger import State
 from wsi_deform.distribute.outcome import Outcome
 from wsi_deform.drawn.study import write_slide
-from wsi_deform.errors import AnnotationError, WsiDeformError
+from wsi_deform.errors import AnnotationError
 from wsi_deform.evaluate.masks import Evaluation, SlideEvaluation
 from wsi_deform.evaluate.measures import Confusion
 from wsi_deform.geometry import Point, Size
@@ -59,7 +59,7 @@ def lines_of(console: Console) -> list[str]:
 
 def invoke(*arguments: object) -> tuple[int, str]:
     done = CliRunner().invoke(main.typer_app, [str(each) for each in arguments], env={"COLUMNS": "200"})
-    if not isinstance(done.exception, SystemExit | WsiDeformError | None):
+    if not isinstance(done.exception, SystemExit | None):
         raise done.exception
     return done.exit_code, done.output
 
@@ -244,7 +244,8 @@ def test_endings_of_evaluate_may_be_named_in_capitals(tmp_path, monkeypatch):
     assert (wrong[0], "needed .json or .csv; both are written" in wrong[1]) == (2, True)
     for out in ("a.JSON", "a.csv", "a"):
         given = ("evaluate", "--slides", tmp_path / "m.csv", "--masks", tmp_path, "--out", tmp_path / out)
-        assert invoke(*given)[0] == 1  # no class table: after the options
+        assert invoke(*given)[0] == 2
+        assert "a.svs" in invoke(*given)[1]  # what comes after the options: no such slide
 
 
 @pytest.mark.parametrize("size", ["1024", "10x0", "0x10", "10x", "axb", "-4x4", "10x10x10", "1.5x2"])
@@ -525,10 +526,20 @@ def test_the_demo_ends_with_a_table_and_its_page_or_says_that_it_goes_on(tmp_pat
     assert said.splitlines()[-1] == f"Stopped; {tmp_path} keeps what is done. The same command goes on."
 
 
-@pytest.mark.parametrize(("options", "level"), [((), logging.WARNING), (("--verbose",), logging.INFO)])
+@pytest.mark.parametrize(
+    ("options", "level"),
+    [
+        ((), logging.WARNING),
+        (("--verbose",), logging.INFO),
+        (("-v",), logging.INFO),
+        (("--debug",), logging.INFO),
+        (("-q",), logging.ERROR),
+    ],
+)
 def test_what_happens_inside_is_said_on_request(monkeypatch, options, level):
-    given = {}
-    monkeypatch.setattr(main.logging, "basicConfig", lambda **options: given.update(options))
-    main.common(verbose=bool(options))
-    assert given["level"] == level
-    assert invoke("--version") == (0, f"wsi-deform {version('wsi-deform')}\n")
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "level", root.level)
+    assert invoke(*options, "config", "list")[0] == 0
+    assert root.level == level
+    assert invoke("config", "list", *options)[0] == 0
+    assert root.level == level

@@ -24,8 +24,9 @@ from wsi_deform.distribute.ledger import Ledger, State
 from wsi_deform.distribute.out_folder import check_folder, prepare_folder
 from wsi_deform.distribute.outcome import Batch, Outcome
 from wsi_deform.distribute.sources import SlideSource, distinct_names, slide_sources
+from wsi_deform.distribute.standing import why_again
 from wsi_deform.distribute.summary import BatchReport, write_record, write_summary
-from wsi_deform.distribute.turn import _why_again, forget_attempt, record_death, segment_to_folder
+from wsi_deform.distribute.turn import forget_attempt, record_death, segment_to_folder
 from wsi_deform.errors import MaskError, SlideError
 from wsi_deform.geometry import Region, Size
 from wsi_deform.mask.folder import MaskFolder
@@ -433,12 +434,9 @@ def test_tiles_that_were_left_out_are_named_up_to_some():
 def test_why_a_slide_is_done_again_is_said(tmp_path, missing, result, said):
     identity = {"bytes": "3", "content": "a"}
     before = replace(DONE, **{"identity": identity} | result)
-    assert (
-        _why_again(job_of(tmp_path), before, replace(DONE, identity=identity), missing)
-        == f"done again: {said}"
-    )
+    assert why_again(job_of(tmp_path), before, identity, missing) == said
     lenient = job_of(tmp_path, on_bad_tile="blank")
-    assert "left out" not in _why_again(lenient, before, replace(DONE, identity=identity), missing)
+    assert "left out" not in why_again(lenient, before, identity, missing)
 
 
 def test_names_get_longer_only_as_far_as_they_must(tmp_path):

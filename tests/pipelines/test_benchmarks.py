@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 try:
-    from pipelines.benchmarks import drawn_slides, gather, measure, memory, parts, start, tables
+    from pipelines.benchmarks import drawn_slides, gather, measure, memory, parts, start, tables, view
     from wsi_deform.drawn.study import draw_study
     from wsi_deform.geometry import Region, Size
     from wsi_deform.slide.open import open_slide
@@ -203,6 +203,29 @@ def test_a_start_segments_the_slide_in_a_process_of_its_own(tmp_path: Path) -> N
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     assert start.segment(**params).run(0) == {"masks": 1}
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before > 0.5
+
+
+def test_both_sides_of_view_make_the_same_tiles(tmp_path: Path) -> None:
+    mosaic = drawn_slides.Mosaic(side_px=1536, block_px=512, scale=1.0, kinds=2)
+    path = str(drawn_slides.drawn_file(mosaic, tmp_path, say=lambda _: None).slide)
+    ours, rival = (view.work(slide="TIFF", path=path, rival=each).run(0) for each in (False, True))
+    assert ours["tiles"] == rival["tiles"] == 9 + 4 + 1
+    assert ours["file_mb"] == pytest.approx(rival["file_mb"], rel=0.1)
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(1.2, "1.20 – **met**"), (1.6, "1.60 – **not met**")])
+def test_a_tile_is_compared_with_that_of_the_same_slide(tmp_path: Path, seconds: float, said: str) -> None:
+    common = {"slide": "SVS", "tiles": 100, "cpu_seconds": 1, "file_mb": 3}
+    written(
+        tmp_path / "view.csv",
+        [
+            {"case": "ours", "seconds": seconds, **common},
+            {"case": "DeepZoomGenerator", "seconds": 1, **common},
+        ],
+    )
+    text = tables.view_table(tables.read_results("view", tmp_path))
+    assert f"| SVS | ours | 100 | {1000 * seconds / 100:.1f} | 10.0 | 3.00 |" in text
+    assert f"- SVS, time of a tile / that of DeepZoomGenerator, at most 1.5: {said}" in text
 
 
 def test_memory_segments_every_field_of_a_slide() -> None:

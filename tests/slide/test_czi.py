@@ -85,8 +85,8 @@ def test_without_the_library_the_message_says_what_to_install(
 @pytest.mark.parametrize(
     ("name", "head", "said"),
     [
-        ("a.vsi", b"II*\0", "an Olympus .Evident. VSI, .*: open it in QuPath and export it from there as OME-TIFF"),
-        ("a.isyntax", b"<Dat", "a Philips iSyntax.*from the program of its scanner"),
+        ("a.vsi", b"II*\0", "an Olympus .Evident. VSI, .*: export it .* its scanner, or as OME-TIFF with QuPath"),
+        ("a.isyntax", b"<Dat", "a Philips iSyntax.*with the software of its scanner"),
         ("a.mds", b"\xd0\xcf\x11\xe0", "a Motic MDS"),
         ("a.kfb", b"KFB\0", "a KFBio KFB"),
         ("a.sdpc", b"SQ\0\0", "a Sqray SDPC"),

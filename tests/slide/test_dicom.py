@@ -608,3 +608,46 @@ def test_a_real_jpeg_2000_series_equals_openslide_bit_for_bit(shared_data: Path)
     path = shared_data / "slides" / "multi_frame_jpeg2000_camelyon_challenge_image.dcm"
     np.testing.assert_array_equal(whole_level(own(path), 0), by_openslide(path))
     assert read_instance(path).meta.syntax != JPEG
+
+
+def without_spacing(dataset: pydicom.Dataset) -> None:
+    del dataset.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence
+
+
+def test_the_scale_may_be_said_by_the_image_or_by_what_it_covers(tmp_path: Path):
+    def of_image(dataset: pydicom.Dataset) -> None:
+        without_spacing(dataset)
+        dataset.PixelSpacing = [0.0005, 0.00025]
+
+    def of_volume(dataset: pydicom.Dataset) -> None:
+        without_spacing(dataset)
+        dataset.ImagedVolumeWidth, dataset.ImagedVolumeHeight = 200 * 0.00025, 150 * 0.0005
+
+    for name, change, said in (
+        ("image", of_image, "PixelSpacing of the DICOM series"),
+        ("volume", of_volume, "ImagedVolumeWidth and ImagedVolumeHeight of the DICOM series"),
+    ):
+        folder = tmp_path / name
+        folder.mkdir()
+        write_dicom(folder / "a.dcm", picture(200, 150), change=change)
+        slide = open_slide(folder)
+        assert (slide.mpp_xy.x, slide.mpp_xy.y) == (pytest.approx(0.25), pytest.approx(0.5))
+        assert slide.mpp_source == said
+
+
+def test_a_spacing_in_um_is_not_believed_beside_the_size_of_what_is_imaged(tmp_path: Path):
+    def in_um(dataset: pydicom.Dataset) -> None:
+        dataset.ImagedVolumeWidth, dataset.ImagedVolumeHeight = 0.1, 0.075
+
+    write_dicom(tmp_path / "a.dcm", picture(200, 150), mpp=(500.0, 500.0), change=in_um)
+    slide = open_slide(tmp_path)
+    assert slide.mpp == pytest.approx(0.5)
+    assert "says 500 um per pixel, which no light microscope has" in slide.remarks[0]
+    assert "as if a unit was mistaken (a factor of 1000)" in slide.remarks[0]
+
+
+def test_gray_dicom_is_remarked_upon(tmp_path: Path):
+    write_dicom(
+        tmp_path / "a.dcm", picture(200, 150)[..., 0], syntax=RAW, encode=None, photometric="MONOCHROME2"
+    )
+    assert open_slide(tmp_path).remarks == ("grayscale; models have seen RGB",)

@@ -14,7 +14,7 @@ from slide_files import picture
 from wsi_deform.errors import SlideError
 from wsi_deform.slide.codec_header import jpeg_head
 from wsi_deform.slide.image_reader import ImageReader
-from wsi_deform.slide.jpeg_damage import jpeg_damage
+from wsi_deform.slide.jpeg_damage import _has_zeros, jpeg_damage
 
 SUBSAMPLINGS = {"444": 0, "422": 1, "420": 2}
 
@@ -112,3 +112,13 @@ def test_a_plain_picture_with_lost_data_is_refused(tmp_path):
         ImageReader(tmp_path / "a.jpg")
     (tmp_path / "b.jpg").write_bytes(stored)
     assert ImageReader(tmp_path / "b.jpg").info.size.width == 300
+
+
+@pytest.mark.parametrize("length", [200, 40_001])
+@pytest.mark.parametrize("start", [0, 1, 7, 8, 50])
+def test_sixteen_zeros_are_found_wherever_they_lie_and_fifteen_are_not(length: int, start: int):
+    for zeros, found in ((16, True), (15, False)):
+        stored = bytearray(b"\x01" * length)
+        for at in (start, length - zeros - start):
+            stored[at : at + zeros] = bytes(zeros)
+        assert _has_zeros(bytes(stored)) is found

@@ -73,6 +73,11 @@ def test_units_are_told_by_any_of_their_names(name: object, um: float | None):
         ("Huron\nResolution = 0.4\u00b5m\n", 0.4, 0.4),
         ("microns per pixel: 0.23", 0.23, 0.23),
         ("MPP=0.252, AppMag=40", 0.252, 0.252),
+        ('{"mpp": [0.5, 0.25]}', 0.5, 0.25),
+        ('{"mpp":[0.5,0.25],"a":1}', 0.5, 0.25),
+        ("mpp = (0.5; 0.25)", 0.5, 0.25),
+        ("label.mpp = 8.0; mpp = 0.5", 0.5, 0.5),
+        (f"{APERIO}|Macro MPP = 8.0|MPP = 0.5", 0.5, 0.5),
     ],
 )
 def test_texts_of_any_vendor_say_the_scale(description: str, x: float, y: float):
@@ -84,7 +89,7 @@ def test_texts_of_any_vendor_say_the_scale(description: str, x: float, y: float)
 @pytest.mark.parametrize(
     "description",
     ["Resolution = 0.4", "Resolution: 2 pixels per micron", "Pixel Size = 0.25", "Laser Power = 40", "MPP = none",
-     "thumbnail_mpp=3", "", "x" * 100_000 + "|MPP = 0.25"],
+     "thumbnail_mpp=3", "Macro MPP = 8.0", "overview: mpp = 8", "", "x" * 100_000 + "|MPP = 0.25"],
 )  # fmt: skip
 def test_texts_that_say_nothing_certain_give_no_scale(description: str):
     assert scale_of(description).mpp_xy is None
@@ -170,7 +175,8 @@ def test_pillows_imagej_and_dpi_tags_are_told_apart(tmp_path: Path):
 
 def ngff(path: Path, unit: str | None, scale=(1.0, 0.0005, 0.00025)) -> Path:
     group = zarr.open_group(path, mode="w", zarr_format=2)
-    group.create_array("0", data=PICTURE.transpose(2, 0, 1), chunks=(3, 64, 64))
+    pixels = PICTURE.transpose(2, 0, 1)
+    group.create_array("0", shape=pixels.shape, dtype=pixels.dtype, chunks=(3, 64, 64))[:] = pixels
     space = {} if unit is None else {"unit": unit}
     axes = [{"name": "c", "type": "channel"}, *({"name": name, "type": "space"} | space for name in "yx")]
     transforms = [{"type": "scale", "scale": list(scale)}]
@@ -206,7 +212,7 @@ def test_a_mistaken_unit_is_noticed_where_two_sources_differ_by_it(factor: float
 
 def test_a_disagreement_is_remarked_upon_with_both_numbers():
     (remark,) = scale_from_claims([claim(Source.TEXT, 0.25), claim(Source.TAGS, 0.5)]).remarks
-    assert "the TIFF resolution tags says 0.5 um per pixel, but the ImageDescription says 0.25" in remark
+    assert "the TIFF resolution tags say 0.5 um per pixel, but the ImageDescription says 0.25" in remark
     assert "(2 times)" in remark
     assert not scale_from_claims([claim(Source.TEXT, 0.25), claim(Source.TAGS, 0.252)]).remarks
 
@@ -256,7 +262,8 @@ def test_an_mpp_that_is_given_wins_and_says_what_it_contradicts(tmp_path: Path):
 @pytest.mark.parametrize(
     "text",
     ["mpp" + " " * 65_000, "mpp " * 16_000, "pixel size" * 6_500, "mpp=" + "1," * 30_000, "mpp=1 " + "u" * 60_000,
-     "objective=" + "1" * 60_000 + "a", "x" * 65_000, "micron" * 10_000, "mpp=1 um" + " " * 60_000 + "per"],
+     "objective=" + "1" * 60_000 + "a", "x" * 65_000, "micron" * 10_000, "mpp=1 um" + " " * 60_000 + "per",
+     "physicalsizex = 1 ," * 3_400, "mpp=[" + "1" * 60_000, "mpp=[1," * 8_000],
 )  # fmt: skip
 def test_hostile_texts_are_read_in_no_time(text: str):
     started = time.process_time()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -159,3 +160,59 @@ def test_members_of_a_zip_file_that_declare_too_much_are_refused_before_they_are
     (folder / "zarr.json").write_bytes((folder / "zarr.json").read_bytes() + b" " * (65 << 20))
     with pytest.raises(SlideError, match=r"declares zarr\.json of [0-9,]* bytes\. Needed at most 67,108,864"):
         open_slide(zipped(folder, tmp_path / "b.ozx", compression=zipfile.ZIP_DEFLATED))
+
+
+def described_anew(path: Path, change) -> Path:
+    stored = json.loads((path / "zarr.json").read_text())
+    change(stored["attributes"]["ome"]["multiscales"][0])
+    (path / "zarr.json").write_text(json.dumps(stored))
+    return path
+
+
+def test_levels_that_are_listed_coarse_first_have_the_scale_of_the_finest(tmp_path: Path):
+    levels = pyramid()
+    path = write_ome_zarr(tmp_path / "a.zarr", levels)
+    check(open_slide(described_anew(path, lambda image: image["datasets"].reverse())), levels)
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [[], [{"type": "scale", "path": "scales"}], [{"type": "affine", "affine": [[1, 0, 0, 0]]}],
+     [{"type": "sequence", "transformations": [{"type": "scale", "scale": [1, 0.5, 0.5]}, {"type": "rotation"}]}]],
+)  # fmt: skip
+def test_steps_that_are_no_scales_give_no_mpp(tmp_path: Path, steps: list[dict[str, object]]):
+    path = write_ome_zarr(tmp_path / "a.zarr", pyramid())
+
+    def change(image: dict[str, list[dict[str, object]]]) -> None:
+        for dataset in image["datasets"]:
+            dataset["coordinateTransformations"] = steps
+
+    with pytest.raises(SlideError, match="no believable microns-per-pixel"):
+        _ = open_slide(described_anew(path, change)).mpp
+
+
+def test_a_coarse_level_of_which_no_chunk_is_stored_is_left_out(tmp_path: Path):
+    levels = pyramid()
+    path = write_ome_zarr(tmp_path / "a.zarr", levels)
+    datasets = json.loads((path / "zarr.json").read_text())["attributes"]["ome"]["multiscales"][0]["datasets"]
+    shutil.rmtree(path / datasets[1]["path"] / "c")
+    slide = open_slide(path)
+    assert slide.remarks == (
+        f"the level in {datasets[1]['path']} cannot be read (none of its chunks is stored); finer ones are read in its "
+        "place",
+    )
+    assert slide.stored_levels == 2
+
+
+def test_descriptions_of_very_many_levels_or_images_are_refused_before_any_is_opened(tmp_path: Path):
+    path = described_anew(
+        write_ome_zarr(tmp_path / "a.zarr", pyramid()),
+        lambda image: image.update(datasets=image["datasets"][:1] * 65),
+    )
+    with pytest.raises(SlideError, match=r"multiscales\.datasets: tuple should have at most 64 items"):
+        open_slide(path)
+    stored = json.loads((path / "zarr.json").read_text())
+    stored["attributes"]["ome"]["multiscales"] *= 1001
+    (path / "zarr.json").write_text(json.dumps(stored))
+    with pytest.raises(SlideError, match="multiscales describes 1,001 images, needed at most 1,000"):
+        open_slide(path)

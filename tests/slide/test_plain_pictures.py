@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import imagecodecs
@@ -188,7 +190,7 @@ def test_deep_rgb_that_leaves_its_range_unused_is_refused_and_the_remedy_works(t
     else:
         write_zarr(path, deep.transpose(2, 0, 1))
     with pytest.raises(
-        SlideError, match=r"of 16 bits of which none .* is above 4095.*vips linear IMAGE"
+        SlideError, match=r"of 16 bits of which none .* is above 4095.*(vips linear IMAGE|Write it anew)"
     ) as caught:
         open_slide(path)
     if how == "tiff":
@@ -200,8 +202,8 @@ def test_deep_rgb_that_leaves_its_range_unused_is_refused_and_the_remedy_works(t
 
 def run_remedy(said: str, image: Path, out: Path) -> Path:
     """Do what ``vips linear IMAGE SLIDE.tif[...] A B --uchar`` in a message says, with libvips."""
-    _, _, command = said.partition("vips linear IMAGE SLIDE.tif")
-    options, factor, offset, kind = command.rstrip(".").split()
+    _, _, command = said.partition("vips linear IMAGE 'SLIDE.tif")
+    options, factor, offset, kind = command.replace("'", "").rstrip(".").split()
     assert kind == "--uchar"
     assert options == "[tile,pyramid,compression=deflate]"
     changed = pyvips.Image.new_from_file(str(image)).linear(float(factor), float(offset), uchar=True)
@@ -446,3 +448,49 @@ def test_a_compression_that_only_openslide_knows_passes_on_but_not_that_of_an_om
         SlideError, match=r"b\.ome\.tif: YCbCr pixels in compression 7 cannot be read directly"
     ):
         open_slide(write_ome_tiff(tmp_path / "b.ome.tif", [pixels], **how))
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".png", ".webp"])
+def test_a_picture_of_several_frames_is_remarked_upon(tmp_path: Path, suffix: str):
+    frames = [Image.fromarray(picture(60, 40, seed)).quantize(16) for seed in (0, 1)]
+    path = tmp_path / f"a{suffix}"
+    frames[0].save(path, save_all=True, append_images=frames[1:])
+    assert "2 pictures in the file; the first is read" in open_slide(path).remarks
+    frames[0].save(path)
+    assert not any("pictures in the file" in remark for remark in open_slide(path).remarks)
+
+
+def test_colours_of_inks_are_refused_and_the_remedy_works(tmp_path: Path):
+    path = tmp_path / "a.jpg"
+    Image.fromarray(picture(60, 40)).convert("CMYK").save(path, quality=95)
+    with pytest.raises(
+        SlideError, match=r"a\.jpg: colours of inks \(CMYK\).*vips icc_transform IMAGE 'SLIDE\.tif"
+    ):
+        open_slide(path)
+    converted = pyvips.Image.new_from_file(str(path)).icc_transform("srgb")
+    converted.tiffsave(str(tmp_path / "b.tif"), tile=True, pyramid=True, compression="deflate")
+    assert whole(open_slide(tmp_path / "b.tif")).shape == (40, 60, 3)
+
+
+def test_gray_of_12_packed_bits_is_refused_and_the_remedy_works(tmp_path: Path):
+    """Two samples in three bytes, which libvips refuses."""
+    gray = sixteen()[..., 0] >> 4
+    packed = np.stack(
+        [gray[:, ::2] >> 4, (gray[:, ::2] & 15) << 4 | gray[:, 1::2] >> 8, gray[:, 1::2] & 255], axis=-1
+    )
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(
+        path, np.zeros_like(gray), photometric="minisblack", metadata=None, rowsperstrip=len(gray)
+    )
+    with tifffile.TiffFile(path, mode="r+") as tif:
+        page = tif.pages[0]
+        tif.filehandle.seek(page.dataoffsets[0])
+        tif.filehandle.write(packed.astype(np.uint8).tobytes())
+        page.tags["StripByteCounts"].overwrite(packed.size)
+        page.tags["BitsPerSample"].overwrite(12)
+    with pytest.raises(SlideError, match=r"pixels are uint16 and gray.* Convert it: python -c") as caught:
+        open_slide(path)
+    command = str(caught.value).partition("python -c ")[2].strip('"')
+    done = command.replace("IMAGE", str(path)).replace("SLIDE.tif", str(tmp_path / "b.tif"))
+    subprocess.run([sys.executable, "-c", done], check=True)
+    assert (whole(open_slide(tmp_path / "b.tif"))[..., 0] == gray >> 4).all()

@@ -18,7 +18,7 @@ from wsi_deform.geometry import Region, Size
 from wsi_deform.slide.cache import DEFAULT_CACHE_BYTES, TILE_CACHE, TileCache, set_cache_bytes
 from wsi_deform.slide.counting import CountingReader
 from wsi_deform.slide.open import open_slide
-from wsi_deform.slide.registry import READERS
+from wsi_deform.slide.registry import READERS, ReaderRegistry
 from wsi_deform.slide.slide import Slide
 
 
@@ -239,3 +239,13 @@ def test_a_child_count_starts_at_zero_after_pickling():
     copy = pickle.loads(pickle.dumps(counting))
     assert counting.total_tiles == 1
     assert copy.total_tiles == 0
+
+
+def test_registry_keeps_as_many_readers_as_it_is_told_to(tmp_path: Path) -> None:
+    paths = [write_tiff(tmp_path / f"{n}.tif", pyramid(64, 64, 1), tile=(64, 64)) for n in range(3)]
+    registry = ReaderRegistry()
+    registry.keep_at_most(2)
+    tokens = [registry.reader(path)[0] for path in paths]
+    assert registry.reader(paths[2])[0] == tokens[2]
+    assert registry.reader(paths[1])[0] == tokens[1]
+    assert registry.reader(paths[0])[0] not in tokens

@@ -132,7 +132,7 @@ TAGS = {"ImageWidth": 256, "TileOffsets": 324, "Predictor": 317, "ResolutionUnit
         ("ImageWidth", 3, 2, r"the TIFF tag imagewidth holds \(.*\), needed one whole number"),
         ("Predictor", 3, 2, r"the TIFF tag predictor holds \(.*\), needed one whole number"),
         ("ResolutionUnit", 3, 2, "the TIFF tag ResolutionUnit holds"),
-        ("XResolution", 5, 2, r"the TIFF tag XResolution holds \(.*\), needed one fraction"),
+        ("XResolution", 5, 2, r"the TIFF tag XResolution holds \(.*\), needed one number"),
         ("TileOffsets", 4, 1, r"lists 1 tiles, needed 4"),
     ],
 )

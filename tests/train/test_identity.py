@@ -120,7 +120,7 @@ def test_an_earlier_run_killed_while_it_is_taken_over_goes_on(earlier, start, mo
 
 def test_the_batch_of_the_first_version_was_one_of_its_settings(start, tmp_path):
     run = started_by("825d58f", start, tmp_path / "run")
-    with pytest.raises(TrainingError, match=r"other batch\. Needed the same"):
+    with pytest.raises(TrainingError, match=r"other batch 1 \(now 2\)\. Needed the same"):
         start(read_config(run / "config.yaml", changes=["training.batch=2"]), run)
     assert start(read_config(run / "config.yaml", changes=["training.keep=3"]), run).counters.epoch == 3
 

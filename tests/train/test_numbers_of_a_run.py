@@ -45,7 +45,7 @@ def test_where_and_how_fast_a_run_computes_may_change(tmp_path, change):
 
 def test_two_processes_with_a_batch_of_2_go_on_as_one_with_4(tmp_path):
     check_identity(tmp_path, identity("training.batch=4"), identity("training.batch=2", world=2))
-    with pytest.raises(TrainingError, match=r"was started with other batch\. Needed the same"):
+    with pytest.raises(TrainingError, match=r"was started with other batch 4 \(now 2\)\. Needed the same"):
         check_identity(tmp_path, identity("training.batch=4"), identity("training.batch=2"))
 
 

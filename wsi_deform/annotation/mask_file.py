@@ -15,13 +15,14 @@ from wsi_deform.annotation.class_data import COLOUR_VALUE
 from wsi_deform.errors import AnnotationError, SlideError
 from wsi_deform.geometry import Region, Size, tile_region
 from wsi_deform.paths import SPECIAL_FILES, trouble_at
+from wsi_deform.slide.codec_header import is_lossy
 from wsi_deform.slide.colour import black_is_zero
 from wsi_deform.slide.picture import opened_picture
 from wsi_deform.slide.tiff.page import WHITE_IS_ZERO
 from wsi_deform.slide.tiff.tiles import TiffTiles
 
 TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf8", ".svs")
-LOSSY_SUFFIXES = (".jpg", ".jpeg", ".webp")
+LOSSY_SUFFIXES = (".jpg", ".jpeg", ".webp", ".avif", ".heic", ".heif")
 # So many different tiles of so few stored bytes are remembered with what they hold.
 KNOWN_TILES, KNOWN_BYTES = 1024, 1 << 10
 OUTLINE_SUFFIXES = (".geojson", ".json", ".xml")
@@ -106,6 +107,8 @@ class MaskFile:
         except (SlideError, OSError) as error:
             raise AnnotationError(f"mask {self.path}: cannot be opened as TIFF ({error}).") from error
         self._check_dtype(tiles.dtype)
+        self._check_one(tiles.index.pages_alike, tiles.index.stack_planes)
+        self._check_lossless(tiles.first_stored)
         self.by_colour = self._colours_count and tiles.channels in (3, 4) and tiles.dtype == np.uint8
         self._channel = self._chosen_channel(channel, tiles.channels)
         self.size, self.tile = tiles.levels[0].size, tiles.levels[0].tile
@@ -118,6 +121,9 @@ class MaskFile:
             bands = picture.getbands()
             if bands in (("L", "A"), ("P", "A")) and channel is None:
                 channel = 0  # transparency holds no labels
+            self._check_one(getattr(picture, "n_frames", 1))
+            if picture.format == "JPEG2000":
+                self._check_lossless(self.path.read_bytes())
             wide = picture.mode.startswith("I")
             if picture.mode in ("F", "CMYK", "YCbCr", "LAB", "HSV"):
                 raise AnnotationError(
@@ -146,6 +152,23 @@ class MaskFile:
         if self.by_colour:
             return _values_of_colours(pixels)
         return np.ascontiguousarray(pixels if pixels.ndim == 2 else pixels[..., self._channel])
+
+    def _check_one(self, pictures: int, planes: int = 1) -> None:
+        """Refuse several pictures of one size, or planes: nobody knows which holds the labels."""
+        if max(pictures, planes) > 1:
+            what = f"{pictures} pictures of one size" if pictures > 1 else f"{planes} planes"
+            raise AnnotationError(
+                f"mask {self.path}: {what}. Needed one with a value per class. Save the one with the labels, or all "
+                "joined into one, as a TIFF or PNG."
+            )
+
+    def _check_lossless(self, stored: bytes) -> None:
+        """Refuse pixels that a lossy compression has changed."""
+        if is_lossy(stored):
+            raise AnnotationError(
+                f"mask {self.path}: its compression is lossy, so its values are not the labels. Needed deflate, LZW or "
+                "none. Export the labels anew, as TIFF or PNG."
+            )
 
     def _check_dtype(self, dtype: np.dtype[Any]) -> None:
         if dtype.kind not in "ui":

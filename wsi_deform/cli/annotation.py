@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wsi_deform.cli.app import App
+from wsi_deform.cli.console import say
+
 if TYPE_CHECKING:
     from wsi_deform.annotation.outlines.outline import OutlineSet
 
-app = typer.Typer(help="Look at outlines, and turn them into masks and class tables.", no_args_is_help=True)
+app = App(help="Look at outlines, and turn them into masks and class tables.")
 
 
 class Order(StrEnum):
@@ -30,7 +33,7 @@ ORDER_HELP = (
 )
 
 
-@app.command()
+@app.command(examples=["wsi-deform annotation to-mask a.svs a.geojson --classes c.yaml --out a.ome.tif"])
 def to_mask(
     slide: Annotated[str, typer.Argument(help=SLIDE_HELP)],
     file: Annotated[Path, typer.Argument(help=FILE_HELP)],
@@ -59,10 +62,10 @@ def to_mask(
     labels = outlines_over(file, opened, table, outside=outside)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_outline_mask(out, labels, size=size, mpp=opened.mpp_xy)
-    typer.echo(f"{out}: {size} px.")
+    say(f"{out}: {size} px.")
 
 
-@app.command()
+@app.command(examples=["wsi-deform annotation show a.svs a.geojson --out a.png"])
 def show(
     slide: Annotated[str, typer.Argument(help=SLIDE_HELP)],
     file: Annotated[Path, typer.Argument(help=FILE_HELP)],
@@ -91,10 +94,15 @@ def show(
         picture = outline_picture(thumbnail(opened, side), found, labels)
     write_picture(out, picture)
     _remark(found)
-    typer.echo(f"{out}: {len(found.outlines)} outlines, {found.format}.")
+    say(f"{out}: {len(found.outlines)} outlines, {found.format}.")
 
 
-@app.command()
+@app.command(
+    examples=[
+        "wsi-deform annotation classes a.geojson b.geojson",
+        "wsi-deform annotation classes *.xml --slide a.svs --out classes.yaml",
+    ]
+)
 def classes(
     files: Annotated[list[Path], typer.Argument(help=FILE_HELP)],
     slide: Annotated[
@@ -130,8 +138,8 @@ def classes(
         return
     write_text(out, text)
     for line in lines:
-        typer.echo(line)
-    typer.echo(f"{out}: a class table to start from.")
+        say(line)
+    say(f"{out}: a class table to start from.")
 
 
 def _remark(found: OutlineSet) -> None:

@@ -12,18 +12,30 @@ import typer
 
 from wsi_deform.cli.console import plain_console
 from wsi_deform.cli.interrupts import stop_on_signals
-from wsi_deform.cli.segment import SegmentBars
+from wsi_deform.cli.options import device_option
+from wsi_deform.cli.segment_bars import SegmentBars
 from wsi_deform.cli.training_bars import TrainingBars
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 
+EXAMPLES = ("wsi-deform demo", "wsi-deform demo --seed 1 --out demo-1")
+
+
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for slides, runs, masks and report.")] = Path("demo"),
-    seed: Annotated[int, typer.Option(help="Decides the slides and the training.")] = 0,
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Folder for slides, runs, masks and report.")
+    ] = Path("demo"),
+    seed: Annotated[int, typer.Option(metavar="N", help="Decides the slides and the training.")] = 0,
     changes: Annotated[
-        list[str] | None, typer.Option("--set", help="key=value over both configurations.")
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Over both configurations; may be given several times."
+        ),
+    ] = None,
+    device: Annotated[
+        str | None, device_option(help="auto, cpu, cuda, cuda:1 or mps; default: auto.")
     ] = None,
 ) -> None:
     """Draw slides, train joint and uniform on one budget, segment, evaluate, report: minutes on 2 cores."""
@@ -34,6 +46,8 @@ def demo(
     from wsi_deform.report.measured import CEILING, MIOU, WITHOUT, measures
     from wsi_deform.report.tables import number
 
+    if device is not None:
+        changes = [*(changes or ()), f"device={device}"]
     console = plain_console()
     started = time.monotonic()
     with stop_on_signals() as stop:
@@ -64,7 +78,8 @@ class DemoBars:
         """A bar of the slides that are drawn."""
         from rich.progress import Progress
 
-        with Progress(console=self.console, refresh_per_second=2) as progress:
+        hidden = not self.console.is_interactive
+        with Progress(console=self.console, refresh_per_second=2, disable=hidden) as progress:
             task = progress.add_task("drawing slides", total=slides)
             yield lambda slide_id: progress.advance(task)
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
+
+from wsi_deform.cli.console import plain_console
+from wsi_deform.cli.options import Anonymous, Key, refuse_key_alone
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -17,22 +20,38 @@ if TYPE_CHECKING:
 FAILED = 1
 
 
+EXAMPLES = (
+    "wsi-deform evaluate --slides manifest.csv --masks out",
+    "wsi-deform evaluate --slides manifest.csv --masks out --split val",
+    "wsi-deform evaluate --slides manifest.csv --masks out --anonymous",
+)
+
+
 def evaluate(
-    slides: Annotated[Path, typer.Option(help="Manifest CSV with slides and label masks.")],
-    masks: Annotated[Path, typer.Option(help="The folder that `wsi-deform segment` filled.")],
+    slides: Annotated[
+        Path, typer.Option(metavar="MANIFEST", help="Manifest CSV with slides and label masks.")
+    ],
+    masks: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="The folder that `wsi-deform segment` filled.")
+    ],
     split: Annotated[
-        str | None, typer.Option(help="train, val, test or all; default: test where there is one, else all.")
+        Literal["train", "val", "test", "all"] | None,
+        typer.Option(
+            metavar="train|val|test|all", help="Only these; default: test where there is one, else all."
+        ),
     ] = None,
     classes: Annotated[
         Path | None,
         typer.Option(
-            help="Class table of the label masks; default: beside the manifest, else the masks' own."
+            metavar="FILE",
+            help="Class table of the label masks; default: beside the manifest, else the masks' own.",
         ),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Write FILE.json, FILE.csv and the folder FILE/SPLIT; default: evaluation in the folder of the masks."
+            metavar="FILE",
+            help="Write FILE.json, FILE.csv and the folder FILE/SPLIT; default: evaluation in the folder of the masks.",
         ),
     ] = None,
     allow_empty_classes: Annotated[
@@ -42,28 +61,19 @@ def evaluate(
         ),
     ] = False,
     measures: Annotated[
-        str,
+        Literal["all", "basic"],
         typer.Option(
-            help="all, or basic: no objects, boundary distances and trimap, which take several times as long."
+            metavar="all|basic",
+            help="basic: no objects, boundary distances and trimap, which take several times as long.",
         ),
     ] = "all",
-    anonymous: Annotated[
-        bool,
-        typer.Option(
-            "--anonymous", help="Ids in place of slide and patient names in all files of the evaluation."
-        ),
-    ] = False,
-    key: Annotated[
-        Path | None,
-        typer.Option(help="With --anonymous: a CSV that says which id is whose; ids in it are kept."),
-    ] = None,
+    anonymous: Anonymous = False,
+    key: Key = None,
 ) -> None:
-    """Measure masks against labels at full resolution. Exit code 1 if a slide could not be measured."""
+    """Measure masks against labels at full resolution: IoU, Dice, objects, boundaries, calibration."""
     from rich.progress import Progress
 
     from wsi_deform.anonymous import AnonymousNames, without_files
-    from wsi_deform.cli.console import plain_console
-    from wsi_deform.cli.segment import checked_split
     from wsi_deform.evaluate.folder import write_all
     from wsi_deform.evaluate.masks import anonymous as without_names
     from wsi_deform.evaluate.masks import evaluate_masks, rows_of_split
@@ -74,16 +84,13 @@ def evaluate(
 
     if out is not None and out.suffix.lower() not in ("", ".json", ".csv"):
         raise typer.BadParameter(f"{out}: needed .json or .csv; both are written.", param_hint="--out")
-    if measures not in ("all", "basic"):
-        raise typer.BadParameter(f"{measures}: needed all or basic.", param_hint="--measures")
-    if key is not None and not anonymous:
-        raise typer.BadParameter("needed --anonymous beside it.", param_hint="--key")
+    refuse_key_alone(key, anonymous=anonymous)
     console = plain_console()
     read = read_manifest(slides)
     if split == "all":
         rows, taken = read.rows, "all"
     else:
-        rows, taken = rows_of_split(read, None if split is None else checked_split(split))
+        rows, taken = rows_of_split(read, split)
     table = label_classes(read, classes, masks)
     with Progress(console=console, refresh_per_second=2, transient=True) as progress:
         bar = progress.add_task("slides", total=len(rows))

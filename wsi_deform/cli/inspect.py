@@ -14,15 +14,27 @@ if TYPE_CHECKING:
     from wsi_deform.slide.slide import Slide
 
 
+EXAMPLES = (
+    "wsi-deform inspect slide.svs",
+    "wsi-deform inspect slide.svs --thumbnail slide.jpg",
+    "wsi-deform inspect 'scan.czi::scene 2' --mpp 0.25",
+)
+
+
 def inspect(
     slide: Annotated[
         str,
         typer.Argument(
-            help="A slide file, its URL, or an OME-Zarr or DICOM folder; FILE::NAME is one of its images."
+            metavar="SLIDE",
+            help="A slide file, its URL, or an OME-Zarr or DICOM folder; FILE::NAME is one of its images.",
         ),
     ],
-    thumbnail: Annotated[Path | None, typer.Option(help="Write a thumbnail here (.jpg or .png).")] = None,
-    mpp: Annotated[float | None, typer.Option(help="Level-0 um per pixel, where the file is wrong.")] = None,
+    thumbnail: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write a thumbnail here (.jpg or .png).")
+    ] = None,
+    mpp: Annotated[
+        float | None, typer.Option(metavar="UM", help="Level-0 um per pixel, where the file is wrong.")
+    ] = None,
 ) -> None:
     """Show levels, resolution, vendor and tissue of a slide."""
     from PIL import Image

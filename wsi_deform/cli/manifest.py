@@ -9,19 +9,25 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from wsi_deform.cli.app import App
+from wsi_deform.cli.console import say
+
 if TYPE_CHECKING:
     from wsi_deform.annotation.row_check import RowFindings
     from wsi_deform.manifest.rows import Manifest, ManifestRow, Split
 
-app = typer.Typer(help="Make, check or crop a manifest.", no_args_is_help=True)
+app = App(help="Make, check or crop a manifest.")
 
 FAILED = 1
 MAX_JOBS = 8
 
 
-@app.command()
+@app.command(
+    examples=["wsi-deform manifest check manifest.csv", "wsi-deform manifest check manifest.csv --shallow"],
+    exits={1: "slides, masks or classes have problems; all are listed"},
+)
 def check(
-    manifest: Annotated[Path, typer.Argument(help="The manifest CSV.")],
+    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="The manifest CSV.")],
     classes: Annotated[
         Path | None,
         typer.Option(help="Class table (YAML or JSON); default: classes.yaml beside the manifest."),
@@ -69,7 +75,7 @@ def check(
                 on_findings=found.extend,
             )
     for line in labels:
-        typer.echo(line)
+        say(line)
     for remark in remarks:
         typer.echo(f"remark: {remark}", err=True)
     for line in lines_by_kind(problems):
@@ -80,19 +86,24 @@ def check(
 
         checked = Checked(name=manifest.name, found=found, problems=problems, remarks=remarks, classes=table)
         for path in report_check(checked, report, provenance=provenance()):
-            typer.echo(str(path))
+            say(str(path))
     if problems:
         typer.echo(f"{manifest}: {counted(problems)}.", err=True)
         raise typer.Exit(FAILED)
     splits = ", ".join(
         f"{len(rows)} {split}" for split in ("train", "val", "test") if (rows := read.of_split(split))
     )
-    typer.echo(f"{manifest}: {len(read.rows)} slides, no problems. {splits or 'No splits.'}")
+    say(f"{manifest}: {len(read.rows)} slides, no problems. {splits or 'No splits.'}")
 
 
-@app.command()
+@app.command(
+    examples=[
+        "wsi-deform manifest build slides/ --masks masks/ --patient '^(P[0-9]+)'",
+        "wsi-deform manifest build slides/ --masks masks/ --each-slide-a-patient",
+    ]
+)
 def build(
-    slides: Annotated[Path, typer.Argument(help="Folder of slides.")],
+    slides: Annotated[Path, typer.Argument(metavar="FOLDER", help="Folder of slides.")],
     out: Annotated[Path, typer.Option(help="The manifest CSV to write.")] = Path("manifest.csv"),
     masks: Annotated[
         Path | None,
@@ -197,11 +208,11 @@ def build(
         written = {fold_path(out, number): manifest for number, manifest in enumerate(made)}
     for path, manifest in written.items():
         write_manifest(manifest, path)
-        typer.echo(f"{path}: {built_text(manifest, source, how)}")
+        say(f"{path}: {built_text(manifest, source, how)}")
         for line in labels.lines(manifest):
-            typer.echo(line)
+            say(line)
     for remark in remarks:
-        typer.echo(f"remark: {remark}")
+        say(f"remark: {remark}")
 
 
 def shares_of(
@@ -242,9 +253,9 @@ def refuse_contradictions(
         )
 
 
-@app.command()
+@app.command(examples=["wsi-deform manifest crop manifest.csv --size 1024x1024 --out crops.csv"])
 def crop(
-    manifest: Annotated[Path, typer.Argument(help="The manifest CSV.")],
+    manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="The manifest CSV.")],
     size: Annotated[str, typer.Option(help="Width x height of the crops, level-0 px, e.g. 1024x1024.")],
     out: Annotated[Path, typer.Option(help="The manifest CSV to write.")],
 ) -> None:
@@ -259,7 +270,7 @@ def crop(
         raise typer.BadParameter(f"{size!r}: needed width x height, such as 1024x1024.", param_hint="--size")
     cropped = with_central_crops(read_manifest(manifest), Size(int(sides[0]), int(sides[1])))
     write_manifest(cropped, out)
-    typer.echo(f"{out}: {len(cropped.rows)} slides, the central {sides[0]} x {sides[1]} px of each.")
+    say(f"{out}: {len(cropped.rows)} slides, the central {sides[0]} x {sides[1]} px of each.")
 
 
 def built_text(manifest: Manifest, source: str, how: str) -> str:

@@ -7,20 +7,21 @@ from typing import Annotated
 
 import typer
 
+from wsi_deform.cli.console import say
+from wsi_deform.cli.options import Anonymous, Key, refuse_key_alone
+
+EXAMPLES = ("wsi-deform report run", "wsi-deform report out --anonymous --key names.csv")
+
 
 def report(
-    path: Annotated[Path, typer.Argument(help="Run folder of `train`, or the --out of `segment`.")],
-    anonymous: Annotated[
-        bool, typer.Option("--anonymous", help="Ids in place of slide names, and nothing that names files.")
-    ] = False,
-    key: Annotated[
-        Path | None,
-        typer.Option(help="With --anonymous: a CSV that says which id is whose; ids in it are kept."),
-    ] = None,
+    path: Annotated[
+        Path, typer.Argument(metavar="RUN|OUT", help="Run folder of `train`, or the --out of `segment`.")
+    ],
+    anonymous: Anonymous = False,
+    key: Key = None,
 ) -> None:
     """Write report.html into a run folder or a folder of masks."""
     from wsi_deform.report.folder import report_folder
 
-    if key is not None and not anonymous:
-        raise typer.BadParameter("needed --anonymous beside it.", param_hint="--key")
-    typer.echo(str(report_folder(path, anonymous=anonymous, key_file=key)))
+    refuse_key_alone(key, anonymous=anonymous)
+    say(str(report_folder(path, anonymous=anonymous, key_file=key)))

@@ -2,133 +2,244 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
-from wsi_deform.cli.build_bars import build_bars, counting_columns
 from wsi_deform.cli.console import plain_console
+from wsi_deform.cli.events import EventLog, Watchers
+from wsi_deform.cli.help import MESSAGES
 from wsi_deform.cli.interrupts import interrupted_by_signals
+from wsi_deform.cli.options import (
+    FILES,
+    HOW,
+    MACHINES,
+    PATCHES,
+    TROUBLE,
+    WHICH_SLIDES,
+    complete_suffix,
+    device_option,
+)
+from wsi_deform.cli.segment_bars import SegmentBars
 from wsi_deform.cli.start import imported_at_once
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from wsi_deform.baselines.patch_grid import PatchSettings
-    from wsi_deform.distribute.outcome import Outcome
-    from wsi_deform.manifest.rows import Split
-    from wsi_deform.reverse.sampler import Interpolation
-    from wsi_deform.slide.slide import OnBadTile
+    from wsi_deform.distribute.outcome import Watcher
+    from wsi_deform.distribute.sources import SlideSource
 
 FAILED = 1
 
 
+EXAMPLES = (
+    "wsi-deform segment --slides slides/ --model run --out out",
+    "wsi-deform segment a.svs b.svs --model run/best.json",
+    "wsi-deform segment --slides manifest.csv --split test --model run",
+    "wsi-deform segment --slides slides/ --model run --device cuda --fields 8",
+    "wsi-deform segment --slides slides/ --ext svs --model run --dry-run",
+    "wsi-deform segment --slides slides/ --model run --workers 4 --memory-gib 24",
+)
+
+
 def segment(
-    slides: Annotated[
-        str,
-        typer.Option(
-            help="Folder of slides (subfolders too), one slide or its URL (FILE::NAME: one of its images), or a "
-            "manifest CSV (for an oracle)."
-        ),
-    ],
     model: Annotated[
-        Path, typer.Option(help="Run folder of `wsi-deform train`, or a model's .safetensors or .json.")
-    ],
-    out: Annotated[Path, typer.Option(help="Folder for masks, overlays and measurements.")] = Path("out"),
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")] = "auto",
-    overwrite: Annotated[bool, typer.Option(help="Segment again what is done.")] = False,
-    on_bad_tile: Annotated[
-        str,
+        Path,
         typer.Option(
-            help="A tile that cannot be decoded: fail (the slide fails) or blank (the mask is unlabelled, 255, there)."
+            metavar="RUN", help="Run folder of `wsi-deform train`, or a model's .safetensors or .json."
         ),
-    ] = "fail",
-    retry_failed: Annotated[
-        bool, typer.Option(help="Try slides again that killed their process twice.")
-    ] = False,
+    ],
+    slide: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[SLIDE]...", help="Slides, as --slides.", show_default=False),
+    ] = None,
+    slides: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PATH",
+            help="Folder of slides (subfolders too), one slide or its URL (FILE::NAME: one of its images), or a "
+            "manifest CSV (for an oracle); may be given several times.",
+        ),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Folder for masks, overlays and measurements.")
+    ] = Path("out"),
+    device: Annotated[str, device_option()] = "auto",
+    overwrite: Annotated[bool, typer.Option(help="Segment again what is done.")] = False,
+    ext: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SUFFIX",
+            autocompletion=complete_suffix,
+            help="Only files whose names end so, e.g. svs; may be given several times.",
+            rich_help_panel=WHICH_SLIDES,
+        ),
+    ] = None,
+    split: Annotated[
+        Literal["train", "val", "test"] | None,
+        typer.Option(
+            metavar="train|val|test", help="Of a manifest: only these.", rich_help_panel=WHICH_SLIDES
+        ),
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Only the first N slides.", rich_help_panel=WHICH_SLIDES),
+    ] = None,
     mpp: Annotated[
         float | None,
-        typer.Option(help="Level-0 um per pixel of all slides, where files and manifest are wrong."),
-    ] = None,
-    split: Annotated[str | None, typer.Option(help="Of a manifest: only train, val or test.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many slides.")] = None,
-    workers: Annotated[int, typer.Option(min=1, help="Processes on this machine.")] = 1,
-    scheduler: Annotated[
-        str | None, typer.Option(help="Address of a dask scheduler whose workers do the slides.")
-    ] = None,
-    method: Annotated[
-        str,
         typer.Option(
-            help="sampled: where the model looks. patches: the network slides over all tissue (MONAI), a baseline."
+            metavar="UM",
+            help="Level-0 um per pixel of all slides, where files and manifest are wrong.",
+            rich_help_panel=WHICH_SLIDES,
         ),
-    ] = "sampled",
-    patch_px: Annotated[
-        int | None, typer.Option(help="Of patches: side, px of the level; default: the model's budget.")
-    ] = None,
-    overlap: Annotated[
-        float | None, typer.Option(help="Of patches: share of the side that neighbours share; default: 0.25.")
-    ] = None,
-    patch_mpp: Annotated[
-        float | None,
-        typer.Option(
-            help="Of patches: the level nearest to so many um per px; default: as the model samples."
-        ),
-    ] = None,
-    patch_level: Annotated[
-        int | None, typer.Option(min=0, help="Of patches: this level, 0 the finest.")
     ] = None,
     interpolation: Annotated[
-        str | None,
-        typer.Option(help="How masks are put back: nearest or linear; default: as the model says."),
-    ] = None,
-    probabilities: Annotated[bool, typer.Option(help="Write probability maps too.")] = False,
-    footprint: Annotated[bool, typer.Option(help="Write maps of um per sample too.")] = False,
-    geojson: Annotated[
-        bool, typer.Option(help="Write the outlines of the masks as GeoJSON, for QuPath.")
-    ] = True,
-    coloured: Annotated[
-        bool,
+        Literal["nearest", "linear"] | None,
         typer.Option(
-            "--coloured",
-            help="Write the masks in the colours of the classes too, as overlays/<slide_id>.tif.",
+            metavar="nearest|linear",
+            help="How masks are put back; default: as the model says.",
+            rich_help_panel=HOW,
         ),
-    ] = False,
+    ] = None,
     limit_to_tissue: Annotated[
         bool | None,
         typer.Option(
             "--limit-to-tissue/--no-limit-to-tissue",
             help="Labels outside the slide's tissue become background; default: yes, but for models of images "
             "without mpp.",
+            rich_help_panel=HOW,
+        ),
+    ] = None,
+    probabilities: Annotated[
+        bool, typer.Option(help="Write probability maps too.", rich_help_panel=FILES)
+    ] = False,
+    footprint: Annotated[
+        bool, typer.Option(help="Write maps of um per sample too.", rich_help_panel=FILES)
+    ] = False,
+    geojson: Annotated[
+        bool,
+        typer.Option(
+            help="Write the outlines of the masks as GeoJSON, for QuPath, or not.", rich_help_panel=FILES
+        ),
+    ] = True,
+    coloured: Annotated[
+        bool,
+        typer.Option(
+            "--coloured", help="Write the masks in the colours of their classes too.", rich_help_panel=FILES
+        ),
+    ] = False,
+    method: Annotated[
+        Literal["sampled", "patches"],
+        typer.Option(
+            metavar="sampled|patches",
+            help="sampled: where the model looks. patches: the network slides over all tissue (MONAI).",
+            rich_help_panel=PATCHES,
+        ),
+    ] = "sampled",
+    patch_px: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PX",
+            help="Side, px of the level; default: the model's budget.",
+            rich_help_panel=PATCHES,
+        ),
+    ] = None,
+    overlap: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Of the side that neighbours share; default: 0.25.",
+            rich_help_panel=PATCHES,
+        ),
+    ] = None,
+    patch_mpp: Annotated[
+        float | None,
+        typer.Option(
+            metavar="UM",
+            help="The level nearest to so many um per px; default: as the model samples.",
+            rich_help_panel=PATCHES,
+        ),
+    ] = None,
+    patch_level: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="This level, 0 the finest.", rich_help_panel=PATCHES),
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Processes here.", rich_help_panel=MACHINES)
+    ] = 1,
+    scheduler: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Of a dask scheduler whose workers do the slides.",
+            rich_help_panel=MACHINES,
         ),
     ] = None,
     fields: Annotated[
-        int, typer.Option(min=1, help="Most fields or patches per forward pass; more suit a GPU.")
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Most fields or patches per forward pass; more suit a GPU.",
+            rich_help_panel=MACHINES,
+        ),
     ] = 1,
     memory_gib: Annotated[
         float | None,
-        typer.Option(min=0.1, help="Most memory, GiB; fewer fields per pass and a smaller cache."),
+        typer.Option(
+            min=0.1,
+            metavar="GIB",
+            help="Most memory; fewer fields per pass and a smaller cache.",
+            rich_help_panel=MACHINES,
+        ),
+    ] = None,
+    on_bad_tile: Annotated[
+        Literal["fail", "blank"],
+        typer.Option(
+            metavar="fail|blank",
+            help="A tile that cannot be decoded: the slide fails, or the mask is unlabelled, 255, there.",
+            rich_help_panel=TROUBLE,
+        ),
+    ] = "fail",
+    retry_failed: Annotated[
+        bool,
+        typer.Option(help="Try slides again that killed their process twice.", rich_help_panel=TROUBLE),
+    ] = False,
+    fail_fast: Annotated[
+        bool, typer.Option("--fail-fast", help="Stop at the first slide that fails.", rich_help_panel=TROUBLE)
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Only say what would be done with each slide and why; nothing is written.",
+            rich_help_panel=TROUBLE,
+        ),
+    ] = False,
+    log_json: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Append a line of JSON for each event: slide started, done, skipped or failed.",
+            rich_help_panel=MESSAGES,
+        ),
     ] = None,
 ) -> None:
-    """Segment slides: skips what is done; a bad slide never stops the rest; exit code 1 if any failed."""
+    """Segment slides; what is done is skipped, and a bad slide never stops the rest."""
+    if not (slide or slides):
+        raise typer.BadParameter("needed one or more slides.", param_hint="SLIDE or --slides")
     with imported_at_once():
         from wsi_deform.distribute.batch import segment_slides
-        from wsi_deform.distribute.sources import slide_sources
+        from wsi_deform.distribute.selection import selected_sources
         from wsi_deform.slide.path import slide_path
         from wsi_deform.slide_results import WantedOutputs
 
     console = plain_console()
-    chosen = None if split is None else checked_split(split)
-    if interpolation not in (None, "nearest", "linear"):
-        raise typer.BadParameter(
-            f"{interpolation!r}: needed nearest or linear.", param_hint="--interpolation"
-        )
-    if on_bad_tile not in ("fail", "blank"):
-        raise typer.BadParameter(f"{on_bad_tile!r}: needed fail or blank.", param_hint="--on-bad-tile")
     patches = checked_patches(method, patch_px=patch_px, overlap=overlap, mpp=patch_mpp, level=patch_level)
     wanted = WantedOutputs(
-        interpolation=cast("Interpolation | None", interpolation),
+        interpolation=interpolation,
         probabilities=probabilities,
         footprint=footprint,
         geojson=geojson,
@@ -136,28 +247,42 @@ def segment(
         limit_to_tissue=limit_to_tissue,
         patches=patches,
     )
-    found = slide_sources(slide_path(slides), out=out, mpp=mpp, split=chosen)[:limit]
-    try:
-        with interrupted_by_signals() as asked, SegmentBars(console) as bars:
-            batch = segment_slides(
-                found,
-                model,
-                out,
-                device=device,
-                overwrite=overwrite,
-                on_bad_tile=cast("OnBadTile", on_bad_tile),
-                retry_failed=retry_failed,
-                workers=workers,
-                scheduler=scheduler,
-                wanted=wanted,
-                fields=fields,
-                memory_gib=memory_gib,
-                watcher=bars,
-            )
-    except KeyboardInterrupt:
-        console.print(f"Stopped; {out} keeps what is done. The same command goes on.", soft_wrap=True)
-        raise typer.Exit(asked.exit_code) from None
+    paths = [slide_path(each) for each in (*(slides or ()), *(slide or ()))]
+    found = selected_sources(paths, out=out, mpp=mpp, split=split, suffixes=ext or ())[:limit]
+    choices: dict[str, Any] = {
+        "overwrite": overwrite,
+        "on_bad_tile": on_bad_tile,
+        "retry_failed": retry_failed,
+        "wanted": wanted,
+    }
+    if dry_run:
+        show_plan(found, model, out, choices)
+        return
+    bars = SegmentBars(console)
+    with ExitStack() as stack:
+        stack.enter_context(ended_by_signals(out))
+        watcher: Watcher = bars
+        if log_json is not None:
+            named = {source.slide_id: str(source.path) for source in found}
+            log = EventLog(log_json, slides=named, about={"model": str(model), "out": str(out)})
+            watcher = Watchers(bars, stack.enter_context(log))
+        stack.enter_context(bars)
+        batch = segment_slides(
+            found,
+            model,
+            out,
+            device=device,
+            workers=workers,
+            scheduler=scheduler,
+            fields=fields,
+            memory_gib=memory_gib,
+            fail_fast=fail_fast,
+            watcher=watcher,
+            **choices,
+        )
     counts = ", ".join(f"{len(batch.of(kind))} {kind}" for kind in ("done", "skipped", "failed"))
+    if left := len(found) - len(batch.outcomes):
+        counts += f", {left} not begun (--fail-fast)"
     if lacking := [each.slide_id for each in batch.outcomes if each.state.blank_tiles]:
         counts += f"; with tiles left out: {', '.join(lacking)}"
     console.print(f"{counts}. {out / 'summary.md'}", soft_wrap=True)
@@ -165,13 +290,32 @@ def segment(
         raise typer.Exit(FAILED)
 
 
-def checked_split(text: str) -> Split:
-    """The split that a text names, or a usage error."""
-    from wsi_deform.manifest.rows import SPLITS
+@contextmanager
+def ended_by_signals(out: Path) -> Iterator[None]:
+    """Within, an ending signal ends the command in good order: with a line that says so, and its exit code."""
+    with interrupted_by_signals() as asked:
+        try:
+            yield
+        except KeyboardInterrupt:
+            said = f"Stopped; {out} keeps what is done. The same command goes on."
+            plain_console().print(said, soft_wrap=True)
+            raise typer.Exit(asked.exit_code) from None
 
-    if text not in SPLITS:
-        raise typer.BadParameter(f"{text!r}: needed one of {', '.join(SPLITS)}.", param_hint="--split")
-    return text
+
+def show_plan(found: Sequence[SlideSource], model: Path, out: Path, choices: Mapping[str, Any]) -> None:
+    """Say what would be done with each slide and why; exit code 1 where one is known to fail."""
+    from wsi_deform.distribute.plan import Action, planned_slides
+
+    console = plain_console()
+    planned = planned_slides(found, model, out, **choices)
+    for each in planned:
+        style = "red" if each.action == "fail" else ""
+        console.print(f"{each.slide_id}: {each.action}, {each.reason}", style=style, soft_wrap=True)
+    actions = [each.action for each in planned]
+    counts = ", ".join(f"{actions.count(kind)} to {kind}" for kind in get_args(Action) if kind in actions)
+    console.print(f"{counts}. Nothing was written.", soft_wrap=True)
+    if "fail" in actions:
+        raise typer.Exit(FAILED)
 
 
 def checked_patches(method: str, **given: Any) -> PatchSettings | None:
@@ -181,8 +325,6 @@ def checked_patches(method: str, **given: Any) -> PatchSettings | None:
     given = {name: value for name, value in given.items() if value is not None}
     if method == "patches":
         return PatchSettings(**given)
-    if method != "sampled":
-        raise typer.BadParameter(f"{method!r}: needed sampled or patches.", param_hint="--method")
     if given:
         options = {
             "patch_px": "--patch-px",
@@ -192,56 +334,3 @@ def checked_patches(method: str, **given: Any) -> PatchSettings | None:
         }
         raise typer.BadParameter("needs --method patches.", param_hint=options[next(iter(given))])
     return None
-
-
-class SegmentBars:
-    """Progress bars of a batch; a context manager and a ``distribute.outcome.Watcher``."""
-
-    def __init__(self, console: Console) -> None:
-        from rich.progress import Progress
-
-        self.console = console
-        self.progress = Progress(*counting_columns(), console=console, refresh_per_second=2)
-        self._shown = ExitStack()
-        self.slides: Any = None
-        self.fields: Any = None
-
-    def __enter__(self) -> SegmentBars:
-        self._shown.enter_context(self.progress)
-        self._shown.enter_context(build_bars(self.progress))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._shown.close()
-
-    def start(self, *, slides: int) -> None:
-        """Show the bar of the slides."""
-        self.slides = self.progress.add_task("slides", total=slides)
-
-    def slide(self, slide_id: str) -> None:
-        """Show the bar of a slide's fields."""
-        self._drop_fields()
-        self.fields = self.progress.add_task(f"{slide_id}: fields", total=None)
-
-    def field(self, done: int, total: int) -> None:
-        """Move the bar of the fields."""
-        self.progress.update(self.fields, completed=done, total=total)
-
-    def outcome(self, outcome: Outcome) -> None:
-        """Say how a slide went and move the bar of the slides."""
-        self._drop_fields()
-        self.progress.advance(self.slides)
-        state = outcome.state
-        line = f"{outcome.slide_id}: {outcome.status}"
-        if outcome.status == "done":
-            seen = f"{state.samples} samples" if state.method != "patches" else f"{state.fields} patches"
-            line += f", {state.seconds:.1f} s, {seen}, {state.tiles} tiles read"
-        if outcome.reason:
-            line += f", {outcome.reason}"
-        style = "red" if outcome.status == "failed" else ""
-        self.progress.console.print(line, style=style, soft_wrap=True)
-
-    def _drop_fields(self) -> None:
-        if self.fields is not None:
-            self.progress.remove_task(self.fields)
-            self.fields = None

@@ -11,6 +11,7 @@ import typer
 from wsi_deform.cli.build_bars import build_bars, passing_bars
 from wsi_deform.cli.console import plain_console
 from wsi_deform.cli.interrupts import stop_on_signals
+from wsi_deform.cli.options import Changes, Classes, Config, device_option
 from wsi_deform.cli.training_bars import TrainingBars
 
 if TYPE_CHECKING:
@@ -20,29 +21,47 @@ if TYPE_CHECKING:
     from wsi_deform.manifest.rows import Manifest
 
 
+EXAMPLES = (
+    "wsi-deform train --slides manifest.csv --out run",
+    "wsi-deform train --slides manifest.csv --out run-2 --config uniform --seed 1",
+    "wsi-deform train --slides manifest.csv --set 'sampling.budget=[40, 400]'",
+    "wsi-deform train --slides manifest.csv --out tuned --init-from run",
+    "torchrun --nproc-per-node 4 -m wsi_deform train --slides manifest.csv",
+)
+
+
 def train(
-    slides: Annotated[Path, typer.Option(help="Manifest CSV with slides, masks and splits.")],
-    out: Annotated[Path, typer.Option(help="Run folder; training goes on where it stopped.")] = Path("run"),
-    config: Annotated[
-        str | None,
-        typer.Option(help="YAML file, or a packaged configuration: joint (the default), uniform, ..."),
-    ] = None,
-    classes: Annotated[
-        Path | None,
-        typer.Option(help="Class table (YAML or JSON); default: classes.yaml beside the manifest."),
+    slides: Annotated[
+        Path, typer.Option(metavar="MANIFEST", help="Manifest CSV with slides, masks and splits.")
+    ],
+    out: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Run folder; training goes on where it stopped.")
+    ] = Path("run"),
+    config: Config = None,
+    changes: Changes = None,
+    classes: Classes = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="The same as --set seed=N; default: as the configuration says (0)."),
     ] = None,
     device: Annotated[
         str | None,
-        typer.Option(help="auto, cpu, cuda, cuda:1, mps; default: as the configuration says (auto)."),
+        device_option(help="auto, cpu, cuda, cuda:1 or mps; default: as the configuration says (auto)."),
     ] = None,
-    changes: Annotated[
-        list[str] | None, typer.Option("--set", help="key=value over the configuration, e.g. seed=1.")
+    init_from: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="Fine-tune: start from the weights of this run or model file, as far as they fit.",
+        ),
     ] = None,
     allow_empty_classes: Annotated[
         bool, typer.Option("--allow-empty-classes", help="Train although a class has no labelled pixel.")
     ] = False,
 ) -> None:
     """Train a model on labelled slides. Ctrl-C keeps a checkpoint; the same command goes on from it.
+
+    A finished run goes on with --set training.epochs=N, more than it had.
 
     Several processes: torchrun --nproc-per-node N -m wsi_deform train ...; each takes training.batch fields of a step.
     """
@@ -57,12 +76,22 @@ def train(
     read = read_manifest(slides)
     table = find_class_table(read, classes)
     chosen = [] if device is None else [f"device={device}"]
+    chosen += [] if seed is None else [f"seed={seed}"]
     found = None if config is None else find_config(config)
     settings = read_config(found, changes=[*(changes or ()), *chosen])
     # One process counts the labels; the others wait for it where they meet.
     refuse_problems(slides, read, table, scan=first, allow_empty_classes=allow_empty_classes, console=console)
     with stop_on_signals() as stop, TrainingBars(console) as bars:
-        result = run_training(settings, read, table, out, watcher=bars, stop=stop)
+        result = run_training(
+            settings,
+            read,
+            table,
+            out,
+            watcher=bars,
+            stop=stop,
+            init_from=init_from,
+            on_remark=lambda said: console.print(f"{out}: {said}", soft_wrap=True),
+        )
     if not result.finished:
         console.print(
             f"Stopped in epoch {result.epochs + 1}; {out} holds a checkpoint. The same command goes on.",

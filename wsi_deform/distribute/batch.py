@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.distribute.child import segmented_in_child
 from wsi_deform.distribute.job import SlideJob, loaded_model, model_sha256
+from wsi_deform.distribute.labelled import with_labels
 from wsi_deform.distribute.ledger import Ledger, State
 from wsi_deform.distribute.measurements import write_measurements
 from wsi_deform.distribute.out_folder import OutFolderGoneError, check_folder, prepare_folder
@@ -19,7 +21,7 @@ from wsi_deform.distribute.outcome import Batch, NullWatcher, Outcome, Watcher
 from wsi_deform.distribute.sources import SlideSource
 from wsi_deform.distribute.summary import BatchReport, write_record, write_summary
 from wsi_deform.distribute.turn import outcome_if_done, segment_to_folder
-from wsi_deform.errors import ManifestError, SlideError
+from wsi_deform.errors import SlideError
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.model import device_name
 from wsi_deform.model_file import find_model
@@ -43,6 +45,7 @@ def segment_slides(
     wanted: WantedOutputs = WantedOutputs(),
     fields: int = 1,
     memory_gib: float | None = None,
+    fail_fast: bool = False,
     watcher: Watcher | None = None,
     command: Sequence[str] | None = None,
 ) -> Batch:
@@ -67,6 +70,7 @@ def segment_slides(
         wanted: What is written besides masks, samples and overlays, and how masks are put back.
         fields: Most fields, or patches, per forward pass.
         memory_gib: Most memory of this machine's work, GiB, shared evenly by its processes; None is no limit.
+        fail_fast: Start no further slide once one has failed; those under way are finished.
         watcher: Told how it goes.
         command: The command line, for the record.
 
@@ -91,7 +95,7 @@ def segment_slides(
     loaded = loaded_model(path, sha256, "cpu" if scheduler else chosen)
     classes, needs_labels = loaded.classes, loaded.needs_labels and wanted.patches is None
     if needs_labels:
-        sources = _with_labels(sources, path)
+        sources = with_labels(sources, path)
     about = provenance(command=command)
     template = SlideJob(
         source=sources[0],
@@ -129,7 +133,8 @@ def segment_slides(
                 waiting.append(job)
             else:
                 settle(outcome)
-        for outcome in _outcomes(waiting, workers, scheduler, watcher):
+        has_failed = partial(_has_failed, outcomes) if fail_fast else _never
+        for outcome in _outcomes(waiting, workers, scheduler, watcher, has_failed):
             settle(outcome)
         check_folder(folder, template.folder_identity)
         for outcome in list(outcomes.values()):
@@ -139,65 +144,65 @@ def segment_slides(
     return Batch(out=out, outcomes=_in_order(jobs, outcomes), record=record)
 
 
-def _with_labels(sources: Sequence[SlideSource], model: Path) -> list[SlideSource]:
-    """The slides of an oracle: one without labels is known to fail."""
-    if all(source.labels is None for source in sources):
-        raise ManifestError(
-            f"model {model}: an oracle (sampling.density edges or edge_positions), whose samples lie where the labels "
-            f"of the slide have borders. Found {len(sources)} slides without labels. Needed a manifest CSV with a "
-            "column mask as --slides; on slides without labels use another model, or --method patches."
-        )
-    problem = (
-        "no labels: the column mask of its manifest row is empty. Needed them: the model is an oracle "
-        "(sampling.density edges or edge_positions). Fill the column, or leave the row out."
-    )
-    return [
-        source
-        if source.labels is not None or source.problem
-        else replace(source, problem=f"slide {source.slide_id}: {problem}")
-        for source in sources
-    ]
-
-
 def _outcomes(
-    jobs: Sequence[SlideJob], workers: int, scheduler: str | None, watcher: Watcher
+    jobs: Sequence[SlideJob],
+    workers: int,
+    scheduler: str | None,
+    watcher: Watcher,
+    enough: Callable[[], bool],
 ) -> Iterator[Outcome]:
     """Do the jobs, here or on workers; their outcomes, as they end.
 
     Slides that others had taken are asked for once more at the end, and those that may kill this process come last,
-    each in a process of its own.
+    each in a process of its own. Once ``enough`` no further one is started.
     """
     suspected: list[SlideJob] = []
     taken: list[SlideJob] = []
-    for job, outcome in _first_turns(jobs, workers, scheduler, watcher):
+    for job, outcome in _first_turns(jobs, workers, scheduler, watcher, enough):
         if outcome.again == "suspected":
             suspected.append(job)
         elif outcome.again == "taken":
             taken.append(job)
         else:
             yield outcome
-    for job, outcome in _first_turns(taken, workers, scheduler, watcher):
+    for job, outcome in _first_turns(taken, workers, scheduler, watcher, enough):
         if outcome.again == "suspected":
             suspected.append(job)
         else:
             yield outcome
     for job in suspected:
+        if enough():
+            return
         yield segmented_in_child(job)
 
 
 def _first_turns(
-    jobs: Sequence[SlideJob], workers: int, scheduler: str | None, watcher: Watcher
+    jobs: Sequence[SlideJob],
+    workers: int,
+    scheduler: str | None,
+    watcher: Watcher,
+    enough: Callable[[], bool],
 ) -> Iterator[tuple[SlideJob, Outcome]]:
     """The turns of jobs, here or on workers; each with its outcome, as they end."""
-    if jobs and (scheduler is not None or (workers > 1 and len(jobs) > 1)):
+    if jobs and not enough() and (scheduler is not None or (workers > 1 and len(jobs) > 1)):
         # Only here: dask's cluster is slow to import.
         from wsi_deform.distribute.workers import segmented_by_workers
 
-        yield from segmented_by_workers(jobs, workers=workers, scheduler=scheduler)
+        yield from segmented_by_workers(jobs, workers=workers, scheduler=scheduler, enough=enough)
         return
     for job in jobs:
+        if enough():
+            return
         watcher.slide(job.slide_id)
         yield job, segment_to_folder(job, watcher.field)
+
+
+def _has_failed(outcomes: Mapping[str, Outcome]) -> bool:
+    return any(outcome.status == "failed" for outcome in outcomes.values())
+
+
+def _never() -> bool:
+    return False
 
 
 def _settled_at_once(job: SlideJob, ledger: Ledger) -> Outcome | None:

@@ -34,14 +34,7 @@ def prepare_folder(folder: MaskFolder, classes: ClassTable) -> str:
         ModelError: It holds masks of other classes.
         MaskError: It cannot be written, or holds a ``measurements.csv`` that is another table.
     """
-    if folder.classes.exists():
-        held = read_class_table(folder.classes)
-        if held.names != classes.names:
-            raise ModelError(
-                f"{folder.classes}: classes {', '.join(held.names)}; the model has "
-                f"{', '.join(classes.names)}. "
-                "Needed the same for all masks of a folder. Choose another --out, or delete the folder."
-            )
+    refuse_other_classes(folder, classes)
     read_measurements(folder.measurements)  # refused before the work, not after it
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
@@ -54,6 +47,23 @@ def prepare_folder(folder: MaskFolder, classes: ClassTable) -> str:
             f"output folder {folder.path}: cannot be written ({error}). Choose a folder that can, with --out."
         ) from error
     return identity
+
+
+def refuse_other_classes(folder: MaskFolder, classes: ClassTable) -> None:
+    """Refuse a folder, if it exists, that holds masks of other classes.
+
+    Raises:
+        ModelError: It does.
+    """
+    if not folder.classes.exists():
+        return
+    held = read_class_table(folder.classes)
+    if held.names != classes.names:
+        raise ModelError(
+            f"{folder.classes}: classes {', '.join(held.names)}; the model has "
+            f"{', '.join(classes.names)}. "
+            "Needed the same for all masks of a folder. Choose another --out, or delete the folder."
+        )
 
 
 def check_folder(folder: MaskFolder, identity: str) -> None:

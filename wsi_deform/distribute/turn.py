@@ -21,7 +21,8 @@ from wsi_deform.distribute.job import SlideJob, loaded_model
 from wsi_deform.distribute.ledger import Ledger, State, this_process
 from wsi_deform.distribute.out_folder import OutFolderGoneError, check_folder
 from wsi_deform.distribute.outcome import Outcome, OutcomeStatus
-from wsi_deform.distribute.staging import broken, publish, staging
+from wsi_deform.distribute.staging import publish, staging
+from wsi_deform.distribute.standing import MAX_DEATHS, broken_files, deaths_before, is_of, why_again
 from wsi_deform.errors import SlideError, WsiDeformError
 from wsi_deform.faults import with_notes
 from wsi_deform.mask.folder import MaskFolder
@@ -31,7 +32,6 @@ from wsi_deform.slide.reader import BadTileError
 from wsi_deform.slide.slide import Slide
 from wsi_deform.slide_files import FROM_MASK, OnField, complete_files, segment_to_files
 
-MAX_DEATHS = 2
 BLANK_REMEDY = "Or leave such tiles out, which are then unlabelled in the mask: --on-bad-tile blank."
 
 logger = logging.getLogger(__name__)
@@ -75,7 +75,7 @@ def outcome_if_done(job: SlideJob, ledger: Ledger) -> Outcome | None:
     result = ledger.read(job.slide_id).result
     if result is None or (job.overwrite and result.attempt == job.seen):
         return None
-    if not _is_of(job, result, job.fingerprint(job.identity())) or _broken(job, ledger.folder, result):
+    if not is_of(job, result, job.fingerprint(job.identity())) or broken_files(job, ledger.folder, result):
         return None
     return _outcome(job, result, "skipped", "already done with this model")
 
@@ -100,7 +100,7 @@ def record_death(job: SlideJob, reason: str) -> Outcome:
         before = ledger.read(job.slide_id)
         if not mine:
             return _outcome(job, before, "skipped", "another process is working on it", again="taken")
-        deaths = _deaths(before, before.fingerprint)
+        deaths = deaths_before(before, before.fingerprint)
         state = replace(_blank(job, before), fingerprint=before.fingerprint, deaths=deaths, status="failed")
         state = replace(
             state,
@@ -138,8 +138,8 @@ def _turn(job: SlideJob, ledger: Ledger, on_field: OnField | None) -> Outcome:
         return _outcome(job, state, "failed", state.error)
     fingerprint = job.fingerprint(identity)
     missing: Sequence[str] = ()
-    if result is not None and _is_of(job, result, fingerprint):
-        missing = _broken(job, ledger.folder, result)
+    if result is not None and is_of(job, result, fingerprint):
+        missing = broken_files(job, ledger.folder, result)
         if not job.overwrite or result.attempt != job.seen:
             if not missing:
                 if before.status != "done":
@@ -147,7 +147,7 @@ def _turn(job: SlideJob, ledger: Ledger, on_field: OnField | None) -> Outcome:
                 return _outcome(job, result, "skipped", "already done with this model")
             if set(missing) <= FROM_MASK:
                 return _completed(job, ledger, before, result, missing)
-    deaths = _deaths(before, fingerprint)
+    deaths = deaths_before(before, fingerprint)
     if deaths and (refused := _after_deaths(job, ledger, before, fingerprint, deaths)):
         return refused
     running = replace(
@@ -173,7 +173,11 @@ def _turn(job: SlideJob, ledger: Ledger, on_field: OnField | None) -> Outcome:
     ledger.write(state)
     if state.status == "failed":
         return _outcome(job, state, "failed", state.error)
-    why = "" if result is None or job.overwrite else _why_again(job, result, state, missing)
+    why = (
+        ""
+        if result is None or job.overwrite
+        else f"done again: {why_again(job, result, state.identity, missing)}"
+    )
     return _outcome(job, state, "done", "; ".join(part for part in (why, state.remark) if part))
 
 
@@ -267,32 +271,6 @@ def _completed(
     return _outcome(job, state, "done", f"made {' and '.join(missing)} of a mask that was done")
 
 
-def _is_of(job: SlideJob, result: State, fingerprint: str) -> bool:
-    """Whether a finished result is what the job asks for: one that lacks tiles is not where that shall be a failure."""
-    return result.fingerprint == fingerprint and (job.on_bad_tile == "blank" or not result.blank_tiles)
-
-
-def _broken(job: SlideJob, folder: MaskFolder, result: State) -> list[str]:
-    """Wanted files of a result that are missing, cut off, or of an earlier attempt."""
-    kinds = job.wanted.kinds(has_mpp=result.mpp is not None)
-    found = broken(folder, job.slide_id, result.outputs, kinds)
-    return [kind for kind in kinds if kind in found or kind in result.earlier]
-
-
-def _why_again(job: SlideJob, result: State, state: State, missing: Sequence[str]) -> str:
-    """Why a slide that was done is done again."""
-    if missing:
-        return f"done again: {', '.join(missing)} missing or not whole"
-    changed = [name for name, value in state.identity.items() if result.identity.get(name) != value]
-    if result.model != job.model_sha256:
-        return "done again: another model"
-    if result.blank_tiles and job.on_bad_tile == "fail":
-        return f"done again: {result.blank_tiles} tiles had been left out"
-    if changed and result.identity:
-        return f"done again: another file ({', '.join(changed)} changed)"
-    return "done again: other settings"
-
-
 def _blank(job: SlideJob, before: State) -> State:
     """The state of a new attempt, before anything is known."""
     return State(
@@ -302,13 +280,6 @@ def _blank(job: SlideJob, before: State) -> State:
         versions=job.versions,
         kept=before.result,
     )
-
-
-def _deaths(before: State, fingerprint: str) -> int:
-    """How many processes in a row have died over the slide; another file or model starts anew."""
-    if before.fingerprint != fingerprint:
-        return 0
-    return before.deaths + (before.status == "running")
 
 
 def _opened(job: SlideJob) -> Slide:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -27,7 +28,11 @@ CONNECT_TIMEOUT_S = 20
 
 
 def segmented_by_workers(
-    jobs: Sequence[SlideJob], *, workers: int, scheduler: str | None
+    jobs: Sequence[SlideJob],
+    *,
+    workers: int,
+    scheduler: str | None,
+    enough: Callable[[], bool] = lambda: False,
 ) -> Iterator[tuple[SlideJob, Outcome]]:
     """Segment slides on workers, one slide at a time on each.
 
@@ -35,6 +40,8 @@ def segmented_by_workers(
         jobs: The slides; workers see the same paths.
         workers: Processes to start on this machine; ignored with a scheduler.
         scheduler: Address of a running scheduler, e.g. "tcp://10.0.0.5:8786", or None.
+        enough: Asked after each outcome; once it is so, slides that no worker has yet are left, and those that workers
+            have are finished.
 
     Yields:
         Each job with its outcome, in the order in which they end. A slide that kills its worker (memory) is tried
@@ -44,6 +51,7 @@ def segmented_by_workers(
         SlideError: The scheduler cannot be reached.
         MaskError: The mask folder is gone or cannot be written.
     """
+    _quieten_dask()
     # One process needs none of it, and it takes a quarter of a second to import.
     from distributed import Client, LocalCluster, as_completed
 
@@ -65,7 +73,10 @@ def segmented_by_workers(
             client.submit(segment_on_worker, job, pure=False, retries=0, priority=-number): job
             for number, job in enumerate(jobs)
         }
+        is_ending = False
         for future in as_completed(futures):
+            if future.cancelled():
+                continue
             job = futures[future]
             error = future.exception()
             if isinstance(error, OutFolderGoneError | MaskError):
@@ -76,11 +87,30 @@ def segmented_by_workers(
                 said = with_notes(error).rstrip(".")
                 yield job, record_death(job, f"its worker process died or failed ({said})")
             future.release()
+            if not is_ending and enough():
+                is_ending = True
+                taken = {key for keys in client.processing().values() for key in keys}
+                client.cancel([each for each in futures if each.key not in taken and not each.done()])
 
 
 def segment_on_worker(job: SlideJob) -> Outcome:
     """Segment a slide on the device that the worker has; a worker that dies is replaced."""
     return segment_to_folder(replace(job, device=device_name(job.device), is_isolated=True))
+
+
+def _quieten_dask() -> None:
+    """Let dask say no more than warnings, unless more is asked for by this program's log level or its own setting.
+
+    Convention:
+        dask reads this variable when it is imported, and so do the workers that start from here on. What its nannies
+        warn of, workers that died or are slow to end, is said of the slide or concerns nobody.
+    """
+    if logging.getLogger().getEffectiveLevel() > logging.INFO:
+        os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "warning")
+        # Read last, or dask's own level would take its place.
+        import distributed.nanny
+
+        distributed.nanny.logger.setLevel(logging.ERROR)
 
 
 @contextmanager

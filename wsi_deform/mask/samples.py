@@ -278,6 +278,21 @@ def read_samples(path: Path | str) -> SlideSamples:
         raise _unreadable(path, str(error)) from error
 
 
+def stored_points(path: Path | str) -> dict[str, NDArray[Any]]:
+    """The arrays of a samples file that say where samples lie and what their labels are, as they are stored.
+
+    Raises:
+        MaskError: The file is missing, damaged, or not one that ``write_samples`` wrote.
+    """
+    stored = _arrays_of(path, wanted=tuple(_ARRAYS))
+    wrong = _misfit(stored)
+    if wrong is None and (stored["size"] < 1).any():
+        wrong = f"size {stored['size'].tolist()}"
+    if wrong is not None:
+        raise _unreadable(path, wrong)
+    return stored
+
+
 def _samples_of(stored: dict[str, NDArray[Any]]) -> SlideSamples:
     """The samples that arrays of the right kinds and shapes say.
 
@@ -312,8 +327,8 @@ def _samples_of(stored: dict[str, NDArray[Any]]) -> SlideSamples:
     )
 
 
-def _arrays_of(path: Path | str) -> dict[str, NDArray[Any]]:
-    """All arrays of an ``.npz``."""
+def _arrays_of(path: Path | str, *, wanted: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
+    """All arrays of an ``.npz``, or those that are wanted."""
     try:
         with Path(path).open("rb") as file:
             held = np.load(file, allow_pickle=False)
@@ -321,7 +336,9 @@ def _arrays_of(path: Path | str) -> dict[str, NDArray[Any]]:
                 raise _unreadable(path, "one array, no archive")
             with held:
                 # What does not start as an array does comes back as bytes.
-                return {name: np.asarray(held[name]) for name in held.files}
+                return {
+                    name: np.asarray(held[name]) for name in held.files if wanted is None or name in wanted
+                }
     except _READ_ERRORS as error:
         pass_on_own_fault(error, "numpy", "zipfile")
         raise _unreadable(path, f"{type(error).__name__}: {error}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import nn
 from wsi_deform.errors import ModelError
 from wsi_deform.networks.hrnet import HRNetV2
 from wsi_deform.networks.monai_nets import MonaiNetwork
-from wsi_deform.networks.names import nearest, refuse_unknown_options
+from wsi_deform.networks.names import refuse_unknown_options
 from wsi_deform.networks.pspnet import PSPNet
 
 MONAI_PREFIX = "monai:"
@@ -69,4 +70,9 @@ def segmentation_network(name: str, *, classes: int, in_channels: int = 3, **opt
 def _nearest_network(name: str) -> str:
     # The short list of MONAI names here saves its slow import when a name is merely misspelt.
     common = ("UNet", "BasicUNet", "SegResNet", "AttentionUnet", "DynUNet")
-    return nearest(name, [*_OWN_NETWORKS, *(MONAI_PREFIX + each for each in common)])
+    # Most names lack the prefix, which would make them unlike the one that is meant.
+    known = {each.lower(): each for each in _OWN_NETWORKS}
+    known |= {each.lower(): MONAI_PREFIX + each for each in common}
+    bare = name.lower().removeprefix(MONAI_PREFIX.rstrip(":")).strip(":-_. ")
+    near = difflib.get_close_matches(bare, known, n=1, cutoff=0.5)
+    return f"Did you mean {known[near[0]]!r}?" if near else f"Known: {', '.join(known.values())}."

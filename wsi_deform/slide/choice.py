@@ -159,9 +159,9 @@ def _named(candidates: Sequence[Candidate], names: Sequence[str], asked: str, pa
 def _unique_names(names: Sequence[str]) -> list[str]:
     """Names that can be written behind ``FILE::`` and in file names, none twice; a number where there is none."""
     cleaned = [clean_id(name.strip()) if name.strip() else str(at) for at, name in enumerate(names)]
-    found: list[str] = []
+    found: dict[str, None] = {}
     for at, name in enumerate(cleaned):
         while name in found:
             name = f"{name}_{at}"
-        found.append(name)
-    return found
+        found[name] = None
+    return list(found)

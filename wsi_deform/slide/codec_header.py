@@ -12,6 +12,9 @@ JXL_MAGIC = b"\x00\x00\x00\x0cJXL \r\n\x87\n"
 START_OF_SCAN, END_OF_IMAGE = 0xDA, 0xD9
 # Markers of frames: baseline to arithmetic, and JPEG-LS; between them lie DHT, JPG and DAC, which are none.
 FRAMES = (frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}) | {0xF7}
+LOSSLESS_FRAMES = frozenset([0xC3, 0xC7, 0xCB, 0xCF, 0xF7])
+# How far the head of a JPEG 2000 in boxes goes, and how many chunks lie before the pixels of a WebP.
+JPEG_2000_HEAD, WEBP_CHUNKS = 4096, 8
 PROGRESSIVE = frozenset([0xC2, 0xC6, 0xCA, 0xCE])
 # Sensible encoders write some ten scans of a progressive JPEG; each is decoded over the whole picture.
 MAX_SCANS = 100
@@ -165,3 +168,32 @@ def _jpeg_xl(stored: bytes) -> Declared | None:
         return Declared(side(small), height)
     across, down = JXL_RATIOS[ratio - 1]
     return Declared(height * across // down, height)
+
+
+def is_lossy(stored: bytes) -> bool:
+    """Whether a compressed picture says of itself that its decoder gives other numbers than were stored.
+
+    Args:
+        stored: As of ``declared``. JPEG is lossy but for its lossless mode and JPEG-LS; of JPEG 2000 the wavelet with
+            fractions is, of WebP the format of VP8. Of others nothing is known.
+    """
+    if stored[:2] == b"\xff\xd8":
+        markers = {marker for marker, _, _ in jpeg_segments(stored)}
+        return not markers & LOSSLESS_FRAMES
+    if stored[:4] == b"RIFF" and stored[8:12] == b"WEBP":
+        return b"VP8 " in (stored[12:16], *(stored[at : at + 4] for at in _chunks_of_riff(stored)))
+    coding = stored.find(b"\xff\x52", 0, JPEG_2000_HEAD)
+    if b"\xff\x4f\xff\x51" in stored[:JPEG_2000_HEAD] and coding >= 0:
+        return len(stored) > coding + 13 and stored[coding + 13] == 0
+    return False
+
+
+def _chunks_of_riff(stored: bytes) -> Iterator[int]:
+    """Where the first chunks of a WebP begin."""
+    at = 12
+    for _ in range(WEBP_CHUNKS):
+        if at + 8 > len(stored):
+            return
+        yield at
+        (length,) = struct.unpack_from("<I", stored, at + 4)
+        at += 8 + length + length % 2

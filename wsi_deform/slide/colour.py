@@ -80,13 +80,14 @@ def eight_bits(pixels: NDArray[Any], bits: int) -> NDArray[np.uint8]:
     return shown.astype(np.uint8)
 
 
-def check_range(brightest: int, bits: int, path: SlidePath) -> None:
+def check_range(brightest: int, bits: int, path: SlidePath, *, is_zarr: bool = False) -> None:
     """Refuse a deep slide that does not use its range: stained tissue lies on white glass.
 
     Args:
         brightest: The largest sample that was looked at.
         bits: Bits of a sample.
         path: The file, for messages.
+        is_zarr: Whether it is a Zarr, which libvips does not read.
 
     Raises:
         SlideError: Not even a quarter of the range is used, so that the file must have another one.
@@ -94,15 +95,25 @@ def check_range(brightest: int, bits: int, path: SlidePath) -> None:
     if brightest < 1 << (bits - 2):
         raise SlideError(
             f"{path}: samples of {bits} bits of which none that was looked at is above {brightest}, and the file does "
-            f"not say which number is white. Needed a slide that uses its range. {to_8_bit(brightest)}"
+            f"not say which number is white. Needed a slide that uses its range. {to_8_bit(brightest, is_zarr=is_zarr)}"
         )
 
 
-def to_8_bit(white: int) -> str:
-    """The command that brings a picture to 8 bits, so that a number becomes white."""
+def to_8_bit(white: int, *, is_zarr: bool = False) -> str:
+    """The command that brings a picture to 8 bits, so that a number becomes white; in words for a Zarr."""
+    if is_zarr:
+        return f"Write it anew with 8 bits, here so that {white} becomes white: pixels * {255 / max(1, white):.6g}"
     return (
         f"Convert it, here so that {white} becomes white: vips linear IMAGE "
-        f"SLIDE.tif[tile,pyramid,compression=deflate] {255 / max(1, white):.6g} 0 --uchar"
+        f"'SLIDE.tif[tile,pyramid,compression=deflate]' {255 / max(1, white):.6g} 0 --uchar"
+    )
+
+
+def packed_to_8_bit(bits: int) -> str:
+    """The command that brings samples of an odd number of bits to 8, which libvips does not read."""
+    return (
+        "Convert it: python -c \"import tifffile; tifffile.imwrite('SLIDE.tif', (tifffile.imread('IMAGE') >> "
+        f"{bits - 8}).astype('uint8'), tile=(512, 512), compression='deflate')\""
     )
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from wsi_deform.errors import SlideError
 
 OLE_MAGIC = b"\xd0\xcf\x11\xe0"
-QUPATH = "open it in QuPath and export it from there as OME-TIFF"
-SCANNER = "export it as TIFF, SVS or DICOM from the program of its scanner"
+SCANNER = "export it as TIFF, SVS or DICOM with the software of its scanner"
+# What is said here was not tried: no such files could be had.
+QUPATH = f"{SCANNER}, or as OME-TIFF with QuPath where that opens it"
 # Suffix -> what it is, and how to get out of it. Of these only VSI may be a TIFF at the same time.
 CONTAINERS = {
     ".vsi": (

@@ -23,7 +23,7 @@ from wsi_deform.slide.reader import WHITE, Level, SlideInfo
 TILE = Size(256, 256)
 GRAY_MODES = {"1", "L", "LA", "I"}
 EXIF_ORIENTATION = 0x0112
-EIGHT_BIT_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "YCbCr", "CMYK"}
+EIGHT_BIT_MODES = {"1", "L", "LA", "P", "PA", "RGB", "RGBA", "YCbCr"}
 
 
 class ImageReader:
@@ -117,6 +117,11 @@ def _remarks(image: Image.Image, path: Path) -> tuple[str, ...]:
     # What is stored of a PNG, of whose 16 bits Pillow keeps the upper 8 without a word: "RGB;16B", "LA;16B".
     stored = str(image.tile[0][-1]) if image.format == "PNG" and image.tile else image.mode
     depth, is_gray = 16 if "16" in stored else 8, stored.partition(";")[0] in GRAY_MODES
+    if image.mode == "CMYK":
+        raise SlideError(
+            f"{path}: colours of inks (CMYK). Needed RGB, or gray. Convert it, by its own profile: vips icc_transform "
+            "IMAGE 'SLIDE.tif[tile,pyramid,compression=deflate]' srgb"
+        )
     if image.mode not in EIGHT_BIT_MODES or (is_gray and depth > 8):
         found = f"{depth} bits and gray" if depth > 8 else f"mode {image.mode}"
         raise SlideError(
@@ -124,7 +129,9 @@ def _remarks(image: Image.Image, path: Path) -> tuple[str, ...]:
         )
     # Not asked for where there is none: Pillow would decode a PNG to look behind its pixels.
     orientation = image.getexif().get(EXIF_ORIENTATION, UNTURNED) if "exif" in image.info else UNTURNED
+    frames = getattr(image, "n_frames", 1)
     return (
+        *((f"{frames} pictures in the file; the first is read",) if frames > 1 else ()),
         *((GRAYSCALE,) if is_gray else ()),
         *((range_remark(depth, depth),) if depth > 8 else ()),
         *((ORIENTATION_REMARK.format(orientation),) if orientation != UNTURNED else ()),

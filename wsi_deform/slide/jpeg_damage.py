@@ -19,6 +19,7 @@ BLOCK_PX = 8
 GRAY = b"\x80"
 ZEROS = bytes(16)
 SHORT_BITS = 10
+SEARCHED_BYTES = 1 << 14
 _Table: TypeAlias = tuple[NDArray[np.int16], int]
 WORDS = (
     "",
@@ -48,11 +49,19 @@ def jpeg_damage(pixels: NDArray[Any], stored: bytes, head: bytes, tables: bytes 
         in a row are walked through code by code (half the time of decoding); others with damaged codes are not found.
     """
     scan = _first_scan(tables or b"", head)
-    if not (_ends_gray(pixels) or ZEROS in stored or (scan is not None and scan.restart)):
+    if not (_ends_gray(pixels) or _has_zeros(stored) or (scan is not None and scan.restart)):
         return ""
     if scan is None:
         return "" if b"\xff\xd9" in stored[-16:] else WORDS[2]
     return _walked(scan, stored, tables)
+
+
+def _has_zeros(stored: bytes) -> bool:
+    """Whether 16 zero bytes in a row are in it: then a word of 8, counted from the start, is zero too."""
+    # Twice as fast as the search alone where that is long.
+    if len(stored) > SEARCHED_BYTES and np.frombuffer(stored, np.uint64, len(stored) // 8).all():
+        return False
+    return ZEROS in stored
 
 
 def _ends_gray(pixels: NDArray[Any]) -> bool:

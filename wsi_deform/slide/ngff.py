@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from wsi_deform.limits import MAX_IMAGES, MAX_LEVELS
 from wsi_deform.slide.channels import Channel
 from wsi_deform.slide.mpp.claims import Claim, Source, claim_of
 from wsi_deform.slide.resolution import um_per_unit
 
 BEFORE_0_4 = "tczyx"
+# Steps that leave lengths as they are.
+UNSCALED = ("identity", "translation")
 
 
 class _Described(BaseModel):
@@ -29,7 +32,10 @@ class Axis(_Described):
 
 
 class Transform(_Described):
-    """A step from pixels to the world; only scales are used, also those in a sequence (0.6)."""
+    """A step from pixels to the world; only scales are used, also those in a sequence (0.6).
+
+    A scale in a file of its own (0.4), an affine or a rotation (0.6) is none that can be used.
+    """
 
     type: str = ""
     scale: tuple[float, ...] | None = None
@@ -41,6 +47,13 @@ class Transform(_Described):
         """The name of the coordinate system that it ends in (0.6), or ""."""
         name = self.output.get("name") if isinstance(self.output, Mapping) else self.output
         return name if isinstance(name, str) else ""
+
+    @property
+    def is_known(self) -> bool:
+        """Whether what it does to lengths is known."""
+        if self.type == "sequence":
+            return all(step.is_known for step in self.transformations)
+        return self.scale is not None or self.type in UNSCALED
 
     @property
     def scales(self) -> list[tuple[float, ...]]:
@@ -94,14 +107,14 @@ class Multiscale(_Described):
         coordinateSystems: Since 0.6, one or more.
         axes: In the order of the arrays' axes; before 0.4 they are names only, or not said; since 0.6 they are those
             of the coordinate system that the levels lead to.
-        datasets: One or more levels.
+        datasets: One or more levels, each of which is opened.
         coordinateTransformations: What all levels share.
     """
 
     name: Any = ""
     coordinateSystems: tuple[CoordinateSystem, ...] | None = None
     axes: tuple[Axis | str, ...] = tuple(BEFORE_0_4)
-    datasets: tuple[Dataset, ...] = Field(min_length=1)
+    datasets: tuple[Dataset, ...] = Field(min_length=1, max_length=MAX_LEVELS)
     coordinateTransformations: tuple[Transform, ...] = ()
 
     @property
@@ -109,19 +122,32 @@ class Multiscale(_Described):
         """One lower-case name per axis, run together: "cyx"."""
         return "".join((axis if isinstance(axis, str) else axis.name).lower() for axis in self.axes)
 
-    def scales_of(self, level: int) -> list[tuple[float, ...]]:
-        """The scales from the pixels of a level to the world."""
-        steps = self.datasets[level].coordinateTransformations + self.coordinateTransformations
-        return [scale for step in steps for scale in step.scales]
+    def steps_of(self, level: int) -> tuple[Transform, ...]:
+        """The steps from the pixels of a dataset to the world."""
+        return self.datasets[level].coordinateTransformations + self.coordinateTransformations
 
-    def claims(self) -> Iterator[Claim]:
-        """Um per level-0 pixel from the scales of level 0 and of the whole image, where units are said."""
+    def scales_of(self, level: int) -> list[tuple[float, ...]]:
+        """The scales from the pixels of a dataset to the world."""
+        return [scale for step in self.steps_of(level) for scale in step.scales]
+
+    def claims(self, level: int = 0) -> Iterator[Claim]:
+        """Um per pixel of a dataset from its scales and those of the whole image, where units are said.
+
+        Args:
+            level: Number of the dataset that is the finest level.
+
+        Yields:
+            The claim; none where a step is no scale, or there is no step at all.
+        """
+        steps = self.steps_of(level)
+        if not steps or not all(step.is_known for step in steps):
+            return
         found: dict[str, float] = {}
         for name in "xy":
             number = self.letters.index(name)
             axis = self.axes[number]
             um = None if isinstance(axis, str) else um_per_unit(axis.unit)
-            scale = float(np.prod([scale[number] for scale in self.scales_of(0)]))
+            scale = float(np.prod([scale[number] for scale in self.scales_of(level)]))
             if um is not None and np.isfinite(scale) and scale > 0:
                 found[name] = scale * um
         yield from claim_of(Source.NGFF, found.get("x"), found.get("y"), has_unit=True)
@@ -152,11 +178,13 @@ def images_of(attributes: Mapping[str, Any]) -> list[Any]:
         attributes: The group's own.
 
     Raises:
-        ValueError: They are no list.
+        ValueError: They are no list, or too many.
     """
     images = ngff_of(attributes).get("multiscales") or []
     if not isinstance(images, list):
         raise ValueError(f"multiscales is {type(images).__name__}, needed a list")
+    if len(images) > MAX_IMAGES:
+        raise ValueError(f"multiscales describes {len(images):,} images, needed at most {MAX_IMAGES:,}")
     return images
 
 

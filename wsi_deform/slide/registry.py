@@ -41,7 +41,12 @@ class ReaderRegistry:
 
     def __init__(self) -> None:
         """Make an empty registry."""
+        self._most = MAX_IDLE_READERS
         self.forget()
+
+    def keep_at_most(self, count: int) -> None:
+        """Keep fewer readers, or more, open although no slide is using them; those beyond it go with the next one."""
+        self._most = count
 
     def forget(self) -> None:
         """Drop all readers and the lock, which a thread that a forked child does not have may hold."""
@@ -71,7 +76,7 @@ class ReaderRegistry:
                     stored, key=lambda: slide_key(path, mended(stored)), name=str(path), blank=blank
                 )
                 self._readers[key] = new_token(), reader
-                while len(self._readers) > MAX_IDLE_READERS:
+                while len(self._readers) > self._most:
                     self._readers.popitem(last=False)
             self._readers.move_to_end(key)
             return self._readers[key]

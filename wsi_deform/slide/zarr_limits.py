@@ -7,7 +7,7 @@ import lzma
 import math
 import os
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -105,8 +105,16 @@ def check_chunks(array: zarr.Array[Any], folder: Path) -> None:
     whole = _whole_chunk(array.metadata.to_dict(), array.chunks)
     grid = math.prod(-(-side // own) for side, own in zip(array.shape, whole, strict=True))
     # Counted no further than asked for: a slide may have a million.
-    files = (name for _, _, names in os.walk(folder / array.path) for name in names if name not in METADATA)
-    check_filled(grid, sum(1 for _ in islice(files, grid // SPARSEST)), folder)
+    check_filled(grid, sum(1 for _ in islice(_chunk_files(array, folder), grid // SPARSEST)), folder)
+
+
+def stores_chunks(array: zarr.Array[Any], folder: Path) -> bool:
+    """Whether any chunk or shard of an array is stored in a folder on this machine."""
+    return next(_chunk_files(array, folder), None) is not None
+
+
+def _chunk_files(array: zarr.Array[Any], folder: Path) -> Iterator[str]:
+    return (name for _, _, names in os.walk(folder / array.path) for name in names if name not in METADATA)
 
 
 def _as_size(shape: Sequence[int]) -> Size:

@@ -9,6 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from wsi_deform.slide.planes import plane_of, plane_remark
 from wsi_deform.slide.reader import Address, Level, SlideInfo, bad_tile
 from wsi_deform.slide.remote import remote_errors
 from wsi_deform.slide.zarr_images import ZarrImage, array_size, zarr_images
-from wsi_deform.slide.zarr_limits import check_chunks, chunk_rule
+from wsi_deform.slide.zarr_limits import check_chunks, chunk_rule, stores_chunks
 from wsi_deform.slide.zarr_store import ZarrPlace, zarr_place
 
 # What zarr and its codecs raise on missing groups, broken JSON and chunks that do not decode. Our own lines raise
@@ -45,6 +46,15 @@ MIN_TILE_PX = 256
 # Tiles of a slide of more than 8 bits that are looked at, to see whether it uses its range.
 LOOKED_AT_TILES = 4
 MAX_CHANNELS = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Found:
+    """A level: its size, its array, and which dataset of the description it is."""
+
+    size: Size
+    array: Any
+    dataset: int
 
 
 class ZarrReader:
@@ -93,7 +103,7 @@ class ZarrReader:
         image = images[choice.number]
         self._axes = image.described.letters
         found, failed = self._levels_of(image, first[choice.number])
-        sizes, arrays = [size for size, _ in found], [array for _, array in found]
+        sizes, arrays = [one.size for one in found], [one.array for one in found]
         stored_bits, said_bits = 8 * arrays[0].dtype.itemsize, image.significant_bits
         self._bits = said_bits if said_bits and 8 <= said_bits < stored_bits else stored_bits
         try:
@@ -114,7 +124,7 @@ class ZarrReader:
             Level(size=size, downsample=level_downsample(sizes[0], size), tile=self._tile(array))
             for size, array in zip(sizes, arrays, strict=True)
         )
-        scale = scale_from_claims(list(image.described.claims()))
+        scale = scale_from_claims(list(image.described.claims(found[0].dataset)))
         self.info = SlideInfo(
             levels=levels,
             mpp=scale.mpp,
@@ -130,25 +140,32 @@ class ZarrReader:
         if self._bits > 8:
             self._check_range(len(levels) - 1)
 
-    def _levels_of(self, image: ZarrImage, first: Any) -> tuple[list[tuple[Size, Any]], list[str]]:
-        """Sizes and arrays of the levels, finest first, and what cannot be read of the coarse ones."""
-        arrays = [first]
+    def _levels_of(self, image: ZarrImage, first: Any) -> tuple[list[_Found], list[str]]:
+        """The levels, finest first, and what cannot be read of the coarse ones."""
+        found = [_Found(size=array_size(first, self._axes, self.path), array=first, dataset=0)]
         failed = []
-        for dataset in image.described.datasets[1:]:
+        # Of a zip file or a URL nobody knows without asking for each.
+        folder = self.path if isinstance(self.path, Path) else Path()
+        has_chunks = isinstance(self.path, Path) and self.path.is_dir() and stores_chunks(first, folder)
+        for number, dataset in enumerate(image.described.datasets[1:], start=1):
             try:
-                arrays.append(self._coarse_array(image, dataset.path, arrays[0]))
+                array = self._coarse_array(image, dataset.path, first)
+                if has_chunks and not stores_chunks(array, folder):
+                    raise SlideError("none of its chunks is stored")
+                found.append(
+                    _Found(size=array_size(array, self._axes, self.path), array=array, dataset=number)
+                )
             except SlideError as error:
                 failed.append(
                     f"the level in {dataset.path} cannot be read ({error}); finer ones are read in its place"
                 )
-        sized = [(array_size(array, self._axes, self.path), array) for array in arrays]
         # The finest first, in whatever order they are listed; equals stay in theirs.
-        sized.sort(key=lambda one: -one[0].area)
-        kept = sized[:1]
-        for size, array in sized[1:]:
-            last = kept[-1][0]
-            if size != last and size.width <= last.width and size.height <= last.height:
-                kept.append((size, array))
+        found.sort(key=lambda one: -one.size.area)
+        kept = found[:1]
+        for one in found[1:]:
+            last = kept[-1].size
+            if one.size != last and one.size.width <= last.width and one.size.height <= last.height:
+                kept.append(one)
         return kept, failed
 
     def _coarse_array(self, image: ZarrImage, path: str, finest: Any) -> Any:
@@ -275,7 +292,7 @@ class ZarrReader:
             with suppress(*_errors()):  # a damaged chunk is told of when it is read
                 brightest.append(int(self._stored(level, region).max()))
         if brightest:
-            check_range(max(brightest), self._bits, self.path)
+            check_range(max(brightest), self._bits, self.path, is_zarr=True)
 
     def _channel_count(self, array: Any) -> int:
         return int(array.shape[self._axes.index("c")]) if "c" in self._axes else 1

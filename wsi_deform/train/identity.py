@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,52 +13,86 @@ from wsi_deform.config_sections import Config
 from wsi_deform.errors import ConfigError, TrainingError
 from wsi_deform.provenance import config_sha256
 from wsi_deform.slide.slide import Slide
+from wsi_deform.train.differences import differences, list_differences
 from wsi_deform.train.ranks import Ranks
 
+ORIGIN = "init_from"
 # Where and how fast a run computes, and what is kept of it, may change.
 FREE = {"batch", "workers", "threads", "cache_gib", "keep", "pictures", "patience"}
 # What the hash of version 0.1 left out of ``training``, first and last.
 FREE_IN_VERSION_0_1 = ({"workers", "threads", "cache_gib"}, FREE)
-MAX_SHOWN = 8
 
 
 def identity_of(
-    config: Config, classes: ClassTable, training: Sequence[Slide], ranks: Ranks
+    config: Config,
+    classes: ClassTable,
+    training: Sequence[Slide],
+    ranks: Ranks,
+    *,
+    origin: str = "",
 ) -> dict[str, Any]:
-    """What must be the same for a run to go on: plain data for its checkpoint."""
+    """What must be the same for a run to go on: plain data for its checkpoint.
+
+    Args:
+        config: Its configuration.
+        classes: Its classes.
+        training: Its training slides.
+        ranks: Its processes.
+        origin: SHA-256 of the model whose weights it starts from, or empty.
+    """
     return {
         "config": _settings(config),
         # Two processes with a batch of 2 go on as one with a batch of 4.
         "batch": config.training.batch * ranks.world,
         "classes": list(classes.names),
         "slides": [slide.slide_id for slide in training],
+        **({ORIGIN: origin} if origin else {}),
     }
 
 
-def check_identity(run: Path, stored: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
+def check_identity(
+    run: Path, stored: Mapping[str, Any], identity: Mapping[str, Any], *, epochs_done: int = 0
+) -> bool:
     """Refuse to go on with what is another run.
 
     Args:
         run: The run folder.
         stored: The identity in its checkpoint; empty where there is none.
         identity: What ``identity_of`` gives now.
+        epochs_done: Epochs that the checkpoint has come to.
+
+    Returns:
+        Whether it is a finished run that is to go on for more epochs; nothing else may have changed.
 
     Raises:
-        TrainingError: They differ; the message names the settings, with their values then and now. Or an earlier
+        TrainingError: They differ; the message names what, with its values then and now. Or an earlier
             version wrote the checkpoint, and config.yaml is not the one that it was trained with.
     """
     before = (
         _of_version_0_1(run, stored) if isinstance(stored.get("config"), str) else _completed(run, stored)
     )
-    changed = [key for key, value in before.items() if identity.get(key) != value]
+    # A checkpoint without an origin is of a run that has none.
+    keys = {**before, ORIGIN: None} if before else {}
+    changed = [key for key in keys if identity.get(key) != before.get(key)]
     if not changed:
-        return
-    said, remedy = " and ".join(changed), "Choose another --out, or delete the folder to start again."
+        return False
+    if changed == ["config"] and _are_more_epochs(before["config"], identity["config"], epochs_done):
+        return True
+    said = [_difference(key, before.get(key), identity.get(key)) for key in changed if key != "config"]
+    remedy = "Choose another --out, or delete the folder to start again."
     if "config" in changed:
-        changed = [key for key in changed if key != "config"] + ["config"]
-        said = f"{' and '.join(changed)}: {_differences(before['config'], identity['config'])}"
+        said.append(f"config: {differences(before['config'], identity['config'])}")
         remedy = f"Go on with --config {run / 'config.yaml'}. Or choose another --out, or delete the folder."
-    raise TrainingError(f"run {run}: was started with other {said}. Needed the same to go on. {remedy}")
+        if changed == ["config"] and _are_more_epochs(before["config"], identity["config"], None):
+            remedy = (
+                f"More epochs are for finished runs, and this one is in epoch {epochs_done + 1}: finish it first. "
+                f"{remedy}"
+            )
+    if ORIGIN in changed and before.get(ORIGIN):
+        remedy = f"Leave --init-from out to go on. {remedy}"
+    raise TrainingError(
+        f"run {run}: was started with other {'; '.join(said)}. Needed the same to go on. {remedy}"
+    )
 
 
 def _settings(config: Config) -> dict[str, Any]:
@@ -104,23 +137,18 @@ def _of_version_0_1(run: Path, stored: Mapping[str, Any]) -> dict[str, Any]:
     return {"batch": config.training.batch, **stored, "config": _settings(config)}
 
 
-def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Settings that differ, e.g. "loss.focal_gamma 2.0 (now 0.0)"; absent is an option of another network."""
-    one, two = _flat(before), _flat(now)
-    said = [
-        f"{key} {json.dumps(one[key]) if key in one else 'absent'} "
-        f"(now {json.dumps(two[key]) if key in two else 'absent'})"
-        for key in {**one, **two}
-        if key not in one or key not in two or one[key] != two[key]
-    ]
-    return ", ".join(said[:MAX_SHOWN]) + (
-        f" and {len(said) - MAX_SHOWN} more" if len(said) > MAX_SHOWN else ""
-    )
+def _difference(key: str, before: object, now: object) -> str:
+    if key == ORIGIN:
+        return f"weights to start from: {_origin_text(before)} (now {_origin_text(now)})"
+    return list_differences(key, before, now)
 
 
-def _flat(settings: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """Dotted key -> value."""
-    found: dict[str, Any] = {}
-    for key, value in settings.items():
-        found |= _flat(value, f"{above}{key}.") if isinstance(value, dict) else {above + key: value}
-    return found
+def _origin_text(sha256: object) -> str:
+    return f"--init-from with SHA-256 {str(sha256)[:12]}" if sha256 else "none"
+
+
+def _are_more_epochs(before: Mapping[str, Any], now: Mapping[str, Any], done: int | None) -> bool:
+    """Whether all that differs is a larger number of epochs, and the run had ended; None does not ask for its end."""
+    was, wanted = before["training"].get("epochs", 0), now["training"]["epochs"]
+    same = {**now, "training": {**now["training"], "epochs": was}} == before
+    return same and wanted > was and (done is None or done >= was)

@@ -64,6 +64,8 @@ def train(
     stop: Callable[[], bool] = lambda: False,
     command: Sequence[str] | None = None,
     seconds_between_checkpoints: float = SECONDS_BETWEEN_CHECKPOINTS,
+    init_from: Path | None = None,
+    on_remark: Callable[[str], None] = logger.info,
 ) -> TrainingResult:
     """Train a model on the labelled slides of a manifest; goes on where a run folder stopped.
 
@@ -76,17 +78,22 @@ def train(
         stop: Asked after every step; True writes a checkpoint and returns.
         command: The command line, for the provenance.
         seconds_between_checkpoints: A killed run loses the steps since the newest one; 0 writes one after every step.
+        init_from: A run folder or model file whose weights a new run starts from, as far as they fit, see
+            ``train.origin``; a run that goes on needs it no more.
+        on_remark: Told what was taken of it, and how a finished run goes on for more epochs.
 
     Returns:
         How it ended.
 
     Raises:
+        ModelError: ``init_from`` is no model, or of another kind of networks.
         TrainingError: No training slide, a loss that is not finite, a run folder of another
             configuration, class table or manifest, or another process was lost.
         WsiDeformError: A slide or mask cannot be used.
 
     Convention:
-        Started by ``torchrun``, every process calls this with the same arguments; process 0 writes and watches.
+        A finished run goes on where only ``training.epochs`` has changed, to more. Started by ``torchrun``, every
+        process calls this with the same arguments; process 0 writes and watches.
     """
     with joined_ranks(device_name(config.device)) as ranks:
         told = watcher if watcher is not None and ranks.writes else NullWatcher()
@@ -100,6 +107,8 @@ def train(
             checkpoint_every_s=seconds_between_checkpoints,
             watcher=told,
             stop=stop,
+            init_from=init_from,
+            on_remark=on_remark,
         )
         if training_run.knows_positions and not training_run.finished:
             _train(training_run, told, stop)

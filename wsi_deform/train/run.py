@@ -50,10 +50,11 @@ from wsi_deform.train.checkpoint import (
     stored_counters,
 )
 from wsi_deform.train.ema import WeightAverage
-from wsi_deform.train.identity import check_identity, identity_of
+from wsi_deform.train.identity import ORIGIN, check_identity, identity_of
+from wsi_deform.train.origin import origin_facts, origin_sha256, start_from
 from wsi_deform.train.positions import FirstPhase, learn_positions
 from wsi_deform.train.ranks import Ranks
-from wsi_deform.train.schedule import optimiser_of
+from wsi_deform.train.schedule import more_epochs_text, optimiser_of
 from wsi_deform.train.step import Learner, learner_of
 from wsi_deform.train.watcher import NullWatcher, Watcher
 from wsi_deform.unlike import training_slides
@@ -80,6 +81,7 @@ class Run:
         shown: The validation fields that are drawn; None before the first validation.
         field_weights: How often each training field is drawn; None takes each once an epoch.
         data: How many slides, patients and fields there are, for the model card.
+        origin: What was taken of the model whose weights it started from; None where it started anew.
         knows_positions: Whether the first phase, if there is one, is over; False where it was asked to stop.
     """
 
@@ -96,6 +98,7 @@ class Run:
     shown: list[LabelledField] | None = None
     field_weights: Sequence[float] | None = None
     data: dict[str, Any] = dataclasses.field(default_factory=dict)
+    origin: dict[str, Any] | None = None
     knows_positions: bool = True
 
     @property
@@ -189,7 +192,8 @@ class Run:
             row: The epoch's line of the log, if it is the end of an epoch.
         """
         path = self.folder / f"{name}.safetensors"
-        save_model(self.model, path, facts=facts_of(self.config, self.counters, row) | {"data": self.data})
+        facts = facts_of(self.config, self.counters, row) | {"data": self.data}
+        save_model(self.model, path, facts=facts | ({} if self.origin is None else {ORIGIN: self.origin}))
         write_model_card(path)
 
     def save_checkpoint(self) -> None:
@@ -215,10 +219,13 @@ def start_run(
     checkpoint_every_s: float,
     watcher: Watcher | None = None,
     stop: Callable[[], bool] = lambda: False,
+    init_from: Path | None = None,
+    on_remark: Callable[[str], None] = logger.info,
 ) -> Run:
     """Open slides and masks, build model and optimiser, and take up the checkpoint if there is one.
 
-    A network that is trained before all others (``train.positions``) is trained here, with this watcher and ``stop``.
+    Without a checkpoint the weights are those of ``init_from``, as far as they fit, where it is given. A network that
+    is trained before all others (``train.positions``) is trained here, with this watcher and ``stop``.
     """
     allocates(config)  # refused before anything is read
     torch.manual_seed(config.seed)
@@ -233,9 +240,13 @@ def start_run(
         raise TrainingError(
             f'manifest in {manifest.folder}: no slide of split "train". Needed one or more. Fill the split column.'
         )
-    identity = identity_of(config, classes, [slide for slide, _ in training], ranks)
+    stored = stored_counters(run)
+    sha256 = str(stored.identity.get(ORIGIN, "")) if init_from is None else origin_sha256(init_from)
+    identity = identity_of(config, classes, [slide for slide, _ in training], ranks, origin=sha256)
     # Before the weights, whose misfit would say less.
-    check_identity(run, stored_counters(run).identity, identity)
+    goes_on = check_identity(run, stored.identity, identity, epochs_done=stored.epoch)
+    if goes_on and ranks.writes:
+        on_remark(more_epochs_text(config, done=stored.epoch))
     scales = [(slide.slide_id, mpp) for slide, _ in training if (mpp := slide.mpp_or_none) is not None]
     for remark in unit_remarks(scales):
         logger.warning("%s", remark)
@@ -246,6 +257,11 @@ def start_run(
         logger.info("pretrained weights: %s", report.text())
         if report.remark:
             logger.warning("pretrained weights %s: %s", report.path.name, report.remark)
+    origin = None
+    if init_from is not None and not stored.identity:
+        origin = start_from(model, init_from)
+        if ranks.writes:
+            on_remark(origin.text())
     model.to_device(ranks.device)
     # Before anything copies its weights: the optimiser's processes, the average.
     phase = FirstPhase(
@@ -277,6 +293,8 @@ def start_run(
         finish_saving(run)
         _describe_run(run, config, classes, command)
         balance.write(run / "balance.json", classes)
+        if origin is not None:
+            origin.write(run)
     validation = [open_labelled(row, classes) for row in manifest.of_split("val")]
     return Run(
         folder=run,
@@ -291,6 +309,7 @@ def start_run(
         checkpoint_every_s=checkpoint_every_s,
         field_weights=balance.field_weights,
         data=_data_facts(manifest, fields=len(items)),
+        origin=origin_facts(run) if origin is None else origin.facts(),
         knows_positions=knows_positions,
     )
 

@@ -75,6 +75,29 @@ def warmup_factor(done: float, warmup_epochs: float) -> float:
     return 1.0 if done >= warmup_epochs else done / warmup_epochs
 
 
+def more_epochs_text(config: Config, *, done: int) -> str:
+    """What is said where a finished run goes on.
+
+    Args:
+        config: Of the longer run.
+        done: Epochs that are done.
+
+    Convention:
+        The next epochs have the rates, and the edge loss's weight, that they have in a run of so many epochs from the
+        start. After a cosine, which has ended near 0, the rates rise again; the run is not the one that it would have
+        been with so many epochs from the start, whose first epochs had higher rates.
+    """
+    epochs = config.training.epochs
+    text = f"goes on after its {done} epochs to {epochs}"
+    if config.optimiser.decay == "cosine":
+        factor = 0.5 * (1 + math.cos(math.pi * done / epochs))
+        text += (
+            f": learning rates are those of a run of {epochs} epochs from here on, {factor:.2g} of the start's, and "
+            "fall to 0 again"
+        )
+    return text
+
+
 def edge_weight(config: Config, epoch: int, step: int, steps: int) -> float:
     """Weight of the edge loss in one step: gamma of equation 4, times the fall of ``loss.edge_decay``.
 

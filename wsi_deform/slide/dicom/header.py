@@ -52,7 +52,7 @@ KEYWORDS = (
     "SamplesPerPixel", "PhotometricInterpretation", "PlanarConfiguration", "NumberOfFrames", "Rows", "Columns",
     "BitsAllocated", "BitsStored", "PixelRepresentation", "SpecimenLabelInImage", "TotalPixelMatrixColumns",
     "TotalPixelMatrixRows", "TotalPixelMatrixFocalPlanes", "TotalPixelMatrixOriginSequence", "NumberOfOpticalPaths",
-    "OpticalPathSequence", "SharedFunctionalGroupsSequence",
+    "OpticalPathSequence", "SharedFunctionalGroupsSequence", "PixelSpacing", "ImagedVolumeWidth", "ImagedVolumeHeight",
 )  # fmt: skip
 
 _quiet = threading.RLock()
@@ -227,6 +227,7 @@ def _instance(path: Path, meta: FileMeta, dataset: Any, stopped_at: int, *, has_
         optical_paths=tuple(name for name, _ in optical_paths),
         path_names=tuple(said for _, said in optical_paths),
         mpp=_mpp(dataset),
+        volume_mpp=_volume_mpp(dataset),
         power=next(
             (number(one, "ObjectiveLensPower") for one in items(dataset, "OpticalPathSequence")), None
         ),
@@ -269,16 +270,33 @@ def _optical_paths(dataset: Any) -> list[tuple[str, str]]:
 
 
 def _mpp(dataset: Any) -> tuple[float, float] | None:
+    """PixelSpacing of all frames, else of the image, as um along x and y."""
+    groups = items(dataset, "SharedFunctionalGroupsSequence")
+    places = (measures for group in groups for measures in items(group, "PixelMeasuresSequence"))
+    return next((mpp for place in (*places, dataset) if (mpp := _spacing_um(place)) is not None), None)
+
+
+def _volume_mpp(dataset: Any) -> tuple[float, float] | None:
+    """Um per pixel along x and y from what the image shows, mm, and its pixels."""
+    x_um, y_um = (
+        _um_per_pixel(number(dataset, f"ImagedVolume{side}"), whole(dataset, f"TotalPixelMatrix{pixels}", 0))
+        for side, pixels in (("Width", "Columns"), ("Height", "Rows"))
+    )
+    return None if x_um is None or y_um is None else (x_um, y_um)
+
+
+def _spacing_um(place: Any) -> tuple[float, float] | None:
     """PixelSpacing, mm from row to row and from column to column, as um along x and y."""
-    for group in items(dataset, "SharedFunctionalGroupsSequence"):
-        for measures in items(group, "PixelMeasuresSequence"):
-            spacing = measures.get("PixelSpacing")
-            if spacing is None or isinstance(spacing, int | float | str) or len(spacing) != 2:
-                continue
-            y_um, x_um = (float(one) * 1000 for one in spacing)
-            if all(math.isfinite(one) and one > 0 for one in (x_um, y_um)):
-                return x_um, y_um
-    return None
+    spacing = place.get("PixelSpacing")
+    if spacing is None or isinstance(spacing, int | float | str) or len(spacing) != 2:
+        return None
+    y_um, x_um = (float(one) * 1000 for one in spacing)
+    return (x_um, y_um) if all(math.isfinite(one) and one > 0 for one in (x_um, y_um)) else None
+
+
+def _um_per_pixel(side_mm: float | None, pixels: int) -> float | None:
+    um = None if side_mm is None or pixels < 1 else side_mm * 1000 / pixels
+    return um if um is not None and math.isfinite(um) and um > 0 else None
 
 
 def _depth(dataset: Any) -> float:

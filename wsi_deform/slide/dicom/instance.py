@@ -36,7 +36,8 @@ class Instance:
         planes: Number of focal planes.
         optical_paths: Identifiers of the optical paths, at least one.
         path_names: What people call them.
-        mpp: um per pixel along x and y, or None.
+        mpp: um per pixel along x and y by PixelSpacing, or None.
+        volume_mpp: The same by the size of what is imaged, or None.
         power: Of the objective, or None.
         depth: Where its focal plane lies, in the unit of the file.
         about: Metadata as text, for people.
@@ -64,6 +65,7 @@ class Instance:
     optical_paths: tuple[str, ...]
     path_names: tuple[str, ...]
     mpp: tuple[float, float] | None
+    volume_mpp: tuple[float, float] | None
     power: float | None
     depth: float
     about: tuple[tuple[str, str], ...]

@@ -34,8 +34,9 @@ def open_dicom(path: Path) -> Reader:
     if [level.size for level in other.info.levels] != [level.size for level in own.info.levels]:
         other.close()
         return own
-    remarks = (*series.remarks, *other.info.mpp_remarks)
-    other.info = dataclasses.replace(other.info, images=series.images, remarks=remarks)
+    # OpenSlide knows fewer places where the scale may be said.
+    known = ("mpp", "mpp_xy", "mpp_source", "mpp_remarks", "images", "remarks")
+    other.info = dataclasses.replace(other.info, **{name: getattr(own.info, name) for name in known})
     own.close()
     return other
 

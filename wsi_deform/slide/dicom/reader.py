@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Region, level_downsample, tile_region
+from wsi_deform.slide.channels import GRAYSCALE
 from wsi_deform.slide.colour import filled
 from wsi_deform.slide.dicom.codestream import BadFrameError
 from wsi_deform.slide.dicom.series import Series
@@ -21,14 +22,16 @@ class DicomReader:
         """Take the open levels of a series."""
         self._levels = series.levels
         finest = self._levels[0]
-        self.path = finest.instances[0].path
-        x_um, y_um = finest.instances[0].mpp or (None, None)
+        header = finest.instances[0]
+        self.path = header.path
         scale = scale_from_claims(
             [
-                *claim_of(Source.DICOM, x_um, y_um, has_unit=True),
-                *claim_of_power(finest.instances[0].power),
+                *claim_of(Source.DICOM, *(header.mpp or (None, None)), has_unit=True),
+                *claim_of(Source.DICOM_VOLUME, *(header.volume_mpp or (None, None)), has_unit=True),
+                *claim_of_power(header.power),
             ]
         )
+        gray = (GRAYSCALE,) if header.samples == 1 else ()
         self._is_open = True
         self.info = SlideInfo(
             levels=tuple(
@@ -43,7 +46,7 @@ class DicomReader:
             bounds=Region.whole(finest.size),
             properties=dict(finest.instances[0].about),
             images=series.images,
-            remarks=(*series.remarks, *scale.remarks),
+            remarks=(*series.remarks, *gray, *scale.remarks),
         )
 
     def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:

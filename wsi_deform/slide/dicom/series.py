@@ -77,7 +77,7 @@ def read_series(path: Path) -> Series:
     if contradicts:
         remarks.append(
             f"PhotometricInterpretation {finest.instances[0].photometric} and the headers of the frames disagree on "
-            "what the channels are: the frames are believed."
+            "what the channels are: the frames are believed"
         )
     return Series(
         levels=tuple(levels),

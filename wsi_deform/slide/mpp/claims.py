@@ -30,6 +30,7 @@ class Source(Enum):
 
     GIVEN = "the mpp that was given"
     DICOM = "PixelSpacing of the DICOM series"
+    DICOM_VOLUME = "ImagedVolumeWidth and ImagedVolumeHeight of the DICOM series"
     OME = "PhysicalSizeX and PhysicalSizeY of the OME-XML"
     NGFF = "coordinateTransformations of the OME-Zarr"
     CZI = "the Scaling section of the CZI"
@@ -43,6 +44,15 @@ class Source(Enum):
     def rank(self) -> int:
         """0 for the most trusted."""
         return list(Source).index(self)
+
+    @property
+    def says(self) -> str:
+        """The verb behind it, for people."""
+        return (
+            "say"
+            if self in (Source.DICOM_VOLUME, Source.OME, Source.NGFF, Source.IMAGEJ, Source.TAGS)
+            else "says"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,7 +227,7 @@ def mistaken_unit(*ratios: float, tolerance: float = UNIT_TOLERANCE) -> float | 
 
 def _remark(claim: Claim, taken: Claim | None) -> list[str]:
     """What is said of a source that was not taken."""
-    found = f"{claim.text} says {_shown(claim.mpp)} um per pixel"
+    found = f"{claim.text} {claim.source.says} {_shown(claim.mpp)} um per pixel"
     if not claim.is_plausible and claim.source is not Source.POWER:
         # A printer's dpi in the tags is no news, unless it is the slide's scale in another unit.
         if claim.source is Source.TAGS and (taken is None or _unit_ratio(claim.mpp, taken.mpp) is None):
@@ -232,10 +242,10 @@ def _remark(claim: Claim, taken: Claim | None) -> list[str]:
     if how is None:
         return []
     about = " about" if claim.source is Source.POWER else ""
-    found = found.replace(" says ", f" says{about} ", 1)
+    found = found.replace(f" {claim.source.says} ", f" {claim.source.says}{about} ", 1)
     return [
-        f"{found}, but {taken.text} says {_shown(taken.mpp)}, which was taken ({how}); if that is wrong, set the mpp "
-        "column"
+        f"{found}, but {taken.text} {taken.source.says} {_shown(taken.mpp)}, which was taken ({how}); if that is "
+        "wrong, set the mpp column"
     ]
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import cycle
 
 from wsi_deform.geometry import Size
+from wsi_deform.slide.choice import is_named_beside
 from wsi_deform.slide.mpp.claims import Claim, Source, claim_of, claim_of_power
 from wsi_deform.slide.resolution import positive_or_none, um_per_unit, xml_root
 
@@ -42,6 +44,11 @@ _PATTERNS = tuple(
 )
 # As OME's attributes in the JSON of other programs.
 _UNIT_BESIDE = re.compile(rf"physical[ _]?size[ _]?[xy][ _]?unit{_SEPARATOR}(?P<unit>{_UNIT})", re.IGNORECASE)
+_LIST = re.compile(
+    r"""\s{0,8}["']?\s{0,8}[=:]\s{0,8}[\[(]\s{0,8}(?P<x>\d[\d.]*)\s{0,8}[,;]\s{0,8}(?P<y>\d[\d.]*)\s{0,8}[\])]"""
+)
+# How far an entry of a text is looked back over, for the name of another picture.
+ENTRY_CHARACTERS = 60
 _POWER = re.compile(
     r"(?<![a-z0-9_])"
     r"(?:appmag|(?:source|nominal|objective|scan)?[ _]?magnification|(?:objective|scan)[ _]?power|objective)"
@@ -64,26 +71,43 @@ def claims_of_description(description: str) -> Iterator[Claim]:
         and names that do not say it ("Pixel Size", "Resolution") count only with one.
     """
     text = description[:SEARCHED_CHARACTERS]
+    unit_beside = _UNIT_BESIDE.search(text)
     for pattern, um in _PATTERNS:
         found: dict[str, float] = {}
         detail, has_unit = "", False
         for match in pattern.finditer(text):
-            value = positive_or_none(match["number"].rstrip(".,"))
-            beside = _UNIT_BESIDE.search(text) if match["unit"] is None else None
+            if is_named_beside(_entry_before(text, match.start())):
+                continue
+            axes = _axes(match["key"])
+            values = _pair_of_list(text[match.end("key") :]) or [
+                positive_or_none(match["number"].rstrip(".,"))
+            ]
+            beside = unit_beside if match["unit"] is None else None
             stated = um_per_unit(match["unit"] if beside is None else beside["unit"])
             scale = um if stated is None else stated
-            if value is None or scale is None:
+            if None in values or scale is None:
                 continue
             detail = detail or match["key"].strip()
             has_unit = has_unit or stated is not None
-            for axis in _axes(match["key"]):
-                found.setdefault(axis, value * scale)
+            for axis, value in zip(axes, cycle(values)):  # one value counts for both axes
+                found.setdefault(axis, (value or 0.0) * scale)
         if found:
             yield from claim_of(Source.TEXT, found.get("x"), found.get("y"), detail=detail, has_unit=has_unit)
             break
     power = _POWER.search(text)
     if power is not None:
         yield from claim_of_power(positive_or_none(power["number"].rstrip(".,")))
+
+
+def _entry_before(text: str, place: int) -> str:
+    """What stands before a place in its entry: "Macro " of "AppMag = 20|Macro MPP = 8"."""
+    return re.split(r"[|;,\n{}<>]", text[max(0, place - ENTRY_CHARACTERS) : place])[-1]
+
+
+def _pair_of_list(text: str) -> list[float | None] | None:
+    """The numbers of a list of two, x and y, right behind a key: ``": [0.5, 0.25]``."""
+    found = _LIST.match(text)
+    return None if found is None else [positive_or_none(found["x"]), positive_or_none(found["y"])]
 
 
 def _axes(key: str) -> str:

@@ -12,8 +12,10 @@ import tifffile
 
 from wsi_deform.errors import ShapeError, SlideError
 from wsi_deform.geometry import Size
+from wsi_deform.limits import MAX_IMAGES, MAX_LEVELS
 from wsi_deform.slide.channels import Channel
 from wsi_deform.slide.choice import is_named_beside
+from wsi_deform.slide.declared import TooLargeError
 from wsi_deform.slide.path import SlidePath
 from wsi_deform.slide.planes import FOCUS, plane_of, plane_remark
 from wsi_deform.slide.tiff.ome import OmeXml, ome_xml
@@ -38,7 +40,7 @@ class TiffImage:
         is_beside: Whether the file says that it is a thumbnail, macro or label.
         stacks: Levels that are series of tifffile, with a page per plane; in any order, as are
         pages: Levels that are one page each.
-        number: Its number among the images of OME-XML.
+        number: Its number among the images of OME-XML; None where none of them is it.
         channels: What the file says of channels that are stored by themselves.
         are_channels_rgb: Whether three of them are red, green and blue where nothing is said of them.
         significant_bits: Bits that are used of a sample, where the file says it.
@@ -50,7 +52,7 @@ class TiffImage:
     is_beside: bool = False
     stacks: Sequence[Any] = ()
     pages: list[Any] = field(default_factory=list)
-    number: int = 0
+    number: int | None = 0
     channels: tuple[Channel, ...] = ()
     are_channels_rgb: bool = True
     significant_bits: int | None = None
@@ -82,8 +84,7 @@ def images_in(tif: tifffile.TiffFile, path: SlidePath) -> list[TiffImage]:
                 f"all planes in one file. {ONE_FILE}"
             )
         return _images_of_ome(tif, xml, path) or [
-            replace(image, remarks=("its OME-XML cannot be followed; its pages are taken as they lie",))
-            for image in _images_of_pages(tif, path)
+            _unfollowed(image, xml) for image in _images_of_pages(tif, path)
         ]
     if tif.is_svs:
         return _slide_and_beside(_images_of_pages(tif, path))
@@ -96,25 +97,34 @@ def images_in(tif: tifffile.TiffFile, path: SlidePath) -> list[TiffImage]:
     return _images_of_pages(tif, path)
 
 
+def _unfollowed(image: TiffImage, xml: OmeXml) -> TiffImage:
+    """An image of a file whose OME-XML cannot be followed: what that says of a picture of another size is not of it."""
+    number = next((at for at, said in enumerate(xml.images) if said.size == image.size), None)
+    scale = (
+        " and none of its scales is taken, as none is of this size" if number is None and xml.images else ""
+    )
+    remark = f"its OME-XML cannot be followed; its pages are taken as they lie{scale}"
+    return replace(image, number=number, remarks=(remark,))
+
+
 def _images_of_ome(tif: tifffile.TiffFile, xml: OmeXml, path: SlidePath) -> list[TiffImage]:
     """One image per series that tifffile makes of OME-XML; none where it makes none."""
     every = [series for series in tif.series if series.kind == "ome"]
     images, number = [], 0
     for series in every:
         image = _image_of(series, path)
-        # tifffile leaves out images without pixels in the file.
-        while number < len(xml.images) and xml.images[number].size != image.size:
-            number += 1
-        if number < len(xml.images):
-            said = xml.images[number]
+        # tifffile leaves out images without pixels in the file, and keeps the names of the others.
+        alike = [at for at in range(number, len(xml.images)) if xml.images[at].size == image.size]
+        found = next((at for at in alike if xml.images[at].name == image.name), next(iter(alike), None))
+        if found is not None:
+            said, number = xml.images[found], found + 1
             image = replace(
                 image,
                 name=said.name,
-                number=number,
+                number=found,
                 channels=said.channels,
                 significant_bits=said.significant_bits,
             )
-            number += 1
         images.append(image)
     # Some writers put levels behind the image, where OME-XML does not tell of them.
     listed = sum(len(series.pages) for series in every)
@@ -156,6 +166,11 @@ def _images_of_pages(tif: tifffile.TiffFile, path: SlidePath) -> list[TiffImage]
             home.pages.append(page)
             continue
         name = _aperio_name(page) if tif.is_svs else _page_name(page)
+        if len(images) == MAX_IMAGES:
+            raise TooLargeError(
+                f"{path}: over {MAX_IMAGES:,} pages that are no levels of others. Needed a slide, and a few pictures "
+                "beside it. Write the slide into a file of its own."
+            )
         images[place] = TiffImage(
             name=name, size=size, is_beside=bool(int(page.subfiletype) & REDUCED), pages=[page]
         )
@@ -167,6 +182,11 @@ def _all_pages(tif: tifffile.TiffFile, path: SlidePath) -> list[Any]:
     found: list[Any] = []
     for page in tif.pages:
         top = page.aspage()
+        if top.subifds and len(top.subifds) > MAX_LEVELS:
+            raise TooLargeError(
+                f"{path}: a page with {len(top.subifds):,} SubIFDs. Needed at most {MAX_LEVELS}, its coarse levels. "
+                "The file is damaged: copy or download it again."
+            )
         for one in [top, *(top.pages if top.subifds else ())]:
             try:
                 key = checked_page(one.aspage(), path)

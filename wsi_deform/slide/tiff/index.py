@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,9 +25,9 @@ from wsi_deform.slide.reader import StoredImage
 from wsi_deform.slide.source import ByteSource, LocalFile, SourceFile
 from wsi_deform.slide.tiff.images import TiffImage, images_in
 from wsi_deform.slide.tiff.level import TiffLevel, level_from_pages
-from wsi_deform.slide.tiff.page import checked_page, colour_kind, damaged_tag, page_size, pair_of_numbers
+from wsi_deform.slide.tiff.page import checked_page, colour_kind, damaged_tag, fraction_of, page_size
 from wsi_deform.slide.tiff.planes import check_planes
-from wsi_deform.slide.tiff.stack import stack_pages
+from wsi_deform.slide.tiff.stack import axes_of, stack_pages
 
 # What tifffile raises on files that are cut off, scrambled or not TIFF at all (TiffFileError is a ValueError in
 # newer ones alone). Our own lines raise some of it too when they are wrong: ``pass_on_own_fault`` tells which.
@@ -63,7 +64,8 @@ class TiffIndex:
         are_channels_rgb: Whether three planes are red, green and blue where nothing is said of them.
         pages_alike: Pages of this size and kind of which the file does not say what tells them apart; 1 where the
             image was picked by name.
-        image_number: The image's number among those of OME-XML.
+        stack_planes: Planes of which one is read: focal planes times time points.
+        image_number: The image's number among those of OME-XML; None where none of them is it.
         images: All images of the file, none where it holds one.
         remarks: What people should know of what is read.
     """
@@ -84,7 +86,8 @@ class TiffIndex:
     channel_list: tuple[Channel, ...] = ()
     are_channels_rgb: bool = True
     pages_alike: int = 1
-    image_number: int = 0
+    stack_planes: int = 1
+    image_number: int | None = 0
     images: tuple[StoredImage, ...] = ()
     remarks: tuple[str, ...] = ()
 
@@ -163,9 +166,16 @@ def _index_from_tif(tif: tifffile.TiffFile, source: ByteSource, asked: str) -> T
         channel_list=image.channels,
         are_channels_rgb=image.are_channels_rgb,
         pages_alike=1 if asked or not image.pages else len(alike),
+        stack_planes=_stack_planes(image),
         image_number=image.number,
         images=choice.images,
         remarks=(*choice.remarks, *image.remarks, *remarks, *turned),
+    )
+
+
+def _stack_planes(image: TiffImage) -> int:
+    return math.prod(
+        length for series in image.stacks[:1] for axis, length in axes_of(series) if axis in "ZT"
     )
 
 
@@ -192,7 +202,10 @@ def _levels_of(image: TiffImage, path: SlidePath) -> tuple[list[TiffLevel], Any,
         try:
             if colour_kind(page) != colour_kind(first) or len(pages) != len(found[0][0]):
                 raise SlideError(f"{path}: its pixels are of another kind than those of level 0.")
-            levels.append(level_from_pages(pages, levels[0].size, path))
+            level = level_from_pages(pages, levels[0].size, path)
+            if not level.holds_tiles and levels[0].holds_tiles:
+                raise SlideError(f"{path}: none of its tiles is stored.")
+            levels.append(level)
         except TooLargeError:
             raise
         except SlideError as error:
@@ -249,19 +262,21 @@ def _native_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def _resolution(page: Any, path: SlidePath) -> tuple[float, float, int] | None:
-    stored = {name: page.tags.valueof(name) for name in ("XResolution", "YResolution")}
-    if None in stored.values():
+    names = ("XResolution", "YResolution")
+    stored = {name: value for name in names if (value := page.tags.valueof(name)) is not None}
+    if not stored:
         return None
     unit = page.tags.valueof("ResolutionUnit", default=INCH)  # TIFF 6.0, section 8
     if not isinstance(unit, int):
         raise damaged_tag(path, "ResolutionUnit", unit, "one whole number")
     per_unit = []
     for name, value in stored.items():
-        pair = pair_of_numbers(value)
-        if pair is None:
-            raise damaged_tag(path, name, value, "one fraction")
-        per_unit.append(pair[0] / pair[1] if pair[1] else 0.0)
-    return per_unit[0], per_unit[1], int(unit)
+        number = fraction_of(value)
+        if number is None:
+            raise damaged_tag(path, name, value, "one number")
+        per_unit.append(number)
+    # One axis counts for both where the other is not said.
+    return per_unit[0], per_unit[-1], int(unit)
 
 
 def _special_format(tif: tifffile.TiffFile) -> str | None:

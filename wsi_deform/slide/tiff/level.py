@@ -72,6 +72,11 @@ class TiffLevel:
     downsample: Point
     planes: tuple[Plane, ...]
 
+    @property
+    def holds_tiles(self) -> bool:
+        """Whether any of its tiles is stored."""
+        return any(bool(plane.counts.any()) for plane in self.planes)
+
 
 def level_from_pages(pages: Sequence[Any], level_0: Size, path: SlidePath) -> TiffLevel:
     """Take what is needed from the pages of one level, so that the file can be closed.
@@ -288,7 +293,8 @@ def _raw_level(pages: Sequence[Any], level_0: Size, path: SlidePath) -> TiffLeve
                 inside = (tops + number * size.height) * row_bytes
             else:
                 inside = (tops % strip_rows) * row_bytes
-            present = (offsets[strip] > 0) & (counts[strip] > 0)
+            # Without any count it follows from the size, as libtiff knows; a strip left out has no offset either.
+            present = (offsets[strip] > 0) & ((counts[strip] > 0) | ~counts.any())
             planes.append(
                 Plane(
                     offsets=offsets[strip] + inside,

@@ -83,8 +83,14 @@ def damaged_tag(path: SlidePath, name: str, found: object, needed: str) -> Slide
     )
 
 
-def pair_of_numbers(found: object) -> tuple[float, float] | None:
-    """A rational number as tifffile gives it, (top, bottom), or None where it is none."""
-    if isinstance(found, tuple) and len(found) == 2 and all(isinstance(one, int | float) for one in found):
-        return float(found[0]), float(found[1])
-    return None
+def fraction_of(found: object) -> float | None:
+    """A number as tifffile gives it: a fraction (top, bottom), as TIFF 6.0 wants it, or a number of another type.
+
+    Returns:
+        The number, 0 where it is divided by 0; None where it is none.
+    """
+    numbers = found if isinstance(found, tuple) else (found,)
+    if not 1 <= len(numbers) <= 2 or not all(isinstance(one, int | float) for one in numbers):
+        return None
+    top, bottom = (*map(float, numbers), 1.0)[:2]
+    return top / bottom if bottom else 0.0

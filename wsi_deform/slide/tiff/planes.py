@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import tifffile
 
-from wsi_deform.limits import MAX_PLANES
+from wsi_deform.limits import MAX_IMAGES, MAX_LEVELS, MAX_PLANES
 from wsi_deform.slide.declared import TooLargeError
 from wsi_deform.slide.path import SlidePath
 
@@ -33,10 +33,14 @@ def check_planes(tif: tifffile.TiffFile, path: SlidePath) -> None:
     held = len(tif.pages)
     if held > MAX_PLANES:
         raise _too_many(path, f"has {held:,} pages")
+    if held and tif.pages.first.subifds and len(tif.pages.first.subifds) > MAX_LEVELS:
+        raise _too_many(path, f"has a page with {len(tif.pages.first.subifds):,} SubIFDs", MAX_LEVELS)
     description = tif.pages.first.description if held else ""
     for what, count in _described(description):
         if count > MAX_PLANES:
             raise _too_many(path, f"its description speaks of {what} {count:,.0f}")
+    if (count := len(_PIXELS.findall(description))) > MAX_IMAGES:
+        raise _too_many(path, f"its description speaks of {count:,} images", MAX_IMAGES)
 
 
 def _described(description: str) -> Iterator[tuple[str, float]]:
@@ -63,7 +67,7 @@ def _number(text: str) -> float:
         return 0.0
 
 
-def _too_many(path: SlidePath, found: str) -> TooLargeError:
+def _too_many(path: SlidePath, found: str, most: int = MAX_PLANES) -> TooLargeError:
     return TooLargeError(
-        f"{path}: {found}. Needed at most {MAX_PLANES:,}. The file is damaged, or no slide: copy or export it again."
+        f"{path}: {found}. Needed at most {most:,}. The file is damaged, or no slide: copy or export it again."
     )

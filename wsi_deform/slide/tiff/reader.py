@@ -20,6 +20,7 @@ from wsi_deform.slide.colour import (
     composited,
     eight_bits,
     filled,
+    packed_to_8_bit,
     range_remark,
     rgb_from_gray,
     rgb_from_palette,
@@ -69,6 +70,11 @@ class TiffReader:
             remarks = _check_pixels(index, self.tiles.path)
         except SlideError as error:
             raise SlideError(f"{error}{other_images(index.images)}") from error
+        if not self.tiles.levels[0].holds_tiles:
+            raise SlideError(
+                f"{self.tiles.path}: none of the tiles of its level 0 is stored. Needed pixels. The file was not "
+                "written to its end: copy or export it again."
+            )
         self._colours = 3 if index.photometric in (RGB, YCBCR) or index.channels == 3 else 1
         levels = tuple(Level(size=one.size, downsample=one.downsample, tile=one.tile) for one in index.levels)
         scale = _scale(index)
@@ -146,7 +152,9 @@ def _check_pixels(index: TiffIndex, path: SlidePath) -> tuple[str, ...]:
     # What is said of channels counts where each is stored by itself: RGB in one page is one channel of three samples.
     said = index.channel_list if len(index.channel_list) in (index.channels, 1 + has_alpha) or is_gray else ()
     remarks: tuple[str, ...] = ()
-    if is_gray or len(said) > 1:
+    # But fluorescence is no picture of stained tissue, however it is stored.
+    if is_gray or len(said) > 1 or any(channel.is_fluorescence for channel in index.channel_list):
+        said = said or index.channel_list
         remarks = check_channels(path, said, 1 if has_alpha else index.channels)
     if is_gray and index.pages_alike > 1:
         raise SlideError(
@@ -172,11 +180,15 @@ def _check_pixels(index: TiffIndex, path: SlidePath) -> tuple[str, ...]:
 def _check_depth(index: TiffIndex, path: SlidePath) -> tuple[str, ...]:
     """Refuse samples that are no whole numbers of up to 16 bits, and gray of more than 8; remarks on deep RGB."""
     is_rgb = index.channels >= 3
-    if index.dtype.kind != "u" or index.dtype.itemsize > (2 if is_rgb else 1):
-        found = f"{index.dtype}{'' if is_rgb else ' and gray'}"
+    if index.photometric == PALETTE and index.dtype != np.uint8:
         raise SlideError(
-            f"{path}: pixels are {found}. Needed 8 bits per channel, or 16 of RGB. {to_8_bit(65535)}"
+            f"{path}: a palette of {index.bits} bits. Needed 8 bits or fewer. Write the slide as 8-bit RGB."
         )
+    if index.dtype.kind != "u" or index.dtype.itemsize > (2 if is_rgb else 1):
+        white = {"f": 1, "i": (1 << index.bits >> 1) - 1}.get(index.dtype.kind, (1 << index.bits) - 1)
+        found = f"{index.dtype}{'' if is_rgb else ' and gray'}"
+        remedy = packed_to_8_bit(index.bits) if index.bits % 8 and not index.says_bits else to_8_bit(white)
+        raise SlideError(f"{path}: pixels are {found}. Needed 8 bits per channel, or 16 of RGB. {remedy}")
     if index.photometric == PALETTE or index.bits == 8:
         return ()
     if is_rgb and index.bits < 8:
@@ -190,7 +202,8 @@ def _scale(index: TiffIndex) -> Scale:
     """The scale of a slide from all that its TIFF says."""
     claims: list[Claim] = []
     if index.flavour == "ome":
-        claims += claims_of_ome_xml(index.description, number=index.image_number)
+        if index.image_number is not None:
+            claims += claims_of_ome_xml(index.description, number=index.image_number)
     else:
         claims += claims_of_description(index.description)
     if index.resolution is not None:

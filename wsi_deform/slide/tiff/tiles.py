@@ -78,10 +78,19 @@ class TiffTiles:
         """Size of level 0, px."""
         return self.levels[0].size
 
+    @property
+    def first_stored(self) -> bytes:
+        """The stored bytes of the first tile of level 0 that is stored; none where none is."""
+        for plane in self.levels[0].planes:
+            for segment in np.flatnonzero(plane.counts)[:1]:
+                self._check_open()
+                return self.source.read(int(plane.offsets[segment]), int(plane.counts[segment]))
+        return b""
+
     def has_tile(self, level: int, column: int, row: int) -> bool:
-        """Whether the tile is stored; writers may leave empty tiles out."""
+        """Whether the tile, or a plane of it, is stored; writers may leave empty tiles out."""
         segment = self._segment(level, column, row)
-        return all(plane.counts[segment] > 0 for plane in self.levels[level].planes)
+        return any(plane.counts[segment] > 0 for plane in self.levels[level].planes)
 
     def stored_tile(self, level: int, column: int, row: int) -> tuple[bytes, ...]:
         """The stored bytes of one tile, of each of its planes; empty where it has none of its own.
@@ -218,6 +227,13 @@ class TiffTiles:
 
     def _tile(self, tile: Address, stored: Sequence[bytes]) -> NDArray[Any]:
         """Decode the planes of one tile."""
+        level, column, row = tile
+        segment = self._segment(level, column, row)
+        left_out = [not plane.counts[segment] for plane in self.levels[level].planes]
+        if any(left_out) and not all(left_out):
+            region = tile_region(column, row, self.levels[level].tile, self.levels[level].size)
+            why = f"lacks {sum(left_out)} of its {len(left_out)} planes"
+            raise bad_tile(self.path, level, region, self.levels, why)
         parts = [self._decoded(tile, number, one) for number, one in enumerate(stored)]
         return parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
 
