@@ -13,7 +13,7 @@ from PIL import Image
 from wsi_deform.annotation.classes import ClassTable, class_table_from_data
 from wsi_deform.errors import MaskError
 from wsi_deform.geometry import Region, Size
-from wsi_deform.mask.overlay_file import renamed_overlay, write_overlay
+from wsi_deform.mask.overlay_file import picture_in_overlay, renamed_overlay, write_overlay
 from wsi_deform.mask.tiff import write_mask
 from wsi_deform.reverse.sampler import ReverseSampler
 from wsi_deform.reverse.samples import FieldSamples
@@ -97,8 +97,16 @@ def test_a_damaged_overlay_is_refused(tmp_path: Path, data: bytes):
         renamed_overlay(tmp_path / "a.jpg", "slide-0123456789", aspect=2.0)
 
 
-def test_a_comment_of_another_picture_is_refused(tmp_path: Path):
+def test_a_comment_of_another_picture_is_not_believed(tmp_path: Path):
     path = tmp_path / "a.jpg"
-    Image.new("RGB", (300, 100)).save(path, comment=b"wsi-deform picture 900 x 80 px below its title")
-    with pytest.raises(MaskError, match="comment is of another picture"):
-        renamed_overlay(path, "slide-0123456789", aspect=3.0)
+    Image.new("RGB", (300, 100)).save(path, comment=b"wsi-deform picture 90000 x 80 px below its title")
+    with Image.open(path) as opened:
+        assert picture_in_overlay(opened) is None
+    with pytest.raises(MaskError, match="300 x 100 px, not the proportions"):
+        renamed_overlay(path, "slide-0123456789", aspect=2.0)
+
+
+def test_the_file_says_where_the_picture_lies_in_it(tmp_path: Path):
+    written(tmp_path / "a.jpg", Size(3000, 1500))
+    with Image.open(tmp_path / "a.jpg") as opened:
+        assert picture_in_overlay(opened) == (0, 48, 2048, 1072)

@@ -52,6 +52,21 @@ def write_overlay(path: Path, slide: Slide, mask: Path, classes: ClassTable) -> 
         Image.fromarray(drawn).save(aside, quality=JPEG_QUALITY, comment=comment.encode())
 
 
+def picture_in_overlay(opened: Image.Image) -> tuple[int, int, int, int] | None:
+    """Where the picture lies in an overlay: left, top, right, bottom, px; None in one of an earlier version.
+
+    Args:
+        opened: An overlay that ``write_overlay`` wrote, whose comment says it.
+    """
+    comment = opened.info.get("comment", b"")
+    found = _TITLED.fullmatch(comment if isinstance(comment, bytes) else b"")
+    if found is None:
+        return None
+    width, height = int(found[1]), int(found[2])
+    top = title_rows(max(width, height))
+    return (0, top, width, top + height) if width <= opened.width and top + height <= opened.height else None
+
+
 def renamed_overlay(path: Path, name: str, *, aspect: float) -> bytes:
     """An overlay with another name of the slide written above it.
 
@@ -69,9 +84,8 @@ def renamed_overlay(path: Path, name: str, *, aspect: float) -> bytes:
     try:
         data = path.read_bytes()
         with Image.open(io.BytesIO(data)) as opened:
-            comment = opened.info.get("comment", b"")
-            found = _TITLED.fullmatch(comment if isinstance(comment, bytes) else b"")
-            if found is None:
+            place = picture_in_overlay(opened)
+            if place is None:
                 if abs(opened.width - opened.height * aspect) <= 1 + aspect:
                     return data
                 raise MaskError(
@@ -79,12 +93,8 @@ def renamed_overlay(path: Path, name: str, *, aspect: float) -> bytes:
                     "the comment that says where its name is. Segment with --overwrite, or delete it and segment "
                     "again, to have it made anew."
                 )
-            size = Size(int(found[1]), int(found[2]))
-            strip = title_strip(name, size, opened.width)
-            if size.width > opened.width or size.height + title_rows(size.long) > opened.height:
-                raise MaskError(
-                    f"overlay {path}: its comment is of another picture. Delete it, and segment again."
-                )
+            _, top, right, bottom = place
+            strip = title_strip(name, Size(right, bottom - top), opened.width)
             drawn = opened.convert("RGB")
     except (OSError, Image.DecompressionBombError) as error:
         raise MaskError(f"overlay {path}: cannot be read ({error}). Delete it, and segment again.") from error
