@@ -31,7 +31,7 @@ def write_coloured(
         classes: Colours of the classes.
         mpp: Level-0 um per pixel, or None when unknown.
         slide_id: What viewers call the image.
-        threads: Number of threads that encode; the file does not depend on it.
+        threads: Number of threads that encode; pixels do not depend on it.
 
     Raises:
         MaskError: The mask cannot be read, or the file cannot be written; nothing is left behind, and an older file of
