@@ -65,6 +65,7 @@ def test_costs_are_what_was_decoded_and_worked_out(study: tuple[Path, Model], tm
         (WantedOutputs(), {"samples", "geojson", "overlay", "mask"}),
         (WantedOutputs(geojson=False, probabilities=True), {"samples", "probabilities", "overlay", "mask"}),
         (WantedOutputs(footprint=True), {"samples", "footprint", "geojson", "overlay", "mask"}),
+        (WantedOutputs(geojson=False, coloured=True), {"samples", "coloured", "overlay", "mask"}),
         (WantedOutputs(patches=PatchSettings(patch_px=160, level=0)), {"geojson", "overlay", "mask"}),
     ],
 )
@@ -111,8 +112,10 @@ def test_maps_are_as_coarse_as_the_samples_are_apart(study: tuple[Path, Model], 
     assert found.shape[1:] == (40, 160)
 
 
-@pytest.mark.parametrize(("size", "shown"), [(Size(3000, 1500), (2048, 1024)), (Size(200, 100), (200, 100))])
-def test_an_overlay_is_a_jpeg_of_2048_px_at_most(tmp_path: Path, size: Size, shown: tuple[int, int]) -> None:
+@pytest.mark.parametrize(("size", "shown"), [(Size(3000, 1500), (2048, 1130)), (Size(200, 100), (260, 178))])
+def test_an_overlay_is_a_jpeg_of_2048_px_and_its_words_at_most(
+    tmp_path: Path, size: Size, shown: tuple[int, int]
+) -> None:
     pixels = np.full((*size.shape, 3), 200, np.uint8)
     slide = Slide.from_reader(ArrayReader(pixels, mpp=0.5), slide_id="a")
     write_mask(

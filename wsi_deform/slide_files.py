@@ -7,24 +7,20 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from PIL import Image
-
 from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.annotation.labels import Labels
 from wsi_deform.baselines.patch_files import shown_downsample, write_patch_files
 from wsi_deform.baselines.patch_grid import PatchSettings, level_of
 from wsi_deform.cover import FieldBudget, budgets_of, counted_tissue, tissue_limit_of
-from wsi_deform.files import write_aside
 from wsi_deform.flops import NetworkFlops, sampling_flops
-from wsi_deform.geometry import Size
-from wsi_deform.look.lowres import thumbnail
 from wsi_deform.mask.blanks import BlankRegions
 from wsi_deform.mask.coarse import map_downsample
+from wsi_deform.mask.coloured import write_coloured
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.mask.footprint import FootprintMap
 from wsi_deform.mask.geojson import write_geojson
 from wsi_deform.mask.mosaic import MaskMosaic
-from wsi_deform.mask.overlay import label_picture_of_mask, overlay
+from wsi_deform.mask.overlay_file import write_overlay
 from wsi_deform.mask.probability import ProbabilityMap
 from wsi_deform.mask.samples import SamplesWriter
 from wsi_deform.mask.tiff import write_mask
@@ -40,11 +36,9 @@ from wsi_deform.slide_results import ORACLE, Method, SlideFiles, WantedOutputs, 
 from wsi_deform.unlike import slide_remark
 
 OnField = Callable[[int, int], None]
-OVERLAY_PX = 2048
-JPEG_QUALITY = 88
 RGB_BYTES = 3
 # What is made from the mask and the slide alone.
-FROM_MASK = frozenset(["overlay", "geojson"])
+FROM_MASK = frozenset(["overlay", "geojson", "coloured"])
 NO_FOOTPRINT = "no mpp, so no footprint map: set the mpp column, or --mpp"
 
 
@@ -177,7 +171,7 @@ def fields_to_files(
         on_field=on_field,
     )
     made = [kind for kind in wanted.kinds(has_mpp=True) if kind in FROM_MASK]
-    _write_from_mask(slide, classes, _shown_downsample(slide, budgets), folder, made, folder)
+    _write_from_mask(slide, classes, _shown_downsample(slide, budgets), folder, made, folder, threads)
     remarks = [ORACLE] if method == "edge oracle" else []
     remarks += [remark, NO_FOOTPRINT if wanted.footprint and slide.mpp_or_none is None else ""]
     return slide_files_of(
@@ -219,7 +213,7 @@ def _patches_to_files(
         on_patch=on_field,
     )
     made = [kind for kind in wanted.kinds(has_mpp=True) if kind in FROM_MASK]
-    _write_from_mask(slide, model.classes, work.shown, folder, made, folder)
+    _write_from_mask(slide, model.classes, work.shown, folder, made, folder, threads)
     return slide_files_of(
         slide,
         model.classes,
@@ -274,8 +268,9 @@ def _write_from_mask(
     folder: MaskFolder,
     kinds: Sequence[str],
     made: MaskFolder,
+    threads: int = 1,
 ) -> None:
-    """Write overlay and outlines of the mask in ``folder`` to ``made``; outlines in steps of ``downsample`` px."""
+    """Write what comes from the mask in ``folder`` to ``made``; outlines in steps of ``downsample`` px."""
     mask = folder.mask(slide.slide_id)
     if "overlay" in kinds:
         write_overlay(made.overlay(slide.slide_id), slide, mask, classes)
@@ -287,15 +282,11 @@ def _write_from_mask(
             downsample=downsample,
             shown=slide.bounds,
         )
-
-
-def write_overlay(path: Path, slide: Slide, mask: Path, classes: ClassTable) -> None:
-    """Write the thumbnail with the classes of a mask drawn over it as a JPEG, whole or absent."""
-    picture = thumbnail(slide, OVERLAY_PX)
-    labels = label_picture_of_mask(mask, Size(picture.shape[1], picture.shape[0]))
-    drawn = overlay(picture, labels, classes.colours, background=classes.background)
-    with write_aside(path) as aside:
-        Image.fromarray(drawn).save(aside, quality=JPEG_QUALITY)
+    if "coloured" in kinds:
+        coloured = made.coloured(slide.slide_id)
+        write_coloured(
+            coloured, mask, classes=classes, mpp=slide.mpp_xy, slide_id=slide.slide_id, threads=threads
+        )
 
 
 def _shown_downsample(slide: Slide, budgets: Sequence[FieldBudget]) -> int:

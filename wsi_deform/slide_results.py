@@ -31,6 +31,7 @@ class WantedOutputs:
         probabilities: Whether a probability map is written.
         footprint: Whether a footprint map is written; a slide without mpp has none.
         geojson: Whether the outlines of the mask are written.
+        coloured: Whether a copy of the mask in the colours of its classes is written.
         limit_to_tissue: Whether labels outside the slide's tissue become background; None is yes, but for models that
             were trained on images without mpp (``scale.limits_to_tissue``).
         patches: How the slide is cut into patches, all of which the network sees; None samples it.
@@ -43,6 +44,7 @@ class WantedOutputs:
     probabilities: bool = False
     footprint: bool = False
     geojson: bool = True
+    coloured: bool = False
     limit_to_tissue: bool | None = None
     patches: PatchSettings | None = None
 
@@ -65,6 +67,7 @@ class WantedOutputs:
         maps: list[OutputKind] = ["probabilities"] if self.probabilities else []
         maps += ["footprint"] if self.footprint and has_mpp else []
         maps += ["geojson"] if self.geojson else []
+        maps += ["coloured"] if self.coloured else []
         samples: list[OutputKind] = ["samples"] if self.patches is None else []
         return (*samples, *maps, "overlay", "mask")
 

@@ -127,7 +127,8 @@ def test_every_slide_gets_its_outputs_and_nothing_else_is_left(
     }
     assert read_class_table(out / "classes.json") == load_model(study / "run").classes
     with Image.open(out / "overlays" / "a.jpg") as overlay:
-        assert overlay.size == (SIZE.width, SIZE.height)
+        # A title of 32 rows; bar and legend in rows of 20 px and a margin.
+        assert overlay.size == (SIZE.width, 32 + SIZE.height + 2 * 20 + 6)
     about = json.loads(batch.record.read_text())
     assert about["complete"] is True
     assert [each["outcome"] for each in about["slides"]] == ["done", "done"]

@@ -201,6 +201,11 @@ def test_a_map_that_is_wanted_later_is_made_and_a_lost_overlay_comes_from_the_ma
     with monkeypatch.context() as patched:
         patched.setattr(turn_module, "segment_to_files", None)  # the networks are not needed
         batch = run(slides, study, out)
+        coloured = run(slides, study, out, wanted=WantedOutputs(coloured=True))
+        again = run(slides, study, out, wanted=WantedOutputs(coloured=True))
+    assert [o.reason for o in coloured.outcomes] == ["made coloured of a mask that was done"] * 2
+    assert [o.status for o in again.outcomes] == ["skipped", "skipped"]
+    assert (out / "overlays" / "a.tif").is_file()
     assert [(o.status, o.reason) for o in batch.outcomes] == [
         ("done", "made geojson and overlay of a mask that was done"),
         ("skipped", "already done with this model"),

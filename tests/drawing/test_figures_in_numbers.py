@@ -12,6 +12,7 @@ from PIL import Image
 from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.drawing.figures import comparison_figure, curves_figure, over_text, sampling_points_figure
 from wsi_deform.geometry import Size
+from wsi_deform.mask.scale_bar import ScaleBar
 
 CLASSES = ClassTable.from_names(["background", "gland", "tumour"])
 WIDE, SQUARE = np.full((60, 300, 3), 240, np.uint8), np.full((80, 80, 3), 155, np.uint8)
@@ -82,6 +83,33 @@ def test_square_slides_are_compared_side_by_side_and_tall_ones_keep_room_for_wor
     figure = drawn(comparison_figure, tall, {"truth": labels}, CLASSES, title="core")
     assert figure.get_size_inches() == pytest.approx([4, 9 + 0.27 + 0.12 + 0.34])
     assert places(figure) == [pytest.approx((0, 0.27, 0.45, 9)), pytest.approx((0.57, 0.27, 0.45, 9))]
+
+
+def test_the_legend_has_the_classes_that_occur(drawn: Drawn) -> None:
+    figure = drawn(comparison_figure, SQUARE, {"a": np.full((2, 2), 2, np.uint8)}, CLASSES)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["tumour"]
+    figure = drawn(comparison_figure, SQUARE, {"a": np.full((2, 2), 255, np.uint8)}, CLASSES)
+    assert figure.legends == []
+
+
+def test_a_bar_has_a_row_of_its_own_and_is_its_share_of_a_panel(drawn: Drawn) -> None:
+    bar = ScaleBar(share=0.25, text="2 mm")
+    labels = np.array([[0, 1], [2, 255]], np.uint8)
+    figure = drawn(comparison_figure, SQUARE, {"truth": labels}, CLASSES, bar=bar)
+    assert figure.get_size_inches() == pytest.approx([12, 0.27 + 5.94 + 0.12 + 2 * 0.34])
+    (line,) = figure.artists
+    assert np.multiply(line.get_xdata(), 12) == pytest.approx([0, 0.25 * 5.94])
+    assert np.multiply(line.get_ydata(), 7.01) == pytest.approx([0.51, 0.51])
+    assert [text.get_text() for text in figure.texts] == ["2 mm"]
+    figure = drawn(sampling_points_figure, WIDE, np.ones((3, 2)), size=Size(3000, 600), bar=bar)
+    assert figure.get_size_inches() == pytest.approx([12, 2.52 + 0.34])
+    assert np.multiply(figure.artists[0].get_xdata(), 12) == pytest.approx([0, 3])
+
+
+def test_more_than_seven_classes_get_more_rows_of_legend(drawn: Drawn) -> None:
+    classes = ClassTable.from_names([f"c{index}" for index in range(15)])
+    figure = drawn(comparison_figure, SQUARE, {"a": np.arange(15, dtype=np.uint8)[None]}, classes)
+    assert figure.get_size_inches() == pytest.approx([12, 0.27 + 5.94 + 0.12 + 3 * 0.34])
 
 
 def test_panels_of_two_columns_fill_rows_one_after_the_other(drawn: Drawn) -> None:

@@ -16,7 +16,9 @@ import numpy as np
 import pytest
 import tifffile
 
+from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.geometry import Region, Size
+from wsi_deform.mask.coloured import write_coloured
 from wsi_deform.mask.footprint import FootprintMap
 from wsi_deform.mask.probability import ProbabilityMap
 from wsi_deform.mask.tiff import write_mask
@@ -55,7 +57,7 @@ def field() -> FieldSamples:
 
 def copied(jar: Path, path: Path) -> Path:
     """What Bio-Formats sees in a file, all resolutions, as a file of its own."""
-    copy = path.with_name(f"copy-{path.name}")
+    copy = path.with_name(f"copy-{path.name.split('.')[0]}.ome.tif")
     done = subprocess.run(
         ["java", "-cp", str(jar), "loci.formats.tools.ImageConverter", "-noflat", str(path), str(copy)],
         capture_output=True,
@@ -65,6 +67,23 @@ def copied(jar: Path, path: Path) -> Path:
     assert done.returncode == 0, done.stdout + done.stderr
     assert "OME-TIFF" in done.stdout + done.stderr
     return copy
+
+
+def test_bio_formats_sees_the_coloured_copy_as_rgb_of_all_resolutions(
+    jar: Path, field: FieldSamples, tmp_path: Path
+):
+    mask, path = tmp_path / "m.ome.tif", tmp_path / "s.tif"
+    write_mask(mask, ReverseSampler([field], size=SIZE).tiles(), size=SIZE, mpp=0.25)
+    write_coloured(path, mask, classes=ClassTable.from_names(NAMES), mpp=0.25, slide_id="s")
+    copy = copied(jar, path)
+    own, seen = levels(path), levels(copy)
+    assert [each.shape for each in own] == [(1803, 3001, 3), (902, 1501, 3), (451, 751, 3), (226, 376, 3)]
+    assert len(seen) == len(own)
+    for mine, theirs in zip(own, seen, strict=True):
+        if theirs.shape[0] == 3:
+            theirs = np.moveaxis(theirs, 0, -1)
+        np.testing.assert_array_equal(mine, theirs)
+    assert pixels_element(copy).get("PhysicalSizeX") == "0.25"
 
 
 def levels(path: Path) -> list[np.ndarray]:

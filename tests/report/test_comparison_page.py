@@ -14,9 +14,10 @@ from wsi_deform.config import dump_config, parse_config
 from wsi_deform.config_sections import Config
 from wsi_deform.evaluate.masks import Evaluation, SlideEvaluation
 from wsi_deform.evaluate.measures import Confusion
-from wsi_deform.geometry import Size
+from wsi_deform.geometry import Point, Size
 from wsi_deform.manifest.rows import Manifest, ManifestRow
 from wsi_deform.mask.folder import MaskFolder
+from wsi_deform.mask.scale_bar import ScaleBar
 from wsi_deform.report import comparison
 from wsi_deform.report.comparison import _columns, _seconds, share_sampled
 
@@ -99,7 +100,11 @@ def test_three_slides_are_shown_with_where_each_method_sampled_and_what_it_saw(
     white = np.full((20, 60, 3), 255, np.uint8)
     asked: list[Any] = []
     monkeypatch.setattr(comparison, "slide_picture", lambda path, mpp: (white, Size(600, 200)))
-    monkeypatch.setattr(comparison, "open_labelled", lambda row, table: (None, row.slide_id))
+    monkeypatch.setattr(
+        comparison,
+        "open_labelled",
+        lambda row, table: (SimpleNamespace(size=Size(600, 200), mpp_xy=Point(0.5, 0.5)), row.slide_id),
+    )
     monkeypatch.setattr(comparison, "truth_picture", lambda labels, size: f"truth of {labels}, {size}")
 
     def sampled(folder: MaskFolder, slide_id: str, size: Size) -> Any:
@@ -112,7 +117,9 @@ def test_three_slides_are_shown_with_where_each_method_sampled_and_what_it_saw(
         lambda *given, **named: asked.append((given[1], named)) or b"points",
     )
     monkeypatch.setattr(
-        comparison, "comparison_figure", lambda picture, maps, table: asked.append(maps) or b"maps"
+        comparison,
+        "comparison_figure",
+        lambda picture, maps, table, bar: asked.append((maps, bar)) or b"maps",
     )
     masks = {"uniform": tmp_path / "one", "joint": tmp_path / "two"}
     sections = comparison._slides(Manifest(rows=rows, folder=tmp_path), classes, masks, evaluation)
@@ -122,8 +129,9 @@ def test_three_slides_are_shown_with_where_each_method_sampled_and_what_it_saw(
         (b"points", "b: where joint samples."),
         (b"maps", "b: the slide, the truth, and the masks."),
     ]
+    bar = ScaleBar(share=50 / 300, text="50 \N{MICRO SIGN}m")
     assert asked[3:6] == [
-        ("one b", {"size": Size(600, 200), "title": "uniform"}),
-        ("two b", {"size": Size(600, 200), "title": "joint"}),
-        {"truth": "truth of b, 60 x 20", "uniform": "labels 60 x 20", "joint": "labels 60 x 20"},
+        ("one b", {"size": Size(600, 200), "title": "uniform", "bar": bar}),
+        ("two b", {"size": Size(600, 200), "title": "joint", "bar": bar}),
+        ({"truth": "truth of b, 60 x 20", "uniform": "labels 60 x 20", "joint": "labels 60 x 20"}, bar),
     ]

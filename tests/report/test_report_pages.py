@@ -14,6 +14,7 @@ from PIL import Image
 from tiny_study import tiny_model
 
 from wsi_deform.annotation.classes import ClassTable, write_class_table
+from wsi_deform.anonymous import AnonymousNames
 from wsi_deform.config import dump_config, parse_config
 from wsi_deform.config_sections import Config
 from wsi_deform.distribute.ledger import Ledger, State
@@ -22,8 +23,10 @@ from wsi_deform.drawn.study import write_slide
 from wsi_deform.errors import MaskError, ModelError
 from wsi_deform.files import write_json
 from wsi_deform.geometry import Region, Size
+from wsi_deform.mask.caption import captioned, title_strip
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.mask.samples import write_samples
+from wsi_deform.mask.scale_bar import ScaleBar
 from wsi_deform.provenance import provenance
 from wsi_deform.report import run as run_module
 from wsi_deform.report.folder import report_folder
@@ -287,6 +290,26 @@ def test_report_of_masks_shows_failures_first_and_every_finished_slide(out: Path
     # An overlay and a figure of the points for each, although one slide was moved away since.
     assert len(page.links) == 4
     assert any(text.startswith("The slide itself is not shown: ") for text in texts)
+
+
+def test_an_anonymous_report_shows_overlays_without_the_names_in_them(out: Path) -> None:
+    folder = MaskFolder(out)
+    # One of this version with its name, and one whose name nobody can find.
+    grey = np.full((200, 800, 3), 120, np.uint8)
+    named = captioned(grey, title="Miller", bar=ScaleBar(share=0.1, text="9 mm"), entries=[])
+    comment = b"wsi-deform picture 800 x 200 px below its title"
+    Image.fromarray(named).save(folder.overlay("good"), quality=95, comment=comment)
+    Image.fromarray(named).save(folder.overlay("gone"), quality=95)
+    page = parsed(report_out(out, names=AnonymousNames(out)))
+    assert "The overlay is not shown: left out of an anonymous report: it names files" in page.texts
+    jpegs = [each for each in page.links if each.startswith("data:image/jpeg")]
+    assert len(jpegs) == 1
+    with Image.open(io.BytesIO(base64.b64decode(jpegs[0].partition(",")[2]))) as opened:
+        shown = np.asarray(opened)
+    strip = title_strip(AnonymousNames(out).slide("good"), Size(800, 200), 800)
+    assert np.abs(shown[:32].astype(int) - np.asarray(strip)).mean() < 1
+    assert np.abs(shown[:32].astype(int) - named[:32]).mean() > 2
+    assert len([each for each in parsed(report_out(out)).links if each.startswith("data:image/jpeg")]) == 2
 
 
 def test_report_of_masks_shows_measures_where_they_were_evaluated(out: Path) -> None:

@@ -301,6 +301,26 @@ def test_areas_and_outlines_can_be_downloaded(client: Client, out: MaskFolder) -
     assert body == out.geojson("case 1").read_bytes()
 
 
+def test_thumbnail_of_an_overlay_is_the_slide_without_the_words_around_it(
+    client: Client, out: MaskFolder
+) -> None:
+    before = out.overlay("case 1").read_bytes() if out.overlay("case 1").is_file() else None
+    out.overlay("case 1").parent.mkdir(exist_ok=True)
+    picture = Image.new("RGB", (600, 400), (255, 0, 0))
+    picture.paste((0, 0, 255), (0, 32, 600, 332))
+    picture.save(out.overlay("case 1"), comment=b"wsi-deform picture 600 x 300 px below its title")
+    try:
+        with Image.open(BytesIO(client.get(f"{CASE}/thumbnail.jpg")[2])) as shown:
+            assert shown.size == (240, 120)
+            pixels = np.asarray(shown)
+        assert (pixels[..., 0] < 60).all()
+        assert (pixels[..., 2] > 200).all()
+    finally:
+        out.overlay("case 1").unlink()
+        if before is not None:
+            out.overlay("case 1").write_bytes(before)
+
+
 def test_thumbnail_is_the_overlay_made_smaller_and_else_the_slide(client: Client, out: MaskFolder) -> None:
     def size() -> tuple[int, int]:
         return Image.open(BytesIO(client.get(f"{CASE}/thumbnail.jpg")[2])).size

@@ -124,6 +124,12 @@ def segment(
             help="Write the outlines of the masks as GeoJSON, for QuPath, or not.", rich_help_panel=FILES
         ),
     ] = True,
+    coloured: Annotated[
+        bool,
+        typer.Option(
+            "--coloured", help="Write the masks in the colours of their classes too.", rich_help_panel=FILES
+        ),
+    ] = False,
     method: Annotated[
         Literal["sampled", "patches"],
         typer.Option(
@@ -237,6 +243,7 @@ def segment(
         probabilities=probabilities,
         footprint=footprint,
         geojson=geojson,
+        coloured=coloured,
         limit_to_tissue=limit_to_tissue,
         patches=patches,
     )

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.drawing.names import plain
 from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Size
+from wsi_deform.mask.scale_bar import ScaleBar
 
 WIDTH_IN = 12.0
 DPI = 130
@@ -29,6 +31,7 @@ TITLE_IN, LEGEND_IN, GAP_IN = 0.27, 0.34, 0.12
 INK, FAINT = "#1b1f24", "#6b7280"
 POINT_COLOUR = "#00344f"  # against pink tissue and against glass
 MAX_POINTS = 20_000
+LEGEND_COLUMNS = 7
 LINE_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 
 LogRow = Mapping[str, float]
@@ -41,6 +44,7 @@ def sampling_points_figure(
     size: Size,
     title: str = "",
     max_points: int = MAX_POINTS,
+    bar: ScaleBar | None = None,
 ) -> bytes:
     """Draw where a slide was sampled.
 
@@ -50,6 +54,7 @@ def sampling_points_figure(
         size: Level-0 size of the slide, px.
         title: Written above.
         max_points: Of more points, so many are drawn, chosen at random but always the same.
+        bar: Drawn below the picture; None draws none.
 
     Returns:
         PNG bytes.
@@ -66,8 +71,10 @@ def sampling_points_figure(
     shown = points_px
     if len(points_px) > max_points:
         shown = points_px[np.random.default_rng(0).choice(len(points_px), max_points, replace=False)]
-    figure, (axes,) = _panels(picture.shape[1] / picture.shape[0], [title], legend=False)
+    figure, (axes,) = _panels(picture.shape[1] / picture.shape[0], [title], rows_below=int(bar is not None))
     _show(axes, _lightened(picture), size)
+    if bar is not None:
+        _draw_bar(figure, axes, bar, rows_below=0)
     # As large as leaves half of the evenly covered picture free, within what can be seen and told apart.
     panel_in2 = float(np.prod(axes.get_position().size * figure.get_size_inches()))
     area_pt2 = float(np.clip(0.12 * panel_in2 * 72**2 / max(1, len(shown)), 0.5, 9.0))
@@ -81,6 +88,7 @@ def comparison_figure(
     classes: ClassTable,
     *,
     title: str = "slide",
+    bar: ScaleBar | None = None,
 ) -> bytes:
     """Draw a slide and label maps of it beside each other, or below each other where the slide is wide.
 
@@ -88,8 +96,9 @@ def comparison_figure(
         picture: (H, W, 3) uint8 RGB, a thumbnail of the whole slide.
         label_maps: Name -> (H', W') uint8 class indices of the whole slide at any resolution, 255 unlabelled;
             usually the truth first, then a prediction per method.
-        classes: Names and colours.
+        classes: Names and colours; the legend has those that occur in some map.
         title: Of the picture.
+        bar: Drawn between the panels and the legend; None draws none.
 
     Returns:
         PNG bytes.
@@ -101,28 +110,39 @@ def comparison_figure(
     for name, labels in label_maps.items():
         if labels.ndim != 2 or labels.dtype != np.uint8:
             raise ShapeError(f"label map {name}: {labels.dtype} {labels.shape}. Needed (H, W) uint8.")
-    figure, panels = _panels(picture.shape[1] / picture.shape[0], [title, *label_maps], legend=True)
+    occur = {
+        label
+        for labels in label_maps.values()
+        for label in np.flatnonzero(np.bincount(labels.ravel())).tolist()
+    }
+    handles = [
+        Patch(facecolor=np.divide(colour, 255), edgecolor=FAINT, linewidth=0.5, label=plain(name))
+        for index, (name, colour) in enumerate(zip(classes.names, classes.colours, strict=True))
+        if index in occur
+    ]
+    legend_rows = max(1, -(-len(handles) // LEGEND_COLUMNS))
+    aspect = picture.shape[1] / picture.shape[0]
+    figure, panels = _panels(aspect, [title, *label_maps], rows_below=legend_rows + (bar is not None))
     size = Size(picture.shape[1], picture.shape[0])
     _show(panels[0], picture, size)
     palette = np.full((256, 3), 255, np.uint8)
     palette[: classes.count] = classes.colours
     for axes, labels in zip(panels[1:], label_maps.values(), strict=True):
         _show(axes, palette[labels], size)
-    handles = [
-        Patch(facecolor=np.divide(colour, 255), edgecolor=FAINT, linewidth=0.5, label=plain(name))
-        for name, colour in zip(classes.names, classes.colours, strict=True)
-    ]
-    figure.legend(
-        handles=handles,
-        loc="lower left",
-        bbox_to_anchor=(0, 0),
-        ncols=min(len(handles), 7),
-        frameon=False,
-        fontsize=9,
-        borderaxespad=0.1,
-        labelcolor=INK,
-        handlelength=1.2,
-    )
+    if handles:
+        figure.legend(
+            handles=handles,
+            loc="lower left",
+            bbox_to_anchor=(0, 0),
+            ncols=min(len(handles), LEGEND_COLUMNS),
+            frameon=False,
+            fontsize=9,
+            borderaxespad=0.1,
+            labelcolor=INK,
+            handlelength=1.2,
+        )
+    if bar is not None:
+        _draw_bar(figure, panels[0], bar, rows_below=legend_rows)
     return png_bytes(figure)
 
 
@@ -198,8 +218,8 @@ def png_bytes(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def _panels(aspect: float, titles: Sequence[str], *, legend: bool) -> tuple[Figure, list[Axes]]:
-    """A figure with one panel of the given width / height per title, in reading order."""
+def _panels(aspect: float, titles: Sequence[str], *, rows_below: int) -> tuple[Figure, list[Axes]]:
+    """A figure with one panel of the given width / height per title, in reading order, and room for rows below them."""
     columns = max(1, min(len(titles), int(4 / aspect)))
     rows = -(-len(titles) // columns)
     width = min((WIDTH_IN - GAP_IN * (columns - 1)) / columns, MAX_PANEL_IN * aspect)
@@ -207,7 +227,7 @@ def _panels(aspect: float, titles: Sequence[str], *, legend: bool) -> tuple[Figu
     title_in = TITLE_IN if any(titles) else 0.0
     # Narrow panels still leave room for the legend's words.
     whole_width = max(columns * (width + GAP_IN) - GAP_IN, 4.0)
-    whole_height = rows * (height + title_in + GAP_IN) + (LEGEND_IN if legend else 0.0)
+    whole_height = rows * (height + title_in + GAP_IN) + rows_below * LEGEND_IN
     figure = Figure(figsize=(whole_width, whole_height), facecolor="white")
     panels = []
     for number, title in enumerate(titles):
@@ -225,6 +245,15 @@ def _panels(aspect: float, titles: Sequence[str], *, legend: bool) -> tuple[Figu
         axes.set_title(plain(title), loc="left", fontsize=10, color=INK, pad=4)
         panels.append(axes)
     return figure, panels
+
+
+def _draw_bar(figure: Figure, axes: Axes, bar: ScaleBar, *, rows_below: int) -> None:
+    """Draw the bar of a panel at the left of a row of its own, its length beside it, above so many rows of legend."""
+    length, gap = bar.share * axes.get_position().width, 0.08 / figure.get_figwidth()
+    y = (rows_below + 0.5) * LEGEND_IN / figure.get_figheight()
+    line = Line2D([0, length], [y, y], color=INK, linewidth=2.5, solid_capstyle="butt")
+    figure.add_artist(line)
+    figure.text(length + gap, y, bar.text, ha="left", va="center", fontsize=9, color=INK)
 
 
 def _show(axes: Axes, picture: NDArray[np.uint8], size: Size) -> None:

@@ -69,7 +69,7 @@ def mask_bands(tiles: TiffTiles, level: int, region: Region) -> Iterator[LabelBa
     """
     found = tiles.levels[level]
     try:
-        labels = _constant_tiles(tiles, level)
+        labels = constant_tiles(tiles, level)
         first, last = region.y // found.tile.height, -(-region.bottom // found.tile.height)
         for row in range(first, last):
             top = row * found.tile.height
@@ -85,10 +85,19 @@ def mask_bands(tiles: TiffTiles, level: int, region: Region) -> Iterator[LabelBa
         raise MaskError(f"mask {error}") from error
 
 
-def _constant_tiles(tiles: TiffTiles, level: int) -> NDArray[np.int64]:
-    """The label of each tile of a level, (rows, columns), or -1 where it has to be decoded.
+def constant_tiles(tiles: TiffTiles, level: int) -> NDArray[np.int64]:
+    """The label of each tile of a level.
 
-    Tiles of one label share their bytes; so only tiles that share them are asked for here, one of each kind.
+    Args:
+        tiles: An open mask.
+        level: Index of the level.
+
+    Returns:
+        (rows, columns) int64, -1 where the tile has to be decoded. Tiles of one label share their bytes; so only tiles
+        that share them are asked for here, one of each kind.
+
+    Raises:
+        SlideError: A tile cannot be read.
     """
     found = tiles.levels[level]
     offsets = found.planes[0].offsets

@@ -30,7 +30,7 @@ CLASSIC_LIMIT_BYTES = 2**32
 _ASCII, _SHORT, _LONG, _RATIONAL, _IFD, _LONG8, _IFD8 = 2, 3, 4, 5, 13, 16, 18
 _LARGEST_LONG = 2**32 - 1
 _UM_PER_CM = 10_000.0
-_DEFLATE, _MIN_IS_BLACK, _UNSIGNED, _NO_UNIT, _CENTIMETRE = 8, 1, 1, 1, 3
+_DEFLATE, _MIN_IS_BLACK, _RGB, _UNSIGNED, _NO_UNIT, _CENTIMETRE = 8, 1, 2, 1, 1, 3
 
 
 class TileTable:
@@ -68,6 +68,7 @@ def header_and_directories(
     description: str,
     software: str,
     bits: int = 8,
+    rgb: bool = False,
     classic_limit_bytes: int = CLASSIC_LIMIT_BYTES,
 ) -> tuple[bytes, bytes]:
     """The first HEADER_BYTES of a pyramid's file, and all its IFDs as one block that ends it.
@@ -80,6 +81,7 @@ def header_and_directories(
         description: ImageDescription of IFD 0, written as UTF-8.
         software: Software tag.
         bits: Bits of a pixel of one channel, 8 or 16.
+        rgb: Whether a pixel is red, green and blue, one behind the other.
         classic_limit_bytes: A file that would be larger as classic TIFF becomes BigTIFF.
 
     Returns:
@@ -90,7 +92,7 @@ def header_and_directories(
     def block(start: int, *, big: bool) -> bytes:
         entries = [
             [
-                _level_entries(level, table, channel, big, tile_px, mpp, bits)
+                _level_entries(level, table, channel, big, tile_px, mpp, bits, rgb)
                 for level, table in enumerate(levels)
             ]
             for channel in range(channels)
@@ -129,9 +131,17 @@ def _linked(entries: Sequence[Sequence[Sequence[_Entry]]], start: int, big: bool
 
 
 def _level_entries(
-    level: int, table: TileTable, channel: int, big: bool, tile_px: int, mpp: Mpp | None, bits: int
+    level: int,
+    table: TileTable,
+    channel: int,
+    big: bool,
+    tile_px: int,
+    mpp: Mpp | None,
+    bits: int,
+    rgb: bool,
 ) -> list[_Entry]:
     """The tags that every level has."""
+    samples = 3 if rgb else 1
     x = y = struct.pack("<II", 1, 1)
     if mpp is not None:
         both = both_axes(mpp)
@@ -140,10 +150,10 @@ def _level_entries(
         _numbers(254, _LONG, [1 if level else 0]),  # NewSubfileType: reduced resolution
         _numbers(256, _LONG, [table.size.width]),
         _numbers(257, _LONG, [table.size.height]),
-        _numbers(258, _SHORT, [bits]),  # BitsPerSample
+        _numbers(258, _SHORT, [bits] * samples),  # BitsPerSample
         _numbers(259, _SHORT, [_DEFLATE]),
-        _numbers(262, _SHORT, [_MIN_IS_BLACK]),
-        _numbers(277, _SHORT, [1]),  # SamplesPerPixel
+        _numbers(262, _SHORT, [_RGB if rgb else _MIN_IS_BLACK]),
+        _numbers(277, _SHORT, [samples]),  # SamplesPerPixel
         _Entry(tag=282, kind=_RATIONAL, count=1, payload=x),  # XResolution
         _Entry(tag=283, kind=_RATIONAL, count=1, payload=y),  # YResolution
         _numbers(284, _SHORT, [1]),  # PlanarConfiguration: contiguous
@@ -152,7 +162,7 @@ def _level_entries(
         _numbers(323, _LONG, [tile_px]),
         _numbers(324, _LONG8 if big else _LONG, table.offsets[channel]),
         _numbers(325, _LONG, table.lengths[channel]),
-        _numbers(339, _SHORT, [_UNSIGNED]),  # SampleFormat
+        _numbers(339, _SHORT, [_UNSIGNED] * samples),  # SampleFormat
     ]
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-OutputKind = Literal["samples", "probabilities", "footprint", "geojson", "overlay", "mask"]
+OutputKind = Literal["samples", "probabilities", "footprint", "geojson", "coloured", "overlay", "mask"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,10 @@ class MaskFolder:
     def overlay(self, slide_id: str) -> Path:
         """The thumbnail with the classes drawn over it."""
         return self.path / "overlays" / f"{slide_id}.jpg"
+
+    def coloured(self, slide_id: str) -> Path:
+        """The mask in the colours of its classes, a pyramid; where it was asked for."""
+        return self.path / "overlays" / f"{slide_id}.tif"
 
     def probabilities(self, slide_id: str) -> Path:
         """The probability of each class, a channel each; where it was asked for."""
@@ -97,6 +101,7 @@ class MaskFolder:
             "probabilities": self.probabilities(slide_id),
             "footprint": self.footprint(slide_id),
             "geojson": self.geojson(slide_id),
+            "coloured": self.coloured(slide_id),
             "overlay": self.overlay(slide_id),
             "mask": self.mask(slide_id),
         }

@@ -37,6 +37,7 @@ def image_xml(
     *,
     channels: Sequence[Channel] = (Channel(),),
     pixel_type: str = "uint8",
+    rgb: bool = False,
 ) -> str:
     """Describe a mask or a map in OME-XML.
 
@@ -47,6 +48,7 @@ def image_xml(
         annotations: Names and values, kept as one OME map annotation.
         channels: Its channels; the plane of channel c is IFD c.
         pixel_type: "uint8" or "uint16".
+        rgb: Whether the one channel is red, green and blue, pixel by pixel.
 
     Returns:
         An OME-XML document without a numeric character reference: Bio-Formats takes those for damage, and the file
@@ -74,20 +76,21 @@ def image_xml(
     if len(channels) > 1:
         numbers = range(len(channels))
         planes = "".join(f'<TiffData FirstC="{each}" IFD="{each}" PlaneCount="1"/>' for each in numbers)
-    listed = "".join(_channel(number, each) for number, each in enumerate(channels))
+    samples = 3 if rgb else 1
+    listed = "".join(_channel(number, each, samples) for number, each in enumerate(channels))
     return (
         '<?xml version="1.0" encoding="UTF-8"?>'
         f'<OME xmlns="{_SCHEMA}" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" '
         f'xsi:schemaLocation="{_SCHEMA} {_SCHEMA}/ome.xsd" Creator="{SOFTWARE}">'
         f'<Image ID="Image:0" Name={_quoted(name)}>'
         f'<Pixels ID="Pixels:0" DimensionOrder="XYCZT" Type="{pixel_type}" SizeX="{size.width}" '
-        f'SizeY="{size.height}" SizeC="{len(channels)}" SizeZ="1" SizeT="1"{physical}>'
+        f'SizeY="{size.height}" SizeC="{samples * len(channels)}" SizeZ="1" SizeT="1"{physical}>'
         f"{listed}{planes}</Pixels>"
         f"{reference}</Image>{values}</OME>"
     )
 
 
-def _channel(number: int, channel: Channel) -> str:
+def _channel(number: int, channel: Channel, samples: int) -> str:
     """The element of one channel."""
     name = "" if channel.name is None else f" Name={_quoted(channel.name)}"
     colour = ""
@@ -95,7 +98,7 @@ def _channel(number: int, channel: Channel) -> str:
         red, green, blue = channel.colour
         packed = int.from_bytes(bytes((red, green, blue, 255)), "big", signed=True)
         colour = f' Color="{packed}"'
-    return f'<Channel ID="Channel:0:{number}"{name} SamplesPerPixel="1"{colour}/>'
+    return f'<Channel ID="Channel:0:{number}"{name} SamplesPerPixel="{samples}"{colour}/>'
 
 
 def _text(value: str) -> str:

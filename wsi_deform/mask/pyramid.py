@@ -44,6 +44,7 @@ def write_pyramid(
     tile_px: int,
     channels: int = 1,
     dtype: DTypeLike = np.uint8,
+    palette: NDArray[np.uint8] | None = None,
     threads: int = 1,
     classic_limit_bytes: int = CLASSIC_LIMIT_BYTES,
 ) -> None:
@@ -59,6 +60,7 @@ def write_pyramid(
         tile_px: Side of a tile, a multiple of 16.
         channels: Number of channels.
         dtype: uint8 or uint16.
+        palette: (256, 3) RGB of each label of one channel of uint8: the file holds these colours instead of the labels.
         threads: Number of threads that encode; the file does not depend on it.
         classic_limit_bytes: A file that would be larger becomes BigTIFF.
 
@@ -70,7 +72,7 @@ def write_pyramid(
     both = None if mpp is None else both_axes(mpp)
     if both is not None and not all(1e-4 <= one <= 1e5 for one in (both.x, both.y)):
         raise ShapeError(f"mask {path.name}: mpp {mpp}. Needed um per pixel, 0.0001 to 100,000, or None.")
-    layout = _Layout(path.name, sizes, tile_px, channels, np.dtype(dtype).newbyteorder("<"))
+    layout = _Layout(path.name, sizes, tile_px, channels, np.dtype(dtype).newbyteorder("<"), palette)
     with _written(path) as file:
         end = _write_tiles(file, layout, tiles, threads)
         start = end + end % 2
@@ -83,6 +85,7 @@ def write_pyramid(
             description=description,
             software=SOFTWARE,
             bits=8 * layout.dtype.itemsize,
+            rgb=palette is not None,
         )
         file.write(bytes(start - end) + directories)
         file.seek(0)
@@ -93,14 +96,25 @@ class _Layout:
     """What the tiles of a file must look like, and where they went."""
 
     def __init__(
-        self, name: str, sizes: Sequence[Size], tile_px: int, channels: int, dtype: np.dtype[Any]
+        self,
+        name: str,
+        sizes: Sequence[Size],
+        tile_px: int,
+        channels: int,
+        dtype: np.dtype[Any],
+        palette: NDArray[np.uint8] | None,
     ) -> None:
         self.name = name
         self.tile_px = tile_px
         self.channels = channels
         self.dtype = dtype
+        self.palette = palette
         self.most = int(np.iinfo(dtype).max)
         self.tables = [TileTable(size, tile_px, channels) for size in sizes]
+
+    def stored(self, pixels: NDArray[Any]) -> NDArray[Any]:
+        """What the file holds of the pixels of a channel."""
+        return pixels if self.palette is None else np.take(self.palette, pixels, axis=0)
 
 
 def deflated(pixels: NDArray[np.generic]) -> bytes:
@@ -128,7 +142,7 @@ def _write_tiles(file: BinaryIO, layout: _Layout, tiles: Iterable[MaskTile], thr
             raise MaskError(f"mask {layout.name}: {_where(tile)} was given twice. Needed every tile once.")
         if tile.label is not None:
             if tile.label not in shared:
-                data = deflated(np.full((side, side), tile.label, layout.dtype))
+                data = deflated(layout.stored(np.full((side, side), tile.label, layout.dtype)))
                 shared[tile.label] = (end, len(data))
                 end += file.write(data)
             for channel in range(layout.channels):
@@ -186,7 +200,7 @@ def _encoded(layout: _Layout, tile: MaskTile) -> tuple[MaskTile, list[bytes]]:
         padded = np.pad(padded, padding, mode="edge")
     # The pixels end here: their memory serves the next tile while it is still in the cache.
     return MaskTile(level=tile.level, column=tile.column, row=tile.row), [
-        deflated(each) for each in padded.reshape(channels, side, side)
+        deflated(layout.stored(each)) for each in padded.reshape(channels, side, side)
     ]
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Mpp, Region, Size
 from wsi_deform.mask.directories import CLASSIC_LIMIT_BYTES
-from wsi_deform.mask.ome import image_xml
+from wsi_deform.mask.ome import Channel, image_xml
 from wsi_deform.mask.pyramid import write_pyramid
 from wsi_deform.reverse.levels import MaskTile, pyramid_sizes
 from wsi_deform.reverse.sampler import ReverseSampler
@@ -115,7 +115,14 @@ def write_mask(
         tiles,
         sizes=mask_levels(path.name, size, tile_px, level_count),
         mpp=mpp,
-        description=image_xml(path.name.split(".")[0], size, mpp, annotations or {}),
+        description=image_xml(
+            path.name.split(".")[0],
+            size,
+            mpp,
+            annotations or {},
+            # White: viewers that give a lone channel a colour of their own would show labels darker still.
+            channels=[Channel(name="class", colour=(255, 255, 255))],
+        ),
         tile_px=tile_px,
         threads=threads,
         classic_limit_bytes=classic_limit_bytes,

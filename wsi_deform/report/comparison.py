@@ -16,6 +16,7 @@ from wsi_deform.evaluate.tables import mean_notes
 from wsi_deform.geometry import Size
 from wsi_deform.manifest.rows import Manifest
 from wsi_deform.mask.folder import MaskFolder
+from wsi_deform.mask.scale_bar import scale_bar
 from wsi_deform.provenance import provenance
 from wsi_deform.report.measured import MIOU, measures
 from wsi_deform.report.page import Fact, Picture, Section, write_report
@@ -124,7 +125,8 @@ def _slides(
         row = rows[slide.slide_id]
         picture, size = slide_picture(row.slide, mpp=row.mpp)
         of_picture = Size(picture.shape[1], picture.shape[0])
-        _, labels = open_labelled(row, classes)
+        opened, labels = open_labelled(row, classes)
+        bar = scale_bar(opened.size, opened.mpp_xy)
         seen = {
             method: sampled_picture(MaskFolder(folder), slide.slide_id, of_picture)
             for method, folder in masks.items()
@@ -133,14 +135,14 @@ def _slides(
         maps |= {method: each.labels for method, each in seen.items()}
         pictures = [
             Picture(
-                image=sampling_points_figure(picture, each.points_px, size=size, title=method),
+                image=sampling_points_figure(picture, each.points_px, size=size, title=method, bar=bar),
                 caption=f"{slide.slide_id}: where {method} samples.",
             )
             for method, each in seen.items()
         ]
         pictures.append(
             Picture(
-                image=comparison_figure(picture, maps, classes),
+                image=comparison_figure(picture, maps, classes, bar=bar),
                 caption=f"{slide.slide_id}: the slide, the truth, and the masks.",
             )
         )

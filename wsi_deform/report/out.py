@@ -16,7 +16,9 @@ from wsi_deform.errors import MaskError, WsiDeformError
 from wsi_deform.evaluate.folder import evaluations_in
 from wsi_deform.geometry import Mpp, Point, Size, both_axes
 from wsi_deform.mask.folder import MaskFolder
+from wsi_deform.mask.overlay_file import renamed_overlay
 from wsi_deform.mask.samples import read_samples
+from wsi_deform.mask.scale_bar import scale_bar
 from wsi_deform.redact import redacted_data
 from wsi_deform.report.evaluated import evaluated_sections
 from wsi_deform.report.files import duration, read_json
@@ -160,7 +162,11 @@ def _slide_section(folder: MaskFolder, state: State, names: Names) -> Section:
     pictures = []
     overlay = folder.overlay(state.slide_id)
     if overlay.is_file():
-        pictures.append(Picture(image=overlay.read_bytes(), caption="The mask over the slide."))
+        try:
+            image = overlay.read_bytes() if names.are_shown else _renamed(overlay, state, names)
+            pictures.append(Picture(image=image, caption="The mask over the slide."))
+        except MaskError:
+            text.append(f"The overlay is not shown: {LEFT_OUT}")
     if state.method == "patches":
         return Section(title=names.slide(state.slide_id), text=text, pictures=pictures)
     try:
@@ -170,11 +176,19 @@ def _slide_section(folder: MaskFolder, state: State, names: Names) -> Section:
         except WsiDeformError as error:
             text.append(f"The slide itself is not shown: {error if names.are_shown else LEFT_OUT}")
             picture, size = _blank(samples.size), samples.size
-        points = sampling_points_figure(picture, samples.points_px, size=size)
+        bar = scale_bar(size, _mpp_of(state))
+        points = sampling_points_figure(picture, samples.points_px, size=size, bar=bar)
         pictures.append(Picture(image=points, caption="Where the slide was sampled."))
     except WsiDeformError as error:
         text.append(f"The sampling points are not shown: {error if names.are_shown else LEFT_OUT}")
     return Section(title=names.slide(state.slide_id), text=text, pictures=pictures)
+
+
+def _renamed(overlay: Path, state: State, names: Names) -> bytes:
+    """An overlay that has the id of a slide in place of its name."""
+    both = both_axes(_mpp_of(state) or 1.0)
+    aspect = state.width_px * both.x / max(1.0, state.height_px * both.y)
+    return renamed_overlay(overlay, names.slide(state.slide_id), aspect=aspect)
 
 
 def _mpp_of(state: State) -> Mpp | None:

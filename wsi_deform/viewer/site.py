@@ -17,6 +17,7 @@ from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.errors import ShapeError, WsiDeformError
 from wsi_deform.geometry import Region
 from wsi_deform.look.lowres import thumbnail
+from wsi_deform.mask.overlay_file import picture_in_overlay
 from wsi_deform.slide.cache import TileCache
 from wsi_deform.slide.picture import opened_picture
 from wsi_deform.viewer import answers
@@ -248,9 +249,13 @@ def _layer(opened: OpenEntry, kind: str) -> LabelPyramid:
 
 
 def _small(path: Path) -> bytes:
-    """A picture, smaller."""
+    """A picture, smaller; of an overlay the slide alone."""
     with opened_picture(path) as picture:
-        picture.draft("RGB", (THUMBNAIL_PX, THUMBNAIL_PX))
+        place = picture_in_overlay(picture)
+        if place is None:
+            picture.draft("RGB", (THUMBNAIL_PX, THUMBNAIL_PX))
+        else:  # words are too small to read here
+            picture = picture.crop(place)
         picture.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
         file = BytesIO()
         picture.convert("RGB").save(file, format="JPEG", quality=80)
