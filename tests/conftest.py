@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,10 @@ if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
     # Processes of tests share the cores; what they import and start reads this once, so it is said before.
     threads = max(1, len(os.sched_getaffinity(0)) // int(workers)) if hasattr(os, "sched_getaffinity") else 1
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts what runs in its background so, and programs that tests interrupt would never know.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 from wsi_deform.annotation.raster import LABEL_CACHE
 from wsi_deform.slide.cache import TILE_CACHE

@@ -49,8 +49,8 @@ def coco_json(path: Path) -> None:
     held: list[dict[str, object]] = [
         {"segmentation": [flat], "bbox": [10, 20, 50, 70]},
         {"segmentation": [], "bbox": [10, 20, 50, 70]},
-        {"segmentation": {"size": [4, 5], "counts": [2, 5, 3, 4, 6]}, "iscrowd": 1},
-        {"segmentation": {"size": [3, 3], "counts": "45"}},
+        {"segmentation": {"size": [200, 300], "counts": [2, 5, 3, 4, 59986]}, "iscrowd": 1},
+        {"segmentation": {"size": [200, 300], "counts": "45gbj1"}},
     ]
     annotations = [{"image_id": 1, "category_id": 5, **each} for each in held]
     images = [{"id": 1, "file_name": "a.svs", "width": 300, "height": 200}]

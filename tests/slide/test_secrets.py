@@ -15,6 +15,7 @@ from range_server import RangeServer, serving
 from tiny_study import tiny_model, tiny_study
 
 from wsi_deform.cli import main
+from wsi_deform.cli.console import RedactingFormatter
 from wsi_deform.distribute.ledger import State
 from wsi_deform.errors import ManifestError, SlideError
 from wsi_deform.manifest.read import read_manifest
@@ -125,7 +126,7 @@ def test_a_log_line_and_an_error_that_nobody_foresaw_are_told_without_secrets(
     except RuntimeError as error:
         main.show_redacted(type(error), error, error.__traceback__)
         record = logging.LogRecord("x", logging.INFO, "f", 1, "asked %s", (url,), sys.exc_info())
-        printed = capsys.readouterr().err + main.RedactingFormatter("%(message)s").format(record)
+        printed = capsys.readouterr().err + RedactingFormatter("%(message)s").format(record)
     assert "RuntimeError: no answer from https://host/a.tif" in printed
     assert "asked https://host/a.tif" in printed
     assert leaks(tmp_path, printed) == []
