@@ -51,7 +51,7 @@ def test_every_module_that_the_architecture_page_names_exists() -> None:
 def test_every_folder_and_file_of_out_is_on_the_architecture_page() -> None:
     page = (DOCS / "architecture.md").read_text(encoding="utf-8")
     folder = MaskFolder(Path())
-    places = [*folder.outputs("s").values(), folder.state("s"), folder.run("t"), folder.claim("s")]
+    places = [*folder.outputs("s").values(), folder.state("s"), folder.run("t"), folder.lease("s")]
     places += [folder.identity, folder.aside, folder.classes, folder.measurements, folder.summary]
     for name in {place.parts[0] for place in places}:
         assert f"`{name}" in page, name

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from wsi_deform.distribute.ledger import Ledger, State, this_process
+from wsi_deform.distribute.ledger import Ledger, State, is_broken, this_process
 from wsi_deform.errors import MaskError
 from wsi_deform.mask.folder import MaskFolder
 
@@ -48,12 +48,32 @@ def test_a_state_is_read_as_it_was_written(ledger: Ledger) -> None:
         '{"status": "done"}',
     ],
 )
-def test_a_slide_without_a_readable_state_was_not_started(ledger: Ledger, text: str) -> None:
-    assert ledger.read("a").status == "not_started"
+def test_a_broken_state_is_told_from_none_and_set_aside(ledger: Ledger, text: str) -> None:
+    assert ledger.read("a") == State(slide_id="a")
     path = ledger.folder.state("a")
     path.parent.mkdir()
-    path.write_text(text)
-    assert ledger.read("a") == State(slide_id="a")
+    for aside in ("a.json.broken", "a.json.broken-1"):
+        path.write_text(text)
+        broken = ledger.read("a")
+        assert (broken.status, is_broken(broken)) == ("not_started", True)
+        assert broken.error.startswith(f"broken state {path}: it is no ")
+        assert path.read_text() == text  # who only looks changes nothing
+        mended = ledger.mend(broken)
+        assert mended.error == f"{broken.error}. It was set aside as {aside}"
+        assert path.with_name(aside).read_text() == text
+        assert not path.exists()
+    assert ledger.all() == []
+    assert ledger.mend(State(slide_id="a", status="failed", error="broken state of mind")).error
+
+
+def test_a_state_of_another_slide_is_broken_and_one_that_cannot_be_read_is_an_error(ledger: Ledger) -> None:
+    ledger.write(State(slide_id="b", status="done"))
+    ledger.folder.state("b").rename(ledger.folder.state("a"))
+    assert ledger.read("a").error.endswith("a.json: it is of the slide b")
+    ledger.folder.state("a").unlink()
+    ledger.folder.state("a").mkdir()
+    with pytest.raises(MaskError, match=r"state .*a\.json: cannot be read \(.*Check the folder"):
+        ledger.read("a")
 
 
 def test_a_state_of_another_version_is_read_as_far_as_it_is_known(ledger: Ledger) -> None:
@@ -78,11 +98,17 @@ def test_the_result_is_what_lies_in_the_folder(ledger: Ledger) -> None:
 
 def test_a_ledger_that_cannot_be_written_says_where(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(MaskError, match=r"state .*a\.json: cannot be written"):
+    with pytest.raises(
+        MaskError,
+        match=r"output folder .*\(state .*a\.json: cannot be written: ",
+    ):
         Ledger(MaskFolder(tmp_path / "file")).write(State(slide_id="a"))
 
 
 def test_a_ledger_never_makes_its_folder_anew(tmp_path: Path) -> None:
-    with pytest.raises(MaskError, match=r"state .*a\.json: cannot be written"):
+    with pytest.raises(
+        MaskError,
+        match=r"output folder .*\(state .*a\.json: cannot be written: ",
+    ):
         Ledger(MaskFolder(tmp_path / "unmounted")).write(State(slide_id="a"))
     assert not (tmp_path / "unmounted").exists()

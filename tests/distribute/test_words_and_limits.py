@@ -15,17 +15,18 @@ import pytest
 
 from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.baselines.patch_grid import PatchSettings
-from wsi_deform.distribute import batch, out_folder, staging
+from wsi_deform.distribute import out_folder, staging, tables
 from wsi_deform.distribute.batch import segment_slides
 from wsi_deform.distribute.child import _how
-from wsi_deform.distribute.claim import claimed
 from wsi_deform.distribute.job import SlideJob, model_sha256
+from wsi_deform.distribute.lease import leased
 from wsi_deform.distribute.ledger import Ledger, State
 from wsi_deform.distribute.out_folder import check_folder, prepare_folder
 from wsi_deform.distribute.outcome import Batch, Outcome
 from wsi_deform.distribute.sources import SlideSource, distinct_names, slide_sources
 from wsi_deform.distribute.standing import why_again
 from wsi_deform.distribute.summary import BatchReport, write_record, write_summary
+from wsi_deform.distribute.tables import Tables
 from wsi_deform.distribute.turn import forget_attempt, record_death, segment_to_folder
 from wsi_deform.errors import MaskError, SlideError
 from wsi_deform.geometry import Region, Size
@@ -166,15 +167,18 @@ def test_a_record_says_what_a_call_did(tmp_path):
 
 def test_records_of_one_second_have_names_of_their_own(tmp_path, monkeypatch):
     now = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-    monkeypatch.setattr(batch, "datetime", SimpleNamespace(now=lambda zone: now.astimezone(zone)))
+    monkeypatch.setattr(tables, "datetime", SimpleNamespace(now=lambda zone: now.astimezone(zone)))
     folder = MaskFolder(tmp_path)
     job = job_of(tmp_path, folder_identity=prepare_folder(folder, CLASSES))
     names = []
     for _ in range(3):
         outcomes = {"a": outcome_of(DONE, "done")}
-        with batch._recorded(Ledger(folder), [job, job_of(tmp_path, "b")], outcomes, CLASSES, {}) as record:
-            names.append(record.name)
-        assert json.loads(record.read_text())["left"] == ["b"]
+        written = Tables(Ledger(folder), [job, job_of(tmp_path, "b")], CLASSES, {})
+        written.outcomes |= outcomes
+        with written.written():
+            names.append(written.record.name)
+            assert json.loads(written.record.read_text())["left"] == ["a", "b"]
+        assert json.loads(written.record.read_text())["left"] == ["b"]
     assert names == ["20260102T030405Z.json", "20260102T030405Z-1.json", "20260102T030405Z-2.json"]
 
 
@@ -198,7 +202,7 @@ def test_a_death_counts_while_slide_and_model_are_the_same(tmp_path):
     assert ledger.read("a") == outcome.state
     # Told twice of one death: it is one.
     assert record_death(job, "again").state.deaths == 2
-    with claimed(ledger.folder, "a"):
+    with leased(ledger.folder.lease("a")):
         taken = record_death(job, "again")
     assert (taken.status, taken.again, taken.reason) == (
         "skipped",
@@ -214,7 +218,7 @@ def test_an_attempt_that_was_ended_from_outside_is_no_death(tmp_path):
         forget_attempt(job)
         assert (ledger.read("a").status, ledger.read("a").deaths) == (then, 1)
     ledger.write(replace(DONE, status="running"))
-    with claimed(ledger.folder, "a"):
+    with leased(ledger.folder.lease("a")):
         forget_attempt(job)
     assert ledger.read("a").status == "running"
 
@@ -249,7 +253,7 @@ def test_a_slide_that_killed_two_processes_is_not_tried_again_by_itself(
 
 def test_who_works_on_a_slide_is_said_where_it_is_known(tmp_path):
     job, folder = job_of(tmp_path), MaskFolder(tmp_path)
-    with claimed(folder, "a"):
+    with leased(folder.lease("a")):
         assert segment_to_folder(job).reason == "another process is working on it"
         Ledger(folder).write(State(slide_id="a", status="running", host="node7", pid=41))
         outcome = segment_to_folder(job)

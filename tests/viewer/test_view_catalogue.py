@@ -51,7 +51,7 @@ def test_states_follow_the_batch_while_it_runs(tmp_path: Path) -> None:
     catalogue = Results(out.path)
     started(out, "b", host=socket.gethostname(), pid=os.getpid())
     assert statuses(out) == {"b": "stopped", "case 1": "done"}  # nobody has claimed it
-    out.claim("b").touch()
+    out.lease("b").touch()
     assert statuses(out) == {"b": "running", "case 1": "done"}
     before = catalogue.entry("b")
     Ledger(out).write(State(slide_id="b", status="failed", error="no mpp.\n  Needed one."))
@@ -67,7 +67,7 @@ def test_slide_whose_process_is_gone_was_cut_off(tmp_path: Path) -> None:
     started(out, "here", host=socket.gethostname(), pid=NO_PROCESS)
     started(out, "there", host="another-machine", pid=NO_PROCESS)
     for name in ("here", "there"):
-        out.claim(name).touch()
+        out.lease(name).touch()
     assert statuses(out) == {"here": "stopped", "there": "running"}
 
 
@@ -103,7 +103,7 @@ def test_ids_that_the_folder_does_not_have_are_nothing(tmp_path: Path, name: str
 def test_hidden_files_are_no_slides(tmp_path: Path) -> None:
     out = drawn_results(tmp_path / "out", maps=False)
     (out.path / "masks" / ".aside-1-b.ome.tif").touch()
-    out.claim("b").touch()
+    out.lease("b").touch()
     assert list(statuses(out)) == ["case 1"]
 
 

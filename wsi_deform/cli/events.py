@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -27,7 +28,7 @@ class EventLog:
 
     Convention:
         Events are ``started``, ``slide started``, ``slide done``, ``slide skipped``, ``slide failed`` and ``ended``,
-        each with ``time_utc``. Slides that workers do have no ``slide started``: it is not known here when one begins.
+        each with ``time_utc``. A slide that a worker died over is started once more on another one.
         ``slide done`` has ``started_utc`` and ``seconds``. Lines are whole whenever the file is read.
     """
 
@@ -36,6 +37,8 @@ class EventLog:
         self.counts = {"done": 0, "skipped": 0, "failed": 0}
         self.began = time.monotonic()
         self.file: IO[str] | None = None
+        # Slides that workers start are told from another thread.
+        self.lock = threading.Lock()
 
     def __enter__(self) -> EventLog:
         try:
@@ -69,6 +72,10 @@ class EventLog:
         """Log that work on a slide starts."""
         self._write("slide started", slide_id=slide_id, slide=self.slides_by_id.get(slide_id, ""))
 
+    def started(self, slide_id: str) -> None:
+        """Log that work on a slide starts on a worker."""
+        self.slide(slide_id)
+
     def field(self, done: int, total: int) -> None:
         """Log nothing: fields are many."""
 
@@ -89,11 +96,12 @@ class EventLog:
         self._write(f"slide {outcome.status}", **facts)
 
     def _write(self, event: str, **facts: Any) -> None:
-        if self.file is None:
-            return
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        self.file.write(json.dumps({"time_utc": now, "event": event, **redacted_data(facts)}) + "\n")
-        self.file.flush()
+        with self.lock:
+            if self.file is None or self.file.closed:
+                return
+            now = datetime.now(UTC).isoformat(timespec="milliseconds")
+            self.file.write(json.dumps({"time_utc": now, "event": event, **redacted_data(facts)}) + "\n")
+            self.file.flush()
 
 
 class Watchers:
@@ -115,6 +123,11 @@ class Watchers:
         """Tell that work on a slide starts."""
         for one in self.each:
             one.slide(slide_id)
+
+    def started(self, slide_id: str) -> None:
+        """Tell that work on a slide starts on a worker."""
+        for one in self.each:
+            one.started(slide_id)
 
     def field(self, done: int, total: int) -> None:
         """Tell that a field is done."""

@@ -25,6 +25,7 @@ from wsi_deform.cli.options import (
 )
 from wsi_deform.cli.segment_bars import SegmentBars
 from wsi_deform.cli.start import imported_at_once
+from wsi_deform.distribute.child import Child
 
 if TYPE_CHECKING:
     from wsi_deform.baselines.patch_grid import PatchSettings
@@ -210,6 +211,14 @@ def segment(
     fail_fast: Annotated[
         bool, typer.Option("--fail-fast", help="Stop at the first slide that fails.", rich_help_panel=TROUBLE)
     ] = False,
+    in_process: Annotated[
+        bool,
+        typer.Option(
+            "--in-process",
+            help="Segment in this process, for debuggers; a slide that kills it ends the command.",
+            rich_help_panel=TROUBLE,
+        ),
+    ] = False,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -230,64 +239,72 @@ def segment(
     """Segment slides; what is done is skipped, and a bad slide never stops the rest."""
     if not (slide or slides):
         raise typer.BadParameter("needed one or more slides.", param_hint="SLIDE or --slides")
-    with imported_at_once():
-        from wsi_deform.distribute.batch import segment_slides
-        from wsi_deform.distribute.selection import selected_sources
-        from wsi_deform.slide.path import slide_path
-        from wsi_deform.slide_results import WantedOutputs
-
-    console = plain_console()
-    patches = checked_patches(method, patch_px=patch_px, overlap=overlap, mpp=patch_mpp, level=patch_level)
-    wanted = WantedOutputs(
-        interpolation=interpolation,
-        probabilities=probabilities,
-        footprint=footprint,
-        geojson=geojson,
-        coloured=coloured,
-        limit_to_tissue=limit_to_tissue,
-        patches=patches,
-    )
-    paths = [slide_path(each) for each in (*(slides or ()), *(slide or ()))]
-    found = selected_sources(paths, out=out, mpp=mpp, split=split, suffixes=ext or ())[:limit]
-    choices: dict[str, Any] = {
-        "overwrite": overwrite,
-        "on_bad_tile": on_bad_tile,
-        "retry_failed": retry_failed,
-        "wanted": wanted,
-    }
-    if dry_run:
-        show_plan(found, model, out, choices)
-        return
-    bars = SegmentBars(console)
     with ExitStack() as stack:
-        stack.enter_context(ended_by_signals(out))
-        watcher: Watcher = bars
-        if log_json is not None:
-            named = {source.slide_id: str(source.path) for source in found}
-            log = EventLog(log_json, slides=named, about={"model": str(model), "out": str(out)})
-            watcher = Watchers(bars, stack.enter_context(log))
-        stack.enter_context(bars)
-        batch = segment_slides(
-            found,
-            model,
-            out,
-            device=device,
-            workers=workers,
-            scheduler=scheduler,
-            fields=fields,
-            memory_gib=memory_gib,
-            fail_fast=fail_fast,
-            watcher=watcher,
-            **choices,
+        child = None if in_process or dry_run or scheduler else stack.enter_context(Child())
+        if child is not None and workers == 1:
+            # Imports what is slow while this process does.
+            child.start()
+        with imported_at_once():
+            from wsi_deform.distribute.batch import segment_slides
+            from wsi_deform.distribute.selection import selected_sources
+            from wsi_deform.slide.path import slide_path
+            from wsi_deform.slide_results import WantedOutputs
+
+        console = plain_console()
+        patches = checked_patches(
+            method, patch_px=patch_px, overlap=overlap, mpp=patch_mpp, level=patch_level
         )
-    counts = ", ".join(f"{len(batch.of(kind))} {kind}" for kind in ("done", "skipped", "failed"))
-    if left := len(found) - len(batch.outcomes):
-        counts += f", {left} not begun (--fail-fast)"
-    if lacking := [each.slide_id for each in batch.outcomes if each.state.blank_tiles]:
-        counts += f"; with tiles left out: {', '.join(lacking)}"
-    console.print(f"{counts}. {out / 'summary.md'}", soft_wrap=True)
-    if batch.of("failed"):
-        raise typer.Exit(FAILED)
+        wanted = WantedOutputs(
+            interpolation=interpolation,
+            probabilities=probabilities,
+            footprint=footprint,
+            geojson=geojson,
+            coloured=coloured,
+            limit_to_tissue=limit_to_tissue,
+            patches=patches,
+        )
+        paths = [slide_path(each) for each in (*(slides or ()), *(slide or ()))]
+        found = selected_sources(paths, out=out, mpp=mpp, split=split, suffixes=ext or ())[:limit]
+        choices: dict[str, Any] = {
+            "overwrite": overwrite,
+            "on_bad_tile": on_bad_tile,
+            "retry_failed": retry_failed,
+            "wanted": wanted,
+        }
+        if dry_run:
+            show_plan(found, model, out, choices)
+            return
+        bars = SegmentBars(console)
+        with ExitStack() as watched:
+            watched.enter_context(ended_by_signals(out))
+            watcher: Watcher = bars
+            if log_json is not None:
+                named = {source.slide_id: str(source.path) for source in found}
+                log = EventLog(log_json, slides=named, about={"model": str(model), "out": str(out)})
+                watcher = Watchers(bars, watched.enter_context(log))
+            watched.enter_context(bars)
+            batch = segment_slides(
+                found,
+                model,
+                out,
+                device=device,
+                workers=workers,
+                scheduler=scheduler,
+                fields=fields,
+                memory_gib=memory_gib,
+                fail_fast=fail_fast,
+                watcher=watcher,
+                child=child,
+                **choices,
+            )
+        counts = ", ".join(f"{len(batch.of(kind))} {kind}" for kind in ("done", "skipped", "failed"))
+        if left := len(found) - len(batch.outcomes):
+            counts += f", {left} not begun (--fail-fast)"
+        if lacking := [each.slide_id for each in batch.outcomes if each.state.blank_tiles]:
+            counts += f"; with tiles left out: {', '.join(lacking)}"
+        console.print(f"{counts}. {out / 'summary.md'}", soft_wrap=True)
+        if batch.of("failed"):
+            raise typer.Exit(FAILED)
 
 
 @contextmanager

@@ -59,6 +59,9 @@ class SegmentBars:
         self._drop_fields()
         self.fields = self.progress.add_task(f"{slide_id}: fields", total=None)
 
+    def started(self, slide_id: str) -> None:
+        """Show nothing: what workers do has no bar of its own."""
+
     def field(self, done: int, total: int) -> None:
         """Move the bar of the fields."""
         self.progress.update(self.fields, completed=done, total=total)

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from wsi_deform.annotation.classes import ClassTable
-from wsi_deform.distribute.child import segmented_in_child
+from wsi_deform.distribute.child import Child
 from wsi_deform.distribute.job import SlideJob, loaded_model, model_sha256
 from wsi_deform.distribute.labelled import with_labels
 from wsi_deform.distribute.ledger import Ledger, State
-from wsi_deform.distribute.measurements import write_measurements
-from wsi_deform.distribute.out_folder import OutFolderGoneError, check_folder, prepare_folder
+from wsi_deform.distribute.out_folder import check_folder, prepare_folder
 from wsi_deform.distribute.outcome import Batch, NullWatcher, Outcome, Watcher
+from wsi_deform.distribute.rounds import Hands, outcomes_of
 from wsi_deform.distribute.sources import SlideSource
-from wsi_deform.distribute.summary import BatchReport, write_record, write_summary
-from wsi_deform.distribute.turn import outcome_if_done, segment_to_folder
+from wsi_deform.distribute.tables import Tables
+from wsi_deform.distribute.turn import outcome_if_done
 from wsi_deform.errors import SlideError
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.model import device_name
@@ -48,13 +45,14 @@ def segment_slides(
     fail_fast: bool = False,
     watcher: Watcher | None = None,
     command: Sequence[str] | None = None,
+    child: Child | None = None,
 ) -> Batch:
     """Segment slides into a mask folder; goes on where an earlier call stopped.
 
     A slide that an earlier call finished with the same model is skipped; one that another process works on is left to
     it. One that cannot be segmented is recorded with its reason, and the others are done all the same; what an earlier
     call made of it stays. ``measurements.csv`` and ``summary.md``, of all slides of the folder, and the record in
-    ``runs/`` are written at the end, also after an interrupt.
+    ``runs/`` are written as slides end, and at the end, also after an interrupt.
 
     Args:
         sources: The slides, each with an id of its own.
@@ -73,6 +71,8 @@ def segment_slides(
         fail_fast: Start no further slide once one has failed; those under way are finished.
         watcher: Told how it goes.
         command: The command line, for the record.
+        child: A process that does what is not for workers, so that a slide that kills it fails alone; None does it
+            in this process.
 
     Returns:
         What happened to each slide.
@@ -92,7 +92,7 @@ def segment_slides(
     sha256 = model_sha256(path)
     # A scheduler's workers choose for themselves; here the device must be there before anything is written.
     chosen = device if scheduler else device_name(device)
-    loaded = loaded_model(path, sha256, "cpu" if scheduler else chosen)
+    loaded = loaded_model(path, sha256, "cpu" if scheduler or child else chosen)
     classes, needs_labels = loaded.classes, loaded.needs_labels and wanted.patches is None
     if needs_labels:
         sources = with_labels(sources, path)
@@ -118,14 +118,15 @@ def segment_slides(
         is_limited = limits_to_tissue(wanted.limit_to_tissue, loaded, source.tissue_path)
         job = replace(template, source=source.absolute(), wanted=replace(wanted, limit_to_tissue=is_limited))
         jobs.append(replace(job, seen=_newest_attempt(ledger, source)) if overwrite else job)
-    outcomes: dict[str, Outcome] = {}
+    tables = Tables(ledger, jobs, classes, about)
+    outcomes = tables.outcomes
 
     def settle(outcome: Outcome) -> None:
-        outcomes[outcome.slide_id] = outcome
+        tables.settle(outcome)
         watcher.outcome(outcome)
 
     watcher.start(slides=len(jobs))
-    with _recorded(ledger, jobs, outcomes, classes, about) as record:
+    with tables.written():
         waiting = []
         for job in jobs:
             outcome = _settled_at_once(job, ledger)
@@ -133,68 +134,21 @@ def segment_slides(
                 waiting.append(job)
             else:
                 settle(outcome)
-        has_failed = partial(_has_failed, outcomes) if fail_fast else _never
-        for outcome in _outcomes(waiting, workers, scheduler, watcher, has_failed):
+        hands = Hands(
+            child=child,
+            workers=workers,
+            scheduler=scheduler,
+            watcher=watcher,
+            enough=partial(_has_failed, outcomes) if fail_fast else _never,
+        )
+        for outcome in outcomes_of(waiting, folder, hands):
             settle(outcome)
         check_folder(folder, template.folder_identity)
         for outcome in list(outcomes.values()):
             if outcome.status == "done" and not folder.mask(outcome.slide_id).is_file():
                 gone = f"mask {folder.mask(outcome.slide_id)}: was made, but is no longer there. Segment it again."
                 outcomes[outcome.slide_id] = replace(outcome, status="failed", reason=gone)
-    return Batch(out=out, outcomes=_in_order(jobs, outcomes), record=record)
-
-
-def _outcomes(
-    jobs: Sequence[SlideJob],
-    workers: int,
-    scheduler: str | None,
-    watcher: Watcher,
-    enough: Callable[[], bool],
-) -> Iterator[Outcome]:
-    """Do the jobs, here or on workers; their outcomes, as they end.
-
-    Slides that others had taken are asked for once more at the end, and those that may kill this process come last,
-    each in a process of its own. Once ``enough`` no further one is started.
-    """
-    suspected: list[SlideJob] = []
-    taken: list[SlideJob] = []
-    for job, outcome in _first_turns(jobs, workers, scheduler, watcher, enough):
-        if outcome.again == "suspected":
-            suspected.append(job)
-        elif outcome.again == "taken":
-            taken.append(job)
-        else:
-            yield outcome
-    for job, outcome in _first_turns(taken, workers, scheduler, watcher, enough):
-        if outcome.again == "suspected":
-            suspected.append(job)
-        else:
-            yield outcome
-    for job in suspected:
-        if enough():
-            return
-        yield segmented_in_child(job)
-
-
-def _first_turns(
-    jobs: Sequence[SlideJob],
-    workers: int,
-    scheduler: str | None,
-    watcher: Watcher,
-    enough: Callable[[], bool],
-) -> Iterator[tuple[SlideJob, Outcome]]:
-    """The turns of jobs, here or on workers; each with its outcome, as they end."""
-    if jobs and not enough() and (scheduler is not None or (workers > 1 and len(jobs) > 1)):
-        # Only here: dask's cluster is slow to import.
-        from wsi_deform.distribute.workers import segmented_by_workers
-
-        yield from segmented_by_workers(jobs, workers=workers, scheduler=scheduler, enough=enough)
-        return
-    for job in jobs:
-        if enough():
-            return
-        watcher.slide(job.slide_id)
-        yield job, segment_to_folder(job, watcher.field)
+    return Batch(out=out, outcomes=tables.in_order(), record=tables.record)
 
 
 def _has_failed(outcomes: Mapping[str, Outcome]) -> bool:
@@ -222,41 +176,3 @@ def _newest_attempt(ledger: Ledger, source: SlideSource) -> str:
     """The attempt whose result lies in the folder now."""
     result = None if source.problem else ledger.read(source.slide_id).result
     return "" if result is None else result.attempt
-
-
-@contextmanager
-def _recorded(
-    ledger: Ledger,
-    jobs: Sequence[SlideJob],
-    outcomes: Mapping[str, Outcome],
-    classes: ClassTable,
-    about: Mapping[str, Any],
-) -> Iterator[Path]:
-    """Write tables and record when the block ends, however it ends."""
-    folder = ledger.folder
-    stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    record, again = folder.run(stamp), 1
-    while record.exists():
-        record, again = folder.run(f"{stamp}-{again}"), again + 1
-    complete = False
-    try:
-        yield record
-        complete = True
-    finally:
-        with suppress(OutFolderGoneError):
-            check_folder(folder, jobs[0].folder_identity)
-            states = ledger.all()
-            known = [state.slide_id for state in states]
-            write_measurements(folder, ledger.results(), classes, known=known)
-            report = BatchReport(
-                job=jobs[0],
-                outcomes=_in_order(jobs, outcomes),
-                left=tuple(job.slide_id for job in jobs if job.slide_id not in outcomes),
-                complete=complete,
-            )
-            write_record(record, report, about)
-            write_summary(folder, report, states, record)
-
-
-def _in_order(jobs: Sequence[SlideJob], outcomes: Mapping[str, Outcome]) -> tuple[Outcome, ...]:
-    return tuple(outcomes[job.slide_id] for job in jobs if job.slide_id in outcomes)

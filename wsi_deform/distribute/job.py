@@ -41,6 +41,7 @@ class SlideJob:
         on_bad_tile: "fail", or "blank" to leave tiles out that cannot be decoded.
         retry_failed: Whether a slide that killed its process too often is tried once more.
         is_isolated: Whether the process is one that may die: a worker or child that is replaced.
+        expired: A lease of the slide that was seen to be expired, see ``lease.LeaseWatch``, or None.
         versions: Package -> version, for the state.
     """
 
@@ -60,6 +61,7 @@ class SlideJob:
     on_bad_tile: OnBadTile = "fail"
     retry_failed: bool = False
     is_isolated: bool = False
+    expired: bytes | None = None
     versions: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
+from wsi_deform.distribute.unwritable import unwritable
 from wsi_deform.errors import MaskError
 from wsi_deform.files import write_json
 from wsi_deform.mask.folder import MaskFolder
@@ -17,6 +18,7 @@ from wsi_deform.redact import redacted_data
 from wsi_deform.texts import read_json
 
 Status = Literal["not_started", "running", "done", "failed"]
+BROKEN = "broken state "
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,13 +124,54 @@ class Ledger:
     folder: MaskFolder
 
     def read(self, slide_id: str) -> State:
-        """The state of a slide; "not_started" where there is none, or none that can be read."""
+        """The state of a slide; "not_started" where there is none, with an error where it is broken.
+
+        Raises:
+            MaskError: The folder cannot be read.
+        """
+        path = self.folder.state(slide_id)
         try:
-            data = read_json(self.folder.state(slide_id))
-        except (OSError, ValueError):
-            data = None
-        state = _state(data)
-        return state if state is not None and state.slide_id == slide_id else State(slide_id=slide_id)
+            state, why = _state(read_json(path)), "it is no state of a slide"
+        except FileNotFoundError:
+            return State(slide_id=slide_id)
+        except ValueError as error:
+            state, why = None, f"it is no JSON: {error}"
+        except OSError as error:
+            # Without a number it is of a limit of this program: no state is that large.
+            if error.errno is not None:
+                raise MaskError(
+                    f"state {path}: cannot be read ({error}). Check the folder and its rights."
+                ) from error
+            state, why = None, str(error)
+        if state is not None and state.slide_id != slide_id:
+            state, why = None, f"it is of the slide {state.slide_id[:100]}"
+        if state is None:
+            return State(slide_id=slide_id, error=f"{BROKEN}{path}: {why}")
+        return state
+
+    def mend(self, state: State) -> State:
+        """Set the file of a state that is broken aside, so that it is neither lost nor in the way.
+
+        Args:
+            state: What ``read`` returned; this process holds the lease of its slide.
+
+        Returns:
+            The state; of a broken one the error says where its file is now.
+
+        Raises:
+            MaskError: The folder cannot be written.
+        """
+        if not is_broken(state):
+            return state
+        path = self.folder.state(state.slide_id)
+        aside, number = path.with_name(f"{path.name}.broken"), 1
+        while aside.exists():
+            aside, number = path.with_name(f"{path.name}.broken-{number}"), number + 1
+        try:
+            path.rename(aside)
+        except OSError as error:
+            raise unwritable(self.folder, error, f"state {path}") from error
+        return dataclasses.replace(state, error=f"{state.error}. It was set aside as {aside.name}")
 
     def write(self, state: State) -> None:
         """Store a state.
@@ -142,18 +185,25 @@ class Ledger:
             path.parent.mkdir(exist_ok=True)
             write_json(path, dataclasses.asdict(state))
         except OSError as error:
-            raise MaskError(
-                f"state {path}: cannot be written ({error}). Check folder, rights and free space."
-            ) from error
+            raise unwritable(self.folder, error, f"state {path}") from error
 
     def all(self) -> list[State]:
         """All states of the folder, by slide id."""
         return [self.read(path.stem) for path in sorted(self.folder.states.glob("[!.]*.json"))]
 
-    def results(self) -> list[State]:
-        """The finished results of the folder whose masks are there, by slide id."""
-        found = [state.result for state in self.all()]
+    def results(self, states: Sequence[State] | None = None) -> list[State]:
+        """The finished results of the folder whose masks are there, by slide id.
+
+        Args:
+            states: What ``all`` returned; None asks again.
+        """
+        found = [state.result for state in (self.all() if states is None else states)]
         return [each for each in found if each is not None and self.folder.mask(each.slide_id).is_file()]
+
+
+def is_broken(state: State) -> bool:
+    """Whether a state stands for one whose file could not be used."""
+    return state.status == "not_started" and state.error.startswith(BROKEN)
 
 
 def this_process() -> dict[str, Any]:

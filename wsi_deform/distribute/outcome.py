@@ -61,7 +61,11 @@ class Watcher(Protocol):
         ...
 
     def slide(self, slide_id: str) -> None:
-        """Work on a slide starts (not told for slides that workers do)."""
+        """Work on a slide starts here, or in this process's child; its fields are told next."""
+        ...
+
+    def started(self, slide_id: str) -> None:
+        """Work on a slide starts on a worker, whose fields are not told; called from any thread."""
         ...
 
     def field(self, done: int, total: int) -> None:
@@ -80,6 +84,9 @@ class NullWatcher:
         """Ignore."""
 
     def slide(self, slide_id: str) -> None:
+        """Ignore."""
+
+    def started(self, slide_id: str) -> None:
         """Ignore."""
 
     def field(self, done: int, total: int) -> None:

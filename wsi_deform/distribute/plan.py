@@ -10,10 +10,18 @@ from typing import Literal
 from wsi_deform.annotation.classes import class_table_from_data
 from wsi_deform.distribute.job import SlideJob, model_sha256
 from wsi_deform.distribute.labelled import with_labels
-from wsi_deform.distribute.ledger import Ledger
+from wsi_deform.distribute.lease import is_left
+from wsi_deform.distribute.ledger import Ledger, is_broken
 from wsi_deform.distribute.out_folder import refuse_other_classes
 from wsi_deform.distribute.sources import SlideSource
-from wsi_deform.distribute.standing import MAX_DEATHS, broken_files, deaths_before, is_of, why_again
+from wsi_deform.distribute.standing import (
+    MAX_DEATHS,
+    broken_files,
+    deaths_before,
+    is_of,
+    why_again,
+    without_the_dead,
+)
 from wsi_deform.errors import SlideError
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.model import ORACLES
@@ -130,6 +138,8 @@ def _decided(job: SlideJob, ledger: Ledger) -> tuple[Action, str]:
             return "complete", f"{', '.join(missing)} missing or not whole"
     if job.overwrite and result is not None:
         return "segment", "done, and to be overwritten"
+    if before.status == "running" and is_left(ledger.folder.lease(job.slide_id)):
+        before = without_the_dead(before)
     deaths = deaths_before(before, fingerprint)
     if deaths >= MAX_DEATHS and not (job.retry_failed or job.overwrite):
         return "fail", f"its process died {deaths} times. --retry-failed tries it again"
@@ -139,4 +149,4 @@ def _decided(job: SlideJob, ledger: Ledger) -> tuple[Action, str]:
         return "segment", why_again(job, result, identity, missing)
     if before.status == "running":
         return "segment", "begun and not finished: a process works on it or was cut off"
-    return "segment", "new"
+    return "segment", before.error if is_broken(before) else "new"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-import socket
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -23,7 +22,7 @@ def staging(folder: MaskFolder, slide_id: str) -> Iterator[MaskFolder]:
 
     Args:
         folder: The mask folder in which the slide shall lie.
-        slide_id: The slide; this process holds its claim.
+        slide_id: The slide; this process holds its lease, and what others left of it goes.
 
     Yields:
         An empty mask folder on the same disk.
@@ -31,8 +30,7 @@ def staging(folder: MaskFolder, slide_id: str) -> Iterator[MaskFolder]:
     Raises:
         OSError: It cannot be made; ``folder`` itself is never made here.
     """
-    # The machine's name: where a file system's locks do not reach other machines, theirs stay untouched.
-    stem = f"{hashlib.sha256(slide_id.encode()).hexdigest()[:16]}-{socket.gethostname()[:64]}"
+    stem = hashlib.sha256(slide_id.encode()).hexdigest()[:16]
     for left in folder.aside.glob(f"{stem}-*"):
         shutil.rmtree(left, ignore_errors=True)
     place = _made(folder.aside / f"{stem}-{uuid.uuid4().hex[:12]}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from wsi_deform.distribute.job import SlideJob
 from wsi_deform.distribute.ledger import State
@@ -56,6 +57,13 @@ def why_again(job: SlideJob, result: State, identity: Mapping[str, str], missing
 
 def deaths_before(before: State, fingerprint: str) -> int:
     """How many processes in a row have died over the slide; another file or model starts anew."""
-    if before.fingerprint != fingerprint:
-        return 0
-    return before.deaths + (before.status == "running")
+    return before.deaths if before.fingerprint == fingerprint else 0
+
+
+def without_the_dead(before: State) -> State:
+    """The state of a slide whose owner died over it: one death more where it had begun."""
+    return (
+        replace(before, status="not_started", deaths=before.deaths + 1)
+        if before.status == "running"
+        else before
+    )

@@ -24,13 +24,15 @@ class BatchReport:
         job: Any of its jobs; they share model and device.
         outcomes: The slides that were settled, in order.
         left: Slides that it did not come to.
-        complete: False after an interrupt.
+        complete: False after an interrupt, and while it goes on.
+        is_running: Whether it goes on.
     """
 
     job: SlideJob
     outcomes: tuple[Outcome, ...]
     left: tuple[str, ...]
     complete: bool
+    is_running: bool = False
 
 
 def write_record(path: Path, report: BatchReport, about: Mapping[str, Any]) -> None:
@@ -80,15 +82,16 @@ def write_summary(folder: MaskFolder, report: BatchReport, states: Sequence[Stat
     kinds = ("done", "skipped", "failed")
     counts = [f"{sum(o.status == kind for o in report.outcomes)} {kind}" for kind in kinds]
     if report.left:
-        counts.append(f"{len(report.left)} not reached")
+        counts.append(f"{len(report.left)} {'to go' if report.is_running else 'not reached'}")
     own = {outcome.slide_id: outcome for outcome in report.outcomes}
     # What could not be given a state of its own stands only among the outcomes.
     stateless = [o.state for o in report.outcomes if o.slide_id not in {state.slide_id for state in states}]
     everything = [*states, *stateless]
     lines = ["# Segmented slides", "", f"In this folder: {_totals(everything)}.", ""]
-    lines += [f"Last call: {', '.join(counts)}.", ""]
+    call = "A call goes on" if report.is_running else "Last call"
+    lines += [f"{call}: {', '.join(counts)}.", ""]
     lines += [f"Model: `{report.job.model}`. Details: `runs/{record.name}`.", ""]
-    if report.left:
+    if report.left and not report.is_running:
         lines += [f"Stopped before: {', '.join(report.left)}. The same command goes on.", ""]
     others = [
         state.slide_id

@@ -16,13 +16,21 @@ from datetime import UTC, datetime
 
 from wsi_deform.annotation.label_file import LabelFile, open_labels
 from wsi_deform.annotation.labels import Labels
-from wsi_deform.distribute.claim import claimed
 from wsi_deform.distribute.job import SlideJob, loaded_model
-from wsi_deform.distribute.ledger import Ledger, State, this_process
+from wsi_deform.distribute.lease import Lease, LeaseLostError, leased
+from wsi_deform.distribute.ledger import Ledger, State, is_broken, this_process
 from wsi_deform.distribute.out_folder import OutFolderGoneError, check_folder
 from wsi_deform.distribute.outcome import Outcome, OutcomeStatus
 from wsi_deform.distribute.staging import publish, staging
-from wsi_deform.distribute.standing import MAX_DEATHS, broken_files, deaths_before, is_of, why_again
+from wsi_deform.distribute.standing import (
+    MAX_DEATHS,
+    broken_files,
+    deaths_before,
+    is_of,
+    why_again,
+    without_the_dead,
+)
+from wsi_deform.distribute.unwritable import OutFolderUnwritableError, refuse_unwritable
 from wsi_deform.errors import SlideError, WsiDeformError
 from wsi_deform.faults import with_notes
 from wsi_deform.mask.folder import MaskFolder
@@ -53,14 +61,18 @@ def segment_to_folder(job: SlideJob, on_field: OnField | None = None) -> Outcome
 
     Raises:
         OutFolderGoneError: The mask folder is not the one in which the work began.
-        MaskError: The ledger itself cannot be written.
+        OutFolderUnwritableError: Nothing more can be written to it.
+        MaskError: The ledger cannot be read.
     """
     folder = MaskFolder(job.out)
     _check(job, folder)
-    with claimed(folder, job.slide_id) as mine:
+    with leased(folder.lease(job.slide_id), expired=job.expired) as lease:
         ledger = Ledger(folder)
-        if mine:
-            return _turn(job, ledger, on_field)
+        if lease is not None:
+            try:
+                return _turn(job, ledger, lease, on_field)
+            except LeaseLostError as error:
+                return _outcome(job, ledger.read(job.slide_id), "skipped", str(error), again="taken")
         state = ledger.read(job.slide_id)
         by = f"process {state.pid} on {state.host}" if state.status == "running" else "another process"
         return _outcome(job, state, "skipped", f"{by} is working on it", again="taken")
@@ -95,13 +107,15 @@ def record_death(job: SlideJob, reason: str) -> Outcome:
     """
     folder = MaskFolder(job.out)
     _check(job, folder)
-    with claimed(folder, job.slide_id) as mine:
+    with leased(folder.lease(job.slide_id), expired=job.expired) as lease:
         ledger = Ledger(folder)
         before = ledger.read(job.slide_id)
-        if not mine:
+        if lease is None:
             return _outcome(job, before, "skipped", "another process is working on it", again="taken")
-        deaths = deaths_before(before, before.fingerprint)
-        state = replace(_blank(job, before), fingerprint=before.fingerprint, deaths=deaths, status="failed")
+        before = without_the_dead(ledger.mend(before))
+        state = replace(
+            _blank(job, before), fingerprint=before.fingerprint, deaths=before.deaths, status="failed"
+        )
         state = replace(
             state,
             error=f"slide {job.source.path}: {reason}. Most often memory runs out: use --memory-gib or fewer "
@@ -119,16 +133,22 @@ def forget_attempt(job: SlideJob) -> None:
     """
     folder = MaskFolder(job.out)
     _check(job, folder)
-    with claimed(folder, job.slide_id) as mine:
+    with leased(folder.lease(job.slide_id)) as lease:
         ledger = Ledger(folder)
         before = ledger.read(job.slide_id)
-        if mine and before.status == "running":
+        if lease is not None and before.status == "running":
             ledger.write(replace(before, status="not_started"))
 
 
-def _turn(job: SlideJob, ledger: Ledger, on_field: OnField | None) -> Outcome:
-    """Decide what a claimed slide needs, and do it."""
-    before = ledger.read(job.slide_id)
+def _turn(job: SlideJob, ledger: Ledger, lease: Lease, on_field: OnField | None) -> Outcome:
+    """Decide what a slide needs whose lease is held, and do it."""
+    before = ledger.mend(ledger.read(job.slide_id))
+    if is_broken(before):
+        logger.warning("%s: %s", job.slide_id, before.error)
+    if lease.took_over and before.status == "running":
+        # At once: what this turn comes to is not known, and the lease says it only once.
+        before = without_the_dead(before)
+        ledger.write(before)
     result = before.result
     try:
         identity = job.identity()
@@ -146,7 +166,7 @@ def _turn(job: SlideJob, ledger: Ledger, on_field: OnField | None) -> Outcome:
                     ledger.write(result)
                 return _outcome(job, result, "skipped", "already done with this model")
             if set(missing) <= FROM_MASK:
-                return _completed(job, ledger, before, result, missing)
+                return _completed(job, ledger, lease, before, result, missing)
     deaths = deaths_before(before, fingerprint)
     if deaths and (refused := _after_deaths(job, ledger, before, fingerprint, deaths)):
         return refused
@@ -162,10 +182,11 @@ def _turn(job: SlideJob, ledger: Ledger, on_field: OnField | None) -> Outcome:
     )
     ledger.write(running)
     try:
-        state = _worked_on(job, ledger.folder, running, on_field)
+        state = _worked_on(job, ledger.folder, lease, running, on_field)
     except BaseException:
-        # Interrupted: as it was before, as far as the folder is still there.
+        # Interrupted: as it was before, as far as the folder is still there, and the slide this process's.
         with suppress(WsiDeformError):
+            lease.check()
             _check(job, ledger.folder)
             status = before.status if before.status in ("done", "failed") else "not_started"
             ledger.write(replace(before, slide=running.slide, status=status, deaths=deaths))
@@ -173,11 +194,9 @@ def _turn(job: SlideJob, ledger: Ledger, on_field: OnField | None) -> Outcome:
     ledger.write(state)
     if state.status == "failed":
         return _outcome(job, state, "failed", state.error)
-    why = (
-        ""
-        if result is None or job.overwrite
-        else f"done again: {why_again(job, result, state.identity, missing)}"
-    )
+    why = before.error if is_broken(before) else ""
+    if result is not None and not job.overwrite:
+        why = f"done again: {why_again(job, result, state.identity, missing)}"
     return _outcome(job, state, "done", "; ".join(part for part in (why, state.remark) if part))
 
 
@@ -200,7 +219,9 @@ def _after_deaths(
     return _outcome(job, state, "failed", f"not tried again: {reason}")
 
 
-def _worked_on(job: SlideJob, folder: MaskFolder, running: State, on_field: OnField | None) -> State:
+def _worked_on(
+    job: SlideJob, folder: MaskFolder, lease: Lease, running: State, on_field: OnField | None
+) -> State:
     """Segment the slide aside and move its files into place; the state that it then has, "done" or "failed"."""
     started = time.monotonic()
     try:
@@ -223,22 +244,34 @@ def _worked_on(job: SlideJob, folder: MaskFolder, running: State, on_field: OnFi
                     "again when it is whole."
                 )
             _check(job, folder)
+            lease.check()
             signatures = publish(made, folder, job.slide_id)
             _check(job, folder)
         state = replace(running, status="done", deaths=0, kept=None, **asdict(files))
         return replace(_with_outputs(state, running.kept, signatures), seconds=_since(started))
-    except OutFolderGoneError:
+    except (OutFolderGoneError, OutFolderUnwritableError, LeaseLostError):
         raise
-    except BadTileError as error:
-        failed = replace(running, status="failed", error=f"{error} {BLANK_REMEDY}")
-    except WsiDeformError as error:
-        failed = replace(running, status="failed", error=str(error))
     except Exception as error:  # noqa: BLE001  one bad slide never stops the rest
-        reason = f"slide {job.source.path}: {with_notes(error)}"
-        failed = replace(running, status="failed", error=reason, traceback=traceback.format_exc())
-        logger.info("%s: not foreseen", job.slide_id, exc_info=True)
+        _refuse_to_go_on(job, folder, lease, error)
+        return replace(_failed(job, running, error), deaths=0, seconds=_since(started))
+
+
+def _refuse_to_go_on(job: SlideJob, folder: MaskFolder, lease: Lease, error: Exception) -> None:
+    """Raise, where what went wrong is not the slide's fault: its lease was lost, or no slide can be written."""
     _check(job, folder)
-    return replace(failed, deaths=0, seconds=_since(started))
+    lease.check()
+    refuse_unwritable(folder, error)
+
+
+def _failed(job: SlideJob, running: State, error: Exception) -> State:
+    """The state of a slide in which something went wrong."""
+    if isinstance(error, BadTileError):
+        return replace(running, status="failed", error=f"{error} {BLANK_REMEDY}")
+    if isinstance(error, WsiDeformError):
+        return replace(running, status="failed", error=str(error))
+    logger.info("%s: not foreseen", job.slide_id, exc_info=True)
+    reason = f"slide {job.source.path}: {with_notes(error)}"
+    return replace(running, status="failed", error=reason, traceback=traceback.format_exc())
 
 
 def _with_outputs(state: State, kept: State | None, signatures: Mapping[str, str]) -> State:
@@ -249,7 +282,7 @@ def _with_outputs(state: State, kept: State | None, signatures: Mapping[str, str
 
 
 def _completed(
-    job: SlideJob, ledger: Ledger, before: State, result: State, missing: Sequence[str]
+    job: SlideJob, ledger: Ledger, lease: Lease, before: State, result: State, missing: Sequence[str]
 ) -> Outcome:
     """Make files of a finished slide that can be made from its mask."""
     try:
@@ -258,12 +291,13 @@ def _completed(
             slide, patches = _opened(job), job.wanted.patches
             complete_files(slide, model, ledger.folder, missing, patches=patches, made=made)
             _check(job, ledger.folder)
+            lease.check()
             signatures = publish(made, ledger.folder, job.slide_id)
-    except OutFolderGoneError:
+    except (OutFolderGoneError, OutFolderUnwritableError, LeaseLostError):
         raise
-    except WsiDeformError as error:
-        _check(job, ledger.folder)
-        state = replace(before, status="failed", error=str(error), kept=result)
+    except Exception as error:  # noqa: BLE001  one bad slide never stops the rest
+        _refuse_to_go_on(job, ledger.folder, lease, error)
+        state = replace(_failed(job, before, error), kept=result)
         ledger.write(state)
         return _outcome(job, state, "failed", state.error)
     state = replace(result, outputs={**result.outputs, **signatures})

@@ -6,6 +6,7 @@ import logging
 import os
 import signal
 import threading
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 CONNECT_TIMEOUT_S = 20
+STARTED = "wsi-deform-slide-started"
 
 
 def segmented_by_workers(
@@ -33,6 +35,7 @@ def segmented_by_workers(
     workers: int,
     scheduler: str | None,
     enough: Callable[[], bool] = lambda: False,
+    started: Callable[[str], None] = lambda slide_id: None,
 ) -> Iterator[tuple[SlideJob, Outcome]]:
     """Segment slides on workers, one slide at a time on each.
 
@@ -42,6 +45,7 @@ def segmented_by_workers(
         scheduler: Address of a running scheduler, e.g. "tcp://10.0.0.5:8786", or None.
         enough: Asked after each outcome; once it is so, slides that no worker has yet are left, and those that workers
             have are finished.
+        started: Called from another thread with the id of each slide whose turn begins on a worker.
 
     Yields:
         Each job with its outcome, in the order in which they end. A slide that kills its worker (memory) is tried
@@ -68,9 +72,12 @@ def segmented_by_workers(
             client.run(torch.set_num_threads, max(1, (os.cpu_count() or 1) // count))
         else:
             client = stack.enter_context(_connected(scheduler))
+        # A name of this call: a scheduler that stays passes on what other calls tell, too.
+        topic = f"{STARTED}-{uuid.uuid4().hex}"
+        client.subscribe_topic(topic, lambda event: started(event[1]))
         futures = {
             # "impure": the same slide twice is work twice; priority keeps the order of the slides.
-            client.submit(segment_on_worker, job, pure=False, retries=0, priority=-number): job
+            client.submit(segment_on_worker, job, topic, pure=False, retries=0, priority=-number): job
             for number, job in enumerate(jobs)
         }
         is_ending = False
@@ -93,8 +100,16 @@ def segmented_by_workers(
                 client.cancel([each for each in futures if each.key not in taken and not each.done()])
 
 
-def segment_on_worker(job: SlideJob) -> Outcome:
-    """Segment a slide on the device that the worker has; a worker that dies is replaced."""
+def segment_on_worker(job: SlideJob, topic: str) -> Outcome:
+    """Segment a slide on the device that the worker has; a worker that dies is replaced.
+
+    Args:
+        job: The slide.
+        topic: Of dask's events, told the slide's id as its turn begins.
+    """
+    from distributed import get_worker
+
+    get_worker().log_event(topic, job.slide_id)
     return segment_to_folder(replace(job, device=device_name(job.device), is_isolated=True))
 
 

@@ -55,9 +55,14 @@ class MaskFolder:
         """The record of one call of the command."""
         return self.path / "runs" / f"{stamp}.json"
 
-    def claim(self, slide_id: str) -> Path:
-        """The lock of the process that works on the slide; there only while it does."""
-        return self.path / "states" / f".{slide_id}.lock"
+    def lease(self, slide_id: str) -> Path:
+        """Says which process works on the slide; there only while it does."""
+        return self.path / "states" / f".{slide_id}.lease"
+
+    @property
+    def tables_lease(self) -> Path:
+        """Says which process writes ``measurements.csv`` and ``summary.md``; there only while it does."""
+        return self.path / ".tables.lease"
 
     @property
     def identity(self) -> Path:

@@ -246,9 +246,9 @@ class Results:
             return "done" if has_mask else "not started"
         if state.status != "running":
             return state.status
-        # The claim is not tried: whoever holds it for a moment makes a worker pass the slide by.
+        # The lease is not tried: whoever holds it for a moment makes a worker pass the slide by.
         here = state.host == socket.gethostname() and state.pid > 0
-        is_gone = not self.folder.claim(state.slide_id).exists() or (
+        is_gone = not self.folder.lease(state.slide_id).exists() or (
             here and not psutil.pid_exists(state.pid)
         )
         return "stopped" if is_gone else "running"

@@ -46,6 +46,12 @@ def set_build_progress(hook: BuildProgress | None) -> None:
     _progress = hook
 
 
+def tell_build_progress(name: str, done: int, total: int) -> None:
+    """Tell how a build goes that another process makes for this one; see ``set_build_progress``."""
+    if _progress is not None:
+        _progress(name, done, total)
+
+
 @contextmanager
 def build_progress(name: str) -> Iterator[Callable[[int, int], None]]:
     """Tell how a build goes; gives what to call after each row of tiles of the slide."""
@@ -54,8 +60,7 @@ def build_progress(name: str) -> Iterator[Callable[[int, int], None]]:
     def on_row(done: int, total: int) -> None:
         nonlocal told
         told = (done, total)
-        if _progress is not None:
-            _progress(name, done, total)
+        tell_build_progress(name, done, total)
 
     try:
         yield on_row
