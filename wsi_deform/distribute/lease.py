@@ -29,6 +29,8 @@ EXPIRE_S = float(os.environ.get("WSI_DEFORM_LEASE_S") or 120.0)
 RENEWALS = 10
 ATTEMPTS = 5
 DEAD = frozenset("ZX")
+# Leases of this process: one of its own that is not among them it could not give back, as its folder had vanished.
+_held: set[str] = set()
 
 
 class LeaseLostError(MaskError):
@@ -47,6 +49,7 @@ class Lease:
     def __init__(self, path: Path, token: str, *, took_over: bool) -> None:
         self.path, self.token, self.took_over = path, token, took_over
         self._renewals = 0
+        _held.add(token)
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._keep, name=f"lease {path.name}", daemon=True)
@@ -75,6 +78,7 @@ class Lease:
         with suppress(OSError):
             if _token_of(self.path.read_bytes()) == self.token:
                 self.path.unlink()
+        _held.discard(self.token)
 
     def _keep(self) -> None:
         while not self._ended.wait(EXPIRE_S / RENEWALS):
@@ -220,16 +224,24 @@ def _removed(path: Path, expired: bytes) -> bool:
     """Take an expired lease away: of all who try, one can."""
     aside = path.with_name(f"{path.name}-{uuid.uuid4().hex[:12]}")
     try:
+        # Under a name that no cache knows: what was read before may be what storage remembered.
+        with suppress(OSError):
+            os.link(path, aside)
+            if _read(aside) != expired:
+                return False
+        # Renaming a file to another name that it has already does nothing.
+        aside.unlink(missing_ok=True)
         path.rename(aside)
+        found = _read(aside)
+        if found != expired:
+            # In this moment another one had taken it away and made its own. That goes back; where links are not to be
+            # had, its owner makes it anew.
+            with suppress(OSError):
+                os.link(aside, path)
     except FileNotFoundError:
         return False
-    found = _read(aside)
-    if found != expired:
-        # In this moment another one had taken it away and made its own. That goes back; where links are not to be
-        # had, its owner makes it anew.
-        with suppress(OSError):
-            os.link(aside, path)
-    aside.unlink(missing_ok=True)
+    finally:
+        aside.unlink(missing_ok=True)
     return found == expired
 
 
@@ -273,6 +285,8 @@ def _lives(text: bytes) -> bool | None:
     pid, started = said.get("pid"), said.get("started")
     if said.get("place") != _place() or not isinstance(pid, int) or pid <= 0:
         return None
+    if pid == os.getpid():
+        return said.get("lease") in _held
     if not psutil.pid_exists(pid):
         return False
     state, since = _life_of(pid)
