@@ -45,7 +45,8 @@ def slides(study: Path, tmp_path: Path) -> Path:
 
 
 def call(study: Path, *arguments: object, model: str = "run") -> Any:
-    given = ["segment", *arguments, "--model", study / model, "--device", "cpu"]
+    # A process of its own is what tests/distribute/test_child.py is about, and takes seconds to start.
+    given = ["segment", *arguments, "--model", study / model, "--device", "cpu", "--in-process"]
     done = CliRunner().invoke(typer_app, [str(each) for each in given])
     assert isinstance(done.exception, SystemExit | None), done.exception
     return done

@@ -62,10 +62,14 @@ class Log(NullWatcher):
 
     def __init__(self) -> None:
         self.worked: list[str] = []
+        self.begun: list[str] = []
         self.fields: list[tuple[int, int]] = []
 
     def slide(self, slide_id: str) -> None:
         self.worked.append(slide_id)
+
+    def started(self, slide_id: str) -> None:
+        self.begun.append(slide_id)
 
     def field(self, done: int, total: int) -> None:
         self.fields.append((done, total))
@@ -419,6 +423,7 @@ def test_a_scheduler_s_workers_do_the_slides(slides: Path, study: Path, tmp_path
         batch, log = run(slides, study, tmp_path / "out", scheduler=cluster.scheduler_address)
     assert outcomes(batch) == {"a": "done", "b": "done", "c": "failed"}
     assert log.worked == []
+    assert sorted(log.begun) == ["a", "b", "c"]
     assert {path.name for path in (tmp_path / "out" / "masks").iterdir()} == {"a.ome.tif", "b.ome.tif"}
 
 

@@ -418,7 +418,10 @@ def test_a_slide_that_kills_its_process_fails_alone_and_is_not_tried_for_ever(
     assert Ledger(MaskFolder(out)).read("a-killer").deaths == 0
 
 
-def test_sigterm_ends_a_run_as_ctrl_c_does(slides: Path, study: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_sigterm_and_sighup_end_a_run_as_ctrl_c_does(
+    slides: Path, study: Path, tmp_path: Path, number: signal.Signals, code: int
+) -> None:
     Image.new("RGB", (300, 200), "white").save(slides / "c-slow.png")
     out = tmp_path / "out"
     arguments = ["--slides", slides, "--model", study / "run", "--out", out, "--device", "cpu", "--mpp", 0.5]
@@ -429,13 +432,15 @@ def test_sigterm_ends_a_run_as_ctrl_c_does(slides: Path, study: Path, tmp_path: 
     deadline = time.monotonic() + 120
     while not state.exists() and time.monotonic() < deadline:
         time.sleep(0.1)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(number)
     said, _ = process.communicate(timeout=60)
-    assert process.returncode == 143, said
+    assert process.returncode == code, said
     assert "The same command goes on" in said
     assert "2 done, 0 skipped, 0 failed, 1 not reached" in (out / "summary.md").read_text()
     assert measured(out) == {"a", "b"}
-    assert Ledger(MaskFolder(out)).read("c-slow").status == "not_started"
+    cut_off = Ledger(MaskFolder(out)).read("c-slow")
+    assert (cut_off.status, cut_off.deaths) == ("not_started", 0)
+    assert not MaskFolder(out).lease("c-slow").exists()
     assert json.loads(next((out / "runs").iterdir()).read_text())["left"] == ["c-slow"]
 
 

@@ -1,4 +1,4 @@
-"""OUT fills up, becomes read-only, is unmounted or mounted anew: the call ends at once and names it; nothing is lost."""
+"""OUT fills up, becomes read-only, is unmounted or mounted anew: a call ends at once and names it; nothing is lost."""
 
 from __future__ import annotations
 
