@@ -12,6 +12,7 @@ import pytest
 from tiny_study import tiny_model, tiny_study
 
 from wsi_deform.distribute.job import SlideJob, model_sha256
+from wsi_deform.distribute.lease import _text
 from wsi_deform.distribute.ledger import Ledger, State
 from wsi_deform.distribute.plan import planned_slides
 from wsi_deform.distribute.sources import SlideSource
@@ -79,6 +80,10 @@ def test_what_the_ledger_tells_of_a_slide_decides(
 ) -> None:
     folder = MaskFolder(tmp_path)
     Ledger(folder).write(State(slide_id="a", fingerprint=fingerprint_of(study), **state))
+    if state["status"] == "running" and "deaths" in state:
+        # Left by a process of this machine, which is no longer there.
+        said = json.loads(_text("x", 0))
+        folder.lease("a").write_text(json.dumps({**said, "pid": 2**22 + 1}))
     before = folder.state("a").read_bytes()
     assert plan(study, tmp_path, **options) == expected
     assert folder.state("a").read_bytes() == before

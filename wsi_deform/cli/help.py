@@ -17,7 +17,7 @@ USUAL_EXITS = {
     2: "the command line, or what it names, cannot be used",
 }
 KINDS = {"path": "PATH", "int": "N", "float": "NUMBER"}
-INTERRUPTED = {130: "interrupted by Ctrl-C (143: by SIGTERM)"}
+INTERRUPTED = {130: "interrupted by Ctrl-C (143: SIGTERM, 129: SIGHUP)"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
