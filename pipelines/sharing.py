@@ -180,7 +180,9 @@ def main(arguments: list[str] | None = None) -> int:
             rows.append(done)
             said = "; ".join(done.problems) or "as alone"
             how_far = f"{done.done_before} of {given.slides} done before the rerun"
-            print(f"trial {number}: killed at {done.killed} s, {how_far}, {done.seconds} s: {said}", flush=True)
+            print(
+                f"trial {number}: killed at {done.killed} s, {how_far}, {done.seconds} s: {said}", flush=True
+            )
     bad = sum(bool(row.problems) for row in rows)
     if given.csv:
         with given.csv.open("w", newline="", encoding="utf-8") as file:

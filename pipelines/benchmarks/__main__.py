@@ -14,7 +14,18 @@ from platformdirs import user_cache_path
 from pipelines.benchmarks.results import Settings, write_results
 
 FOLDER = Path(__file__).parent
-MEASURED = ("gather", "mask", "outlines", "memory", "start", "view", "whole_slide", "training_step", "limits")
+MEASURED = (
+    "gather",
+    "mask",
+    "outlines",
+    "memory",
+    "start",
+    "view",
+    "whole_slide",
+    "training_step",
+    "limits",
+    "batch",
+)
 ORDER = (
     "gather",
     "mask",
@@ -26,6 +37,7 @@ ORDER = (
     "whole_slide",
     "training_step",
     "limits",
+    "batch",
     "tables",
 )
 

@@ -163,6 +163,21 @@ def _plot_view(axes: Any, rows: Sequence[Row]) -> None:
     axes.set_xlabel("ms per tile of 512 px")
 
 
+def _plot_batch(axes: Any, rows: Sequence[Row]) -> None:
+    """Last by first: what a late slide costs, in times of an early one."""
+    columns = {"ms per slide": "last_by_first", "memory": "mib_growth", "open files": "files_growth"}
+    bars = {
+        f"{row['case']}: {name}": number(row, column)
+        for row in rows
+        for name, column in columns.items()
+        if row.get(column)
+    }
+    axes.barh(list(bars), list(bars.values()))
+    axes.invert_yaxis()
+    axes.axvline(1.0, color="black", lw=0.8)
+    axes.set(xlabel="late slides / early slides", title="many slides in one call")
+
+
 _PLOTS: dict[str, Callable[[Any, Sequence[Row]], None]] = {
     "gather": _plot_gather,
     "mask": _plot_mask,
@@ -173,4 +188,5 @@ _PLOTS: dict[str, Callable[[Any, Sequence[Row]], None]] = {
     "whole_slide": _plot_whole_slide,
     "training_step": _plot_training_step,
     "limits": _plot_limits,
+    "batch": _plot_batch,
 }

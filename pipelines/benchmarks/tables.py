@@ -21,6 +21,7 @@ COST_AT_200K, FEWER_TILES, MASK_CPU_S, MASK_MIB, AHEAD_OF_LIBVIPS, PATCHES_COST 
 MEMORY_AT_200K = 1.1
 START_COST = 0.6
 VIEW_COST = 1.5
+LEDGER_GROWTH, BATCH_GROWTH, CHILD_COST = 1.2, 1.05, 1.03
 MIOU_TOLERANCE = 0.005
 
 Row = dict[str, str]
@@ -328,6 +329,39 @@ def limits_table(rows: Sequence[Row]) -> str:
     return Table(header=("stage", "least work", "limit, ms", "time, ms", "gap"), rows=body).markdown()
 
 
+def batch_table(rows: Sequence[Row]) -> str:
+    """What a slide costs early and late; the bars below."""
+    text, bars = "", []
+    found = {row["case"]: row for row in rows if not row.get("failed")}
+    if ledger := found.get("ledger"):
+        text += (
+            f"- the call itself, {int(ledger['slides']):,} slides, {number(ledger, 'seconds'):.0f} s in all\n"
+        )
+        for what, name in (("ms per slide", ""), ("CPU ms per slide", "cpu_")):
+            first, last = number(ledger, f"{name}first_ms"), number(ledger, f"{name}last_ms")
+            text += f"- {what} in the first tenth of them {first:.1f}, in the last {last:.1f}\n"
+            words = f"{what} of the last tenth / of the first, at most {LEDGER_GROWTH}"
+            bars.append(_bar(words, last / first, last / first <= LEDGER_GROWTH))
+    if slides := found.get("slides"):
+        shown = "{:.0f} MiB and {:.0f} open files in the second quarter, {:.0f} MiB and {:.0f} in the last"
+        names = ("second_mib", "second_files", "last_mib", "last_files")
+        text += f"- {int(slides['slides']):,} slides, {number(slides, 'ms_per_slide'):.0f} ms each: "
+        text += f"{shown.format(*(number(slides, name) for name in names))}\n"
+        for what, name in (("memory", "mib_growth"), ("open files", "files_growth")):
+            ratio = number(slides, name)
+            words = f"{what} in the last quarter / in the second, at most {BATCH_GROWTH}"
+            bars.append(_bar(words, ratio, ratio <= BATCH_GROWTH))
+    if (child := found.get("child")) and (here := found.get("in process")):
+        for row in (child, here):
+            text += f"- {row['case']}, {int(row['slides'])} slides: {number(row, 'seconds'):.1f} s, "
+            text += f"{number(row, 'cpu_seconds'):.1f} CPU s\n"
+        ratio = number(child, "seconds") / number(here, "seconds")
+        bars.append(
+            _bar(f"seconds with a child / in process, at most {CHILD_COST}", ratio, ratio <= CHILD_COST)
+        )
+    return f"{text}\nBars:\n\n{''.join(bars)}"
+
+
 _TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
     "gather": gather_table,
     "mask": mask_table,
@@ -338,4 +372,5 @@ _TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
     "whole_slide": whole_slide_table,
     "training_step": training_step_table,
     "limits": limits_table,
+    "batch": batch_table,
 }

@@ -240,14 +240,21 @@ def segment(
     if not (slide or slides):
         raise typer.BadParameter("needed one or more slides.", param_hint="SLIDE or --slides")
     with ExitStack() as stack:
-        child = None if in_process or dry_run or scheduler else stack.enter_context(Child())
-        if child is not None and workers == 1:
-            # Imports what is slow while this process does.
-            child.start()
         with imported_at_once():
-            from wsi_deform.distribute.batch import segment_slides
             from wsi_deform.distribute.selection import selected_sources
             from wsi_deform.slide.path import slide_path
+
+        paths = [slide_path(each) for each in (*(slides or ()), *(slide or ()))]
+        found = selected_sources(paths, out=out, mpp=mpp, split=split, suffixes=ext or ())[:limit]
+        child: Child | None = None
+        # One slide has no others to protect, and what a process imports takes as long as a small slide.
+        if len(found) > 1 and not (in_process or dry_run or scheduler):
+            child = stack.enter_context(Child())
+            if workers == 1:
+                # Imports what is slow while this process does.
+                child.start()
+        with imported_at_once():
+            from wsi_deform.distribute.batch import segment_slides
             from wsi_deform.slide_results import WantedOutputs
 
         console = plain_console()
@@ -263,8 +270,6 @@ def segment(
             limit_to_tissue=limit_to_tissue,
             patches=patches,
         )
-        paths = [slide_path(each) for each in (*(slides or ()), *(slide or ()))]
-        found = selected_sources(paths, out=out, mpp=mpp, split=split, suffixes=ext or ())[:limit]
         choices: dict[str, Any] = {
             "overwrite": overwrite,
             "on_bad_tile": on_bad_tile,
