@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import psutil
 import torch
@@ -28,7 +29,6 @@ from pipelines.benchmarks.measure import MIB, Case, Facts, Pool, Row, Work
 from pipelines.benchmarks.results import Settings
 from wsi_deform.annotation.classes import read_class_table
 from wsi_deform.config import read_config
-from wsi_deform.distribute import turn
 from wsi_deform.distribute.batch import segment_slides
 from wsi_deform.distribute.child import Child
 from wsi_deform.distribute.outcome import NullWatcher, Outcome
@@ -93,14 +93,11 @@ def ledger(*, slides: int) -> Work:
 
     def once(_: int) -> Facts:
         out = Path(tempfile.mkdtemp(dir=folder))
-        real, turn.segment_to_files = turn.segment_to_files, _no_segmentation  # type: ignore[assignment]
         watcher = Clock()
-        try:
+        with patch("wsi_deform.distribute.turn.segment_to_files", _no_segmentation):
             segment_slides(
                 slide_sources(folder / "many", out=out), folder / "run", out, device="cpu", watcher=watcher
             )
-        finally:
-            turn.segment_to_files = real
         shutil.rmtree(out)
         facts = _growth(watcher)
         for name, ends in (("", watcher.ends), ("cpu_", watcher.cpu_ends)):
@@ -143,9 +140,9 @@ def command(*, slides: int, options: str) -> Work:
         "-m",
         "wsi_deform",
         "segment",
-        folder / "many",
+        str(folder / "many"),
         "--model",
-        folder / "run",
+        str(folder / "run"),
         "--device",
         "cpu",
     ]
@@ -154,7 +151,7 @@ def command(*, slides: int, options: str) -> Work:
         out = Path(tempfile.mkdtemp(dir=folder))
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
         subprocess.run(
-            [*given, "--out", out, *options.split()],
+            [*given, "--out", str(out), *options.split()],
             env=environment,
             check=True,
             stdout=subprocess.DEVNULL,

@@ -184,12 +184,6 @@ class Child:
         return code
 
 
-def segmented_in_child(job: SlideJob) -> Outcome:
-    """Segment a slide in a new process and wait for it; see ``Child.segment``."""
-    with Child() as child:
-        return child.segment(job)
-
-
 def _received(connection: Connection) -> tuple[Any, ...]:
     """What the process tells next, or EOFError where it is no longer there."""
     try:

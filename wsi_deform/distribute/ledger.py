@@ -130,19 +130,20 @@ class Ledger:
             MaskError: The folder cannot be read.
         """
         path = self.folder.state(slide_id)
+        state: State | None = None
         try:
             state, why = _state(read_json(path)), "it is no state of a slide"
         except FileNotFoundError:
             return State(slide_id=slide_id)
         except ValueError as error:
-            state, why = None, f"it is no JSON: {error}"
+            why = f"it is no JSON: {error}"
         except OSError as error:
             # Without a number it is of a limit of this program: no state is that large.
             if error.errno is not None:
                 raise MaskError(
                     f"state {path}: cannot be read ({error}). Check the folder and its rights."
                 ) from error
-            state, why = None, str(error)
+            why = str(error)
         if state is not None and state.slide_id != slide_id:
             state, why = None, f"it is of the slide {state.slide_id[:100]}"
         if state is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from wsi_deform.distribute.child import Child, segmented_in_child
+from wsi_deform.distribute.child import Child
 from wsi_deform.distribute.job import SlideJob
 from wsi_deform.distribute.lease import LeaseWatch
 from wsi_deform.distribute.outcome import Outcome, Watcher
@@ -45,7 +45,7 @@ def outcomes_of(jobs: Sequence[SlideJob], folder: MaskFolder, hands: Hands) -> I
 
     Convention:
         Slides that others had taken are asked for once more at the end: until then it is known whether they live. Those
-        that may kill this process come last, each in a process of its own.
+        that may kill this process come last, in another one.
     """
     suspected: list[SlideJob] = []
     taken: dict[str, tuple[SlideJob, Outcome]] = {}
@@ -71,10 +71,11 @@ def outcomes_of(jobs: Sequence[SlideJob], folder: MaskFolder, hands: Hands) -> I
             suspected.append(job)
         else:
             yield outcome
-    for job in suspected:
-        if hands.enough():
-            return
-        yield segmented_in_child(replace(job, expired=None))
+    with Child() as child:
+        for job in suspected:
+            if hands.enough():
+                return
+            yield child.segment(replace(job, expired=None))
 
 
 def _turns(jobs: Sequence[SlideJob], hands: Hands) -> Iterator[tuple[SlideJob, Outcome]]:
