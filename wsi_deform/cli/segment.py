@@ -240,6 +240,9 @@ def segment(
     if not (slide or slides):
         raise typer.BadParameter("needed one or more slides.", param_hint="SLIDE or --slides")
     with ExitStack() as stack:
+        patches = checked_patches(
+            method, patch_px=patch_px, overlap=overlap, mpp=patch_mpp, level=patch_level
+        )
         with imported_at_once():
             from wsi_deform.distribute.selection import selected_sources
             from wsi_deform.slide.path import slide_path
@@ -258,9 +261,6 @@ def segment(
             from wsi_deform.slide_results import WantedOutputs
 
         console = plain_console()
-        patches = checked_patches(
-            method, patch_px=patch_px, overlap=overlap, mpp=patch_mpp, level=patch_level
-        )
         wanted = WantedOutputs(
             interpolation=interpolation,
             probabilities=probabilities,
@@ -342,10 +342,10 @@ def show_plan(found: Sequence[SlideSource], model: Path, out: Path, choices: Map
 
 def checked_patches(method: str, **given: Any) -> PatchSettings | None:
     """How slides are cut into patches, None to sample them, or a usage error."""
-    from wsi_deform.baselines.patch_grid import PatchSettings
-
     given = {name: value for name, value in given.items() if value is not None}
     if method == "patches":
+        from wsi_deform.baselines.patch_grid import PatchSettings
+
         return PatchSettings(**given)
     if given:
         options = {
