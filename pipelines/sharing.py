@@ -41,7 +41,7 @@ class Trial:
     """What came of one.
 
     Attributes:
-        killed: When each process was killed, s after the start; None lived.
+        killed: When each process was killed, s after the first slide was begun; None lived, or had ended.
         done_before: Slides that were done when the last process had ended, of all.
         seconds: How long it took, the rerun included.
         problems: What is not as it should be; empty is as it should.
@@ -90,7 +90,7 @@ def trial(folder: Path, out: Path, alone: Path, *, processes: int, over_s: float
         out: An empty or missing folder.
         alone: The mask folder of a run alone.
         processes: How many.
-        over_s: They are killed within so many seconds.
+        over_s: They are killed within so many seconds after the first slide was begun.
         seed: Decides which and when.
     """
     rng, started = random.Random(seed), time.monotonic()
@@ -102,12 +102,15 @@ def trial(folder: Path, out: Path, alone: Path, *, processes: int, over_s: float
         process.start()
     doomed = rng.sample(range(processes), rng.randint(1, processes))
     moments = sorted((rng.uniform(0, over_s), number) for number in doomed)
+    while any(process.is_alive() for process in running) and not any((out / "states").glob("*.json")):
+        time.sleep(0.01)
+    begun = time.monotonic()
     killed: dict[int, float] = {}
     for moment, number in moments:
-        time.sleep(max(0.0, started + moment - time.monotonic()))
+        time.sleep(max(0.0, begun + moment - time.monotonic()))
         if running[number].is_alive():
             running[number].kill()
-            killed[number] = round(time.monotonic() - started, 2)
+            killed[number] = round(time.monotonic() - begun, 2)
     for process in running:
         process.join()
     problems = [
