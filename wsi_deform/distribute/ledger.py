@@ -130,9 +130,9 @@ class Ledger:
             MaskError: The folder cannot be read.
         """
         path = self.folder.state(slide_id)
-        state: State | None = None
+        data, why = None, "it is no state of a slide"
         try:
-            state, why = _state(read_json(path)), "it is no state of a slide"
+            data = read_json(path)
         except FileNotFoundError:
             return State(slide_id=slide_id)
         except ValueError as error:
@@ -144,11 +144,12 @@ class Ledger:
                     f"state {path}: cannot be read ({error}). Check the folder and its rights."
                 ) from error
             why = str(error)
-        if state is not None and state.slide_id != slide_id:
-            state, why = None, f"it is of the slide {state.slide_id[:100]}"
-        if state is None:
-            return State(slide_id=slide_id, error=f"{BROKEN}{path}: {why}")
-        return state
+        state = _state(data)
+        if state is not None and state.slide_id == slide_id:
+            return state
+        if state is not None:
+            why = f"it is of the slide {state.slide_id[:100]}"
+        return State(slide_id=slide_id, error=f"{BROKEN}{path}: {why}")
 
     def mend(self, state: State) -> State:
         """Set the file of a state that is broken aside, so that it is neither lost nor in the way.
