@@ -76,7 +76,10 @@ class Lease:
         self._thread.join()
         # A folder that has vanished, or can no longer be written, keeps it: it expires.
         with suppress(OSError):
-            if _token_of(self.path.read_bytes()) == self.token:
+            # Opened, as it is to be renewed: storage looks again at what is opened.
+            with self.path.open("r+b") as file:
+                is_mine = _token_of(file.read()) == self.token
+            if is_mine:
                 self.path.unlink()
         _held.discard(self.token)
 
