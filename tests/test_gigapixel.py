@@ -129,7 +129,7 @@ def test_segment_with_hrnet_w18_stays_under_3_gib(tmp_path):
 def test_fields_stream_through_memory_that_does_not_grow_with_the_slide(tmp_path):
     tests = str(Path(__file__).parent)
     small, large = (
-        run(FIELDS.format(tests=tests, side=side, out=str(tmp_path / str(side)))) for side in (16_000, 48_000)
+        run(FIELDS.format(tests=tests, side=side, out=str(tmp_path / str(side)))) for side in (20_000, 60_000)
     )
     assert large["fields"] > 6 * small["fields"]
     assert large["samples"] > 6 * small["samples"]
