@@ -87,8 +87,8 @@ class _Block(nn.Module):
         if self.expands:
             inner = F.relu6(self._bn0(self._expand_conv(inner)), inplace=True)
         inner = F.relu6(self._bn1(self._depthwise_conv(inner)), inplace=True)
-        inner = self._bn2(self._project_conv(inner))
-        return inner + features if self.adds else inner
+        narrow: Tensor = self._bn2(self._project_conv(inner))
+        return narrow + features if self.adds else narrow
 
 
 def _norm(channels: int) -> BatchNorm:
