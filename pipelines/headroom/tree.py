@@ -22,7 +22,8 @@ def class_weights(pixels: NDArray[np.int64]) -> Weights:
     Args:
         pixels: (classes,), labelled pixels of all slides.
     """
-    return np.where(pixels > 0, 1 / np.maximum(pixels, 1), 0.0)
+    weights: Weights = np.where(pixels > 0, 1 / np.maximum(pixels, 1), 0.0)
+    return weights
 
 
 def weighted_errors(cells: NDArray[np.int64], weights: Weights) -> NDArray[np.float64]:
