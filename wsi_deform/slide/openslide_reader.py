@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -59,8 +60,11 @@ class OpenSlideReader:
         """
         self.path = Path(path)
         self._slide = self._opened()
-        images = self._images(asked)
+        # Each of these asks OpenSlide anew, once per level or name.
+        properties = {str(key): str(value) for key, value in self._slide.properties.items()}
         sizes = [Size(width, height) for width, height in self._slide.level_dimensions]
+        self._downsamples = self._slide.level_downsamples
+        images = self._images(properties, sizes[0], asked)
         check_sizes(sizes, self.path)
         # A format may list the same size twice (focal planes, rounding): later levels must be smaller.
         self._stored = [0]
@@ -69,12 +73,11 @@ class OpenSlideReader:
             if size.width <= last.width and size.height <= last.height and size != last:
                 self._stored.append(number)
         sizes = [sizes[number] for number in self._stored]
-        self._exact = [_is_whole(self._slide.level_downsamples[number]) for number in self._stored]
+        self._exact = [_is_whole(self._downsamples[number]) for number in self._stored]
         self._whole: dict[int, NDArray[np.uint8]] = {}
         # Reentrant: a level is read whole under it, and a file opened again.
         self._lock = threading.RLock()
         self._closed = False
-        properties = {str(key): str(value) for key, value in self._slide.properties.items()}
         scale = _scale(properties)
         self.info = SlideInfo(
             levels=tuple(
@@ -125,7 +128,7 @@ class OpenSlideReader:
         # A level that OpenSlide interpolates lies where its own ratio says, not at the nominal whole number.
         if self._exact[level] or self._fits_in_memory(sizes[level]):
             return level_downsample(sizes[0], sizes[level])
-        ratio = float(self._slide.level_downsamples[self._stored[level]])
+        ratio = float(self._downsamples[self._stored[level]])
         return Point(ratio, ratio)
 
     def _is_kept_whole(self, level: int) -> bool:
@@ -149,9 +152,8 @@ class OpenSlideReader:
                 f"{self.path}: OpenSlide cannot open it ({error or type(error).__name__})."
             ) from error
 
-    def _images(self, asked: str) -> tuple[StoredImage, ...]:
+    def _images(self, said: Mapping[str, str], size: Size, asked: str) -> tuple[StoredImage, ...]:
         """The slide and the pictures beside it, without decoding these."""
-        said = self._slide.properties
         beside = [
             Candidate(
                 name=name,
@@ -163,7 +165,7 @@ class OpenSlideReader:
             for name in self._slide.associated_images
             if f"openslide.associated.{name}.height" in said
         ]
-        slide = Candidate(name="slide", size=Size(*self._slide.dimensions))
+        slide = Candidate(name="slide", size=size)
         images = choose([slide, *beside], "", self.path).images
         refuse_others(images, asked, self.path)
         return images
