@@ -22,6 +22,7 @@ from wsi_deform.slide.mpp.claims import Claim, Scale, Source, claim_of, claim_of
 from wsi_deform.slide.mpp.texts import claims_of_description
 from wsi_deform.slide.reader import WHITE, Level, SlideInfo, StoredImage, bad_tile
 from wsi_deform.slide.resolution import positive_or_none
+from wsi_deform.slide.tiff.ndpi import ndpi_remarks
 
 TILE = Size(512, 512)
 # A level that OpenSlide would resample is decoded once as a whole and kept, where it is no larger than this.
@@ -79,6 +80,8 @@ class OpenSlideReader:
         self._lock = threading.RLock()
         self._closed = False
         scale = _scale(properties)
+        vendor = properties.get(openslide.PROPERTY_NAME_VENDOR, "unknown")
+        light = ndpi_remarks(self.path) if vendor == "hamamatsu" else ()
         self.info = SlideInfo(
             levels=tuple(
                 Level(size=size, downsample=self._downsample(number, sizes), tile=TILE)
@@ -88,12 +91,12 @@ class OpenSlideReader:
             mpp_xy=scale.mpp_xy,
             mpp_source=scale.source,
             mpp_remarks=scale.remarks,
-            vendor=properties.get(openslide.PROPERTY_NAME_VENDOR, "unknown"),
+            vendor=vendor,
             background=_background(properties),
             bounds=_bounds(properties, sizes[0]),
             properties=properties,
             images=images,
-            remarks=scale.remarks,
+            remarks=(*light, *scale.remarks),
         )
 
     def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
