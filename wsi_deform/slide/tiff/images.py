@@ -108,7 +108,7 @@ def images_in(tif: tifffile.TiffFile, path: SlidePath) -> list[TiffImage]:
 def _is_one_plane(page: Any) -> bool:
     """Whether tifffile's own description of a page is of no more than what lies in it, so that no stack begins here."""
     try:
-        said = parse_json(page.shaped_description)
+        said = parse_json(page.description)
         return bool(
             page.imagedepth == 1
             and math.prod(said["shape"]) == math.prod(page.shape)

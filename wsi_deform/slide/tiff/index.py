@@ -171,7 +171,7 @@ def _index_from_tif(tif: tifffile.TiffFile, source: ByteSource, asked: str) -> T
         compression=int(first.compression),
         extra_samples=tuple(int(extra) for extra in first.extrasamples),
         colormap=None if first.colormap is None else np.asarray(first.colormap, np.uint16),
-        description=(tif.pages.first if tif.is_ome else first).description,
+        description=_described_page(tif, image, first).description,
         resolution=_resolution(first, path),
         flavour=flavour,
         special=_special_format(tif),
@@ -183,6 +183,13 @@ def _index_from_tif(tif: tifffile.TiffFile, source: ByteSource, asked: str) -> T
         images=choice.images,
         remarks=(*choice.remarks, *image.remarks, *remarks, *turned),
     )
+
+
+def _described_page(tif: tifffile.TiffFile, image: TiffImage, first: Any) -> Any:
+    """The page whose description is the image's: of a stack the first plane, which need not be the one that is read."""
+    if tif.is_ome:
+        return tif.pages.first
+    return image.stacks[0].keyframe if image.stacks else first
 
 
 def _stack_planes(image: TiffImage) -> int:
