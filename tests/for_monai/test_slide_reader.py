@@ -7,7 +7,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from monai.data import DataLoader, PatchWSIDataset, SlidingPatchWSIDataset, WSIReader
+from monai.data import DataLoader, MaskedPatchWSIDataset, PatchWSIDataset, SlidingPatchWSIDataset, WSIReader
 from monai.transforms import LoadImage, LoadImaged
 from slide_files import picture, pyramid, write_ome_zarr, write_svs, write_tiff
 
@@ -177,6 +177,17 @@ def test_sliding_patches_cover_the_slide_once_in_workers_too(svs):
     assert sum(float(each.double().sum()) for each in loaded) == picture(453, 331)[:300, :450].sum()
     slide = dataset.wsi_reader.read(svs)
     assert pickle.loads(pickle.dumps(slide)).size == slide.size
+
+
+def test_masked_patches_lie_where_the_slide_is_not_white(tmp_path):
+    pixels = np.full((256, 320, 3), 255, np.uint8)
+    pixels[64:128, 96:192] = (120, 30, 140)
+    path = write_tiff(tmp_path / "a.tif", [pixels, pixels[::2, ::2]], tile=(64, 64))
+    dataset = MaskedPatchWSIDataset(
+        [{"image": str(path)}], patch_size=32, patch_level=0, mask_level=1, reader=SlideReader
+    )
+    assert len(dataset) == 32 * 48  # one for each pixel of the level that is not white
+    assert all((np.asarray(dataset[number]["image"]) == 30).any() for number in (0, 700, 32 * 48 - 1))
 
 
 def test_several_slides_are_stacked(svs):

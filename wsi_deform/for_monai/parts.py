@@ -49,7 +49,7 @@ def model_of_parts(
             f"bundle {path}: the deformation network is {found}. Needed "
             f"{'wsi_deform.export.networks.DensityNetwork' if wanted else 'none: no map is learned here'}."
         )
-    pairs = [("segmentation", network)]
+    pairs: list[tuple[str, nn.Module]] = [("segmentation", network)]
     if deformation_network is not None:
         pairs.append(("deformation", deformation_network))
     for name, part in pairs:

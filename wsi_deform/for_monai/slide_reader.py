@@ -73,9 +73,9 @@ class SlideReader(BaseWSIReader):  # type: ignore[misc]
         Raises:
             SlideError: It is no slide that can be read.
         """
-        several = isinstance(data, (list, tuple))
+        paths = [data] if isinstance(data, (str, os.PathLike)) else list(data)
         given = {"mpp": self.slide_mpp, "on_bad_tile": self.on_bad_tile} | kwargs
-        slides = [Slide(str(path), **given) for path in (data if several else [data])]
+        slides = [Slide(str(path), **given) for path in paths]
         for slide in slides:
             _ = slide.info  # opens the file now, so that an unreadable one is refused here
         return slides if len(slides) > 1 else slides[0]
@@ -164,7 +164,7 @@ class SlideReader(BaseWSIReader):  # type: ignore[misc]
 
     def verify_suffix(self, filename: Sequence[os.PathLike[str] | str] | os.PathLike[str] | str) -> bool:
         """Whether it looks like a slide, for ``LoadImage``, which asks its readers one after the other."""
-        names = filename if isinstance(filename, (list, tuple)) else [filename]
+        names = [filename] if isinstance(filename, (str, os.PathLike)) else list(filename)
         return all(_looks_like_slide(str(name)) for name in names)
 
     def _get_patch(
