@@ -212,6 +212,32 @@ def test_a_map_that_is_wanted_later_is_made_and_a_lost_overlay_comes_from_the_ma
     assert [o.reason for o in batch.outcomes] == ["done again: footprint missing or not whole"] * 2
 
 
+def test_labels_in_ome_zarr_are_made_of_a_mask_that_is_done_and_anew_where_a_file_of_them_is_lost(
+    slides: Path, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, wanted = tmp_path / "out", WantedOutputs(ome_zarr=True)
+    run(slides, study, out)
+    monkeypatch.setattr(turn_module, "segment_to_files", None)  # the networks are not needed
+    first = run(slides, study, out, wanted=wanted)
+    assert [o.reason for o in first.outcomes] == ["made ome_zarr of a mask that was done"] * 2
+    assert outcomes(run(slides, study, out, wanted=wanted)) == {"a": "skipped", "b": "skipped"}
+    folder = out / "masks" / "a.ome.zarr"
+    files = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert Path("labels/classes/0/zarr.json") in files
+    (folder / "labels" / "classes" / "zarr.json").unlink()
+    again = run(slides, study, out, wanted=wanted)
+    assert [(o.status, o.reason) for o in again.outcomes] == [
+        ("done", "made ome_zarr of a mask that was done"),
+        ("skipped", "already done with this model"),
+    ]
+    assert files == {
+        path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+    assert sorted(path.name for path in (out / "masks").iterdir()) == [
+        "a.ome.tif", "a.ome.zarr", "b.ome.tif", "b.ome.zarr"
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("harm", ["cut", "other", "gone"])
 def test_a_mask_that_is_not_whole_is_not_done(slides: Path, study: Path, tmp_path: Path, harm: str) -> None:
     out = tmp_path / "out"

@@ -52,6 +52,7 @@ from wsi_deform.train.checkpoint import (
 )
 from wsi_deform.train.ema import WeightAverage
 from wsi_deform.train.identity import ORIGIN, check_identity, identity_of, labels_remark
+from wsi_deform.train.losses import monai_loss_of
 from wsi_deform.train.origin import origin_facts, origin_sha256, start_from
 from wsi_deform.train.positions import FirstPhase, learn_positions
 from wsi_deform.train.ranks import Ranks
@@ -228,7 +229,9 @@ def start_run(
     Without a checkpoint the weights are those of ``init_from``, as far as they fit, where it is given. A network that
     is trained before all others (``train.positions``) is trained here, with this watcher and ``stop``.
     """
-    allocates(config)  # refused before anything is read
+    # Refused before anything is read.
+    allocates(config)
+    monai_loss_of(config, classes.count)
     if config.networks.pretrained is None and init_from is None:
         _refuse_frozen(config)
     torch.manual_seed(config.seed)
