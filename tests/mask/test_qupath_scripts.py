@@ -114,10 +114,10 @@ def test_outlines_become_annotations_with_the_names_and_colours_of_their_classes
     assert found["errors"] == [None] * 5
     pixels = drawn[1]
     shown = pixels[SHOWN.y : SHOWN.bottom, SHOWN.x : SHOWN.right]
-    for annotations, part in zip(found["annotations"], (pixels, shown), strict=False):
-        assert len({each["id"] for each in annotations}) == len(annotations) > 5
+    for objects, part in zip(found["annotations"], (pixels, shown), strict=False):
+        assert len({each["id"] for each in objects}) == len(objects) > 5
         areas = {"tumour: invasive": 0.0, "stroma": 0.0}
-        for each in annotations:
+        for each in objects:
             assert each["colour"] == argb({"tumour: invasive": TUMOUR, "stroma": STROMA}[each["name"]])
             areas[each["name"]] += each["area"]
         assert areas == {
