@@ -4,8 +4,9 @@
   of all pixels; ``2 um``: level 0, simpler within 2 um. ``, 2 % random``: of a mask with 2 % of the labels replaced at
   random, the many small islands of a noisy prediction.
 - ``rasterio`` (``features.shapes`` of GDAL) and ``opencv`` (``findContours`` per class, with holes) are given the
-  finest level that they can hold in 8 GiB, read by tifffile beforehand, which is not counted, and their polygons are written
-  alike, by ``json`` and ``gzip``. ``ours, level N`` is the same level. OpenCV's rings run through centres of pixels.
+  finest level that they can hold in 8 GiB, read by tifffile beforehand, which is not counted, and their polygons are
+  written alike, by ``json`` and ``gzip``. ``ours, level N`` is the same level. OpenCV's rings run through centres of
+  pixels.
 
 ``vertices`` says how many there are. Rivals that are not installed are left out: ``pip install rasterio
 opencv-python-headless``.
