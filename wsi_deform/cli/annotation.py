@@ -69,9 +69,7 @@ def to_mask(
     say(f"{out}: {size} px.")
 
 
-@app.command(
-    examples=["wsi-deform annotation from-mask out/masks/a.ome.tif --out a.geojson.gz --tolerance-um 2"]
-)
+@app.command(examples=["wsi-deform annotation from-mask m.ome.tif --out m.geojson.gz --tolerance-um 2"])
 def from_mask(
     mask: Annotated[Path, typer.Argument(help="A mask that `segment` or `annotation to-mask` wrote.")],
     out: Annotated[Path, typer.Option(help="The outlines to write, .geojson.gz.")],
