@@ -22,14 +22,15 @@ def class_weights(pixels: NDArray[np.int64]) -> Weights:
     Args:
         pixels: (classes,), labelled pixels of all slides.
     """
-    weights: Weights = np.where(pixels > 0, 1 / np.maximum(pixels, 1), 0.0)
-    return weights
+    return np.where(pixels > 0, 1 / np.maximum(pixels, 1), 0.0)
 
 
 def weighted_errors(cells: NDArray[np.int64], weights: Weights) -> NDArray[np.float64]:
     """What is wrong in each cell if it is all the class that most of it is: (..., classes) -> (...)."""
     said = cells.argmax(-1)[..., None]
-    return cells @ weights - np.take_along_axis(cells, said, -1)[..., 0] * weights[said[..., 0]]
+    right = np.take_along_axis(cells, said, -1)[..., 0] * weights[said[..., 0]]
+    wrong: NDArray[np.float64] = cells @ weights - right
+    return wrong
 
 
 def tree_confusion(counts: CellCounts, leaves: int, weights: Weights) -> NDArray[np.int64]:

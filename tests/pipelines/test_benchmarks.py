@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
@@ -20,6 +21,7 @@ try:
         mask,
         measure,
         memory,
+        opening,
         parts,
         start,
         tables,
@@ -201,6 +203,37 @@ def test_a_start_segments_the_slide_in_a_process_of_its_own(tmp_path: Path) -> N
     before = resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime
     assert start.segment(**params).run(0) == {"masks": 1}
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_utime - before > 0.5
+
+
+@pytest.mark.parametrize(("cpu", "said"), [(0.00104, "1.04 – **met**"), (0.00106, "1.06 – **not met**")])
+def test_an_opening_is_compared_with_that_of_the_earlier_commit(
+    tmp_path: Path, cpu: float, said: str
+) -> None:
+    rows = [{"case": "SVS, ours", "cpu_seconds": cpu}, {"case": "SVS, abc", "cpu_seconds": 0.001}]
+    written(tmp_path / "opening.csv", rows)
+    text = tables.opening_table(tables.read_results("opening", tmp_path))
+    assert f"- SVS, CPU time / that of abc, at most 1.05: {said}" in text
+    assert "| SVS | abc | 1.00 |" in text
+
+
+def test_every_slide_that_is_opened_for_a_benchmark_is_the_same_picture(tmp_path: Path) -> None:
+    pixels = {}
+    for name, path in opening.slides(tmp_path).items():
+        slide = open_slide(path)
+        if name in ("TIFF", "OME-TIFF", "OME-Zarr"):
+            assert (slide.size, slide.mpp, slide.stored_levels) == (opening.SIZE, pytest.approx(0.5), 4)
+            pixels[name] = slide.read_region(0, slide.region).astype(int)
+    assert np.abs(pixels["TIFF"] - pixels["OME-Zarr"]).mean() < 5
+    assert np.array_equal(pixels["TIFF"], pixels["OME-TIFF"])
+
+
+def test_opening_says_the_time_of_one_slide(tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    picture = np.full((64, 64, 3), 200, np.uint8)
+    for number in range(30):
+        Image.fromarray(picture).save(tmp_path / "files" / f"{number}.png")
+    params = {"script": opening.OPEN, "tree": str(ROOT), "files": str(tmp_path / "files")}
+    assert 0 < opening.work(**params).run(0)["cpu_seconds"] < 1
 
 
 def test_both_sides_of_view_make_the_same_tiles(tmp_path: Path) -> None:
