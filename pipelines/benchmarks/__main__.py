@@ -17,6 +17,7 @@ FOLDER = Path(__file__).parent
 MEASURED = (
     "gather",
     "mask",
+    "geojson",
     "outlines",
     "memory",
     "start",
@@ -29,6 +30,7 @@ MEASURED = (
 ORDER = (
     "gather",
     "mask",
+    "geojson",
     "outlines",
     "memory",
     "start",

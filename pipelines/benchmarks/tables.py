@@ -19,6 +19,7 @@ from wsi_deform.report.tables import Table
 README = Path(__file__).with_name("README.md")
 COST_AT_200K, FEWER_TILES, MASK_CPU_S, MASK_MIB, AHEAD_OF_LIBVIPS, PATCHES_COST = 1.3, 100, 2, 400, 10, 10
 MEMORY_AT_200K = 1.1
+GEOJSON_CPU_S, GEOJSON_MIB = 5, 500
 START_COST = 0.6
 VIEW_COST = 1.5
 OPENING_COST = 1.05
@@ -178,6 +179,31 @@ def mask_table(rows: Sequence[Row]) -> str:
             ahead >= AHEAD_OF_LIBVIPS,
         ),
     ]
+    return "".join(parts)
+
+
+def geojson_table(rows: Sequence[Row]) -> str:
+    """Seconds, CPU seconds and memory per case; the bars below, then rivals' CPU seconds in those of ours."""
+    columns = (
+        ("case", "case"), ("seconds", "seconds"), ("CPU s", "cpu_seconds"), ("peak MiB", "peak_mib"),
+        ("before MiB", "base_mib"), ("polygons", "polygons"), ("vertices", "vertices"), ("file MB", "file_mb"),
+        ("runs", "runs"),
+    )  # fmt: skip
+    own = [row for row in rows if row["case"].startswith("ours")]
+    slowest = max(number(row, "cpu_seconds") for row in own)
+    largest = max(number(row, "peak_mib") for row in own)
+    parts = [
+        f"{int(rows[0]['samples']):,} samples on {int(rows[0]['side']):,} x {int(rows[0]['side']):,} px\n\n",
+        f"{_plain(rows, columns)}\nBars:\n\n",
+        _bar(f"ours, CPU seconds, at most {GEOJSON_CPU_S}", slowest, slowest <= GEOJSON_CPU_S),
+        _bar(f"ours, peak MiB, at most {GEOJSON_MIB}", largest, largest <= GEOJSON_MIB),
+    ]
+    for row in rows:
+        rival, _, level = row["case"].partition(", ")
+        same = _find(rows, case=f"ours, {level}")
+        if rival != "ours" and same is not None:
+            ratio = number(row, "cpu_seconds") / number(same, "cpu_seconds")
+            parts.append(f"- {level}, CPU s of {rival} / ours: {_shown(ratio)}\n")
     return "".join(parts)
 
 
@@ -350,6 +376,7 @@ def limits_table(rows: Sequence[Row]) -> str:
 _TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
     "gather": gather_table,
     "mask": mask_table,
+    "geojson": geojson_table,
     "outlines": outlines_table,
     "memory": memory_table,
     "start": start_table,

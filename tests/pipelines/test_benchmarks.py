@@ -17,6 +17,8 @@ try:
     from pipelines.benchmarks import (
         drawn_slides,
         gather,
+        geojson,
+        mask,
         measure,
         memory,
         opening,
@@ -240,6 +242,45 @@ def test_both_sides_of_view_make_the_same_tiles(tmp_path: Path) -> None:
     ours, rival = (view.work(slide="TIFF", path=path, rival=each).run(0) for each in (False, True))
     assert ours["tiles"] == rival["tiles"] == 9 + 4 + 1
     assert ours["file_mb"] == pytest.approx(rival["file_mb"], rel=0.1)
+
+
+def test_outlines_of_a_mask_are_those_that_were_asked_for(tmp_path: Path) -> None:
+    points, labels = mask.labelled_samples(2048)
+    np.savez(tmp_path / "samples-plain.npz", points=points, labels=labels)
+    given = {"side": 2048, "folder": str(tmp_path), "kind": "plain"}
+    exact = geojson.ours(**given, what="level 0").run(0)
+    simpler = geojson.ours(**given, what="2 um").run(0)
+    assert geojson.ours(**given, what="level 2").run(0)["vertices"] < exact["vertices"] / 3
+    assert simpler["polygons"] == exact["polygons"] > 10
+    assert simpler["vertices"] < exact["vertices"] / 3
+    assert simpler["file_mb"] < exact["file_mb"]
+
+
+@pytest.mark.parametrize(("cpu", "said"), [(4.9, "4.90 – **met**"), (5.1, "5.10 – **not met**")])
+def test_the_slowest_outlines_are_held_against_the_bar_and_rivals_against_the_same_level(
+    tmp_path: Path, cpu: float, said: str
+) -> None:
+    common = {
+        "side": 100_000,
+        "samples": 64_000,
+        "seconds": 1,
+        "base_mib": 1,
+        "polygons": 4,
+        "vertices": 9,
+        "file_mb": 1,
+    }
+    rows = [("ours, 2 um", cpu, 280), ("ours, level 2", 0.5, 200), ("rasterio, level 2", 6.0, 2000)]
+    written(
+        tmp_path / "geojson.csv",
+        [
+            {"case": case, "cpu_seconds": seconds, "peak_mib": mib, "runs": 2, **common}
+            for case, seconds, mib in rows
+        ],
+    )
+    text = tables.geojson_table(tables.read_results("geojson", tmp_path))
+    assert f"- ours, CPU seconds, at most 5: {said}" in text
+    assert "- ours, peak MiB, at most 500: 280 – **met**" in text
+    assert "- level 2, CPU s of rasterio / ours: 12.0" in text
 
 
 @pytest.mark.parametrize(("seconds", "said"), [(1.2, "1.20 – **met**"), (1.6, "1.60 – **not met**")])

@@ -19,6 +19,7 @@ from wsi_deform.cli import (
     export,
     inspect,
     manifest,
+    qupath_scripts,
     report,
     segment,
     submission,
@@ -48,6 +49,7 @@ typer_app.command(
     examples=evaluate.EXAMPLES, exits={1: "at least one slide could not be measured; the others are"}
 )(evaluate.evaluate)
 typer_app.command(examples=view.EXAMPLES)(view.view)
+typer_app.command(name="qupath-scripts", examples=qupath_scripts.EXAMPLES)(qupath_scripts.qupath_scripts)
 typer_app.command(examples=report.EXAMPLES)(report.report)
 typer_app.command(examples=export.EXAMPLES)(export.export)
 typer_app.command(examples=submission.EXAMPLES)(submission.submission)

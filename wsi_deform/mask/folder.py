@@ -81,6 +81,11 @@ class MaskFolder:
         return self.path / "states"
 
     @property
+    def qupath(self) -> Path:
+        """Scripts for QuPath, where they were asked for."""
+        return self.path / "qupath"
+
+    @property
     def classes(self) -> Path:
         """The class table of the masks."""
         return self.path / "classes.json"
