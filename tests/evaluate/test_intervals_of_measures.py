@@ -9,65 +9,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+from drawn_evaluation import CLASSES, drawn_evaluation, evaluation_of
 
-from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.evaluate.bootstrap import Resamples, difference_of_miou
-from wsi_deform.evaluate.boundary import BorderPair, BoundaryDistances, Distances
-from wsi_deform.evaluate.calibration import Calibration
 from wsi_deform.evaluate.folder import write_all
-from wsi_deform.evaluate.frequency import ClassFrequency
 from wsi_deform.evaluate.intervals import intervals_data, with_ends
-from wsi_deform.evaluate.masks import Evaluation, SlideEvaluation
-from wsi_deform.evaluate.measures import Confusion
-from wsi_deform.evaluate.objects import SIZES, ObjectCounts
+from wsi_deform.evaluate.masks import Evaluation
 from wsi_deform.evaluate.rows import measured_data
-from wsi_deform.evaluate.slide_measures import Measured
 from wsi_deform.evaluate.tables import evaluation_data
-from wsi_deform.evaluate.trimap import TrimapCounts
-from wsi_deform.geometry import Size
-
-CLASSES = ClassTable.from_names(["background", "gland", "nerve"])
-
-
-def slide_of(number: int, random: np.random.Generator) -> SlideEvaluation:
-    """A slide whose every measure differs from those of others; all classes are in it."""
-
-    def counts() -> Confusion:
-        return Confusion(random.integers(1, 900, (3, 3)))
-
-    def distances() -> Distances:
-        return Distances.of(random.gamma(2.0, 3.0, 300), capped=int(random.integers(0, 9)))
-
-    pairs = tuple(BorderPair(to_true=distances(), to_predicted=distances()) for _ in CLASSES.names)
-    objects = np.sort(random.integers(1, 40, (2, 3, len(SIZES["um"]), 5)), axis=-1)[..., ::-1].copy()
-    objects[..., 3:] *= 100
-    points = random.integers(1, 50, (4, 15)).astype(float)
-    binned = np.stack([points, points * (np.arange(15) + 0.5) / 15, points * random.random((4, 15))], axis=-1)
-    return SlideEvaluation(
-        slide_id=f"s{number}",
-        size=Size(100, 80),
-        predicted=counts(),
-        sampled=counts() if number else None,
-        mpp=0.5,
-        measured=Measured(
-            trimap=TrimapCounts({("um", 2.0): counts(), ("px", 4.0): counts()}),
-            boundary=BoundaryDistances({"px": pairs, "um": pairs[::-1]}) if number != 1 else None,
-            objects=ObjectCounts(true={"um": objects[0]}, predicted={"um": objects[1]}),
-            calibration=Calibration(top=binned[0], classes=binned[1:]),
-            frequency=ClassFrequency(samples=random.integers(1, 99, 3), pixels=random.integers(100, 9999, 3)),
-            probabilities_of=frozenset(["samples"]),
-        ),
-    )
-
-
-def evaluation_of(slides: list[SlideEvaluation]) -> Evaluation:
-    return Evaluation(masks=Path("m"), split="test", classes=CLASSES, slides=tuple(slides), unmeasured=())
 
 
 @pytest.fixture(scope="module")
 def evaluation() -> Evaluation:
-    random = np.random.default_rng(3)
-    return evaluation_of([slide_of(number, random) for number in range(7)])
+    return drawn_evaluation()
 
 
 def middle(values: list[float]) -> list[float]:
