@@ -54,7 +54,7 @@ class Resamples:
     @property
     def groups(self) -> int:
         """How many patients, or slides, are drawn from."""
-        return self.drawn.shape[1]
+        return int(self.drawn.shape[1])
 
     def sums(self, values: Sequence[NDArray[np.generic] | None]) -> Values:
         """Add up what was counted of slides, in each resample.
@@ -70,7 +70,7 @@ class Resamples:
         for group, value in zip(self.group_of, values, strict=True):
             if value is not None:
                 totals[group] += value
-        sums: Values = np.tensordot(self.drawn, totals, axes=1)
+        sums: Values = np.tensordot(self.drawn.astype(np.float64), totals, axes=1)
         return sums
 
 
