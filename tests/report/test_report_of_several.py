@@ -13,11 +13,10 @@ import pytest
 import tifffile
 from drawn_evaluation import drawn_evaluation, evaluation_of
 from drawn_results import drawn_results
-from typer import Typer
 from typer.testing import CliRunner, Result
 
 from wsi_deform.annotation.classes import ClassTable
-from wsi_deform.cli.report import report
+from wsi_deform.cli.main import typer_app
 from wsi_deform.config import dump_config, parse_config
 from wsi_deform.distribute.ledger import Ledger, State
 from wsi_deform.errors import MaskError, ModelError
@@ -55,9 +54,7 @@ def run_folder(folder: Path, name: str, **settings: Any) -> Path:
 
 
 def asked(*given: str | Path) -> Result:
-    app = Typer()
-    app.command()(report)
-    return CliRunner().invoke(app, [str(each) for each in given])
+    return CliRunner().invoke(typer_app, ["report", *(str(each) for each in given)])
 
 
 @pytest.fixture(scope="module")

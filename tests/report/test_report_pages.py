@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 from tiny_study import tiny_model
+from typer.testing import CliRunner
 
 from wsi_deform.annotation.classes import ClassTable, write_class_table
 from wsi_deform.anonymous import AnonymousNames
+from wsi_deform.cli.main import typer_app
 from wsi_deform.config import dump_config, parse_config
 from wsi_deform.config_sections import Config
 from wsi_deform.distribute.ledger import Ledger, State
@@ -401,13 +403,6 @@ def test_damaged_logs_are_refused(run: Path, text: str, found: str) -> None:
 
 
 def test_report_command_prints_the_page(out: Path) -> None:
-    from typer import Typer
-    from typer.testing import CliRunner
-
-    from wsi_deform.cli.report import report
-
-    app = Typer()
-    app.command()(report)
-    result = CliRunner().invoke(app, [str(out)])
+    result = CliRunner().invoke(typer_app, ["report", str(out)])
     assert result.exit_code == 0
     assert result.stdout.strip() == str(out / "report.html")

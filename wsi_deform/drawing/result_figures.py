@@ -68,7 +68,7 @@ def confusion_figure(counts: NDArray[np.int64], names: Sequence[str], form: Form
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
     bar = figure.colorbar(shown, ax=axes, shrink=0.8, format=FuncFormatter(lambda value, _: f"{value:.0%}"))
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     bar.set_label("share of the pixels of the labels")
     return figure_bytes(figure, form)
 
@@ -125,17 +125,23 @@ def cost_figure(points: Sequence[Measure], *, cost: str, measure: str = "mIoU", 
     """
     figure = Figure(figsize=PANEL_IN, layout="constrained", facecolor="white")
     axes = figure.subplots()
-    known = [point for point in points if point.value is not None and point.cost is not None]
+    known = [
+        (point.name, point.cost, point.value, point.interval)
+        for point in points
+        if point.value is not None and point.cost is not None
+    ]
     few = len(known) <= TOLD_APART
-    for point, colour, marker in zip(known, cycle(LINE_COLOURS), cycle(MARKERS), strict=False):
-        own = {"color": colour, "marker": marker} if few else {"color": LINE_COLOURS[0], "marker": "o"}
-        if point.interval is not None:
-            axes.plot([point.cost] * 2, point.interval, color=own["color"], linewidth=2, alpha=0.45)
+    for (name, amount, value, interval), one, shape in zip(
+        known, cycle(LINE_COLOURS), cycle(MARKERS), strict=False
+    ):
+        colour, marker = (one, shape) if few else (LINE_COLOURS[0], "o")
+        if interval is not None:
+            axes.plot([amount] * 2, interval, color=colour, linewidth=2, alpha=0.45)
         axes.plot(
-            [point.cost], [point.value], linestyle="", markersize=7 if few else 4.5, alpha=1 if few else 0.6,
-            markeredgewidth=0, label=plain(point.name) if few else None, **own,
+            [amount], [value], linestyle="", markersize=7 if few else 4.5, alpha=1 if few else 0.6, color=colour,
+            markeredgewidth=0, label=plain(name) if few else None, marker=marker,
         )  # fmt: skip
-    costs = [point.cost for point in known if point.cost is not None]
+    costs = [amount for _, amount, _, _ in known]
     wide = bool(costs) and min(costs) > 0 and max(costs) > 20 * min(costs)
     if wide:
         axes.set_xscale("log")
