@@ -25,8 +25,8 @@ from wsi_deform.evaluate.masks import Evaluation
 from wsi_deform.evaluate.measures import Confusion
 from wsi_deform.files import write_json
 from wsi_deform.mask.folder import MaskFolder
-from wsi_deform.report.compare import different_keys
 from wsi_deform.report.compared import names_of
+from wsi_deform.report.compared_runs import different_keys
 from wsi_deform.report.folder import report_comparison, report_folder
 from wsi_deform.report.out import report_out
 
@@ -89,8 +89,8 @@ def test_results_are_compared_on_the_same_slides_with_an_interval_of_the_differe
         scores.append(data["pooled"]["predicted"]["miou"])
     assert middle == pytest.approx(scores[1] - scores[0], abs=5e-4)
     assert 0 < low < middle < high
-    assert "1 of the 7 slides of both" not in text
-    assert "4 of the 7 slides of both are shown" in text
+    assert "1 of the 1 slides with measured masks of both are shown" in text
+    assert re.search(r"<h3>s1: mIoU 0\.\d{3}, a/out</h3>.*<h3>s1: mIoU 0\.\d{3}, b/out</h3>", text, re.DOTALL)
     assert {path.stem for path in (tmp_path / "figures").iterdir()} == {
         "classes", "cost-decoded-pixels", "cost-flops", "cost-peak-memory-bytes", "cost-seconds",
     }  # fmt: skip

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wsi_deform.anonymous import Names
-from wsi_deform.config_sections import Config
 from wsi_deform.drawing.result_figures import Measure, cost_figure, intervals_figure
 from wsi_deform.errors import MaskError
 from wsi_deform.evaluate.bootstrap import Resamples, difference_of_miou
@@ -21,14 +20,14 @@ from wsi_deform.evaluate.tables import mean_notes
 from wsi_deform.provenance import provenance
 from wsi_deform.report.cells import COSTS, SHARE, cell, cost_cell, ends
 from wsi_deform.report.compared import Compared
+from wsi_deform.report.compared_runs import run_sections
 from wsi_deform.report.confusion import confusion_table
 from wsi_deform.report.evaluated import SHARES, class_table, main_fact
 from wsi_deform.report.evaluated_slides import DRAWN_COSTS
-from wsi_deform.report.files import duration
 from wsi_deform.report.measured import CEILING, MIOU, WITHOUT
 from wsi_deform.report.out import failures
 from wsi_deform.report.page import Fact, Picture, Section, write_report
-from wsi_deform.report.run import curves, describe_config
+from wsi_deform.report.run import describe_config
 from wsi_deform.report.shown_slides import Shown, slide_section
 from wsi_deform.report.tables import NOTHING, Table
 
@@ -77,7 +76,7 @@ def compare(compared: Sequence[Compared], page: Path, *, names: Names, figures: 
             *_different_slides(compared, found, names),
         ]
     if runs:
-        sections += _runs(runs)
+        sections += run_sections(runs)
     made: dict[str, Any] = {each.name: dict(each.provenance) for each in compared if each.provenance}
     page_of = provenance()
     made["this page"] = page_of if names.are_shown else {**page_of, "command": None}
@@ -272,7 +271,7 @@ def _classes(found: Mapping[str, Data]) -> list[Section]:
         pictures.append(
             Picture.drawn(
                 "classes",
-                "IoU of each class, with 95 % intervals.",
+                "IoU of each class; a bar is a 95 % interval.",
                 partial(intervals_figure, points, colours),
             )
         )
@@ -370,7 +369,14 @@ def _different_slides(compared: Sequence[Compared], found: Mapping[str, Data], n
         for each in with_masks
     ]
     first, last = scores[0], scores[-1]
-    both = sorted((name for name in first if name in last), key=lambda name: last[name] - first[name])
+    done = [
+        {state.slide_id: state.result for state in each.states if state.result is not None}
+        for each in with_masks
+    ]
+    both = sorted(
+        (name for name in first if name in last and all(name in each for each in done)),
+        key=lambda name: last[name] - first[name],
+    )
     chosen = (
         both if len(both) <= 2 * SHOWN_EACH_WAY else [*both[-SHOWN_EACH_WAY:][::-1], *both[:SHOWN_EACH_WAY]]
     )
@@ -380,77 +386,15 @@ def _different_slides(compared: Sequence[Compared], found: Mapping[str, Data], n
         Section(
             title="Slides that differ most",
             text=[
-                f"{len(chosen)} of the {len(both):,} slides of both are shown: those where {with_masks[-1].name} is "
+                f"{len(chosen)} of the {len(both):,} slides with measured masks of both are shown: those where "
+                f"{with_masks[-1].name} is "
                 f"furthest ahead of {with_masks[0].name}, then those where it is furthest behind."
             ],
         )
     ]
     for name in chosen:
-        for each, own in zip(with_masks, scores, strict=True):
-            state = next((s.result for s in each.states if s.slide_id == name and s.result is not None), None)
-            if state is None or each.folder is None:
-                continue
-            said = "" if name not in own else f"mIoU {own[name]:.3f}, {each.name}"
-            sections.append(slide_section(each.folder, Shown(state=state, why=said), names))
+        for each, own, results in zip(with_masks, scores, done, strict=True):
+            if each.folder is not None:
+                said = f"mIoU {own[name]:.3f}, {each.name}" if name in own else each.name
+                sections.append(slide_section(each.folder, Shown(state=results[name], why=said), names))
     return sections
-
-
-def _runs(runs: Mapping[str, Compared]) -> list[Section]:
-    """Curves, what training cost, and in what the configurations differ."""
-    rows = []
-    for name, each in runs.items():
-        validated = [row for row in each.log if "val_miou" in row]
-        best = max(validated, key=lambda row: row["val_miou"], default=None)
-        rows.append(
-            (
-                name,
-                f"{int(each.log[-1]['epoch'])}",
-                duration(sum(row.get("seconds", 0.0) for row in each.log)),
-                f"{each.log[-1]['loss']:{SHARE}}",
-                NOTHING if best is None else f"{best['val_miou']:{SHARE}}",
-                NOTHING if best is None else f"{int(best['epoch'])}",
-            )
-        )
-    header = ("run", "epochs", "time in epochs", "training loss, last", "best validation mIoU", "in epoch")
-    sections = [
-        Section(
-            title="Training",
-            table=Table(header=header, rows=tuple(rows)),
-            pictures=curves({name: each.log for name, each in runs.items()}),
-        )
-    ]
-    differences = different_keys(
-        {name: each.config for name, each in runs.items() if each.config is not None}
-    )
-    if differences:
-        sections.append(
-            Section(
-                title="In what the configurations differ",
-                table=Table(
-                    header=("key", *runs),
-                    rows=tuple((key, *values) for key, values in differences.items()),
-                    is_text=True,
-                ),
-                level=3,
-            )
-        )
-    return sections
-
-
-def different_keys(configs: Mapping[str, Config]) -> dict[str, list[str]]:
-    """Key -> its value in each configuration, of the keys that are not the same in all."""
-    flat = [_flat(config.model_dump(mode="json")) for config in configs.values()]
-    keys = list(dict.fromkeys(key for each in flat for key in each))
-    held = {key: [each.get(key, NOTHING) for each in flat] for key in keys}
-    return {key: values for key, values in held.items() if len(set(values)) > 1}
-
-
-def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """Dotted keys of nested settings; empty what is not set."""
-    found: dict[str, str] = {}
-    for key, value in data.items():
-        if isinstance(value, Mapping) and value:
-            found |= _flat(value, f"{prefix}{key}.")
-        else:
-            found[prefix + key] = "not set" if value is None else str(value)
-    return found

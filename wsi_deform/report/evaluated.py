@@ -132,6 +132,7 @@ def class_table(data: Mapping[str, Any], kind: str) -> Table:
     shares = {key: word for key, word in SHARES.items() if key in pooled}
     borders = _borders(data) if kind == "predicted" else {}
     ceiling = data["pooled"].get("sampled") if kind == "predicted" else None
+    of_ceiling: Mapping[str, Any] = (data.get("intervals") or {}).get("sampled") or {}
     counts = np.array(pooled["confusion"], np.int64) if "confusion" in pooled else None
     header = ["class", *shares.values()]
     if borders:
@@ -147,8 +148,13 @@ def class_table(data: Mapping[str, Any], kind: str) -> Table:
             _, mean, interval = borders.get(name, (None, None, None))
             cells.append(cell(mean, LENGTH, interval))
         if ceiling:
-            of = {"mean": ceiling["miou"], WITHOUT_BACKGROUND: ceiling.get("miou_without_background")}
-            cells.append(cell(ceiling["iou"].get(name) if own is not None else of.get(name), SHARE))
+            key = {"mean": "miou", WITHOUT_BACKGROUND: "miou_without_background"}.get(name, "")
+            value, interval = (
+                (ceiling["iou"].get(name), (of_ceiling.get("iou") or {}).get(name))
+                if own is not None
+                else (ceiling.get(key), of_ceiling.get(key))
+            )
+            cells.append(cell(value, SHARE, interval))
         if counts is not None:
             of_class = [counts[own].sum(), counts[:, own].sum()] if own is not None else [None, None]
             cells += [cell(each, COUNT) for each in of_class]
