@@ -21,6 +21,7 @@ from wsi_deform.cli import (
     manifest,
     report,
     segment,
+    submission,
     train,
     view,
 )
@@ -49,6 +50,7 @@ typer_app.command(
 typer_app.command(examples=view.EXAMPLES)(view.view)
 typer_app.command(examples=report.EXAMPLES)(report.report)
 typer_app.command(examples=export.EXAMPLES)(export.export)
+typer_app.command(examples=submission.EXAMPLES)(submission.submission)
 typer_app.add_typer(config.app, name="config")
 
 

@@ -130,6 +130,14 @@ def segment(
             "--coloured", help="Write the masks in the colours of their classes too.", rich_help_panel=FILES
         ),
     ] = False,
+    format: Annotated[
+        Literal["tiff", "ome-zarr"],
+        typer.Option(
+            metavar="tiff|ome-zarr",
+            help="Of the masks. ome-zarr: as labels of OME-Zarr too, beside the TIFF, which all else reads.",
+            rich_help_panel=FILES,
+        ),
+    ] = "tiff",
     method: Annotated[
         Literal["sampled", "patches"],
         typer.Option(
@@ -244,6 +252,7 @@ def segment(
         footprint=footprint,
         geojson=geojson,
         coloured=coloured,
+        ome_zarr=format == "ome-zarr",
         limit_to_tissue=limit_to_tissue,
         patches=patches,
     )
