@@ -51,7 +51,7 @@ def doctor(
     # A library that crashes says at least where.
     if not faulthandler.is_enabled():
         faulthandler.enable()
-    found = []
+    found: list[Finding] = []
     with imported_at_once(), warnings.catch_warnings():
         warnings.simplefilter("ignore" if not TALK.verbose else "default")
         for each in findings(out):

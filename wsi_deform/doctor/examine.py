@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -73,7 +73,7 @@ def _new(folder: Path) -> Path:
     return folder
 
 
-def _cache() -> Mapping[str, Path]:
+def _cache() -> dict[str, Path]:
     try:
         from wsi_deform.slide.levels.cache_folder import CACHE
     except ImportError:

@@ -75,7 +75,9 @@ def _onnx() -> str:
     opset = [onnx.helper.make_opsetid("", 17)]
     model = onnx.helper.make_model(graph, opset_imports=opset, ir_version=8)
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    (found,) = session.run(None, {"a": np.float32([1, 2, 3]), "b": np.float32([10, 20, 30])})
+    (found,) = session.run(
+        None, {"a": np.array([1, 2, 3], np.float32), "b": np.array([10, 20, 30], np.float32)}
+    )
     if found.tolist() != [11.0, 22.0, 33.0]:
         raise ValueError(f"a sum comes out as {found.tolist()}")
     said = (

@@ -54,7 +54,7 @@ class Shortener:
         """A text without places, the user's name and secrets of URLs."""
         text = redacted(text)
         for path, word in self._words:
-            text = re.sub(rf"{re.escape(path)}(?![\w-])", lambda _, word=word: word, text)
+            text = re.sub(rf"{re.escape(path)}(?![\w-])", word.replace("\\", r"\\"), text)
         text = _PATH.sub(_last_name, text)
         if len(self._user) >= _MIN_NAME and self._user != "root":
             text = re.sub(rf"(?<![\w-]){re.escape(self._user)}(?![\w-])", "<user>", text)
