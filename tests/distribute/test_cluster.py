@@ -18,13 +18,14 @@ from typing import Any
 import dask
 import numpy as np
 import pytest
-from distributed import Client
+from distributed import Client, LocalCluster
 from tiny_study import tiny_model, tiny_study
 
 import wsi_deform
 from wsi_deform.distribute import cluster as cluster_module
+from wsi_deform.distribute import job as job_module
 from wsi_deform.distribute.batch import segment_slides
-from wsi_deform.distribute.cluster import OtherVersionsError, connected, difference
+from wsi_deform.distribute.cluster import OtherVersionsError, connected, difference, for_this_worker
 from wsi_deform.distribute.job import SlideJob, model_sha256
 from wsi_deform.distribute.ledger import Ledger
 from wsi_deform.distribute.outcome import Batch
@@ -356,6 +357,38 @@ def test_a_worker_that_joins_late_with_other_versions_is_refused_too(study, tmp_
     ]
     with pytest.raises(OtherVersionsError, match=r"worker \S+: has torch [\d.]+ \(here 1\.0\)"):
         list(segmented_by_workers(jobs[:1], workers=1, scheduler=cluster.address))
+
+
+def test_threads_of_a_worker_share_its_memory_and_load_one_model(study, tmp_path, monkeypatch):
+    model = find_model(study / "run")
+    (source,) = slide_sources(study / "slides" / "a.tif", out=tmp_path)
+    about = {"model": model, "model_sha256": model_sha256(model), "out": tmp_path}
+    job = SlideJob(
+        source=source, device="auto", memory_gib=3.0, versions=cluster_module.versions_here(), **about
+    )
+    with (
+        LocalCluster(
+            n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None, protocol="tcp"
+        ) as threads,
+        Client(threads) as client,
+    ):
+        there = client.submit(for_this_worker, job).result(PATIENCE_S)
+    assert (there.memory_gib, there.is_isolated) == (1.5, True)
+    assert there.device in ("cpu", "cuda", "mps")
+    loads = []
+
+    def slowly(path: Path, *, device: str) -> str:
+        loads.append(device)
+        time.sleep(0.3)
+        return "model"
+
+    job_module._loaded.cache_clear()
+    monkeypatch.setattr(job_module, "load_model", slowly)
+    with ThreadPoolExecutor(3) as pool:
+        found = pool.map(lambda _: job_module.loaded_model(model, "sha", "cpu"), range(3))
+        assert [*found] == ["model"] * 3
+    job_module._loaded.cache_clear()
+    assert loads == ["cpu"]
 
 
 def test_builds_of_a_version_and_mended_pythons_are_the_same():
