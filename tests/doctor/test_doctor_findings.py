@@ -10,6 +10,7 @@ import stat
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import imagecodecs
 import numpy as np
@@ -162,6 +163,31 @@ def test_a_driver_whose_gpu_torch_does_not_find_is_remarked_upon(tmp_path, monke
         "remark",
         "an NVIDIA driver is there, but torch with CUDA 13.0 finds no GPU",
     )
+
+
+def test_each_gpu_is_named_and_computes_a_little(monkeypatch):
+    asked = []
+
+    def computed(device: str) -> str:
+        asked.append(device)
+        if device == "cuda:1":
+            raise RuntimeError("CUDA error: out of memory")
+        return "computes as it should"
+
+    about = SimpleNamespace(name="H200", total_memory=140 << 30)
+    monkeypatch.setattr(devices, "_computed", computed)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda number: about)
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert (
+        by_subject(device_findings())["cuda"].text
+        == "0: H200, 140 GiB; CUDA 13.0; computed as the processor does"
+    )
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    found = by_subject(device_findings())["cuda"]
+    assert (found.status, found.text) == ("fault", "RuntimeError: CUDA error: out of memory")
+    assert asked == ["cpu", "cuda:0", "cpu", "cuda:0", "cuda:1"]
 
 
 def test_a_device_that_computes_wrong_is_a_fault(monkeypatch):
