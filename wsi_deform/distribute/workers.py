@@ -105,8 +105,11 @@ def _quieten_dask() -> None:
     if logging.getLogger().getEffectiveLevel() > logging.INFO:
         os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "warning")
         # Read last, or dask's own level would take its place.
+        import distributed.client
         import distributed.nanny
 
+        # That a scheduler was lost is said once, and in words.
+        distributed.client.logger.setLevel(logging.CRITICAL)
         distributed.nanny.logger.setLevel(logging.ERROR)
 
 
