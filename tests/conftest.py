@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from forked import Forked
 
 if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
     # Processes of tests share the cores; what they import and start reads this once, so it is said before.
@@ -39,6 +41,20 @@ def own_limits() -> Iterator[None]:
     yield
     for cache, limit in zip(caches, limits, strict=True):
         cache.set_limit(limit)
+
+
+@pytest.fixture
+def forked() -> Iterator[Callable[..., Forked]]:
+    """Starts programs (``Forked``); what a test leaves running is killed."""
+    started: list[Forked] = []
+
+    def start(module: str, *arguments: object, **options: Any) -> Forked:
+        started.append(Forked(module, *arguments, **options))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.kill()
 
 
 @pytest.fixture(scope="session")

@@ -199,7 +199,9 @@ class SegmentationNetwork(_Section):
     """Which network segments the sampled image; other keys are options of that network."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
-    name: str = Field("hrnetv2", description="hrnetv2, pspnet, or monai:NAME, e.g. monai:DynUNet")
+    name: str = Field(
+        "hrnetv2", description="hrnetv2, pspnet, efficientnet-lite0, or monai:NAME, e.g. monai:DynUNet"
+    )
 
     @property
     def options(self) -> dict[str, Any]:
@@ -254,7 +256,10 @@ class Networks(_Section):
         None,
         description="Memory format of both networks; null is what is faster: true on CPUs but for pspnet.",
     )
-    pretrained: str | None = Field(None, description="Local checkpoint of the segmentation network.")
+    pretrained: str | None = Field(
+        None,
+        description="Local checkpoint of the segmentation network; efficientnet-lite0 is that of the extra pretrained.",
+    )
     stain: StainChoice = Field("none", description="Colours are brought to one reference stain per slide.")
 
 

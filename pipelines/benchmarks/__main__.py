@@ -14,13 +14,25 @@ from platformdirs import user_cache_path
 from pipelines.benchmarks.results import Settings, write_results
 
 FOLDER = Path(__file__).parent
-MEASURED = ("gather", "mask", "outlines", "memory", "start", "view", "whole_slide", "training_step", "limits")
+MEASURED = (
+    "gather",
+    "mask",
+    "outlines",
+    "memory",
+    "start",
+    "opening",
+    "view",
+    "whole_slide",
+    "training_step",
+    "limits",
+)
 ORDER = (
     "gather",
     "mask",
     "outlines",
     "memory",
     "start",
+    "opening",
     "view",
     "models",
     "whole_slide",

@@ -114,6 +114,13 @@ def _plot_start(axes: Any, rows: Sequence[Row]) -> None:
     axes.grid(alpha=0.3, axis="x")
 
 
+def _plot_opening(axes: Any, rows: Sequence[Row]) -> None:
+    names = [row["case"] for row in rows][::-1]
+    axes.barh(names, [1e3 * number(row, "cpu_seconds") for row in rows][::-1])
+    axes.set(xscale="log", xlabel="CPU ms", title="to open a slide, and to plan one")
+    axes.grid(alpha=0.3, axis="x")
+
+
 def _plot_whole_slide(axes: Any, rows: Sequence[Row]) -> None:
     shown = [row for row in rows if row.get("miou")]
     for side in dict.fromkeys(row["side"] for row in shown):
@@ -169,6 +176,7 @@ _PLOTS: dict[str, Callable[[Any, Sequence[Row]], None]] = {
     "outlines": _plot_outlines,
     "memory": _plot_memory,
     "start": _plot_start,
+    "opening": _plot_opening,
     "view": _plot_view,
     "whole_slide": _plot_whole_slide,
     "training_step": _plot_training_step,

@@ -8,18 +8,20 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tifffile
+from forked import Forked
 from PIL import Image
 from tiny_study import tiny_model, tiny_study
+from typer.testing import CliRunner
 
 import wsi_deform.slide_files as outputs_module
+from wsi_deform.cli.main import typer_app
 from wsi_deform.distribute import turn as turn_module
 from wsi_deform.distribute.batch import segment_slides
 from wsi_deform.distribute.claim import claimed
@@ -93,18 +95,12 @@ def measured(out: Path) -> set[str]:
         return {row["slide"] for row in csv.DictReader(file)}
 
 
-def command(*arguments: object, path: Path | None = None) -> list[str]:
-    return [sys.executable, "-m", "wsi_deform", "segment", *(str(argument) for argument in arguments)]
-
-
-def environment(harm: Path | None = None) -> dict[str, str]:
-    package = Path(outputs_module.__file__).parents[1]
-    places = [str(package), os.environ.get("PYTHONPATH", "")]
-    if harm is not None:
-        harm.mkdir(exist_ok=True)
-        (harm / "sitecustomize.py").write_text(HARM)
-        places.insert(0, str(harm))
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
+def harmful(tmp_path: Path) -> Path:
+    """A folder on whose search path pictures of certain names do harm."""
+    folder = tmp_path / "harm"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(HARM)
+    return folder
 
 
 def test_a_rerun_that_fails_leaves_what_was_there(slides: Path, study: Path, tmp_path: Path) -> None:
@@ -278,22 +274,18 @@ def test_a_slide_that_is_taken_is_left_to_its_process(slides: Path, study: Path,
 
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_two_runs_on_one_folder_share_the_slides(
-    slides: Path, study: Path, tmp_path: Path, overwrite: bool
+    slides: Path, study: Path, tmp_path: Path, overwrite: bool, forked: Callable[..., Forked]
 ) -> None:
     for name in "cd":
         shutil.copy(slides / "a.tif", slides / f"{name}.tif")
     run(slides, study, tmp_path / "alone")
     out = tmp_path / "out"
-    arguments = ["--slides", slides, "--model", study / "run", "--out", out, "--device", "cpu"]
+    arguments = ["segment", "--slides", slides, "--model", study / "run", "--out", out, "--device", "cpu"]
     if overwrite:
         run(slides, study, out)
         arguments.append("--overwrite")
-    both = [
-        subprocess.Popen(command(*arguments), env=environment(), stdout=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    said = [process.communicate(timeout=300)[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
+    both = [forked("wsi_deform", *arguments, said=tmp_path / f"said {number}") for number in range(2)]
+    assert [each.wait() for each in both] == [0, 0], [each.said() for each in both]
     assert contents(out / "masks") == contents(tmp_path / "alone" / "masks")
     assert measured(out) == {"a", "b", "c", "d"}
     assert not (out / ".aside").exists()
@@ -366,20 +358,29 @@ def test_a_slide_with_a_known_problem_fails_alone_and_nothing_is_named_after_it(
 
 
 def test_a_slide_that_kills_its_process_fails_alone_and_is_not_tried_for_ever(
-    slides: Path, study: Path, tmp_path: Path
+    slides: Path,
+    study: Path,
+    tmp_path: Path,
+    forked: Callable[..., Forked],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     Image.new("RGB", (300, 200), "white").save(slides / "a-killer.png")
-    out = tmp_path / "out"
-    arguments = ["--slides", slides, "--model", study / "run", "--out", out, "--device", "cpu", "--mpp", 0.5]
-    environ = environment(tmp_path / "harm")
+    out, harm = tmp_path / "out", harmful(tmp_path)
+    arguments = [
+        *("segment", "--slides", slides, "--model", study / "run", "--out", out),
+        *("--device", "cpu", "--mpp", 0.5),
+    ]
+    killed = forked("wsi_deform", *arguments, said=tmp_path / "said", search=harm)
+    assert killed.wait() == -signal.SIGKILL, killed.said()
+
+    # The processes of their own that slides get from now on begin with the harm; this one does not.
+    package = str(Path(outputs_module.__file__).parents[1])
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(harm), package]))
 
     def call(*more: str) -> tuple[int, str]:
-        done = subprocess.run(
-            command(*arguments, *more), env=environ, capture_output=True, text=True, timeout=300, check=False
-        )
-        return done.returncode, done.stdout + done.stderr
+        done = CliRunner().invoke(typer_app, [*map(str, arguments), *more])
+        return done.exit_code, done.output
 
-    assert call()[0] == -signal.SIGKILL
     code, said = call()
     assert code == 1, said
     assert "2 done, 0 skipped, 1 failed" in said
@@ -391,27 +392,26 @@ def test_a_slide_that_kills_its_process_fails_alone_and_is_not_tried_for_ever(
     assert "a-killer: failed, not tried again: " in said
     assert Ledger(MaskFolder(out)).read("a-killer").deaths == 2
     # What killed it is mended.
-    environ = environment()
+    monkeypatch.setenv("PYTHONPATH", package)
     code, said = call("--retry-failed")
     assert code == 0, said
     assert Ledger(MaskFolder(out)).read("a-killer").deaths == 0
 
 
-def test_sigterm_ends_a_run_as_ctrl_c_does(slides: Path, study: Path, tmp_path: Path) -> None:
+def test_sigterm_ends_a_run_as_ctrl_c_does(
+    slides: Path, study: Path, tmp_path: Path, forked: Callable[..., Forked]
+) -> None:
     Image.new("RGB", (300, 200), "white").save(slides / "c-slow.png")
     out = tmp_path / "out"
-    arguments = ["--slides", slides, "--model", study / "run", "--out", out, "--device", "cpu", "--mpp", 0.5]
-    process = subprocess.Popen(
-        command(*arguments), env=environment(tmp_path / "harm"), stdout=subprocess.PIPE, text=True
-    )
+    arguments = ["segment", "--slides", slides, "--model", study / "run", "--out", out, "--device", "cpu"]
+    process = forked("wsi_deform", *arguments, "--mpp", 0.5, said=tmp_path / "said", search=harmful(tmp_path))
     state = MaskFolder(out).state("c-slow")
     deadline = time.monotonic() + 120
     while not state.exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
+        time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
-    said, _ = process.communicate(timeout=60)
-    assert process.returncode == 143, said
-    assert "The same command goes on" in said
+    assert process.wait(60) == 143, process.said()
+    assert "The same command goes on" in process.said()
     assert "2 done, 0 skipped, 0 failed, 1 not reached" in (out / "summary.md").read_text()
     assert measured(out) == {"a", "b"}
     assert Ledger(MaskFolder(out)).read("c-slow").status == "not_started"
