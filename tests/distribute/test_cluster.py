@@ -368,7 +368,11 @@ def test_threads_of_a_worker_share_its_memory_and_load_one_model(study, tmp_path
     )
     with (
         LocalCluster(
-            n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None, protocol="tcp"
+            n_workers=1,
+            threads_per_worker=2,
+            processes=False,
+            dashboard_address="127.0.0.1:0",
+            protocol="tcp",
         ) as threads,
         Client(threads) as client,
     ):

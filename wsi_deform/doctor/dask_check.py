@@ -39,7 +39,11 @@ def _scheduler() -> str:
         warnings.simplefilter("ignore")
         with (
             LocalCluster(
-                n_workers=1, threads_per_worker=1, processes=False, protocol="tcp://", dashboard_address=None
+                n_workers=1,
+                threads_per_worker=1,
+                processes=False,
+                protocol="tcp://",
+                dashboard_address="127.0.0.1:0",
             ) as cluster,
             Client(cluster, timeout=TIMEOUT_S) as client,
         ):
