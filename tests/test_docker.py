@@ -100,6 +100,7 @@ def test_the_services_call_commands_and_options_that_exist():
     segment = services()["segment"]["command"]
     check_options(segment)
     assert segment[segment.index("--scheduler") + 1] == "tcp://scheduler:8786"
+    check_options(services()["doctor"]["command"])
     with pytest.raises(AssertionError, match="--no-such"):
         check_options(["segment", "--no-such"])
     of_dask = {entry.name: entry for entry in entry_points(group="dask_cli")}
@@ -113,7 +114,7 @@ def test_the_services_call_commands_and_options_that_exist():
 
 def test_the_services_share_mounts_and_rights_and_none_is_root():
     found = services()
-    assert set(found) == {"scheduler", "worker", "segment", "view"}
+    assert set(found) == {"scheduler", "worker", "segment", "view", "doctor"}
     assert found["worker"]["deploy"]["replicas"] == 2
     for service in found.values():
         assert service["user"] == "${USER_IDS:-1000:1000}"

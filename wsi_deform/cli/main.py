@@ -15,6 +15,7 @@ from wsi_deform.cli import (
     annotation,
     config,
     demo,
+    doctor,
     evaluate,
     export,
     inspect,
@@ -54,6 +55,7 @@ typer_app.command(examples=report.EXAMPLES)(report.report)
 typer_app.command(examples=export.EXAMPLES)(export.export)
 typer_app.command(examples=submission.EXAMPLES)(submission.submission)
 typer_app.add_typer(config.app, name="config")
+typer_app.command(examples=doctor.EXAMPLES, exits=doctor.EXITS)(doctor.doctor)
 
 
 def _version(wanted: bool) -> None:

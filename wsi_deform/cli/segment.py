@@ -180,8 +180,8 @@ def segment(
     scheduler: Annotated[
         str | None,
         typer.Option(
-            metavar="ADDRESS",
-            help="Of a dask scheduler whose workers do the slides.",
+            metavar="ADDRESS|FILE",
+            help="A dask scheduler whose workers do the slides: its address, or the JSON file that it writes.",
             rich_help_panel=MACHINES,
         ),
     ] = None,

@@ -30,6 +30,11 @@ WHOLE_LEVEL_BYTES = 64 << 20
 OPENSLIDE_ERRORS = (openslide.OpenSlideError, OSError, ValueError)
 
 
+def library_version() -> str:
+    """Version of the library OpenSlide itself, not of its Python package."""
+    return str(openslide.__library_version__)
+
+
 def detect_vendor(path: str | Path) -> str | None:
     """OpenSlide's name of the format, e.g. "hamamatsu", or None where it does not know the file."""
     try:
