@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,17 @@ def own_limits() -> Iterator[None]:
     yield
     for cache, limit in zip(caches, limits, strict=True):
         cache.set_limit(limit)
+
+
+@pytest.fixture(autouse=True)
+def own_talk() -> Iterator[None]:
+    """A command that was told to be quiet does not silence the next test, which may call a function behind it."""
+    level = logging.getLogger().level
+    yield
+    # Most tests never load it.
+    if console := sys.modules.get("wsi_deform.cli.console"):
+        console.TALK.quiet = console.TALK.verbose = console.TALK.debug = False
+    logging.getLogger().setLevel(level)
 
 
 @pytest.fixture
