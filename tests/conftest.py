@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from forked import Forked
 
 if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
     # Processes of tests share the cores; what they import and start reads this once, so it is said before.
@@ -39,6 +43,31 @@ def own_limits() -> Iterator[None]:
     yield
     for cache, limit in zip(caches, limits, strict=True):
         cache.set_limit(limit)
+
+
+@pytest.fixture(autouse=True)
+def own_talk() -> Iterator[None]:
+    """A command that was told to be quiet does not silence the next test, which may call a function behind it."""
+    level = logging.getLogger().level
+    yield
+    # Most tests never load it.
+    if console := sys.modules.get("wsi_deform.cli.console"):
+        console.TALK.quiet = console.TALK.verbose = console.TALK.debug = False
+    logging.getLogger().setLevel(level)
+
+
+@pytest.fixture
+def forked() -> Iterator[Callable[..., Forked]]:
+    """Starts programs (``Forked``); what a test leaves running is killed."""
+    started: list[Forked] = []
+
+    def start(module: str, *arguments: object, **options: Any) -> Forked:
+        started.append(Forked(module, *arguments, **options))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.kill()
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import io
 import pickle
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -24,6 +25,7 @@ import wsi_deform
 from wsi_deform.cli.main import typer_app
 from wsi_deform.errors import ShapeError, SlideError
 from wsi_deform.geometry import Point, Region, Size
+from wsi_deform.mask.caption import title_rows, title_strip
 from wsi_deform.notebook.mask import SlideMask
 from wsi_deform.notebook.slide import OpenedSlide
 from wsi_deform.slide.counting import CountingReader
@@ -168,7 +170,7 @@ def test_pictures_are_1024_px_long_and_those_that_a_notebook_shows_512(mask):
     slide = drawn(AddressReader(Size(4000, 1000), downsamples=(1,), pattern="smooth"))
     assert slide.thumbnail().shape == (256, 1024, 3)
     assert slide.thumbnail(1).shape == (1, 1, 3)
-    assert Image.open(io.BytesIO(slide._repr_png_())).size == (512, 128)
+    assert Image.open(io.BytesIO(slide._repr_png_())).width == 512
     assert dataclasses.replace(mask, slide=slide, size=slide.size).thumbnail().shape == (256, 1024, 3)
 
 
@@ -227,12 +229,37 @@ def test_slide_says_what_it_is_in_a_line_and_does_not_open_its_file_for_it(study
 def test_slide_and_mask_show_themselves_as_png(mask):
     slide = Image.open(io.BytesIO(mask.slide._repr_png_()))
     assert slide.format == "PNG"
-    np.testing.assert_array_equal(np.asarray(slide), mask.slide.thumbnail(512))
+    top = title_rows(512)
+    np.testing.assert_array_equal(np.asarray(slide)[top : top + 128, :512], mask.slide.thumbnail(512))
+    strip = title_strip("P002-A: 640 x 160 px, 0.5 \N{MICRO SIGN}m per px", Size(512, 128), 512)
+    np.testing.assert_array_equal(np.asarray(slide)[:top], np.asarray(strip))
     shown = np.asarray(Image.open(io.BytesIO(mask._repr_png_())))
-    np.testing.assert_array_equal(shown[:128, :512], mask.thumbnail(512))
-    assert shown.shape == (128 + 2 * 26, 512, 3)  # two lines of names
-    for colour in mask.classes.colours:
-        assert (shown[128:] == colour).all(axis=-1).sum() >= 14 * 12  # a field of the legend
+    np.testing.assert_array_equal(shown[top : top + 128, :512], mask.thumbnail(512))
+    for label in np.unique(mask.labels()):
+        if label != mask.classes.background:
+            # A field of the legend for each class that is there, 13 px high.
+            assert (shown[top + 128 :] == mask.classes.colours[label]).all(axis=-1).sum() >= 11 * 11
+
+
+def test_slide_and_mask_show_themselves_as_html_that_needs_nothing_else(mask):
+    slide = wsi_deform.open_slide(mask.slide.path, slide_id="<b>core & co")
+    text = slide._repr_html_()
+    assert "&lt;b&gt;core &amp; co" in text
+    assert "<b>" not in text
+    assert "640 x 160 px" in text
+    assert "0.5 \N{MICRO SIGN}m per px" in text
+    assert "4, to 1/8" in text
+    assert "0.32 x 0.08 mm" in text
+    assert text.count("<img") == 1
+    assert "data:image/jpeg;base64," in text
+    assert "http" not in text
+    text = mask._repr_html_()
+    assert f"{mask.samples:,} samples, 1 of {640 * 160 / mask.samples:,.0f} pixels; fields: 1;" in text
+    (gland, *_) = [name for name in mask.classes.names if f"{name}: " in text]
+    assert re.search(rf'background:rgb\(\d+,\d+,\d+\)"></span>{gland}: [0-9.,]+ [m\xb5]m²', text)
+    unknown = drawn(ArrayReader(np.zeros((8, 8, 3), np.uint8), mpp=None))
+    assert "\N{MICRO SIGN}m per px not known" in unknown._repr_html_()
+    assert Image.open(io.BytesIO(unknown._repr_png_())).format == "PNG"
 
 
 def test_slide_opened_for_a_notebook_is_a_slide_that_pickles(study):

@@ -11,6 +11,7 @@ from wsi_deform.config import dump_config, find_config, read_config
 from wsi_deform.config_files import packaged_configs
 from wsi_deform.config_sections import Config
 from wsi_deform.errors import ConfigError
+from wsi_deform.mask.qupath_scripts import SCRIPTS
 
 
 def test_unknown_key_names_the_nearest_key_and_the_file(tmp_path):
@@ -213,6 +214,9 @@ def test_a_wheel_holds_every_packaged_configuration_and_finds_it(tmp_path):
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
         held = [name for name in wheel.namelist() if "configs/" in name]
         assert held == [f"wsi_deform/configs/{name}.yaml" for name in NAMES]
+        assert {f"wsi_deform/mask/qupath/{name}" for name in (*SCRIPTS, "results.groovy")} <= set(
+            wheel.namelist()
+        )
         wheel.extractall(tmp_path / "installed")
     asked = "from wsi_deform.config import *; f = find_config('joint'); print(f, read_config(f) == Config())"
     said = subprocess.run(

@@ -13,6 +13,7 @@ import yaml
 from typer.main import get_command
 
 from wsi_deform.cli.main import typer_app
+from wsi_deform.viewer import server
 
 ROOT = Path(__file__).parents[1]
 DOCKER = ROOT / "docker"
@@ -99,6 +100,7 @@ def test_the_services_call_commands_and_options_that_exist():
     segment = services()["segment"]["command"]
     check_options(segment)
     assert segment[segment.index("--scheduler") + 1] == "tcp://scheduler:8786"
+    check_options(services()["doctor"]["command"])
     with pytest.raises(AssertionError, match="--no-such"):
         check_options(["segment", "--no-such"])
     of_dask = {entry.name: entry for entry in entry_points(group="dask_cli")}
@@ -112,18 +114,35 @@ def test_the_services_call_commands_and_options_that_exist():
 
 def test_the_services_share_mounts_and_rights_and_none_is_root():
     found = services()
-    assert set(found) == {"scheduler", "worker", "segment"}
+    assert set(found) == {"scheduler", "worker", "segment", "view", "doctor"}
     assert found["worker"]["deploy"]["replicas"] == 2
     for service in found.values():
         assert service["user"] == "${USER_IDS:-1000:1000}"
         assert service["read_only"] is True
         assert service["cap_drop"] == ["ALL"]
+        assert "ports" not in service
+        if service is found["view"]:
+            continue
         mounts = {mount["target"]: mount.get("read_only", False) for mount in service["volumes"][:3]}
         assert mounts == {"/slides": True, "/models": True, "/out": False}
-        assert "ports" not in service
+        assert service["networks"] == ["inside"]
+        assert "network_mode" not in service
     for waiting, awaited in (("worker", "scheduler"), ("segment", "worker")):
         assert found[waiting]["depends_on"] == {awaited: {"condition": "service_healthy"}}
         assert found[awaited]["healthcheck"]["test"][0] == "CMD"
+
+
+def test_the_viewer_is_reached_on_the_loopback_of_the_machine_and_changes_nothing():
+    view = services()["view"]
+    check_options(view["command"])
+    assert view["command"] == ["view", "/out", "--port", "${PORT:-8765}", "--no-browser"]
+    # Both at once are refused by compose; on a network of its own the page would listen where nobody is.
+    assert view["network_mode"] == "host"
+    assert "networks" not in view
+    assert server.HOST == "127.0.0.1"
+    binds = {mount["target"]: mount["read_only"] for mount in view["volumes"] if isinstance(mount, dict)}
+    assert binds == {"/slides": True, "/out": True}
+    assert view["profiles"] == ["view"]  # `up` does not start it
 
 
 def test_the_commands_of_the_page_exist():

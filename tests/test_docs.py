@@ -13,7 +13,6 @@ from wsi_deform.annotation.classes import ClassTable, write_class_table
 from wsi_deform.geometry import Size
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.mask.tiff import write_nearest_mask
-from wsi_deform.slide.find import DOUBLE_SUFFIXES, SLIDE_SUFFIXES, ZARR_SUFFIX, slide_id_of
 from wsi_deform.slide.mpp.claims import Source
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -71,18 +70,6 @@ def test_the_python_on_the_qupath_page_runs(tmp_path: Path, monkeypatch: pytest.
     (block,) = re.findall(r"```python\n(.*?)```", (DOCS / "qupath.md").read_text(encoding="utf-8"), re.DOTALL)
     exec(block, {})
     assert (tmp_path / "slide_7.geojson.gz").stat().st_size > 100
-
-
-def test_the_qupath_script_names_slides_as_segment_does() -> None:
-    script = (DOCS / "import_geojson.groovy").read_text(encoding="ascii")
-    (pattern,) = re.findall(r"^def suffix = ~/(.*)/$", script, re.MULTILINE)
-    (forbidden,) = re.findall(r"^def forbidden = ~/(.*)/$", script, re.MULTILINE)
-    suffixes = [*SLIDE_SUFFIXES, *DOUBLE_SUFFIXES, ZARR_SUFFIX, ".SVS", ".OME.TIFF", ".txt", ""]
-    for name in [
-        f"{stem}{suffix}" for stem in ("a", "a.b", "TCGA-1.2-x", "a.ome", "a: b", "") for suffix in suffixes
-    ]:
-        found = re.sub(forbidden, "_", re.sub(pattern, "", name, count=1))
-        assert found == slide_id_of(Path(name)) or not name, name
 
 
 def test_the_scale_page_has_the_sources_of_the_mpp_in_their_order() -> None:

@@ -89,7 +89,9 @@ def test_of_many_sizes_few_are_counted_and_the_rest_is_by_area():
     assert counted.total == 36 * BY_HAND
 
 
-@pytest.mark.parametrize("name", ["hrnetv2", "pspnet", "monai:DynUNet", "monai:AttentionUnet"])
+@pytest.mark.parametrize(
+    "name", ["hrnetv2", "pspnet", "efficientnet-lite0", "monai:DynUNet", "monai:AttentionUnet"]
+)
 def test_networks_are_counted_as_by_torch_and_give_the_same(name):
     options = {
         "hrnetv2": {"width": 4},

@@ -214,7 +214,9 @@ def test_an_anonymous_report_has_ids_alone_the_same_each_time(made: Path, tmp_pa
     assert page.read_bytes() == first
     with (tmp_path / "key.csv").open() as file:
         key = {row["name"]: row["id"] for row in csv.DictReader(file)}
-    assert set(key) == {SLIDE_ID, "gone-Jones"}
+    # The table of the slides says whose they are, by ids.
+    assert set(key) == {SLIDE_ID, "gone-Jones", "Anna Miller"}
+    assert key.pop("Anna Miller").encode() in first
     assert sorted(key.values()) == [each.decode() for each in ids]
     call("report", out)
 

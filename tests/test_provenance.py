@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from wsi_deform.files import write_aside, write_json, write_text
+from wsi_deform.files import write_aside, write_folder_aside, write_json, write_text
 from wsi_deform.provenance import config_sha256, git_state, provenance
 
 
@@ -106,3 +106,22 @@ def test_provenance_of_a_configuration_says_its_hash():
 def test_a_package_that_is_not_there_has_no_version(monkeypatch):
     monkeypatch.setattr("wsi_deform.provenance.RECORDED_PACKAGES", ("numpy", "no-such-package"))
     assert provenance([])["packages"] == {"numpy": np.__version__, "no-such-package": None}
+
+
+def test_a_folder_is_whole_or_as_it_was(tmp_path):
+    place = tmp_path / "inside" / "a"
+    with write_folder_aside(place) as aside:
+        (aside / "one").write_text("1")
+
+    def half() -> None:
+        with write_folder_aside(place) as aside:
+            (aside / "two").write_text("2")
+            raise RuntimeError("half-written")
+
+    with pytest.raises(RuntimeError, match="half"):
+        half()
+    assert [path.name for path in place.iterdir()] == ["one"]
+    with write_folder_aside(place) as aside:
+        (aside / "three").write_text("3")
+    assert [path.name for path in place.iterdir()] == ["three"]
+    assert [path.name for path in place.parent.iterdir()] == ["a"]

@@ -66,6 +66,7 @@ def test_costs_are_what_was_decoded_and_worked_out(study: tuple[Path, Model], tm
         (WantedOutputs(geojson=False, probabilities=True), {"samples", "probabilities", "overlay", "mask"}),
         (WantedOutputs(footprint=True), {"samples", "footprint", "geojson", "overlay", "mask"}),
         (WantedOutputs(geojson=False, coloured=True), {"samples", "coloured", "overlay", "mask"}),
+        (WantedOutputs(geojson=False, ome_zarr=True), {"samples", "ome_zarr", "overlay", "mask"}),
         (WantedOutputs(patches=PatchSettings(patch_px=160, level=0)), {"geojson", "overlay", "mask"}),
     ],
 )
@@ -75,7 +76,7 @@ def test_what_is_wanted_is_written_and_nothing_else(
     path, model = study
     slide, folder = open_slide(path), MaskFolder(tmp_path)
     segment_to_files(slide, model, folder, wanted=wanted)
-    assert {kind for kind, place in folder.outputs(slide.slide_id).items() if place.is_file()} == kinds
+    assert {kind for kind, place in folder.outputs(slide.slide_id).items() if place.exists()} == kinds
     with tifffile.TiffFile(folder.mask(slide.slide_id)) as opened:
         ome = opened.ome_metadata or ""
     assert "limited to tissue" in ome

@@ -85,10 +85,7 @@ def read_config(path: Path | str | None = None, *, changes: Iterable[str] = ()) 
         that today's defaults would set otherwise; see ``config_format.todays``. Changes come after that.
     """
     source = "defaults" if path is None else str(path)
-    settings = _todays({} if path is None else read_yaml(path), source)
-    for change in changes:
-        _apply(settings, change)
-    return _validated(settings, source)
+    return parse_config({} if path is None else read_yaml(path), source=source, changes=changes)
 
 
 def read_yaml(path: Path | str) -> dict[str, Any]:
@@ -106,12 +103,13 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
     return raw
 
 
-def parse_config(raw: dict[str, Any], *, source: str) -> Config:
+def parse_config(raw: dict[str, Any], *, source: str, changes: Iterable[str] = ()) -> Config:
     """Validate a configuration that was read as plain data.
 
     Args:
         raw: Nested dictionaries as YAML or JSON give them.
         source: Where they came from, for the error.
+        changes: As for ``read_config``.
 
     Returns:
         The configuration.
@@ -122,7 +120,10 @@ def parse_config(raw: dict[str, Any], *, source: str) -> Config:
     Convention:
         As ``read_config``.
     """
-    return _validated(_todays(raw, source), source)
+    settings = _todays(raw, source)
+    for change in changes:
+        _apply(settings, change)
+    return _validated(settings, source)
 
 
 def _todays(raw: Mapping[str, Any], source: str) -> dict[str, Any]:

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from wsi_deform.config_format import FORMAT
+from wsi_deform.config_loss import Loss
 from wsi_deform.deform.grid import Border, Placement
-from wsi_deform.deform.targets import EdgeScale
 from wsi_deform.look.stain import StainChoice
 from wsi_deform.reverse.sampler import Interpolation
 from wsi_deform.sample.plan import LevelMode
@@ -199,7 +199,9 @@ class SegmentationNetwork(_Section):
     """Which network segments the sampled image; other keys are options of that network."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
-    name: str = Field("hrnetv2", description="hrnetv2, pspnet, or monai:NAME, e.g. monai:DynUNet")
+    name: str = Field(
+        "hrnetv2", description="hrnetv2, pspnet, efficientnet-lite0, or monai:NAME, e.g. monai:DynUNet"
+    )
 
     @property
     def options(self) -> dict[str, Any]:
@@ -254,40 +256,11 @@ class Networks(_Section):
         None,
         description="Memory format of both networks; null is what is faster: true on CPUs but for pspnet.",
     )
-    pretrained: str | None = Field(None, description="Local checkpoint of the segmentation network.")
+    pretrained: str | None = Field(
+        None,
+        description="Local checkpoint of the segmentation network; efficientnet-lite0 is that of the extra pretrained.",
+    )
     stain: StainChoice = Field("none", description="Colours are brought to one reference stain per slide.")
-
-
-class Loss(_Section):
-    """Equation 4."""
-
-    focal_gamma: float = Field(0.0, ge=0, description="0 is cross-entropy; 2 is the paper's focal loss.")
-    edge_weight: float = Field(1.0, ge=0, description="gamma of equation 4; 0 is the single loss.")
-    edge_decay: Literal["none", "linear", "cosine"] = Field(
-        "none", description="How the edge weight falls to 0 over the run."
-    )
-    edge_scale: EdgeScale = Field(
-        "mean",
-        description="mean: map and target both with mean 1, on which the paper's gamma of 100 becomes 1. paper: the "
-        "bare squared error of a map that sums to 1 and edges as they are.",
-    )
-    edge_target: Literal["edge", "class_numbers", "region", "both"] = Field(
-        "edge",
-        description="edge: borders of each class. class_numbers: edges of the map of class numbers (the paper, word "
-        "for word), a control. region: labelled parts but background. both: the mean of edge and region.",
-    )
-    edge_blur: float = Field(1.0, ge=0, description="Standard deviation of the target's blur, map cells.")
-    edge_floor: float = Field(0.03, ge=0, description="Added to the target / its maximum.")
-    segmentation_gradient: bool = Field(
-        True, description="Whether the segmentation loss moves the sampling grid; false cuts it off."
-    )
-    class_weights: Literal["none", "inverse", "effective"] = Field(
-        "none",
-        description="Weight of a class: 1, 1 / its labelled share, or by the effective number of samples.",
-    )
-    weighting: Literal["none", "area", "mixed"] = Field(
-        "none", description="Weight of a sample: 1, the area of its cell, or the mean of both."
-    )
 
 
 class Optimiser(_Section):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,8 +41,58 @@ def write_aside(path: Path | str) -> Iterator[Path]:
         aside.unlink(missing_ok=True)
 
 
+@contextmanager
+def write_folder_aside(folder: Path | str) -> Iterator[Path]:
+    """Write a folder beside its place and move it there when it is whole.
+
+    Args:
+        folder: Where the folder shall be; missing parents are made. One that is there is replaced.
+
+    Yields:
+        A new folder in the same parent. It takes the place of ``folder`` when the block ends and the bytes of its files
+        are on the disk, and vanishes when the block raises.
+
+    Convention:
+        A folder with files cannot be replaced in one step, unlike a file: killed between two renames, a process leaves
+        the old one as ``.old-...`` and nothing in its place, never a half-written one.
+    """
+    folder = Path(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    aside = name_aside(folder)
+    aside.mkdir()
+    try:
+        yield aside
+        for path in aside.rglob("*"):
+            if path.is_file():
+                with path.open("rb+") as file:
+                    os.fsync(file.fileno())
+        replace_folder(aside, folder)
+    finally:
+        if aside.exists():
+            shutil.rmtree(aside)
+
+
+def replace_folder(source: Path, folder: Path) -> None:
+    """Move a folder to a place on the same disk where another one may be, which is then removed.
+
+    Raises:
+        OSError: It cannot be moved; the older one stays.
+    """
+    old = folder.with_name(f".old-{uuid.uuid4().hex[:12]}-{folder.name}")
+    if folder.exists():
+        folder.replace(old)
+    try:
+        source.replace(folder)
+    except OSError:
+        if old.exists():
+            old.replace(folder)
+        raise
+    if old.exists():
+        shutil.rmtree(old)
+
+
 def name_aside(path: Path) -> Path:
-    """A hidden name beside a file that nobody else has, with the same suffixes: writers choose a format by them."""
+    """A hidden name beside a file or folder that nobody else has; same suffixes, by which writers choose."""
     return path.with_name(f".aside-{uuid.uuid4().hex[:12]}-{path.name}")
 
 

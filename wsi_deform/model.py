@@ -21,6 +21,7 @@ from wsi_deform.errors import ConfigError, ModelError
 from wsi_deform.geometry import Size, sampled_size, size_of_area
 from wsi_deform.look.appearance import TrainingSlides
 from wsi_deform.networks.deformation import DeformationNetwork
+from wsi_deform.networks.layers import CHANNEL_MEAN, CHANNEL_STD
 from wsi_deform.networks.positions import PositionNetwork
 from wsi_deform.networks.registry import segmentation_network
 from wsi_deform.networks.resizer import Resizer
@@ -28,9 +29,6 @@ from wsi_deform.networks.resizer import Resizer
 # Densities of oracles, whose samples lie where the labels of the slide that they segment say.
 ORACLES = ("edges", "edge_positions")
 
-# Mean and standard deviation of ImageNet's channels: what published HRNetV2 weights expect.
-CHANNEL_MEAN = (0.485, 0.456, 0.406)
-CHANNEL_STD = (0.229, 0.224, 0.225)
 MIN_SIDE_PX = 4
 # A fold of the grid has a cell of no area.
 MIN_RELATIVE_AREA = 1e-4

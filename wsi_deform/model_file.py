@@ -66,14 +66,40 @@ def save_model(model: Model, path: Path, *, facts: Mapping[str, Any]) -> None:
     about = {
         "format": FORMAT,
         CHECKSUM: _sha256(_next_to(path)),
-        "mpp": model.mpp,
-        "classes": model.classes.to_data(),
-        "config": model.config.model_dump(mode="json"),
-        **({} if model.trained_on is None else {TRAINED_ON: model.trained_on.model_dump(mode="json")}),
+        **description_of(model),
         **facts,
     }
     write_json(path.with_suffix(".json"), about)
     _next_to(path).replace(path)
+
+
+def description_of(model: Model) -> dict[str, Any]:
+    """What a model is but for its tensors, as plain data for JSON: mpp, classes, configuration, training slides."""
+    return {
+        "mpp": model.mpp,
+        "classes": model.classes.to_data(),
+        "config": model.config.model_dump(mode="json"),
+        **({} if model.trained_on is None else {TRAINED_ON: model.trained_on.model_dump(mode="json")}),
+    }
+
+
+def model_of_description(about: Mapping[str, Any], source: Path) -> Model:
+    """A model with new weights from what ``description_of`` said.
+
+    Args:
+        about: The description; other keys are ignored.
+        source: The JSON file, for errors.
+
+    Raises:
+        ModelError: A value is none that was written.
+        ConfigError: Its configuration is of a newer format, or not as any version wrote it.
+    """
+    return Model(
+        config=parse_config(about["config"], source=str(source)),
+        classes=class_table_from_data(about["classes"], f"model {source}: classes"),
+        mpp=_mpp(about["mpp"], source),
+        trained_on=_trained_on(about, source),
+    )
 
 
 def finish_saving(folder: Path) -> None:
@@ -113,16 +139,11 @@ def load_model(run: Path | str, *, device: str | torch.device = "cpu") -> Model:
         ConfigError: See ``read_model_facts``.
     """
     path, about, tensors, _ = read_stored(Path(run))
-    config = parse_config(about["config"], source=str(path.with_suffix(".json")))
-    classes = class_table_from_data(about["classes"], f"model {path.with_suffix('.json')}: classes")
-    _check_widths(config.networks.model_dump(), tensors, source=path.with_suffix(".json"))
+    beside = path.with_suffix(".json")
+    config = parse_config(about["config"], source=str(beside))
+    _check_widths(config.networks.model_dump(), tensors, source=beside)
     with networks_alone():
-        model = Model(
-            config=config,
-            classes=classes,
-            mpp=_mpp(about["mpp"], path.with_suffix(".json")),
-            trained_on=_trained_on(about, path.with_suffix(".json")),
-        )
+        model = model_of_description(about, beside)
     load_tensors(model, tensors, source=str(path))
     return model.to_device(device).eval()
 

@@ -84,7 +84,9 @@ def clean_id(name: str) -> str:
     Returns:
         The same name where it is a good id, as nearly every name is.
     """
-    cleaned = SEPARATORS.sub("_", "".join("_" if _unwritable(each) else each for each in name))
+    # Nearly always, and fast.
+    writable = name if name.isprintable() else "".join("_" if _unwritable(each) else each for each in name)
+    cleaned = SEPARATORS.sub("_", writable)
     if cleaned.startswith("."):
         cleaned = f"_{cleaned[1:]}"
     return f"_{cleaned}" if not cleaned.strip(" ") or RESERVED.fullmatch(cleaned) else cleaned

@@ -20,6 +20,7 @@ from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.mask.footprint import FootprintMap
 from wsi_deform.mask.geojson import write_geojson
 from wsi_deform.mask.mosaic import MaskMosaic
+from wsi_deform.mask.ome_zarr import write_ome_zarr
 from wsi_deform.mask.overlay_file import write_overlay
 from wsi_deform.mask.probability import ProbabilityMap
 from wsi_deform.mask.samples import SamplesWriter
@@ -38,7 +39,7 @@ from wsi_deform.unlike import slide_remark
 OnField = Callable[[int, int], None]
 RGB_BYTES = 3
 # What is made from the mask and the slide alone.
-FROM_MASK = frozenset(["overlay", "geojson", "coloured"])
+FROM_MASK = frozenset(["overlay", "geojson", "coloured", "ome_zarr"])
 NO_FOOTPRINT = "no mpp, so no footprint map: set the mpp column, or --mpp"
 
 
@@ -287,6 +288,8 @@ def _write_from_mask(
         write_coloured(
             coloured, mask, classes=classes, mpp=slide.mpp_xy, slide_id=slide.slide_id, threads=threads
         )
+    if "ome_zarr" in kinds:
+        write_ome_zarr(made.ome_zarr(slide.slide_id), mask, slide, classes)
 
 
 def _shown_downsample(slide: Slide, budgets: Sequence[FieldBudget]) -> int:

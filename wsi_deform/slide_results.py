@@ -32,6 +32,7 @@ class WantedOutputs:
         footprint: Whether a footprint map is written; a slide without mpp has none.
         geojson: Whether the outlines of the mask are written.
         coloured: Whether a copy of the mask in the colours of its classes is written.
+        ome_zarr: Whether the mask is written as labels of OME-Zarr too.
         limit_to_tissue: Whether labels outside the slide's tissue become background; None is yes, but for models that
             were trained on images without mpp (``scale.limits_to_tissue``).
         patches: How the slide is cut into patches, all of which the network sees; None samples it.
@@ -45,6 +46,7 @@ class WantedOutputs:
     footprint: bool = False
     geojson: bool = True
     coloured: bool = False
+    ome_zarr: bool = False
     limit_to_tissue: bool | None = None
     patches: PatchSettings | None = None
 
@@ -68,6 +70,7 @@ class WantedOutputs:
         maps += ["footprint"] if self.footprint and has_mpp else []
         maps += ["geojson"] if self.geojson else []
         maps += ["coloured"] if self.coloured else []
+        maps += ["ome_zarr"] if self.ome_zarr else []
         samples: list[OutputKind] = ["samples"] if self.patches is None else []
         return (*samples, *maps, "overlay", "mask")
 

@@ -77,6 +77,9 @@ def parse_yaml(text: str) -> Any:
         return yaml.load(text, Loader=loader)  # noqa: S506  a safe loader
     # Constructors of numbers, dates and keys raise what the text makes them raise.
     except (yaml.YAMLError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
+        # PyYAML 6.0.4 has a limit of its own, which it reaches before its first event.
+        if "maximum nesting depth" in str(error):
+            raise ValueError(f"nested more than {MAX_DEPTH} deep") from error
         raise ValueError(" ".join(str(error).split())) from error
 
 

@@ -17,9 +17,11 @@ FOLDER = Path(__file__).parent
 MEASURED = (
     "gather",
     "mask",
+    "geojson",
     "outlines",
     "memory",
     "start",
+    "opening",
     "view",
     "whole_slide",
     "training_step",
@@ -29,9 +31,11 @@ MEASURED = (
 ORDER = (
     "gather",
     "mask",
+    "geojson",
     "outlines",
     "memory",
     "start",
+    "opening",
     "view",
     "models",
     "whole_slide",

@@ -7,9 +7,6 @@
 - ``libvips`` (``tiffsave`` with tile, pyramid, deflate, region_shrink nearest) and ``tifffile`` (every level a slice of
   the array, zlib by its thread pool) write the finished level 0, which our ``region()`` made before and whose making is
   not counted. It lies in a memory-mapped file that is in the page cache, as a finished array in memory would.
-- ``outlines`` writes the outlines of the mask file as GeoJSON from the level that shows what the samples can tell, as
-  segmentation does; ``outlines, level 0`` the exact edges of all its pixels. ``vertices`` says how many there are. The
-  mask is written before and not counted.
 - ``k-d tree`` asks ``scipy.spatial.cKDTree`` for the nearest sample of every pixel of level 0, tile by tile, and writes
   nothing. It is timed on a random part of the tiles, as the column ``part`` says, and multiplied.
 """
@@ -27,7 +24,7 @@ from numpy.typing import NDArray
 from pipelines.benchmarks.measure import Case, Facts, Pool, Row, Work
 from pipelines.benchmarks.results import Settings
 from wsi_deform.geometry import Region, Size, tile_region
-from wsi_deform.mask.tiff import write_mask, write_nearest_mask
+from wsi_deform.mask.tiff import write_mask
 from wsi_deform.reverse.levels import pyramid_sizes
 from wsi_deform.reverse.sampler import ReverseSampler
 from wsi_deform.reverse.samples import FieldSamples
@@ -73,15 +70,6 @@ def benchmark(settings: Settings) -> list[Row]:
                     factory="mask:ours",
                     params={**given, "kind": "random", "threads": 1},
                 ),
-                *(
-                    Case(
-                        name=f"outlines{name}{', 2 % random' if kind == 'random' else ''}",
-                        factory="mask:outlines",
-                        params={**given, "kind": kind, "threads": 1, "level_0": bool(name)},
-                    )
-                    for name in ("", ", level 0")
-                    for kind in ("plain", "random")
-                ),
                 Case(name="libvips", factory="mask:libvips", params=given),
                 Case(name="tifffile", factory="mask:tifffile_pyramid", params=given),
                 Case(
@@ -97,7 +85,6 @@ def benchmark(settings: Settings) -> list[Row]:
             for row in measured:
                 row.pop("folder")
                 row.pop("kind", None)
-                row.pop("level_0", None)
                 row["samples"] = SAMPLES
             rows += measured
     return rows
@@ -187,33 +174,6 @@ def ours(*, side: int, folder: str, threads: int, kind: str) -> Work:
 
     write(1024)
     return Work(run=run, finish=finish)
-
-
-def outlines(*, side: int, folder: str, threads: int, kind: str, level_0: bool) -> Work:
-    """Read a mask file and write its outlines."""
-    from wsi_deform.annotation.classes import ClassTable
-    from wsi_deform.mask.coarse import map_downsample
-    from wsi_deform.mask.geojson import write_geojson
-
-    points, labels = _stored(folder, kind)
-    classes = ClassTable.from_names(["background", *(f"class {index}" for index in range(1, CLASSES))])
-    name = f"outlines-{kind}-{level_0}"
-    path = Path(folder) / f"{name}.geojson.gz"
-
-    def mask(length: int) -> Path:
-        size = Size(length, length)
-        path = Path(folder) / f"{name}-{length}.ome.tif"
-        write_nearest_mask(path, points_px=points * (length / side), labels=labels, size=size, mpp=MPP)
-        return path
-
-    def write(mask: Path, length: int) -> Facts:
-        size = Size(length, length)
-        downsample = 1 if level_0 else map_downsample(len(labels), size.area, size)
-        return {"vertices": write_geojson(path, mask, classes=classes, downsample=downsample).vertices}
-
-    write(mask(1024), 1024)
-    whole = mask(side)
-    return Work(run=lambda _: {**write(whole, side), "file_mb": path.stat().st_size / 1e6})
 
 
 def save_with_libvips(labels: NDArray[np.uint8], path: Path, *, mpp: float) -> None:

@@ -83,6 +83,13 @@ def _plot_mask(axes: Any, rows: Sequence[Row]) -> None:
     axes.set(ylabel="CPU seconds", title="a mask and its pyramid")
 
 
+def _plot_geojson(axes: Any, rows: Sequence[Row]) -> None:
+    names = [row["case"] for row in rows][::-1]
+    axes.barh(names, [number(row, "cpu_seconds") for row in rows][::-1])
+    axes.set(xscale="log", xlabel="CPU seconds", title=f"outlines of {int(rows[0]['side']):,} px")
+    axes.grid(alpha=0.3, axis="x")
+
+
 def _plot_outlines(axes: Any, rows: Sequence[Row]) -> None:
     names = [row["case"] for row in rows][::-1]
     axes.barh(names, [number(row, "cpu_seconds") for row in rows][::-1])
@@ -111,6 +118,13 @@ def _plot_start(axes: Any, rows: Sequence[Row]) -> None:
     names = [row["case"] for row in rows][::-1]
     axes.barh(names, [number(row, "cpu_seconds") for row in rows][::-1])
     axes.set(xlabel="CPU seconds", title="a process from start to end, one small slide")
+    axes.grid(alpha=0.3, axis="x")
+
+
+def _plot_opening(axes: Any, rows: Sequence[Row]) -> None:
+    names = [row["case"] for row in rows][::-1]
+    axes.barh(names, [1e3 * number(row, "cpu_seconds") for row in rows][::-1])
+    axes.set(xscale="log", xlabel="CPU ms", title="to open a slide, and to plan one")
     axes.grid(alpha=0.3, axis="x")
 
 
@@ -181,9 +195,11 @@ def _plot_batch(axes: Any, rows: Sequence[Row]) -> None:
 _PLOTS: dict[str, Callable[[Any, Sequence[Row]], None]] = {
     "gather": _plot_gather,
     "mask": _plot_mask,
+    "geojson": _plot_geojson,
     "outlines": _plot_outlines,
     "memory": _plot_memory,
     "start": _plot_start,
+    "opening": _plot_opening,
     "view": _plot_view,
     "whole_slide": _plot_whole_slide,
     "training_step": _plot_training_step,

@@ -19,9 +19,11 @@ from wsi_deform.report.tables import Table
 README = Path(__file__).with_name("README.md")
 COST_AT_200K, FEWER_TILES, MASK_CPU_S, MASK_MIB, AHEAD_OF_LIBVIPS, PATCHES_COST = 1.3, 100, 2, 400, 10, 10
 MEMORY_AT_200K = 1.1
+GEOJSON_CPU_S, GEOJSON_MIB = 5, 500
 START_COST = 0.6
 VIEW_COST = 1.5
 LEDGER_GROWTH, BATCH_GROWTH, CHILD_COST = 1.2, 1.05, 1.03
+OPENING_COST = 1.05
 MIOU_TOLERANCE = 0.005
 
 Row = dict[str, str]
@@ -181,6 +183,31 @@ def mask_table(rows: Sequence[Row]) -> str:
     return "".join(parts)
 
 
+def geojson_table(rows: Sequence[Row]) -> str:
+    """Seconds, CPU seconds and memory per case; the bars below, then rivals' CPU seconds in those of ours."""
+    columns = (
+        ("case", "case"), ("seconds", "seconds"), ("CPU s", "cpu_seconds"), ("peak MiB", "peak_mib"),
+        ("before MiB", "base_mib"), ("polygons", "polygons"), ("vertices", "vertices"), ("file MB", "file_mb"),
+        ("runs", "runs"),
+    )  # fmt: skip
+    own = [row for row in rows if row["case"].startswith("ours")]
+    slowest = max(number(row, "cpu_seconds") for row in own)
+    largest = max(number(row, "peak_mib") for row in own)
+    parts = [
+        f"{int(rows[0]['samples']):,} samples on {int(rows[0]['side']):,} x {int(rows[0]['side']):,} px\n\n",
+        f"{_plain(rows, columns)}\nBars:\n\n",
+        _bar(f"ours, CPU seconds, at most {GEOJSON_CPU_S}", slowest, slowest <= GEOJSON_CPU_S),
+        _bar(f"ours, peak MiB, at most {GEOJSON_MIB}", largest, largest <= GEOJSON_MIB),
+    ]
+    for row in rows:
+        rival, _, level = row["case"].partition(", ")
+        same = _find(rows, case=f"ours, {level}")
+        if rival != "ours" and same is not None:
+            ratio = number(row, "cpu_seconds") / number(same, "cpu_seconds")
+            parts.append(f"- {level}, CPU s of {rival} / ours: {_shown(ratio)}\n")
+    return "".join(parts)
+
+
 def outlines_table(rows: Sequence[Row]) -> str:
     """Seconds, CPU seconds and memory per case, and rivals' CPU seconds in those of ours."""
     columns = (
@@ -225,6 +252,24 @@ def start_table(rows: Sequence[Row]) -> str:
             text = f"{row['case']}, CPU seconds / those of {earlier['case'].rpartition(', ')[2]}, at most {START_COST}"
             bars.append(_bar(text, ratio, ratio <= START_COST))
     return f"{_plain(rows, columns)}\nBars:\n\n{''.join(bars)}"
+
+
+def opening_table(rows: Sequence[Row]) -> str:
+    """CPU milliseconds of each kind and commit; the bars below."""
+    body, bars = [], []
+    kinds: dict[str, dict[str, float]] = {}
+    for row in rows:
+        kind, _, commit = row["case"].rpartition(", ")
+        kinds.setdefault(kind, {})[commit] = number(row, "cpu_seconds")
+    for kind, found in kinds.items():
+        body += [(kind, commit, _shown(1e3 * cpu)) for commit, cpu in found.items()]
+        for commit, cpu in found.items():
+            if commit != "ours":
+                text = f"{kind}, CPU time / that of {commit}, at most {OPENING_COST}"
+                ratio = found["ours"] / cpu
+                bars.append(_bar(text, ratio, ratio <= OPENING_COST))
+    table = Table(header=("what", "commit", "CPU ms"), rows=tuple(body)).markdown()
+    return f"{table}\nBars:\n\n{''.join(bars)}"
 
 
 def view_table(rows: Sequence[Row]) -> str:
@@ -365,9 +410,11 @@ def batch_table(rows: Sequence[Row]) -> str:
 _TABLES: dict[str, Callable[[Sequence[Row]], str]] = {
     "gather": gather_table,
     "mask": mask_table,
+    "geojson": geojson_table,
     "outlines": outlines_table,
     "memory": memory_table,
     "start": start_table,
+    "opening": opening_table,
     "view": view_table,
     "whole_slide": whole_slide_table,
     "training_step": training_step_table,

@@ -101,7 +101,7 @@ def quick_slides(out: Path) -> Path:
     """The manifest of a few small drawn slides."""
     folder = out / "slides"
     if not (folder / "manifest.csv").is_file():
-        draw_study(folder, train=4, val=2, test=6, size=QUICK_SLIDE, slides_per_patient=1)
+        draw_study(folder, train=2, val=1, test=5, size=QUICK_SLIDE, slides_per_patient=1)
     return folder / "manifest.csv"
 
 

@@ -89,7 +89,7 @@ QUICK = DataSet(
     label="drawn slides, a few steps",
     budgets=((8, 16), (12, 24)),
     settings=(*BOTH_FLIPS, "sampling.coarsest_um=null"),
-    steps=4,
+    steps=2,
     mpp=0.5,
     patch_px=64,
     bands_px=(1, 2, 4),

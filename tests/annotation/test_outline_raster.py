@@ -11,7 +11,7 @@ from wsi_deform.annotation.outlines.outline import Outline
 from wsi_deform.annotation.outlines.raster import Ground, OutlineRaster
 from wsi_deform.errors import AnnotationError, ShapeError
 from wsi_deform.geometry import Point, Region, Size
-from wsi_deform.kernels import scanline
+from wsi_deform.kernels import edge_index
 from wsi_deform.kernels.scanline import REGION
 
 SIZE = Size(40, 30)
@@ -183,8 +183,8 @@ def test_labels_do_not_depend_on_how_edges_are_indexed(busy, monkeypatch):
     size, outlines, meanings = busy
     expected = raster_of(outlines, meanings, size=size).read(Region.whole(size))
     for bin_px, cell_px in ((2.0, 8.0), (1e4, 1e4), (50.0, 30.0)):
-        monkeypatch.setattr(scanline, "BIN_PX", bin_px)
-        monkeypatch.setattr(scanline, "CELL_PX", cell_px)
+        monkeypatch.setattr(edge_index, "BIN_PX", bin_px)
+        monkeypatch.setattr(edge_index, "CELL_PX", cell_px)
         raster = raster_of(outlines, meanings, size=size)
         assert raster.edges.bin_px == bin_px
         assert np.array_equal(raster.read(Region.whole(size)), expected)

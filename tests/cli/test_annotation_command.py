@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 
 import numpy as np
@@ -10,7 +11,7 @@ import tifffile
 from PIL import Image
 from typer.testing import CliRunner
 
-from wsi_deform.annotation.classes import read_class_table
+from wsi_deform.annotation.classes import read_class_table, write_class_table
 from wsi_deform.cli.main import app, typer_app
 
 GREEN, RED = (0, 200, 0), (200, 0, 0)
@@ -184,3 +185,52 @@ def test_a_manifest_of_outlines_is_built_and_checked_as_one_of_masks(folder):
         typer_app, ["manifest", "build", str(slides), "--each-slide-a-patient", "--out", str(out)]
     )
     assert "every class name of the outlines is taken for a class" in built.output
+
+
+def test_from_mask_writes_outlines_that_to_mask_reads(folder):
+    mask, out = folder / "out" / "masks" / "m.ome.tif", folder / "m.geojson.gz"
+    run(
+        "to-mask", folder / "s.tif", folder / "o.geojson", "--classes", folder / "classes.yaml", "--out", mask
+    )
+    write_class_table(read_class_table(folder / "classes.yaml"), folder / "out" / "classes.json")
+    assert run("from-mask", mask, "--out", out) == [f"{out}: 2 polygons in 2 features, 12 vertices."]
+    again = folder / "again.ome.tif"
+    run("to-mask", folder / "s.tif", out, "--classes", folder / "classes.yaml", "--out", again)
+    np.testing.assert_array_equal(tifffile.imread(again), tifffile.imread(mask))
+    # A hole of 400 um^2 and an area of 50 um^2, at the 0.5 um that the mask has from its slide.
+    run(
+        "from-mask",
+        mask,
+        "--out",
+        out,
+        "--min-area-um2",
+        401,
+        "--tolerance-um",
+        1,
+        "--slide",
+        folder / "s.tif",
+    )
+    found = json.loads(gzip.decompress(out.read_bytes()))
+    assert [each["geometry"]["coordinates"] for each in found["features"]] == [
+        [[[50, 50], [150, 50], [150, 150], [50, 150], [50, 50]]]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("m.json", "Needed a name that ends with .geojson.gz. Change --out."),
+        ("m.geojson.gz", "Needed the names of the classes. Pass --classes FILE."),
+    ],
+)
+def test_from_mask_tells_what_it_needs(folder, capsys, monkeypatch, out, message):
+    mask = folder / "m.ome.tif"
+    run(
+        "to-mask", folder / "s.tif", folder / "o.geojson", "--classes", folder / "classes.yaml", "--out", mask
+    )
+    monkeypatch.chdir(folder)
+    (folder / "classes.yaml").unlink()
+    monkeypatch.setattr("sys.argv", ["wsi-deform", "annotation", "from-mask", "m.ome.tif", "--out", out])
+    with pytest.raises(SystemExit):
+        app()
+    assert message in " ".join(capsys.readouterr().err.split())

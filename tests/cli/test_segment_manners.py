@@ -7,12 +7,12 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from forked import Forked
 from rich.console import Console
 from tiny_study import tiny_model, tiny_study
 from typer.testing import CliRunner
@@ -234,18 +234,15 @@ def test_slides_of_an_hour_each_have_an_eta_too() -> None:
     assert bars.progress.tasks[0].time_remaining == 7200
 
 
-def test_workers_say_no_more_than_one_process_does(study: Path, slides: Path) -> None:
+def test_workers_say_no_more_than_one_process_does(
+    study: Path, slides: Path, forked: Callable[..., Forked]
+) -> None:
     (slides / "one" / "bad[1].svs").unlink()
     arguments = ["segment", slides / "one", slides / "two", "--model", study / "run", "--out", slides / "out"]
-    done = subprocess.run(
-        [sys.executable, "-m", "wsi_deform", *map(str, arguments), "--workers", "2", "--device", "cpu"],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    lines = sorted(done.stdout.splitlines())
+    done = forked("wsi_deform", *arguments, "--workers", 2, "--device", "cpu", said=slides / "said")
+    assert done.wait() == 0, done.said()
+    # Its standard error and its workers' is in the same file.
+    lines = sorted(done.said().splitlines())
     assert [line.split(", ")[0] for line in lines] == ["2 done", "one__s.tif: done", "two__s.tif: done"]
 
 

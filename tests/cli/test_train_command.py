@@ -1,4 +1,3 @@
-import os
 import re
 import signal
 import subprocess
@@ -17,7 +16,7 @@ FAST = [
     "--set", "networks.segmentation={name: 'monai:BasicUNet', features: [4, 4, 4, 4, 4, 4]}",
     "--set", "training.threads=1",
 ]  # fmt: skip
-WAIT_S = 300  # of a busy machine: a process that trains has torch to import first
+WAIT_S = 300  # of a busy machine
 COMMAND = [sys.executable, "-c", "from wsi_deform.cli.main import app; app()"]
 
 
@@ -30,32 +29,27 @@ def invoke(*arguments):
     return CliRunner().invoke(typer_app, [str(each) for each in arguments])
 
 
-def test_ctrl_c_or_sigterm_keeps_a_checkpoint_and_the_same_command_goes_on(study, tmp_path):
-    command = [*COMMAND, "train", "--slides", str(study.manifest), "--out", str(tmp_path / "run"), *FAST]
-    running = subprocess.Popen(
-        [*command, "--set", "training.epochs=100000"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    )
+def test_ctrl_c_or_sigterm_keeps_a_checkpoint_and_the_same_command_goes_on(study, tmp_path, forked):
+    command = ["train", "--slides", study.manifest, "--out", tmp_path / "run", *FAST]
+    command += ["--set", "training.epochs=100000"]
+    running = forked("wsi_deform", *command, said=tmp_path / "first")
     deadline = time.monotonic() + WAIT_S
     while not (tmp_path / "run" / "log.csv").is_file() and time.monotonic() < deadline:
-        time.sleep(0.1)
+        time.sleep(0.02)
     running.send_signal(signal.SIGINT)
-    out, _ = running.communicate(timeout=WAIT_S)
-    assert running.returncode == 130, out.decode()
-    assert b"holds a checkpoint" in out
+    assert running.wait(WAIT_S) == 130, running.said()
+    assert "holds a checkpoint" in running.said()
     assert (tmp_path / "run" / "checkpoint.safetensors").is_file()
     before = (tmp_path / "run" / "log.csv").read_text().splitlines()
-    resumed = subprocess.Popen(
-        [*command, "--set", "training.epochs=100000"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        env=os.environ | {"TERM": "dumb"},
-    )  # fmt: skip
+    resumed = forked("wsi_deform", *command, said=tmp_path / "second", environment={"TERM": "dumb"})
     deadline = time.monotonic() + WAIT_S
     while time.monotonic() < deadline:
         after = (tmp_path / "run" / "log.csv").read_text().splitlines()
         if len(after) > len(before):
             break
-        time.sleep(0.1)
+        time.sleep(0.02)
     resumed.send_signal(signal.SIGTERM)
-    assert resumed.wait(timeout=WAIT_S) == 143
+    assert resumed.wait(WAIT_S) == 143, resumed.said()
     assert len(after) > len(before)
     assert after[: len(before)] == before
 

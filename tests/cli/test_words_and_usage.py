@@ -360,8 +360,8 @@ def test_signals_that_end_a_process_have_their_exit_codes():
 
 
 def test_a_first_signal_asks_and_a_second_interrupts():
-    # A shell starts what runs in its background with SIGINT ignored, and so it would stay.
-    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    # A shell starts what runs in its background with SIGINT ignored, nohup with SIGHUP, and so they would stay.
+    usual = {number: signal.signal(number, signal.default_int_handler) for number in ending_signals()}
     before = signal.getsignal(signal.SIGTERM)
     with stop_on_signals() as stop:
         signal.raise_signal(signal.SIGTERM)
@@ -375,7 +375,8 @@ def test_a_first_signal_asks_and_a_second_interrupts():
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGHUP)
         assert asked.exit_code == 129
-    signal.signal(signal.SIGINT, usual)
+    for number, handler in usual.items():
+        signal.signal(number, handler)
 
 
 def test_a_signal_that_is_ignored_stays_ignored():

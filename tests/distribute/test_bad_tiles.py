@@ -87,7 +87,7 @@ def test_a_damaged_tile_fails_its_slide_and_is_named(tmp_path: Path, model: Path
     [
         WantedOutputs(),
         WantedOutputs(limit_to_tissue=False, interpolation="linear"),
-        WantedOutputs(patches=PatchSettings(patch_px=64, level=0)),
+        WantedOutputs(patches=PatchSettings(patch_px=96, level=0)),
     ],
     ids=["sampled", "linear", "patches"],
 )

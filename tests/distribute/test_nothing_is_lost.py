@@ -11,15 +11,19 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tifffile
+from forked import Forked
 from PIL import Image
 from tiny_study import tiny_model, tiny_study
+from typer.testing import CliRunner
 
 import wsi_deform.slide_files as outputs_module
+from wsi_deform.cli.main import typer_app
 from wsi_deform.distribute import turn as turn_module
 from wsi_deform.distribute.batch import segment_slides
 from wsi_deform.distribute.lease import leased
@@ -97,25 +101,16 @@ def leave_lease(path: Path) -> None:
     """A lease of a process of this machine that was killed."""
     said = "import os, sys; from pathlib import Path; from wsi_deform.distribute.lease import leased\n"
     said += "with leased(Path(sys.argv[1])): os._exit(9)"
-    assert (
-        subprocess.run([sys.executable, "-c", said, str(path)], env=environment(), check=False).returncode
-        == 9
-    )
+    assert subprocess.run([sys.executable, "-c", said, str(path)], check=False).returncode == 9
     assert path.exists()
 
 
-def command(*arguments: object, path: Path | None = None) -> list[str]:
-    return [sys.executable, "-m", "wsi_deform", "segment", *(str(argument) for argument in arguments)]
-
-
-def environment(harm: Path | None = None) -> dict[str, str]:
-    package = Path(outputs_module.__file__).parents[1]
-    places = [str(package), os.environ.get("PYTHONPATH", "")]
-    if harm is not None:
-        harm.mkdir(exist_ok=True)
-        (harm / "sitecustomize.py").write_text(HARM)
-        places.insert(0, str(harm))
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(places)}
+def harmful(tmp_path: Path) -> Path:
+    """A folder on whose search path pictures of certain names do harm."""
+    folder = tmp_path / "harm"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(HARM)
+    return folder
 
 
 def test_a_rerun_that_fails_leaves_what_was_there(slides: Path, study: Path, tmp_path: Path) -> None:
@@ -227,6 +222,32 @@ def test_a_map_that_is_wanted_later_is_made_and_a_lost_overlay_comes_from_the_ma
     assert [o.reason for o in batch.outcomes] == ["done again: footprint missing or not whole"] * 2
 
 
+def test_labels_in_ome_zarr_are_made_of_a_mask_that_is_done_and_anew_where_a_file_of_them_is_lost(
+    slides: Path, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, wanted = tmp_path / "out", WantedOutputs(ome_zarr=True)
+    run(slides, study, out)
+    monkeypatch.setattr(turn_module, "segment_to_files", None)  # the networks are not needed
+    first = run(slides, study, out, wanted=wanted)
+    assert [o.reason for o in first.outcomes] == ["made ome_zarr of a mask that was done"] * 2
+    assert outcomes(run(slides, study, out, wanted=wanted)) == {"a": "skipped", "b": "skipped"}
+    folder = out / "masks" / "a.ome.zarr"
+    files = {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert Path("labels/classes/0/zarr.json") in files
+    (folder / "labels" / "classes" / "zarr.json").unlink()
+    again = run(slides, study, out, wanted=wanted)
+    assert [(o.status, o.reason) for o in again.outcomes] == [
+        ("done", "made ome_zarr of a mask that was done"),
+        ("skipped", "already done with this model"),
+    ]
+    assert files == {
+        path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()
+    }
+    assert sorted(path.name for path in (out / "masks").iterdir()) == [
+        "a.ome.tif", "a.ome.zarr", "b.ome.tif", "b.ome.zarr"
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("harm", ["cut", "other", "gone"])
 def test_a_mask_that_is_not_whole_is_not_done(slides: Path, study: Path, tmp_path: Path, harm: str) -> None:
     out = tmp_path / "out"
@@ -289,22 +310,18 @@ def test_a_slide_that_is_taken_is_left_to_its_process(slides: Path, study: Path,
 
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_two_runs_on_one_folder_share_the_slides(
-    slides: Path, study: Path, tmp_path: Path, overwrite: bool
+    slides: Path, study: Path, tmp_path: Path, overwrite: bool, forked: Callable[..., Forked]
 ) -> None:
     for name in "cd":
         shutil.copy(slides / "a.tif", slides / f"{name}.tif")
     run(slides, study, tmp_path / "alone")
     out = tmp_path / "out"
-    arguments = ["--slides", slides, "--model", study / "run", "--out", out, "--device", "cpu"]
+    arguments = ["segment", "--slides", slides, "--model", study / "run", "--out", out, "--device", "cpu"]
     if overwrite:
         run(slides, study, out)
         arguments.append("--overwrite")
-    both = [
-        subprocess.Popen(command(*arguments), env=environment(), stdout=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    said = [process.communicate(timeout=300)[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
+    both = [forked("wsi_deform", *arguments, said=tmp_path / f"said {number}") for number in range(2)]
+    assert [each.wait() for each in both] == [0, 0], [each.said() for each in both]
     assert contents(out / "masks") == contents(tmp_path / "alone" / "masks")
     assert measured(out) == {"a", "b", "c", "d"}
     assert not (out / ".aside").exists()
@@ -377,18 +394,25 @@ def test_a_slide_with_a_known_problem_fails_alone_and_nothing_is_named_after_it(
 
 
 def test_a_slide_that_kills_its_process_fails_alone_and_is_not_tried_for_ever(
-    slides: Path, study: Path, tmp_path: Path
+    slides: Path,
+    study: Path,
+    tmp_path: Path,
+    forked: Callable[..., Forked],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     Image.new("RGB", (300, 200), "white").save(slides / "a-killer.png")
-    out = tmp_path / "out"
-    arguments = ["--slides", slides, "--model", study / "run", "--out", out, "--device", "cpu", "--mpp", 0.5]
-    environ = environment(tmp_path / "harm")
+    out, harm = tmp_path / "out", harmful(tmp_path)
+    arguments = [
+        *("segment", "--slides", slides, "--model", study / "run", "--out", out),
+        *("--device", "cpu", "--mpp", 0.5),
+    ]
+    # The processes of their own that slides get from now on begin with the harm; this one does not.
+    package = str(Path(outputs_module.__file__).parents[1])
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(harm), package]))
 
     def call(*more: str) -> tuple[int, str]:
-        done = subprocess.run(
-            command(*arguments, *more), env=environ, capture_output=True, text=True, timeout=300, check=False
-        )
-        return done.returncode, done.stdout + done.stderr
+        done = CliRunner().invoke(typer_app, [*map(str, arguments), *more])
+        return done.exit_code, done.output
 
     # The file is recorded before it is opened: here it is counted twice over two calls, and the others are done.
     for deaths, done in ((1, "2 done, 0 skipped"), (2, "0 done, 2 skipped")):
@@ -406,13 +430,14 @@ def test_a_slide_that_kills_its_process_fails_alone_and_is_not_tried_for_ever(
     assert Ledger(MaskFolder(out)).read("a-killer").deaths == 2
     # In one process the command dies with it; the next one tries it in a process of its own, and last.
     shutil.rmtree(out)
-    assert call("--in-process")[0] == -signal.SIGKILL
+    killed = forked("wsi_deform", *arguments, "--in-process", said=tmp_path / "said", search=harm)
+    assert killed.wait() == -signal.SIGKILL, killed.said()
     code, said = call("--in-process")
     assert code == 1, said
     assert said.splitlines()[-2].startswith("a-killer: failed, slide")
     assert Ledger(MaskFolder(out)).read("a-killer").deaths == 2
     # What killed it is mended.
-    environ = environment()
+    monkeypatch.setenv("PYTHONPATH", package)
     code, said = call("--retry-failed")
     assert code == 0, said
     assert Ledger(MaskFolder(out)).read("a-killer").deaths == 0
@@ -420,22 +445,24 @@ def test_a_slide_that_kills_its_process_fails_alone_and_is_not_tried_for_ever(
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_sigterm_and_sighup_end_a_run_as_ctrl_c_does(
-    slides: Path, study: Path, tmp_path: Path, number: signal.Signals, code: int
+    slides: Path,
+    study: Path,
+    tmp_path: Path,
+    forked: Callable[..., Forked],
+    number: signal.Signals,
+    code: int,
 ) -> None:
     Image.new("RGB", (300, 200), "white").save(slides / "c-slow.png")
     out = tmp_path / "out"
-    arguments = ["--slides", slides, "--model", study / "run", "--out", out, "--device", "cpu", "--mpp", 0.5]
-    process = subprocess.Popen(
-        command(*arguments), env=environment(tmp_path / "harm"), stdout=subprocess.PIPE, text=True
-    )
+    arguments = ["segment", "--slides", slides, "--model", study / "run", "--out", out, "--device", "cpu"]
+    process = forked("wsi_deform", *arguments, "--mpp", 0.5, said=tmp_path / "said", search=harmful(tmp_path))
     state = MaskFolder(out).state("c-slow")
     deadline = time.monotonic() + 120
     while not state.exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
+        time.sleep(0.02)
     process.send_signal(number)
-    said, _ = process.communicate(timeout=60)
-    assert process.returncode == code, said
-    assert "The same command goes on" in said
+    assert process.wait(60) == code, process.said()
+    assert "The same command goes on" in process.said()
     assert "2 done, 0 skipped, 0 failed, 1 not reached" in (out / "summary.md").read_text()
     assert measured(out) == {"a", "b"}
     cut_off = Ledger(MaskFolder(out)).read("c-slow")

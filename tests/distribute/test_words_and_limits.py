@@ -368,6 +368,9 @@ def test_the_files_that_are_wanted_of_a_slide():
     in_colours = WantedOutputs(coloured=True)
     assert in_colours.kinds(has_mpp=True) == ("samples", "geojson", "coloured", "overlay", "mask")
     assert in_colours.settings() == WantedOutputs().settings()
+    twice = WantedOutputs(geojson=False, ome_zarr=True)
+    assert twice.kinds(has_mpp=True) == ("samples", "ome_zarr", "overlay", "mask")
+    assert twice.settings() == WantedOutputs().settings()
     patches = WantedOutputs(geojson=False, patches=PatchSettings(patch_px=64))
     assert patches.kinds(has_mpp=True) == ("overlay", "mask")
     assert patches.settings()["patches"]["patch_px"] == 64

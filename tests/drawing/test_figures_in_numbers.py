@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import io
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from drawn_figures import Drawn, lines, places, style
+from drawn_figures import Drawn, places, style
+from matplotlib.figure import Figure
 from PIL import Image
 
 from wsi_deform.annotation.classes import ClassTable
-from wsi_deform.drawing.figures import comparison_figure, curves_figure, over_text, sampling_points_figure
+from wsi_deform.drawing.figures import comparison_figure, sampling_points_figure, svg_bytes
+from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Size
 from wsi_deform.mask.scale_bar import ScaleBar
 
+SVG = "{http://www.w3.org/2000/svg}"
 CLASSES = ClassTable.from_names(["background", "gland", "tumour"])
 WIDE, SQUARE = np.full((60, 300, 3), 240, np.uint8), np.full((80, 80, 3), 155, np.uint8)
 
@@ -121,62 +125,32 @@ def test_panels_of_two_columns_fill_rows_one_after_the_other(drawn: Drawn) -> No
     assert figure.get_size_inches() == pytest.approx([12, 3 * (3.96 + 0.27 + 0.12) + 0.34])
 
 
-def test_curves_are_the_logs(drawn: Drawn) -> None:
-    rows = [{"epoch": e, "segmentation_loss": 1 / e, "edge_loss": 0.5 / e} for e in (1.0, 2.0, 4.0)]
-    scores = [{**row, "val_miou": score} for row, score in zip(rows, (0.25, 0.625, 0.5), strict=True)]
-    scores[1] |= {"val_classes": 2.0, "val_classes_absent": 1.0}
-    plain = [{"epoch": 1.0, "segmentation_loss": 3.0}]
-    figure = drawn(curves_figure, {"joint": [rows[0], *scores[1:]], "uniform": plain})
-    losses, validated = figure.axes
-    assert figure.get_size_inches().tolist() == [12, 3.9]
-    assert lines(losses) == {
-        "joint": ([1, 2, 4], [1, 0.5, 0.25]),
-        "joint: edge loss": ([1, 2, 4], [0.5, 0.25, 0.125]),
-        "uniform": ([1], [3]),
-    }
-    best = "joint (best 0.625, over 2 of 3 classes)"
-    assert lines(validated)[best] == ([2, 4], [0.625, 0.5])
-    ring = validated.lines[1]
-    assert (list(ring.get_xdata()), list(ring.get_ydata())) == ([2], [0.625])
-    assert [line.get_color() for line in losses.lines] == ["#0072B2", "#0072B2", "#D55E00"]
-    assert validated.get_ylim() == (0, 1)
-    assert losses.get_ylim()[0] == 0
-    for axes in figure.axes:
-        assert axes.get_xlim() == pytest.approx((0.92, 4.08))
-        assert [axes.spines[side].get_visible() for side in ("top", "right", "left")] == [False, False, True]
-        assert axes.get_axisbelow() is True
-    assert losses.get_legend() is not None
-
-
-def test_curves_of_nothing_are_empty_and_of_many_runs_begin_the_colours_again(drawn: Drawn) -> None:
-    empty = drawn(curves_figure, {})
-    assert [axes.get_xlim() for axes in empty.axes] == [pytest.approx((0.98, 1.02))] * 2
-    assert [axes.get_legend() for axes in empty.axes] == [None, None]
-    row = {"epoch": 1.0, "segmentation_loss": 3.0, "edge_loss": 0.0}
-    many = drawn(curves_figure, {str(number): [row] for number in range(7)})
-    colours = [line.get_color() for line in many.axes[0].lines]
-    assert len(set(colours)) == 6
-    assert colours[6] == colours[0]
-
-
-@pytest.mark.parametrize(
-    ("row", "said"),
-    [
-        ({}, ""),
-        ({"val_classes": 3.0, "val_classes_absent": 0.0}, ""),
-        ({"val_classes": 3.0, "val_classes_absent": 2.0}, ", over 3 of 5 classes"),
-    ],
-)
-def test_a_mean_over_some_classes_is_said_to_be(row: dict[str, float], said: str) -> None:
-    assert over_text(row) == said
-
-
 def test_type_lines_and_markers_are_small_and_of_few_sizes(drawn: Drawn) -> None:
     label = np.zeros((2, 2), np.uint8)
     figure = drawn(sampling_points_figure, WIDE, np.ones((3, 2)), size=Size(3, 3), title="core")
     assert style(figure)[0] == [10]
     assert style(drawn(comparison_figure, SQUARE, {"truth": label}, CLASSES))[0] == [9, 10]
-    epochs = [
-        {"epoch": e, "segmentation_loss": 1.0, "edge_loss": 0.5, "val_miou": 0.1 * e} for e in (1.0, 2.0)
-    ]
-    assert style(drawn(curves_figure, {"a": epochs})) == [[9, 10], [1, 1.5], [0.8], [], [5, 8]]
+
+
+def test_points_have_the_colours_of_their_classes_also_where_some_are_left_out(drawn: Drawn) -> None:
+    points = np.arange(40.0).reshape(-1, 2)
+    colours = np.stack([np.arange(20) * 10] * 3, axis=1).astype(np.uint8)
+    figure = drawn(sampling_points_figure, WIDE, points, size=Size(3, 3), max_points=5, colours=colours)
+    shown = figure.axes[0].collections[0]
+    chosen = np.random.default_rng(0).choice(20, 5, replace=False)
+    assert shown.get_facecolor()[:, 0] == pytest.approx(colours[chosen, 0] / 255)
+    with pytest.raises(ShapeError, match=r"colours: shape \(19, 3\)\. Needed \(20, 3\)"):
+        sampling_points_figure(WIDE, points, size=Size(3, 3), colours=colours[1:])
+
+
+def test_the_letters_of_an_svg_stay_letters_and_the_same_figure_gives_the_same_file() -> None:
+    def made() -> bytes:
+        figure = Figure(figsize=(2, 1))
+        figure.subplots().set_xlabel("epoch & <more>")
+        return svg_bytes(figure)
+
+    data = made()
+    assert data == made()
+    texts = ["".join(each.itertext()) for each in ElementTree.fromstring(data).iter(f"{SVG}text")]
+    assert "epoch & <more>" in texts
+    assert b"<dc:date>" not in data

@@ -10,10 +10,10 @@ from PIL import Image
 from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.drawing.figures import (
     comparison_figure,
-    curves_figure,
     sampling_points_figure,
 )
 from wsi_deform.drawing.measure_figures import frequency_figure
+from wsi_deform.drawing.run_figures import loss_figure
 from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Size
 
@@ -88,12 +88,15 @@ def test_tall_slides_make_no_endless_figure() -> None:
 
 
 def test_curves_have_a_colour_per_run_and_take_runs_without_validation() -> None:
-    rows = [{"epoch": e, "segmentation_loss": 1 / e, "edge_loss": 0.5 / e} for e in (1.0, 2.0, 3.0)]
+    rows = [
+        {"epoch": e, "loss": 1.5 / e, "segmentation_loss": 1 / e, "edge_loss": 0.5 / e}
+        for e in (1.0, 2.0, 3.0)
+    ]
     validated = [{**row, "val_miou": 0.2 * row["epoch"]} for row in rows]
-    image = pixels(curves_figure({"joint": validated, "uniform": rows}))
+    image = pixels(loss_figure({"joint": validated, "uniform": rows}))
     assert has_colour(image, (0x00, 0x72, 0xB2))
     assert has_colour(image, (0xD5, 0x5E, 0x00))
-    assert pixels(curves_figure({"one epoch": rows[:1]})).shape == image.shape
+    assert pixels(loss_figure({"one epoch": rows[:1]})).shape == image.shape
 
 
 @pytest.mark.parametrize("wrong", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3), np.float32)])

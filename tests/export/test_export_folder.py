@@ -89,6 +89,9 @@ def test_bundle_is_built_by_monai_and_computes_the_model_at_any_size(tmp_path: P
     assert files_in(out) == [
         "configs/inference.json",
         "configs/metadata.json",
+        "configs/sampled_images.json",
+        "configs/train.json",
+        "configs/wsi_deform.json",
         "docs/README.md",
         "model.json",
         "model_card.md",

@@ -15,7 +15,7 @@ from exported_model import small_model
 from torch import Tensor
 
 from wsi_deform.errors import ModelError
-from wsi_deform.export.bundle import inference_config, metadata
+from wsi_deform.export.bundle import metadata, sampled_images_config
 from wsi_deform.export.onnx import run_onnx, write_onnx
 from wsi_deform.export.readme import readme_text
 from wsi_deform.export.verify import example_input, verify
@@ -26,7 +26,7 @@ from wsi_deform.geometry import Size
 def test_a_bundle_reads_sampled_images_one_at_a_time_in_order_and_writes_class_maps(
     areas: bool, suffix: str, channels: int
 ) -> None:
-    config = inference_config(small_model(areas=areas))
+    config = sampled_images_config(small_model(areas=areas))
     assert config["datalist"] == f"$sorted(glob.glob(os.path.join(@dataset_dir, '*{suffix}')))"
     load, first, _ = config["preprocessing"]["transforms"]
     assert load == {"_target_": "LoadImaged", "keys": "image"} | (

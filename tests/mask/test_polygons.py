@@ -261,7 +261,7 @@ def test_room_for_vertices_follows_the_open_outlines_not_the_map() -> None:
     blocks = (island.ends, island.places, island.stack, island.stack.view(np.uint64))
     held = []
     for number in range(500):
-        pool = trace_rows(blocks, 0, 8, 8 * number, (0, 40), table, rows, pool)
+        pool = trace_rows(blocks, 0, 8, 8 * number, (0, 40), table, False, rows, pool)
         finished_rings(pool, rows.scalars)
         held.append((len(pool.nodes), len(pool.finished)))
     assert held[9] == held[-1]

@@ -69,6 +69,7 @@ def test_networks_of_monai_have_these_sizes_and_paddings(name, options, paramete
     [
         ("hrnetv2", {"width": 1}),
         ("pspnet", {"depth": 18}),
+        ("efficientnet-lite0", {"width": 1}),
         ("monai:BasicUNet", {"features": (4, 4, 4, 4, 4, 4)}),
     ],
 )

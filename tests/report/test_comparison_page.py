@@ -44,9 +44,7 @@ def test_a_page_of_methods_sets_their_measures_classes_and_curves_side_by_side(
     shown: dict[str, Any] = {}
     monkeypatch.setattr(comparison, "write_report", lambda path, **given: shown.update(given) or path)
     monkeypatch.setattr(comparison, "_slides", lambda *given: [])
-    monkeypatch.setattr(
-        comparison, "curves_figure", lambda logs: repr({name: len(logs[name]) for name in logs})
-    )
+    monkeypatch.setattr(comparison, "curves", lambda logs: [{name: len(logs[name]) for name in logs}])
     runs, evaluations = {}, {}
     for method, right, long in (("uniform", 60, 5), ("joint", 80, 10)):
         run = runs[method] = tmp_path / method
@@ -84,7 +82,7 @@ def test_a_page_of_methods_sets_their_measures_classes_and_curves_side_by_side(
     assert of_all.table.rows == (("uniform", "0.458", "0.250", "0.700"), ("joint", "0.694", "0.500", "0.900"))
     assert of_classes.table.header == ("method", "background", "gland")
     assert of_classes.table.rows == (("uniform", "0.667", "0.250"), ("joint", "0.889", "0.500"))
-    assert curves.pictures[0].image == "{'uniform': 2, 'joint': 2}"
+    assert curves.pictures == [{"uniform": 2, "joint": 2}]
     assert shown["lead"][1].startswith("joint: The deformation network looks at a low-res view")
     assert shown["provenance"]["training of uniform"] == "61 s, 2 epochs"
     assert shown["provenance"]["seed"] == 3
@@ -96,7 +94,13 @@ def test_three_slides_are_shown_with_where_each_method_sampled_and_what_it_saw(
 ) -> None:
     classes = ClassTable.from_names(["background", "gland"])
     rows = tuple(ManifestRow(slide=Path(f"{each}.tif"), slide_id=each, mpp=0.5) for each in "abcd")
-    evaluation: Any = SimpleNamespace(slides=[SimpleNamespace(slide_id=each) for each in "abcd"])
+    rights = {"a": 60, "b": 90, "c": 30, "d": 80}
+    evaluation: Any = SimpleNamespace(
+        slides=[
+            SimpleNamespace(slide_id=name, predicted=Confusion(np.array([[right, 100 - right], [0, 100]])))
+            for name, right in rights.items()
+        ]
+    )
     white = np.full((20, 60, 3), 255, np.uint8)
     asked: list[Any] = []
     monkeypatch.setattr(comparison, "slide_picture", lambda path, mpp: (white, Size(600, 200)))
@@ -119,19 +123,34 @@ def test_three_slides_are_shown_with_where_each_method_sampled_and_what_it_saw(
     monkeypatch.setattr(
         comparison,
         "comparison_figure",
-        lambda picture, maps, table, bar: asked.append((maps, bar)) or b"maps",
+        lambda picture, maps, table, title, bar: asked.append((maps, title, bar)) or b"maps",
     )
     masks = {"uniform": tmp_path / "one", "joint": tmp_path / "two"}
-    sections = comparison._slides(Manifest(rows=rows, folder=tmp_path), classes, masks, evaluation)
-    assert [section.title for section in sections] == ["Slide a", "Slide b", "Slide c"]
-    assert [(each.image, each.caption) for each in sections[1].pictures] == [
+    sections = comparison._slides(
+        Manifest(rows=rows, folder=tmp_path), classes, masks, {"uniform": evaluation, "joint": evaluation}
+    )
+    assert sections[0].text == [
+        "3 of the 4 held-out slides are shown: those where the mean IoU of joint is lowest, in the middle, and highest."
+    ]
+    assert sections[0].legend == list(zip(classes.names, classes.colours, strict=True))
+    # (30 / 100 + 100 / 170) / 2, and so on.
+    assert [section.title for section in sections[1:]] == [
+        "c: mIoU 0.444, the worst of 4", "a: mIoU 0.657, the middle one of 4", "b: mIoU 0.905, the best of 4",
+    ]  # fmt: skip
+    assert [(each.image, each.caption) for each in sections[3].pictures] == [
+        (b"maps", "b: the slide, the truth, and the masks."),
         (b"points", "b: where uniform samples."),
         (b"points", "b: where joint samples."),
-        (b"maps", "b: the slide, the truth, and the masks."),
     ]
     bar = ScaleBar(share=50 / 300, text="50 \N{MICRO SIGN}m")
-    assert asked[3:6] == [
+    assert asked[6:9] == [
+        (
+            {"truth": "truth of b, 60 x 20", "uniform": "labels 60 x 20", "joint": "labels 60 x 20"},
+            "slide b",
+            bar,
+        ),
         ("one b", {"size": Size(600, 200), "title": "uniform", "bar": bar}),
         ("two b", {"size": Size(600, 200), "title": "joint", "bar": bar}),
-        ({"truth": "truth of b, 60 x 20", "uniform": "labels 60 x 20", "joint": "labels 60 x 20"}, bar),
     ]
+    few: Any = SimpleNamespace(slides=evaluation.slides[:3])
+    assert [name for name, _ in comparison.chosen_slides(few)] == ["c", "a", "b"]

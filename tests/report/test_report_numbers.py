@@ -18,7 +18,7 @@ from wsi_deform.errors import ModelError
 from wsi_deform.geometry import Size
 from wsi_deform.report import pace
 from wsi_deform.report.files import duration, read_json
-from wsi_deform.report.page import _flat, _inlined
+from wsi_deform.report.page import Picture, _flat, _inlined
 from wsi_deform.report.pictures import slide_picture, truth_picture
 from wsi_deform.report.tables import Table, comparison_table, number
 
@@ -73,8 +73,10 @@ def png(pixels: Any) -> bytes:
 def test_pngs_of_more_than_200_kb_become_good_jpegs_where_that_is_smaller() -> None:
     grey = png(np.random.default_rng(0).integers(120, 136, (200, 200, 3)).astype(np.uint8))
     for length, kind in ((200_000, "png"), (200_001, "jpeg")):
-        assert _inlined(grey + bytes(length - len(grey))).startswith(f"data:image/{kind};base64,")
-    made = base64.b64decode(_inlined(grey + bytes(200_001)).partition(",")[2])
+        assert _inlined(Picture(image=grey + bytes(length - len(grey)), caption="")).startswith(
+            f"data:image/{kind};base64,"
+        )
+    made = base64.b64decode(_inlined(Picture(image=grey + bytes(200_001), caption="")).partition(",")[2])
     wanted = io.BytesIO()
     Image.new("RGB", (8, 8)).save(wanted, format="JPEG", quality=88)
     with Image.open(io.BytesIO(made)) as found, Image.open(wanted) as expected:
@@ -83,7 +85,7 @@ def test_pngs_of_more_than_200_kb_become_good_jpegs_where_that_is_smaller() -> N
     # One bit a pixel of noise takes more room as JPEG.
     noise = png(np.random.default_rng(0).random((1300, 1300)) < 0.5)
     assert len(noise) > 200_000
-    assert base64.b64decode(_inlined(noise).partition(",")[2]) == noise
+    assert base64.b64decode(_inlined(Picture(image=noise, caption="")).partition(",")[2]) == noise
 
 
 def test_what_says_how_a_page_was_made_is_flat() -> None:

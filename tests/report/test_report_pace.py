@@ -69,7 +69,7 @@ def test_run_page_shows_the_time_the_newest_picture_and_that_it_stopped_early(tm
     assert "epochs, stopped early" in page
     assert page.index("What the model sees") < page.index("Where the time goes")
     assert "Validation fields in epoch 2" in page
-    assert page.count("<img") == 3
+    assert page.count("<img") == 5
     assert "labelled share" in page
 
 
@@ -79,7 +79,7 @@ def test_run_page_of_an_older_log_has_neither(tmp_path: Path) -> None:
     assert "What the model sees" not in page
     assert "Where the time goes" not in page
     assert "stopped early" not in page
-    assert page.count("<img") == 1
+    assert page.count("<img") == 2
 
 
 def test_the_lines_of_the_scale_lie_behind_what_is_drawn() -> None:

@@ -11,22 +11,15 @@ import pytest
 from wsi_deform.anonymous import AS_THEY_ARE
 from wsi_deform.config import parse_config
 from wsi_deform.distribute.ledger import Ledger, State
+from wsi_deform.errors import MaskError
 from wsi_deform.files import write_json
 from wsi_deform.geometry import Size
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.report import out as out_module
 from wsi_deform.report.evaluated import evaluated_sections
-from wsi_deform.report.out import (
-    _blank,
-    _by,
-    _costs,
-    _last_run,
-    _looked_at,
-    _measurements,
-    evenly,
-    report_out,
-)
+from wsi_deform.report.out import _by, _costs, _measurements, out_provenance, report_out
 from wsi_deform.report.run import _stopped_early, describe_config
+from wsi_deform.report.shown_slides import Shown, _blank, _looked_at, choose, evenly
 
 
 def evaluation_of(**measured: Any) -> dict[str, Any]:
@@ -47,47 +40,47 @@ def evaluation_of(**measured: Any) -> dict[str, Any]:
     return data | measured
 
 
-def test_an_evaluation_is_told_with_its_interval_objects_and_borders(tmp_path: Path) -> None:
+def test_an_evaluation_is_told_with_its_intervals(tmp_path: Path) -> None:
     def border(name: str, unit: str, mean: float | None) -> dict[str, Any]:
         return {"class": name, "unit": unit, "mean": mean, "percentile_95": 12.5}
 
-    def objects(name: str, begin: int | None, count: int) -> dict[str, Any]:
-        return {"class": name, "from": begin, "objects": count, "touched": 6, "half_covered": 2}
-
-    data = evaluation_of(
-        intervals={"miou": [0.61, 0.78], "groups": 9, "of": "patients"},
-        measured={
-            "boundary": [border("gland", "px", 9.0), border("gland", "um", 4.5), border("nerve", "um", None)],
-            "objects": [objects("gland", None, 8), objects("gland", 0, 3), objects("nerve", None, 0)],
-        },
-    )
+    rows = [border("gland", "px", 9.0), border("gland", "um", 4.5), border("nerve", "um", None)]
+    held = {
+        "miou": [0.61, 0.78], "groups": 9, "of": "patients", "iou": {"gland": [0.4, 0.625]},
+        "boundary": [{}, {"mean": [3.5, 6.0]}, {"mean": None}],
+    }  # fmt: skip
+    data = evaluation_of(intervals=held, measured={"boundary": rows})
     path = tmp_path / "evaluation.json"
     path.write_text(json.dumps(data))
-    (tmp_path / "trimap.png").write_bytes(b"png")
-    (against, each), fact = evaluated_sections(path)
+    sections, fact = evaluated_sections(path)
     assert (fact.value, fact.what) == ("0.700", 'mIoU, split "val"')
-    assert "95 % interval of the mIoU over 9 patients (bootstrap): 0.610 to 0.780." in against.text
-    assert against.table is not None
-    assert [row[0] for row in against.table.rows] == ["all slides, pooled", "s"]
-    assert each.table is not None
-    assert each.table.header == (
-        "class", "Dice", "precision", "recall", "mean boundary distance, µm",
-        "95th percentile of boundary distance, µm",
-        "objects touched", "objects half covered",
+    assert fact.more == "95 % interval 0.610 to 0.780, over 9 patients"
+    assert sections[0].table is not None
+    assert sections[0].table.header == (
+        "class", "IoU", "Dice", "precision", "recall", "mean boundary distance, µm",
     )  # fmt: skip
-    assert each.table.rows == (
-        ("background", "0.950", "0.900", "1.000", "–", "–", "–", "–"),
-        ("gland", "0.667", "0.800", "0.250", "4.500", "12.500", "0.750", "0.250"),
-        ("nerve", "–", "–", "–", "–", "12.500", "–", "–"),
+    assert sections[0].table.rows == (
+        ("background", "0.900", "0.950", "0.900", "1.000", "–"),
+        ("gland", "0.500\n0.400 to 0.625", "0.667", "0.800", "0.250", "4.50\n3.50 to 6.00"),
+        ("nerve", "–", "–", "–", "–", "–"),
+        ("mean", "0.700\n0.610 to 0.780", "–", "–", "–", "–"),
+        ("mean without background", "0.500", "–", "–", "–", "–"),
     )
-    assert [picture.caption for picture in each.pictures] == [
-        "Accuracy and mIoU of the pixels near true borders."
-    ]
+    borders = next(section for section in sections if section.title == "Boundary distance")
+    assert borders.table is not None
+    assert borders.table.rows[1] == ("gland", "µm", "4.50\n3.50 to 6.00", "12.50", "–", "–", "–")
     # Older versions measured less, and few groups have no interval.
-    for less in ({}, {"intervals": {"miou": None, "groups": 1, "of": "slides"}}):
+    for less in ({}, {"intervals": None}):
         path.write_text(json.dumps(evaluation_of(**less)))
-        (only,), _ = evaluated_sections(path)
-        assert not any("interval" in text for text in only.text)
+        older, fact = evaluated_sections(path)
+        assert [section.title for section in older] == [
+            'Against the labels, split "val"', "Every slide, the worst first",
+        ]  # fmt: skip
+        assert fact.more == ""
+        assert older[0].notes == ["No intervals: fewer than 5 patients or slides say nothing of others."]
+    path.write_text(json.dumps(evaluation_of(measured={"boundary": [{"class": "gland"}]})))
+    with pytest.raises(MaskError, match=r"evaluation\.json: not an evaluation .*Evaluate again"):
+        evaluated_sections(path)
 
 
 def test_a_run_stopped_early_when_as_many_validations_as_its_patience_brought_nothing() -> None:
@@ -174,27 +167,30 @@ def test_areas_are_told_where_they_are_known(tmp_path: Path) -> None:
         "slide,class,pixels,mm2,tissue_mm2,share_of_tissue,share_of_slide,remarks\n"
         "a,gland,1,1234.56,,,0.12345,\na,nerve,1,0.0012,,,1,\nb,gland,1,,,,0.5,\n"
     )
-    table = _measurements(path, AS_THEY_ARE)
+    section = _measurements(path, AS_THEY_ARE)
+    table = section.table
+    assert table is not None
+    assert (section.folded, section.notes) == (False, [])
     assert table.header == ("slide", "gland", "nerve")
     assert table.rows == (
-        ("a", "1.23e+03 mm², 12.3 %", "0.0012 mm², 100.0 %"),
+        ("a", "1.23e+03 mm²\n12.3 %", "0.0012 mm²\n100.0 %"),
         ("b", "50.0 %", ""),
     )
 
 
 def test_the_newest_record_of_a_folder_says_how_it_was_made(tmp_path: Path) -> None:
     folder = MaskFolder(tmp_path)
-    assert _last_run(folder, AS_THEY_ARE) == {}
+    assert out_provenance(folder, AS_THEY_ARE) == {}
     for stamp, device in (("20260101T000000Z", "cpu"), ("20260301T000000Z", "cuda"), (".20260401", "none")):
         write_json(folder.run(stamp), {"device": device, "other": 3, "provenance": {"seed": 7}})
-    assert _last_run(folder, AS_THEY_ARE) == {
+    assert out_provenance(folder, AS_THEY_ARE) == {
         "record": "runs/20260301T000000Z.json",
         "device": "cuda",
         "seed": 7,
     }
 
 
-def test_twelve_slides_are_shown_and_every_state_is_counted(
+def test_eight_slides_are_shown_and_every_state_is_counted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: dict[str, Any] = {}
@@ -212,14 +208,42 @@ def test_twelve_slides_are_shown_and_every_state_is_counted(
         ("2", "slides not finished"),
     ]
     assert shown["lead"] == [
-        "Masks of 16 slides, made by wsi-deform from patches that cover the tissue (the baseline).",
-        "12 of the 13 segmented slides are shown below, all are in the tables.",
+        "Masks of 16 slides, made by wsi-deform from patches that cover the tissue (the baseline)."
     ]
     failed = shown["sections"][0].table
     assert (failed.header, failed.rows, failed.is_text) == (("slide", "reason"), (("bad", "no way"),), True)
-    slides = shown["sections"][1:]
-    assert len(slides) == 12
+    about, *slides = shown["sections"][1:]
+    assert about.text == [
+        "8 of the 13 segmented slides are shown, evenly spread over the list: none has measures that would tell the "
+        "worst."
+    ]
+    assert [slide.title for slide in slides][::7] == ["s00", "s12"]
     assert slides[0].text == ["1,000 x 200 px; 1 patch of 400 pixels in all, 12 tiles read, 8.0 s."]
     assert slides[-1].text == [
         "1,000 x 200 px at 0.25 µm per pixel; 1 patch of 400 pixels in all, 12 tiles read, 8.0 s."
     ]
+
+
+def test_the_worst_and_the_best_slides_are_shown_where_they_were_measured() -> None:
+    done = [state(slide_id=each) for each in "abcdefg"]
+    scores = dict(zip("abcdef", (0.5, 0.25, None, 0.75, 0.125, 0.625), strict=True))
+    evaluation = {
+        "slides": [{"slide_id": name, "predicted": {"miou": miou}} for name, miou in scores.items()]
+    }
+    chosen, why = choose(done, evaluation, 3)
+    assert [(each.state.slide_id, each.why) for each in chosen] == [
+        ("e", "mIoU 0.125, the lowest of 5"),
+        ("b", "mIoU 0.250, the 2nd lowest of 5"),
+        ("d", "mIoU 0.750, the highest of 5"),
+    ]
+    assert why == (
+        "3 of the 7 segmented slides are shown: the 2 with the lowest mean IoU, the lowest first, then the 1 with the "
+        "highest, the highest first."
+    )
+    chosen, why = choose(done, evaluation, 5)
+    assert [each.why for each in chosen][2:4] == [
+        "mIoU 0.500, the 3rd lowest of 5",
+        "mIoU 0.625, the 2nd highest of 5",
+    ]
+    assert why == "5 of the 7 segmented slides are shown, the worst first: those with measures."
+    assert choose(done[:2], None, 2) == ([Shown(state=each) for each in done[:2]], "")

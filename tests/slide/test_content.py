@@ -70,7 +70,8 @@ def test_folders_are_told_apart_by_levels_and_pixels(tmp_path):
 
     def written(name, pixels):
         group = zarr.open_group(tmp_path / name, mode="w", zarr_format=2)
-        group.create_array("0", data=np.moveaxis(pixels, -1, 0), chunks=(3, 64, 64))
+        planes = np.moveaxis(pixels, -1, 0)
+        group.create_array("0", shape=planes.shape, dtype=planes.dtype, chunks=(3, 64, 64))[:] = planes
         axes = [
             {"name": "c", "type": "channel"},
             {"name": "y", "type": "space"},

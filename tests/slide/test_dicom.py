@@ -6,6 +6,7 @@ import os
 import threading
 import warnings
 import zlib
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -633,6 +634,57 @@ def test_the_scale_may_be_said_by_the_image_or_by_what_it_covers(tmp_path: Path)
         slide = open_slide(folder)
         assert (slide.mpp_xy.x, slide.mpp_xy.y) == (pytest.approx(0.25), pytest.approx(0.5))
         assert slide.mpp_source == said
+
+
+def spacing_of_frames(*mm: float) -> Callable[[pydicom.Dataset], None]:
+    """PixelSpacing in the groups of frames alone; of several they take turns."""
+
+    def change(dataset: pydicom.Dataset) -> None:
+        without_spacing(dataset)
+        groups = list(dataset.get("PerFrameFunctionalGroupsSequence") or ())
+        groups = groups or [pydicom.Dataset() for _ in range(int(dataset.NumberOfFrames))]
+        for number, group in enumerate(groups):
+            measures = pydicom.Dataset()
+            measures.PixelSpacing = [2 * mm[number % len(mm)], mm[number % len(mm)]]
+            group.PixelMeasuresSequence = [measures]
+        dataset.PerFrameFunctionalGroupsSequence = groups
+
+    return change
+
+
+@pytest.mark.parametrize("places", [None, [(0, 0), (1, 0), (0, 1), (1, 1)]], ids=["full", "sparse"])
+@pytest.mark.parametrize("lengths", [True, False], ids=["lengths", "delimiters"])
+def test_the_scale_may_be_said_by_every_frame(
+    tmp_path: Path, places: list[tuple[int, int]] | None, lengths: bool
+):
+    def change(dataset: pydicom.Dataset) -> None:
+        spacing_of_frames(0.00025, 0.00025 * (1 + 1e-7))(dataset)
+        dataset["PerFrameFunctionalGroupsSequence"].is_undefined_length = not lengths
+
+    path = write_dicom(tmp_path / "a.dcm", picture(200, 150), places=places, change=change)
+    slide = open_slide(path)
+    assert (slide.mpp_xy.x, slide.mpp_xy.y) == (pytest.approx(0.25), pytest.approx(0.5))
+    assert slide.mpp_source == "PixelSpacing of the DICOM series"
+    # OpenSlide shows the same pixels, and knows no scale of single frames.
+    np.testing.assert_array_equal(whole_level(own(path), 0), by_openslide(path))
+    with openslide.OpenSlide(path) as other:
+        assert "openslide.mpp-x" not in other.properties
+
+
+def test_frames_that_differ_on_the_scale_are_not_believed_and_it_is_said(tmp_path: Path):
+    def change(dataset: pydicom.Dataset) -> None:
+        spacing_of_frames(0.00025, 0.0005)(dataset)
+        dataset.ImagedVolumeWidth, dataset.ImagedVolumeHeight = 0.1, 0.075
+
+    path = write_dicom(tmp_path / "a.dcm", picture(200, 150), change=change)
+    slide = open_slide(path)
+    assert slide.mpp == pytest.approx(0.5)
+    assert slide.mpp_source == "ImagedVolumeWidth and ImagedVolumeHeight of the DICOM series"
+    assert slide.remarks == (
+        "PixelSpacing differs from frame to frame (0.25 to 0.5 um): it is not believed; set the mpp column, or --mpp, "
+        "if nothing else says the scale",
+    )
+    assert open_slide(path, mpp=0.4).remarks == ()
 
 
 def test_a_spacing_in_um_is_not_believed_beside_the_size_of_what_is_imaged(tmp_path: Path):

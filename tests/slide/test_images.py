@@ -319,6 +319,25 @@ def test_svs_lists_label_macro_and_thumbnail_under_the_names_of_openslide(tmp_pa
     assert (label.size, label.mpp_or_none, label.slide_id) == (Size(80, 60), None, "a__label")
 
 
+def test_the_scale_of_a_stack_of_imagej_stands_in_its_first_plane(tmp_path: Path):
+    planes = np.stack([picture(150, 100, seed) for seed in range(3)])
+    tifffile.imwrite(
+        tmp_path / "a.tif", planes, imagej=True, resolution=(4, 2), metadata={"unit": "um", "axes": "ZYXS"}
+    )
+    slide = open_slide(tmp_path / "a.tif")
+    assert (slide.mpp_xy.x, slide.mpp_xy.y) == (0.25, 0.5)
+    assert slide.mpp_source == "unit=um in ImageJ's unit and the resolution tags"
+    np.testing.assert_array_equal(slide.read_region(0, slide.region), planes[1])
+
+
+@pytest.mark.parametrize("axes", ["YXC", "YXS"])
+def test_rgb_in_one_page_is_no_stack_whatever_its_description_calls_the_colours(tmp_path: Path, axes: str):
+    pixels = picture(150, 100)
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", tile=(64, 64), metadata={"axes": axes})
+    slide = open_slide(tmp_path / "a.tif")
+    np.testing.assert_array_equal(slide.read_region(0, slide.region), pixels)
+
+
 def test_a_slide_of_openslide_lists_its_pictures_and_they_are_not_read(shared_data: Path):
     path = shared_data / "slides" / "test3-DAPI-2-387.ndpi"
     slide = open_slide(path)

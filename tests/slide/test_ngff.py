@@ -20,6 +20,7 @@ from wsi_deform.geometry import Region
 from wsi_deform.slide.find import is_slide
 from wsi_deform.slide.open import find_slides, open_slide
 from wsi_deform.slide.slide import Slide
+from wsi_deform.slide.zarr_store import zarr_place
 
 
 def whole(slide: Slide, level: int = 0) -> np.ndarray:
@@ -216,3 +217,46 @@ def test_descriptions_of_very_many_levels_or_images_are_refused_before_any_is_op
     (path / "zarr.json").write_text(json.dumps(stored))
     with pytest.raises(SlideError, match="multiscales describes 1,001 images, needed at most 1,000"):
         open_slide(path)
+
+
+def test_parts_of_members_that_are_not_compressed_are_read_where_they_lie(tmp_path: Path, monkeypatch):
+    """Not through ``zipfile``, which in some versions of Python gives threads the bytes of other members."""
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("zarr.json", "{}")
+        extra = zipfile.ZipInfo("s/0")
+        extra.extra = b"\x99\x99\x04\x00abcd"  # in front of its bytes
+        file.writestr(extra, b"0123456789")
+        file.writestr("s/1", b"abcdefghij", compress_type=zipfile.ZIP_DEFLATED)
+    files = zarr_place(path).files
+    assert files.cat_file("s/1", 2, 5) == b"cde"
+    assert files.cat_file("s/0") == b"0123456789"  # a whole one, with its checksum
+    monkeypatch.setattr(files.zip, "open", None)
+    given = [
+        ((2, 5), b"234"),
+        ((7, None), b"789"),
+        ((-4, None), b"6789"),
+        ((None, 3), b"012"),
+        ((8, 30), b"89"),
+    ]
+    for (start, end), expected in given:
+        assert files.cat_file("s/0", start, end) == expected
+    assert files.cat_file("/s/0", 10, 12) == b""
+    with pytest.raises(TypeError):  # to show that compressed ones are
+        files.cat_file("s/1", 2, 5)
+
+
+def test_a_zip_file_that_ends_within_a_member_is_not_read_as_if_it_were_whole(tmp_path: Path):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("zarr.json", "{}")
+        file.writestr("0", b"0123456789")
+    files = zarr_place(path).files
+    member = files.zip.getinfo("0")
+    member.file_size = 10_000
+    with pytest.raises(EOFError, match="^0: the zip file ends within it$"):
+        files.cat_file("0", 4, 9000)
+    files = zarr_place(path).files
+    files.zip.getinfo("0").header_offset += 1
+    with pytest.raises(zipfile.BadZipFile, match="no header of 0"):
+        files.cat_file("0", 4, 9)

@@ -15,6 +15,7 @@ from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Region
 from wsi_deform.slide.find import slide_id_of
 from wsi_deform.slide.open import find_slides, is_slide, open_slide
+from wsi_deform.slide.tiff.ndpi import ndpi_remarks
 
 
 def test_every_container_opens_by_its_path(tmp_path: Path):
@@ -248,6 +249,21 @@ def test_real_ndpi_equals_openslide_away_from_the_origin(shared_data: Path):
     with openslide.OpenSlide(path) as other:
         expected = np.asarray(other.read_region((1000, 2000), 1, (600, 500)))[..., :3]
     np.testing.assert_array_equal(slide.read_region(1, Region(500, 1000, 600, 500)), expected)
+
+
+def test_an_ndpi_of_fluorescence_is_remarked_upon_with_its_filter(shared_data: Path, tmp_path: Path):
+    path = shared_data / "slides" / "test3-DAPI-2-387.ndpi"
+    assert open_slide(path).remarks == (
+        "fluorescence (DAPI 2 (387), 455 nm), stored as a picture; models have seen stained tissue in "
+        "transmitted light",
+    )
+    # Of transmitted light: the tag with the wavelength holds 0, under another suffix too.
+    data = bytearray(path.read_bytes())
+    entry = data.index(struct.pack("<HH", 65451, 11))
+    data[entry + 8 : entry + 12] = struct.pack("<f", 0)
+    (tmp_path / "a.ndpi").write_bytes(data)
+    assert open_slide(tmp_path / "a.ndpi").remarks == ()
+    assert ndpi_remarks(tmp_path / "a.ndpi") == ndpi_remarks(shared_data / "slides" / "boxes.tiff") == ()
 
 
 def test_real_ome_tiffs_agree_with_tifffile(shared_data: Path):

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from wsi_deform.annotation.classes import read_class_table
 from wsi_deform.config import parse_config
 from wsi_deform.config_sections import Config
 from wsi_deform.data.batches import load
-from wsi_deform.data.fields import FieldViews
+from wsi_deform.data.fields import FieldBatch, FieldViews
 from wsi_deform.data.study import median_mpp, open_labelled
 from wsi_deform.geometry import Size
 from wsi_deform.manifest.read import read_manifest
@@ -22,9 +25,10 @@ from wsi_deform.model import Model
 from wsi_deform.train.ranks import Ranks, joined_ranks, synchronise_batch_norm
 from wsi_deform.train.run import training_fields
 from wsi_deform.train.schedule import optimiser_of
-from wsi_deform.train.step import learner_of
+from wsi_deform.train.step import Learner, learner_of, training_step
 
 BATCHES = ([0, 1, 2, 3], [4], [3, 1, 0])
+EPOCHS = 3
 
 
 def batch_norm_results(ranks: Ranks) -> dict[str, torch.Tensor]:
@@ -55,8 +59,21 @@ def batch_norm_results(ranks: Ranks) -> dict[str, torch.Tensor]:
     return found | {f"state.{name}": tensor.clone() for name, tensor in network.state_dict().items()}
 
 
+def _in_double(module: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    return tuple(
+        each.double() if isinstance(each, torch.Tensor) and each.is_floating_point() else each
+        for each in arguments
+    )
+
+
 def step_results(ranks: Ranks, config: Config, folder: Path) -> dict[str, torch.Tensor]:
-    """Losses and averaged gradients of a few batches, all from the same weights."""
+    """Losses and averaged gradients of a few batches from the same weights, and the losses of training on them.
+
+    Convention:
+        Networks and losses compute in float64, so that nothing is left of rounding but what a wrong sum cannot hide in:
+        in float32 the gradients of biases before batch normalisation, which are 0, are rounding of the size of Adam's
+        epsilon, and Adam makes steps of the learning rate of them.
+    """
     manifest, classes = read_manifest(folder / "manifest.csv"), read_class_table(folder / "classes.yaml")
     opened = [open_labelled(row, classes) for row in manifest.of_split("train")]
     torch.manual_seed(0)
@@ -64,9 +81,14 @@ def step_results(ranks: Ranks, config: Config, folder: Path) -> dict[str, torch.
     items = training_fields(opened, model)
     # Of two shapes: the first batch holds one field of the other one, which only process 0 has.
     items[3] = replace(items[3], size=Size(40, 30), map_size=Size(40, 30))
-    learner = learner_of(model.train(), optimiser_of(model), ranks=ranks)
+    shares = list(load(FieldViews(items), BATCHES, 0, rank=ranks.rank, world=ranks.world))
+    with register_module_forward_pre_hook(_in_double):
+        return _learned(learner_of(model.double().train(), optimiser_of(model), ranks=ranks), shares)
+
+
+def _learned(learner: Learner, shares: Sequence[Sequence[FieldBatch]]) -> dict[str, torch.Tensor]:
+    model = learner.model
     found: dict[str, torch.Tensor] = {}
-    shares = load(FieldViews(items), BATCHES, 0, rank=ranks.rank, world=ranks.world)
     for number, share in enumerate(shares):
         loss, numbers = learner.loss(share, epoch=0, step=number, edge_weight=0.5)
         learner.optimiser.zero_grad()
@@ -79,6 +101,12 @@ def step_results(ranks: Ranks, config: Config, folder: Path) -> dict[str, torch.
             for name, weight in model.named_parameters()
             if weight.grad is not None
         }
+    losses = [
+        training_step(learner, share, epoch=epoch, step=number, edge_weight=0.5)["loss"]
+        for epoch in range(EPOCHS)
+        for number, share in enumerate(shares)
+    ]
+    found["curve"] = torch.tensor(losses, dtype=torch.float64)
     return found | {f"state.{name}": tensor for name, tensor in model.state_dict().items()}
 
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import ranks_worker
 import torch
+from forked import Forked
 
 from wsi_deform.annotation.classes import read_class_table
 from wsi_deform.config import parse_config, read_config
@@ -34,10 +32,13 @@ SETTINGS = {
     "loss": {"weighting": "area"},
     "device": "cpu",
 }
-# Losses of a step agree to float rounding; over a few steps Adam enlarges that.
-RELATIVE = 1e-5
-# Kernels round batches of 2 and of 4 differently, and within three epochs Adam makes 1e-7 into 2e-4.
-CURVE_RELATIVE = 1e-3
+# Of the largest value, and above that; networks in float64, see ``ranks_worker.step_results``. Of gradients 2.5e-12 was
+# seen; losses are numbers of float32 (2.7e-8), and what has no gradient but rounding Adam moves by up to 1e-10.
+LIMITS = {"gradient": (1e-9, 1e-12), "loss": (1e-6, 0.0), "curve": (1e-6, 0.0), "state": (1e-6, 1e-9)}
+# In float32 kernels round batches of 2 and of 4 differently. Biases before batch normalisation, whose gradient is 0,
+# get one of about 1e-8 by that, the size of Adam's epsilon, which makes steps of it: 4e-6, 2e-4 and 2e-3 of the loss
+# were seen in the first three epochs. So the first two are held here, and a longer curve in float64.
+CURVE_RELATIVE = (5e-5, 1e-3)
 WAIT_S = 300
 
 
@@ -48,19 +49,17 @@ def study(tmp_path_factory):
     return folder
 
 
-def started(world: int, *arguments: str) -> list[subprocess.Popen[str]]:
+def started(world: int, folder: Path, module: str, *arguments: object) -> list[Forked]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     shared = {"WORLD_SIZE": str(world), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     return [
-        subprocess.Popen(
-            [sys.executable, *arguments],
-            env=os.environ | shared | {"RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"},
-            cwd=Path(__file__).parents[2],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
+        Forked(
+            module,
+            *arguments,
+            said=folder / f"said {rank}",
+            environment={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
         )
         for rank in range(world)
     ]
@@ -70,9 +69,12 @@ def started(world: int, *arguments: str) -> list[subprocess.Popen[str]]:
 def of_two(study, tmp_path_factory):
     """What each of two processes found."""
     out = tmp_path_factory.mktemp("out")
-    processes = started(2, str(Path(ranks_worker.__file__)), json.dumps(SETTINGS), str(study), str(out))
-    said = [process.communicate(timeout=WAIT_S)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], said
+    processes = started(2, out, "ranks_worker", json.dumps(SETTINGS), study, out)
+    try:
+        assert [each.wait(WAIT_S) for each in processes] == [0, 0], [each.said() for each in processes]
+    finally:
+        for each in processes:
+            each.kill()
     return [torch.load(out / f"rank{rank}.pt") for rank in range(2)]
 
 
@@ -98,15 +100,14 @@ def test_batch_norm_over_two_processes_is_that_of_the_whole_batch(of_two):
 
 
 def test_losses_and_gradients_of_two_processes_are_those_of_the_whole_batch(of_two, study):
-    """Also with two shapes in a batch, an uneven split, and a process without a field of its own."""
+    """Also with two shapes in a batch, an uneven split, and a process without a field of its own; then for 9 steps."""
     whole = ranks_worker.step_results(Ranks(), parse_config(SETTINGS, source="test"), study)
     for found in of_two:
         assert found["step"].keys() == whole.keys()
         for name, value in whole.items():
-            # Rounding grows in deep layers of one or two values per channel; biases before batch normalisation
-            # have gradients that are nothing but rounding.
-            most = 2e-4 * float(value.double().abs().max()) + 1e-6
-            assert float((found["step"][name].double() - value.double()).abs().max()) < most, name
+            relative, absolute = next(limit for kind, limit in LIMITS.items() if name.startswith(kind))
+            most = relative * float(value.abs().max()) + absolute
+            assert float((found["step"][name] - value).abs().max()) <= most, name
 
 
 def test_processes_hear_each_other(of_two):
@@ -146,29 +147,29 @@ def test_two_processes_have_the_curve_of_one_and_survive_the_loss_of_one(study, 
     arguments = ["train", "--slides", str(study / "manifest.csv"), "--out", str(run), "--allow-empty-classes"]
     for setting in [*settings, many % 2]:
         arguments += ["--set", setting]
-    first, second = started(2, "-m", "wsi_deform", *arguments)
+    first, second = started(2, tmp_path, "wsi_deform", *arguments)
     deadline = time.monotonic() + WAIT_S
-    while not ((run / "log.csv").is_file() and len(curve(run)) >= 3) and time.monotonic() < deadline:
-        assert first.poll() is None, first.communicate()[0]
-        time.sleep(0.1)
+    while (
+        not ((run / "log.csv").is_file() and len(curve(run)) > len(CURVE_RELATIVE))
+        and time.monotonic() < deadline
+    ):
+        assert first.returncode is None, first.said()
+        time.sleep(0.02)
     second.kill()
     killed = time.monotonic()
-    said, _ = first.communicate(timeout=WAIT_S)
-    second.communicate()
-    assert first.returncode == 2, said
-    assert "another process was lost" in said
-    assert "Traceback" not in said
+    assert first.wait(WAIT_S) == 2, first.said()
+    assert "another process was lost" in first.said()
+    assert "Traceback" not in first.said()
     assert time.monotonic() - killed < 120
     found = curve(run)
 
     manifest, classes = read_manifest(study / "manifest.csv"), read_class_table(study / "classes.yaml")
     config = read_config(changes=[*settings, many % 4])
-    watcher = StopAfter(3)
+    watcher = StopAfter(len(CURVE_RELATIVE))
     train(config, manifest, classes, tmp_path / "one", watcher=watcher, stop=watcher.asked)
     expected = curve(tmp_path / "one")
-    assert found[:2] == pytest.approx(expected[:2], rel=CURVE_RELATIVE)
-    # What rounding leaves grows about tenfold an epoch: 4e-6, 2e-4, 2e-3 of the loss were seen.
-    assert found[2] == pytest.approx(expected[2], rel=10 * CURVE_RELATIVE)
+    for epoch, relative in enumerate(CURVE_RELATIVE):
+        assert found[epoch] == pytest.approx(expected[epoch], rel=relative)
 
     watcher = StopAfter(1)
     resumed = train(config, manifest, classes, run, watcher=watcher, stop=watcher.asked)

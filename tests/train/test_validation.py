@@ -47,4 +47,5 @@ def test_a_class_that_val_lacks_is_in_no_mean_whether_it_is_predicted_or_not():
 
 @pytest.mark.parametrize("counts", [([90, 0, 0], [0, 0, 0], [0, 0, 0]), ([0, 0, 0], [0, 0, 0], [0, 0, 0])])
 def test_labels_of_one_class_or_of_none_are_not_a_score_of_1(counts):
-    assert row(*counts).keys() == {"miou_classes"}
+    assert row(*counts).keys() == {"miou_classes", "val_confusion"}
+    assert row(*counts)["val_confusion"] == [list(each) for each in counts]

@@ -68,6 +68,12 @@ class MaskFile:
                 f"mask {path}: a {suffix} file is {why}. Needed a TIFF or PNG of class values. Export the "
                 "labels as TIFF or PNG."
             )
+        if path.is_dir():
+            what = "labels in OME-Zarr are" if suffix == ".zarr" else "it is a folder, and folders are"
+            raise AnnotationError(
+                f"mask {path}: {what} not read as a mask. Needed a TIFF or PNG of class values. `wsi-deform segment` "
+                "writes the same labels as NAME.ome.tif beside NAME.ome.zarr: give that."
+            )
         if suffix in TIFF_SUFFIXES:
             self._open_tiff(channel)
         else:

@@ -13,7 +13,7 @@ import typer
 from wsi_deform.cli.app import App
 from wsi_deform.cli.console import say
 
-app = App(help="Look at outlines, and turn them into masks and class tables.")
+app = App(help="Look at outlines, turn them into masks and class tables, and masks into outlines.")
 
 
 class Order(StrEnum):
@@ -67,6 +67,63 @@ def to_mask(
     write_outline_mask(out, labels, size=size, mpp=opened.mpp_xy)
     _remark(file, labels.remarks)
     say(f"{out}: {size} px.")
+
+
+@app.command(examples=["wsi-deform annotation from-mask m.ome.tif --out m.geojson.gz --tolerance-um 2"])
+def from_mask(
+    mask: Annotated[Path, typer.Argument(help="A mask that `segment` or `annotation to-mask` wrote.")],
+    out: Annotated[Path, typer.Option(help="The outlines to write, .geojson.gz.")],
+    classes: Annotated[
+        Path | None, typer.Option(help="Class table; default: classes.json in the --out folder of `segment`.")
+    ] = None,
+    slide: Annotated[
+        str | None,
+        typer.Option(help="The slide, where viewers show a part of it (MRXS): outlines are placed in that."),
+    ] = None,
+    tolerance_um: Annotated[
+        float,
+        typer.Option(
+            min=0, help="Leave vertices out that lie so near the outline; neighbours share borders."
+        ),
+    ] = 0.0,
+    min_area_um2: Annotated[
+        float, typer.Option(min=0, help="Leave smaller areas out, and fill smaller holes.")
+    ] = 0.0,
+    downsample: Annotated[
+        int, typer.Option(min=1, help="Take a coarser level, of at most so many px per pixel.")
+    ] = 1,
+    mpp: Annotated[
+        float | None, typer.Option(min=0.0001, help="Level-0 um per pixel; default: what the mask says.")
+    ] = None,
+) -> None:
+    """Write the outlines of a mask for QuPath: the exact edges of its pixels, or simpler ones."""
+    from wsi_deform.annotation.classes import read_class_table
+    from wsi_deform.cli.classes import class_table_in
+    from wsi_deform.errors import AnnotationError
+    from wsi_deform.mask.geojson import write_geojson
+    from wsi_deform.slide.open import open_slide
+
+    if not out.name.lower().endswith(".geojson.gz"):
+        raise AnnotationError(
+            f"outlines {out}: written compressed. Needed a name that ends with .geojson.gz. Change --out."
+        )
+    table = read_class_table(classes) if classes is not None else class_table_in(mask.absolute().parents[1])
+    if table is None:
+        raise AnnotationError(
+            f"no class table in {mask.absolute().parents[1]}. Needed the names of the classes. Pass --classes FILE."
+        )
+    scale = mpp if mpp is not None or not (tolerance_um or min_area_um2) else open_slide(str(mask)).mpp_xy
+    done = write_geojson(
+        out,
+        mask,
+        classes=table,
+        downsample=downsample,
+        shown=None if slide is None else open_slide(slide).bounds,
+        mpp=scale,
+        tolerance_um=tolerance_um,
+        min_area_um2=min_area_um2,
+    )
+    say(f"{out}: {done.polygons} polygons in {done.features} features, {done.vertices} vertices.")
 
 
 @app.command(examples=["wsi-deform annotation show a.svs a.geojson --out a.png"])

@@ -15,12 +15,15 @@ from wsi_deform.cli import (
     annotation,
     config,
     demo,
+    doctor,
     evaluate,
     export,
     inspect,
     manifest,
+    qupath_scripts,
     report,
     segment,
+    submission,
     train,
     view,
 )
@@ -47,9 +50,12 @@ typer_app.command(
     examples=evaluate.EXAMPLES, exits={1: "at least one slide could not be measured; the others are"}
 )(evaluate.evaluate)
 typer_app.command(examples=view.EXAMPLES)(view.view)
+typer_app.command(name="qupath-scripts", examples=qupath_scripts.EXAMPLES)(qupath_scripts.qupath_scripts)
 typer_app.command(examples=report.EXAMPLES)(report.report)
 typer_app.command(examples=export.EXAMPLES)(export.export)
+typer_app.command(examples=submission.EXAMPLES)(submission.submission)
 typer_app.add_typer(config.app, name="config")
+typer_app.command(examples=doctor.EXAMPLES, exits=doctor.EXITS)(doctor.doctor)
 
 
 def _version(wanted: bool) -> None:

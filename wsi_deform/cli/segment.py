@@ -131,6 +131,14 @@ def segment(
             "--coloured", help="Write the masks in the colours of their classes too.", rich_help_panel=FILES
         ),
     ] = False,
+    format: Annotated[
+        Literal["tiff", "ome-zarr"],
+        typer.Option(
+            metavar="tiff|ome-zarr",
+            help="Of the masks. ome-zarr: as labels of OME-Zarr too, beside the TIFF, which all else reads.",
+            rich_help_panel=FILES,
+        ),
+    ] = "tiff",
     method: Annotated[
         Literal["sampled", "patches"],
         typer.Option(
@@ -173,8 +181,8 @@ def segment(
     scheduler: Annotated[
         str | None,
         typer.Option(
-            metavar="ADDRESS",
-            help="Of a dask scheduler whose workers do the slides.",
+            metavar="ADDRESS|FILE",
+            help="A dask scheduler whose workers do the slides: its address, or the JSON file that it writes.",
             rich_help_panel=MACHINES,
         ),
     ] = None,
@@ -267,6 +275,7 @@ def segment(
             footprint=footprint,
             geojson=geojson,
             coloured=coloured,
+            ome_zarr=format == "ome-zarr",
             limit_to_tissue=limit_to_tissue,
             patches=patches,
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import threading
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass, field
 from functools import lru_cache
@@ -18,6 +19,8 @@ from wsi_deform.model_file import CHECKSUM, find_model, load_model, read_model_f
 from wsi_deform.slide.identity import slide_identity
 from wsi_deform.slide.slide import OnBadTile
 from wsi_deform.slide_results import WantedOutputs
+
+_loading = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,13 +141,18 @@ def model_sha256(model: Path) -> str:
     return digest.hexdigest()
 
 
-@lru_cache(maxsize=1)
 def loaded_model(path: Path, sha256: str, device: str) -> Model:
-    """The model, loaded once per process.
+    """The model, loaded once per process, whichever of its threads asks first.
 
     Args:
         path: Its ``.safetensors``.
         sha256: Its hash: a file that was written again is another model.
         device: Where to put the weights.
     """
+    with _loading:
+        return _loaded(path, sha256, device)
+
+
+@lru_cache(maxsize=1)
+def _loaded(path: Path, sha256: str, device: str) -> Model:
     return load_model(find_model(path), device=device)

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from wsi_deform.errors import MaskError
+from wsi_deform.files import replace_folder
 from wsi_deform.mask.folder import MaskFolder
 
 END_BYTES = 1 << 16
@@ -74,13 +75,16 @@ def publish(made: MaskFolder, folder: MaskFolder, slide_id: str) -> dict[str, st
     signatures: dict[str, str] = {}
     for kind, place in folder.outputs(slide_id).items():
         source = made.outputs(slide_id)[kind]
-        if not source.is_file():
+        if not source.exists():
             continue
         signatures[kind] = signature(source)
         try:
             # Without parents: a folder that has vanished is not made anew.
             place.parent.mkdir(exist_ok=True)
-            source.replace(place)
+            if source.is_dir():
+                replace_folder(source, place)
+            else:
+                source.replace(place)
         except OSError as error:
             raise MaskError(
                 f"{kind} {place}: cannot be moved into place ({error}). Check folder, rights and free space."
@@ -91,11 +95,17 @@ def publish(made: MaskFolder, folder: MaskFolder, slide_id: str) -> dict[str, st
 def signature(path: Path) -> str:
     """What tells a file of ours from a cut-off or another one: its bytes, and a hash of both its ends.
 
-    The index of our TIFFs and archives lies at the end.
+    The index of our TIFFs, archives and shards lies at the end. Of a folder it is that of all files in it, with names.
 
     Raises:
         OSError: It cannot be read.
     """
+    if path.is_dir():
+        inside = sorted(
+            (each.relative_to(path).as_posix(), each) for each in path.rglob("*") if each.is_file()
+        )
+        signatures = [f"{name} {signature(each)}" for name, each in inside]
+        return f"{len(inside)}-{hashlib.sha256(chr(10).join(signatures).encode()).hexdigest()[:24]}"
     with path.open("rb") as file:
         size = path.stat().st_size
         digest = hashlib.sha256(file.read(END_BYTES))

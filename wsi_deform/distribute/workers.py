@@ -9,21 +9,16 @@ import threading
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import torch
 
+from wsi_deform.distribute.cluster import OtherVersionsError, connected, for_this_worker, lost
 from wsi_deform.distribute.job import SlideJob
 from wsi_deform.distribute.out_folder import OutFolderGoneError
 from wsi_deform.distribute.outcome import Outcome
 from wsi_deform.distribute.turn import record_death, segment_to_folder
-from wsi_deform.errors import MaskError, SlideError
+from wsi_deform.errors import MaskError
 from wsi_deform.faults import with_notes
-from wsi_deform.model import device_name
-
-if TYPE_CHECKING:
-    from distributed import Client
 
 CONNECT_TIMEOUT_S = 20
 STARTED = "wsi-deform-slide-started"
@@ -42,7 +37,7 @@ def segmented_by_workers(
     Args:
         jobs: The slides; workers see the same paths.
         workers: Processes to start on this machine; ignored with a scheduler.
-        scheduler: Address of a running scheduler, e.g. "tcp://10.0.0.5:8786", or None.
+        scheduler: Address of a running scheduler, e.g. "tcp://10.0.0.5:8786", the file that it writes, or None.
         enough: Asked after each outcome; once it is so, slides that no worker has yet are left, and those that workers
             have are finished.
         started: Called from another thread with the id of each slide whose turn begins on a worker.
@@ -52,7 +47,7 @@ def segmented_by_workers(
         once more, and then fails alone.
 
     Raises:
-        SlideError: The scheduler cannot be reached.
+        SlideError: The scheduler cannot be reached or is lost, or a worker has other versions.
         MaskError: The mask folder is gone or cannot be written.
     """
     _quieten_dask()
@@ -71,7 +66,7 @@ def segmented_by_workers(
             client = stack.enter_context(Client(cluster))
             client.run(torch.set_num_threads, max(1, (os.cpu_count() or 1) // count))
         else:
-            client = stack.enter_context(_connected(scheduler))
+            client = stack.enter_context(connected(scheduler, timeout_s=CONNECT_TIMEOUT_S))
         # A name of this call: a scheduler that stays passes on what other calls tell, too.
         topic = f"{STARTED}-{uuid.uuid4().hex}"
         client.subscribe_topic(topic, lambda event: started(event[1]))
@@ -83,10 +78,12 @@ def segmented_by_workers(
         is_ending = False
         for future in as_completed(futures):
             if future.cancelled():
+                if not is_ending:
+                    raise lost(scheduler)
                 continue
             job = futures[future]
             error = future.exception()
-            if isinstance(error, OutFolderGoneError | MaskError):
+            if isinstance(error, OutFolderGoneError | MaskError | OtherVersionsError):
                 raise error
             if error is None:
                 yield job, future.result()
@@ -110,7 +107,7 @@ def segment_on_worker(job: SlideJob, topic: str) -> Outcome:
     from distributed import get_worker
 
     get_worker().log_event(topic, job.slide_id)
-    return segment_to_folder(replace(job, device=device_name(job.device), is_isolated=True))
+    return segment_to_folder(for_this_worker(job))
 
 
 def _quieten_dask() -> None:
@@ -123,8 +120,11 @@ def _quieten_dask() -> None:
     if logging.getLogger().getEffectiveLevel() > logging.INFO:
         os.environ.setdefault("DASK_LOGGING__DISTRIBUTED", "warning")
         # Read last, or dask's own level would take its place.
+        import distributed.client
         import distributed.nanny
 
+        # That a scheduler was lost is said once, and in words.
+        distributed.client.logger.setLevel(logging.CRITICAL)
         distributed.nanny.logger.setLevel(logging.ERROR)
 
 
@@ -139,15 +139,3 @@ def _interrupts_ignored() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _connected(scheduler: str) -> Client:
-    from distributed import Client
-
-    try:
-        return Client(scheduler, timeout=CONNECT_TIMEOUT_S)
-    except (OSError, ValueError) as error:
-        raise SlideError(
-            f"scheduler {scheduler}: cannot be reached ({error}). Needed the address of a running dask "
-            "scheduler, e.g. tcp://10.0.0.5:8786. Start one with `dask scheduler`, or use --workers."
-        ) from error

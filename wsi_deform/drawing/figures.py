@@ -1,4 +1,4 @@
-"""Figures of a report, as PNG bytes: sampling points, label maps, learning curves, deformation maps.
+"""Figures of slides, as PNG bytes: sampling points and label maps; and how any figure becomes bytes.
 
 They have a white ground and need no screen: ``Figure`` objects with the Agg canvas, never pyplot, whose
 state is global.
@@ -9,13 +9,14 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from wsi_deform.annotation.classes import ClassTable
@@ -34,7 +35,8 @@ MAX_POINTS = 20_000
 LEGEND_COLUMNS = 7
 LINE_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 
-LogRow = Mapping[str, float]
+Form = Literal["png", "svg"]
+"""What a figure is written as."""
 
 
 def sampling_points_figure(
@@ -45,6 +47,7 @@ def sampling_points_figure(
     title: str = "",
     max_points: int = MAX_POINTS,
     bar: ScaleBar | None = None,
+    colours: NDArray[np.uint8] | None = None,
 ) -> bytes:
     """Draw where a slide was sampled.
 
@@ -55,6 +58,7 @@ def sampling_points_figure(
         title: Written above.
         max_points: Of more points, so many are drawn, chosen at random but always the same.
         bar: Drawn below the picture; None draws none.
+        colours: (N, 3) uint8 RGB of each point, or None for one colour.
 
     Returns:
         PNG bytes.
@@ -68,9 +72,12 @@ def sampling_points_figure(
     _check_picture(picture)
     if points_px.ndim != 2 or points_px.shape[1] != 2:
         raise ShapeError(f"points_px: shape {points_px.shape}. Needed (N, 2), last axis (x, y).")
+    if colours is not None and colours.shape != (len(points_px), 3):
+        raise ShapeError(f"colours: shape {colours.shape}. Needed ({len(points_px)}, 3), RGB of each point.")
     shown = points_px
     if len(points_px) > max_points:
-        shown = points_px[np.random.default_rng(0).choice(len(points_px), max_points, replace=False)]
+        chosen = np.random.default_rng(0).choice(len(points_px), max_points, replace=False)
+        shown, colours = points_px[chosen], None if colours is None else colours[chosen]
     figure, (axes,) = _panels(picture.shape[1] / picture.shape[0], [title], rows_below=int(bar is not None))
     _show(axes, _lightened(picture), size)
     if bar is not None:
@@ -78,7 +85,8 @@ def sampling_points_figure(
     # As large as leaves half of the evenly covered picture free, within what can be seen and told apart.
     panel_in2 = float(np.prod(axes.get_position().size * figure.get_size_inches()))
     area_pt2 = float(np.clip(0.12 * panel_in2 * 72**2 / max(1, len(shown)), 0.5, 9.0))
-    axes.scatter(shown[:, 0], shown[:, 1], s=area_pt2, c=POINT_COLOUR, linewidths=0)
+    ink = POINT_COLOUR if colours is None else colours / 255
+    axes.scatter(shown[:, 0], shown[:, 1], s=area_pt2, c=ink, linewidths=0)
     return png_bytes(figure)
 
 
@@ -146,68 +154,6 @@ def comparison_figure(
     return png_bytes(figure)
 
 
-def curves_figure(runs: Mapping[str, Sequence[LogRow]]) -> bytes:
-    """Draw the learning curves of one or several runs.
-
-    Args:
-        runs: Name -> one mapping per epoch with ``epoch``, ``segmentation_loss`` and ``edge_loss``, and where
-            the epoch was validated ``val_miou``.
-
-    Returns:
-        PNG bytes: training losses on the left, validation mIoU on the right.
-    """
-    figure = Figure(figsize=(WIDTH_IN, 3.9), layout="constrained", facecolor="white")
-    losses, scores = figure.subplots(1, 2)
-    for number, (name, rows) in enumerate(runs.items()):
-        colour = LINE_COLOURS[number % len(LINE_COLOURS)]
-        epochs = [row["epoch"] for row in rows]
-        losses.plot(epochs, [row["segmentation_loss"] for row in rows], color=colour, label=plain(name))
-        edge = [row.get("edge_loss", 0.0) for row in rows]
-        if any(edge):
-            losses.plot(
-                epochs,
-                edge,
-                color=colour,
-                linestyle=(0, (3, 2)),
-                linewidth=1,
-                label=f"{plain(name)}: edge loss",
-            )
-        validated = [row for row in rows if "val_miou" in row]
-        if not validated:
-            continue
-        best = max(validated, key=lambda row: row["val_miou"])
-        scores.plot(
-            [row["epoch"] for row in validated],
-            [row["val_miou"] for row in validated],
-            color=colour,
-            marker=".",
-            markersize=5,
-            label=f"{plain(name)} (best {best['val_miou']:.3f}{over_text(best)})",
-        )
-        scores.plot(best["epoch"], best["val_miou"], "o", color=colour, markersize=8, markerfacecolor="white")
-    last = max((row["epoch"] for rows in runs.values() for row in rows), default=1)
-    losses.set(xlabel="epoch", ylabel="training loss", ylim=(0, None))
-    scores.set(xlabel="epoch", ylabel="validation mIoU, full resolution", ylim=(0, 1))
-    for axes in (losses, scores):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="y", color="#e5e7eb", linewidth=0.8)
-        axes.set_axisbelow(True)
-        axes.set_xlim(1 - 0.02 * last, 1.02 * last)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if axes.get_lines():
-            axes.legend(frameon=False, fontsize=9)
-    return png_bytes(figure)
-
-
-def over_text(row: LogRow) -> str:
-    """Of how many classes the validation mIoU of an epoch is the mean, ", over 3 of 5 classes"; "" where of all.
-
-    Logs of older versions do not say.
-    """
-    absent = int(row.get("val_classes_absent", 0))
-    return f", over {int(row['val_classes'])} of {int(row['val_classes']) + absent} classes" if absent else ""
-
-
 def png_bytes(figure: Figure) -> bytes:
     """A figure as PNG."""
     buffer = io.BytesIO()
@@ -216,6 +162,20 @@ def png_bytes(figure: Figure) -> bytes:
         warnings.filterwarnings("ignore", r"Glyph \d+")
         figure.savefig(buffer, format="png", dpi=DPI)
     return buffer.getvalue()
+
+
+def svg_bytes(figure: Figure) -> bytes:
+    """A figure as SVG whose letters stay letters, the same bytes for the same figure."""
+    buffer = io.BytesIO()
+    with warnings.catch_warnings(), mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": "wsi-deform"}):
+        warnings.filterwarnings("ignore", r"Glyph \d+")
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    return buffer.getvalue()
+
+
+def figure_bytes(figure: Figure, form: Form) -> bytes:
+    """A figure as PNG or SVG."""
+    return svg_bytes(figure) if form == "svg" else png_bytes(figure)
 
 
 def _panels(aspect: float, titles: Sequence[str], *, rows_below: int) -> tuple[Figure, list[Axes]]:

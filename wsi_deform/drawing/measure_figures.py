@@ -1,4 +1,7 @@
-"""Figures of an evaluation, as PNG bytes, from its rows: objects by size, trimap, calibration, class frequency."""
+"""Figures of an evaluation, from its rows: objects by size, trimap, calibration, class frequency.
+
+Each gives PNG bytes, or with ``form="svg"`` SVG.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from wsi_deform.drawing.figures import FAINT, INK, LINE_COLOURS, png_bytes
+from wsi_deform.drawing.figures import FAINT, INK, LINE_COLOURS, Form, png_bytes, svg_bytes
 from wsi_deform.drawing.names import plain
 
 Row = Mapping[str, Any]
@@ -20,12 +23,13 @@ UNITS = {"um": "µm", "px": "px", "um^2": "µm²", "px^2": "px²"}
 HEIGHT_IN = 3.6
 
 
-def objects_figure(rows: Sequence[Row], colours: Colours) -> bytes:
+def objects_figure(rows: Sequence[Row], colours: Colours, form: Form = "png") -> bytes:
     """Draw which share of the objects of each size was touched, and which covered by half.
 
     Args:
         rows: Of ``evaluate.rows.object_rows``; sizes of one unit are drawn, um^2 where there are some.
         colours: Class -> RGB, 0 to 255.
+        form: What it is written as.
 
     Returns:
         PNG bytes: a group of bars per size, a bar per class; pale what was touched, full what is half covered.
@@ -63,14 +67,15 @@ def objects_figure(rows: Sequence[Row], colours: Colours) -> bytes:
     )
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     _tidy(axes, "full: half covered; pale: touched; number of objects above")
-    return png_bytes(figure)
+    return svg_bytes(figure) if form == "svg" else png_bytes(figure)
 
 
-def trimap_figure(rows: Sequence[Row]) -> bytes:
+def trimap_figure(rows: Sequence[Row], form: Form = "png") -> bytes:
     """Draw accuracy and mIoU against the width of the band.
 
     Args:
         rows: Of ``evaluate.rows.trimap_rows``.
+        form: What it is written as.
 
     Returns:
         PNG bytes: a panel per unit.
@@ -92,14 +97,15 @@ def trimap_figure(rows: Sequence[Row]) -> bytes:
         axes.minorticks_off()
         axes.set(xlabel=f"distance to a true border less than, {UNITS[unit]}", ylim=(0, 1))
         _tidy(axes)
-    return png_bytes(figure)
+    return svg_bytes(figure) if form == "svg" else png_bytes(figure)
 
 
-def calibration_figure(calibration: Mapping[str, Any]) -> bytes:
+def calibration_figure(calibration: Mapping[str, Any], form: Form = "png") -> bytes:
     """Draw how often the network is right at each probability.
 
     Args:
         calibration: Of ``evaluate.rows.calibration_data``.
+        form: What it is written as.
 
     Returns:
         PNG bytes: the predicted class on the left, how many points there are on the right.
@@ -139,14 +145,15 @@ def calibration_figure(calibration: Mapping[str, Any]) -> bytes:
     many.set(xlabel="probability", ylabel="share of points", xlim=(0, 1))
     many.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
     _tidy(many, f"{total:,} points of {calibration['of']}")
-    return png_bytes(figure)
+    return svg_bytes(figure) if form == "svg" else png_bytes(figure)
 
 
-def frequency_figure(rows: Sequence[Row]) -> bytes:
+def frequency_figure(rows: Sequence[Row], form: Form = "png") -> bytes:
     """Draw which share of samples and of pixels each class has, and the change.
 
     Args:
         rows: Of ``evaluate.rows.frequency_rows``.
+        form: What it is written as.
 
     Returns:
         PNG bytes: shares on the left; on the right ratio - 1, above 0 what is sampled more than evenly.
@@ -182,7 +189,7 @@ def frequency_figure(rows: Sequence[Row]) -> bytes:
     change.set(xlabel="share of samples / share of pixels - 1", ylim=(len(rows) - 0.4, -0.6))
     change.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     _tidy(change, along="x")
-    return png_bytes(figure)
+    return svg_bytes(figure) if form == "svg" else png_bytes(figure)
 
 
 def _size_text(begin: float, end: float | None) -> str:

@@ -83,9 +83,8 @@ def field_picture(stages: Stages, classes: ClassTable) -> NDArray[np.uint8]:
     height = HEADING_PX + rows * (TITLE_PX + size.height + GAP_PX) + len(lines) * LEGEND_PX + MARGIN_PX
     page = Image.new("RGB", (WIDTH_PX, height), "white")
     draw = ImageDraw.Draw(page)
-    draw.text(
-        (MARGIN_PX, HEADING_PX / 2 + 4), one_line(stages.title), INK, font=_font(16, bold=True), anchor="lm"
-    )
+    title = " ".join(stages.title.split())  # Pillow refuses line breaks of any kind
+    draw.text((MARGIN_PX, HEADING_PX / 2 + 4), title, INK, font=_font(16, bold=True), anchor="lm")
     for number, (title, panel) in enumerate(panels):
         # What is compared lies on one line: the networks' side, and the labels' side.
         row, column = divmod(number, columns) if columns != 2 else (number % 3, number // 3)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wsi_deform.cells import safe_row
+from wsi_deform.evaluate.intervals import with_ends
 from wsi_deform.evaluate.masks import Evaluation
 from wsi_deform.evaluate.rows import Row, class_rows
 from wsi_deform.evaluate.summary import summary_text
@@ -17,6 +18,20 @@ from wsi_deform.files import name_aside, write_text
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.texts import read_json
 
+WITH_INTERVALS = {
+    "trimap": ("accuracy", "miou"),
+    "boundary": ("mean", "percentile_95", "capped_share"),
+    "objects": (
+        "touched",
+        "half_covered",
+        "covered",
+        "predicted_touching",
+        "predicted_half_true",
+        "predicted_false",
+    ),
+    "frequency": ("share_of_samples", "share_of_pixels", "ratio"),
+}
+"""Tables whose measures have intervals; those of counts of objects are of their share of all objects."""
 DATA, SLIDES, SUMMARY = "evaluation.json", "slides.csv", "summary.md"
 
 
@@ -70,7 +85,7 @@ def _fill(folder: Path, evaluation: Evaluation, provenance: Mapping[str, Any], f
     _, slides = write_evaluation(evaluation, folder / DATA, provenance=provenance)
     slides.rename(folder / SLIDES)
     pooled, measured = data["pooled"]["predicted"], data["measured"]
-    calibration = measured["calibration"]
+    calibration, held = measured["calibration"], data["intervals"] or {}
     tables: dict[str, Sequence[Row]] = {
         "classes": class_rows(pooled, data["intervals"], pooled["confusion"]),
         "cost": [
@@ -82,12 +97,12 @@ def _fill(folder: Path, evaluation: Evaluation, provenance: Mapping[str, Any], f
             }
             for slide in data["slides"]
         ],
-        "trimap": measured["trimap"],
-        "boundary": measured["boundary"],
-        "objects": measured["objects"],
+        **{
+            kind: with_ends(measured[kind], held.get(kind), measures)
+            for kind, measures in WITH_INTERVALS.items()
+        },
         "missed_objects": data["missed"],
         "calibration": [] if calibration is None else calibration["bins"],
-        "frequency": measured["frequency"],
     }
     for name, rows in tables.items():
         if rows:

@@ -17,7 +17,7 @@ from wsi_deform.annotation.label_check import refuse_labels_of_one_class
 from wsi_deform.anonymous import LEFT_OUT, Names
 from wsi_deform.data.study import open_labelled
 from wsi_deform.errors import AnnotationError, ManifestError, MaskError, WsiDeformError
-from wsi_deform.evaluate.bootstrap import Intervals, intervals_of
+from wsi_deform.evaluate.bootstrap import Resamples
 from wsi_deform.evaluate.calibration import calibration_of
 from wsi_deform.evaluate.cost import NOTHING, SlideCost, slide_cost
 from wsi_deform.evaluate.frequency import ClassFrequency
@@ -107,12 +107,11 @@ class Evaluation:
         return "patients" if all(slide.patient is not None for slide in self.slides) else "slides"
 
     @property
-    def intervals(self) -> Intervals | None:
-        """Intervals of the pooled measures over patients, or slides; None where they are too few."""
-        counts = [slide.predicted.counts for slide in self.slides]
+    def resamples(self) -> Resamples | None:
+        """Patients, or slides, drawn with replacement; None where they are too few for intervals."""
         by_patient = self.groups_are == "patients"
-        return intervals_of(
-            counts, [(slide.patient if by_patient else None) or slide.slide_id for slide in self.slides]
+        return Resamples.of(
+            [(slide.patient if by_patient else None) or slide.slide_id for slide in self.slides]
         )
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from wsi_deform.annotation.classes import ClassTable
-from wsi_deform.evaluate.bootstrap import Interval, Intervals
 from wsi_deform.evaluate.boundary import BoundaryDistances
 from wsi_deform.evaluate.calibration import Calibration
 from wsi_deform.evaluate.frequency import ClassFrequency
@@ -185,24 +184,6 @@ def calibration_data(calibration: Calibration, classes: ClassTable) -> dict[str,
     }
 
 
-def intervals_data(intervals: Intervals | None, classes: ClassTable, of: str) -> dict[str, Any] | None:
-    """The intervals as lists of low and high; None where there are none."""
-    if intervals is None:
-        return None
-
-    def pair(interval: Interval | None) -> list[float] | None:
-        return None if interval is None else list(interval)
-
-    return {
-        "groups": intervals.groups,
-        "of": of,
-        "miou": pair(intervals.miou),
-        "mdice": pair(intervals.mdice),
-        "iou": {name: pair(each) for name, each in zip(classes.names, intervals.iou, strict=True)},
-        "dice": {name: pair(each) for name, each in zip(classes.names, intervals.dice, strict=True)},
-    }
-
-
 def class_rows(
     pooled: Mapping[str, Any], intervals: Mapping[str, Any] | None, confusion: Sequence[Sequence[int]]
 ) -> list[Row]:
@@ -211,7 +192,7 @@ def class_rows(
     ``mean_over`` of the means names their classes.
     """
     counts = np.array(confusion, np.int64)
-    held = intervals or {"iou": {}, "dice": {}, "miou": None, "mdice": None}
+    held = intervals or {}
     rows: list[Row] = []
     for index, name in enumerate(pooled["iou"]):
         rows.append(
@@ -221,8 +202,11 @@ def class_rows(
                 "true_pixels": int(counts[index].sum()),
                 "predicted_pixels": int(counts[:, index].sum()),
                 "mean_over": "",
-                **_ends("iou", held["iou"].get(name)),
-                **_ends("dice", held["dice"].get(name)),
+                **{
+                    end: value
+                    for key in ("iou", "dice", "precision", "recall")
+                    for end, value in _ends(key, held.get(key, {}).get(name)).items()
+                },
             }
         )
     total = int(counts.sum())
@@ -233,7 +217,12 @@ def class_rows(
         "precision": None,
         "recall": None,
     }
-    ends = {**_ends("iou", held["miou"]), **_ends("dice", held["mdice"])}
+    ends = {
+        **_ends("iou", held.get("miou")),
+        **_ends("dice", held.get("mdice")),
+        **_ends("precision", None),
+        **_ends("recall", None),
+    }
     over = "; ".join(pooled.get("miou_classes", {}).get("over", []))
     rows.append({**means, "true_pixels": total, "predicted_pixels": total, "mean_over": over, **ends})
     return rows

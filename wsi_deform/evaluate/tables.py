@@ -15,10 +15,11 @@ from wsi_deform.annotation.mean_classes import MeanClasses
 from wsi_deform.cells import safe_row
 from wsi_deform.evaluate.class_groups import group_measures
 from wsi_deform.evaluate.cost import COSTS
+from wsi_deform.evaluate.intervals import intervals_data
 from wsi_deform.evaluate.masks import Evaluation, SlideEvaluation
 from wsi_deform.evaluate.means import mean_classes, measured_miou
 from wsi_deform.evaluate.measures import Confusion
-from wsi_deform.evaluate.rows import intervals_data, measured_data, missed_row, number
+from wsi_deform.evaluate.rows import measured_data, missed_row, number
 from wsi_deform.files import write_aside, write_json
 
 POOLED = "all slides"
@@ -69,9 +70,10 @@ def evaluation_data(evaluation: Evaluation) -> dict[str, Any]:
         ``pooled`` and, per slide, ``slides``: ``predicted`` (the mask against the labels, Y^ and Y) and
         ``sampled`` (Y' and Y, or None), each as ``measures_of`` and with ``confusion`` (rows true, columns
         predicted); ``unmeasured``; over all slides ``measured`` (see ``rows.measured_data``), ``missed`` objects and
-        ``intervals``; per slide also its ``patient``, ``mpp`` and ``cost``.
+        ``intervals`` (see ``intervals.intervals_data``); per slide also its ``patient``, ``mpp`` and ``cost``.
     """
     classes = evaluation.classes
+    measured = measured_data(evaluation.measured, classes)
 
     def both(predicted: Confusion, sampled: Confusion | None) -> dict[str, Any]:
         return {
@@ -99,14 +101,14 @@ def evaluation_data(evaluation: Evaluation) -> dict[str, Any]:
             }
             for slide in evaluation.slides
         ],
-        "measured": measured_data(evaluation.measured, classes),
+        "measured": measured,
         "missed": [
             missed_row(slide.slide_id, missed, classes)
             for slide in evaluation.slides
             if slide.measured.objects is not None
             for missed in slide.measured.objects.missed
         ],
-        "intervals": intervals_data(evaluation.intervals, classes, evaluation.groups_are),
+        "intervals": intervals_data(evaluation, measured),
         "unmeasured": [{"slide_id": each.slide_id, "reason": each.reason} for each in evaluation.unmeasured],
     }
 

@@ -1,6 +1,6 @@
-"""A MONAI bundle: weights, and configurations from which MONAI builds and runs the networks.
+"""A MONAI bundle: weights, and configurations from which MONAI builds the networks, segments slides and trains on.
 
-The network definitions name classes of this package, which therefore must be installed where the bundle runs.
+The configurations name classes of this package, which therefore must be installed where the bundle runs.
 
 Source:
     MONAI bundle specification, https://docs.monai.io/en/latest/mb_specification.html
@@ -19,6 +19,7 @@ from wsi_deform.export.networks import input_channels, network_arguments
 from wsi_deform.export.verify import Runner
 from wsi_deform.files import write_json
 from wsi_deform.model import Model
+from wsi_deform.model_file import description_of
 
 SCHEMA = (
     "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
@@ -26,6 +27,10 @@ SCHEMA = (
 CLASSES = {"deformation": "DensityNetwork", "segmentation": "ScoreNetwork"}
 #: What a bundle calls the parts: MONAI's tools look for `network_def` and `models/model.pt`.
 PREFIXES = {"deformation": "deformation_", "segmentation": ""}
+#: What the model is but for its weights, for this package.
+DESCRIPTION = "configs/wsi_deform.json"
+#: Where the parts are that the configurations name.
+PARTS = "wsi_deform.for_monai"
 WEIGHTS = {"deformation": "models/deformation.pt", "segmentation": "models/model.pt"}
 
 
@@ -43,25 +48,124 @@ def write_bundle(model: Model, parts: dict[str, nn.Module], folder: Path, *, ver
     for part, network in parts.items():
         torch.save(network.state_dict(), folder / WEIGHTS[part])
     write_json(folder / "configs" / "inference.json", inference_config(model))
+    write_json(folder / "configs" / "train.json", training_config(model))
+    write_json(folder / "configs" / "sampled_images.json", sampled_images_config(model))
+    write_json(folder / DESCRIPTION, description_of(model))
     write_json(folder / "configs" / "metadata.json", metadata(model, version=version))
 
 
 def inference_config(model: Model) -> dict[str, Any]:
-    """configs/inference.json: class maps of sampled images in a folder, and both networks by themselves.
+    """configs/inference.json: from slides to their masks, through this package's transforms and inferer.
 
-    ``initialize`` loads the weights as tensors only. The evaluator needs pytorch-ignite; the networks do not.
+    ``--slide`` is a slide, a folder of slides or a manifest. Weights are loaded as tensors only.
+    """
+    return {
+        **_start(),
+        "slide": None,
+        "slide_mpp": None,
+        "output_dir": "$@bundle_root + '/predictions'",
+        **_networks(model),
+        "preprocessing": {
+            "_target_": "Compose",
+            "transforms": [{"_target_": f"{PARTS}.transforms.OpenSlided", "keys": "slide"}],
+        },
+        "dataset": {
+            "_target_": "Dataset",
+            "data": {
+                "_target_": f"{PARTS}.transforms.slides_of",
+                "slide": "@slide",
+                "output_dir": "@output_dir",
+                "mpp": "@slide_mpp",
+            },
+            "transform": "@preprocessing",
+        },
+        "inferer": {
+            "_target_": f"{PARTS}.inferer.SlideInferer",
+            "description": f"$@bundle_root + '/{DESCRIPTION}'",
+            "deformation_network": _deformation_network(model),
+        },
+        "postprocessing": {
+            "_target_": "Compose",
+            "transforms": [
+                {
+                    "_target_": f"{PARTS}.transforms.SaveMaskd",
+                    "keys": "pred",
+                    "output_dir": "@output_dir",
+                    "probabilities": False,
+                    "geojson": True,
+                }
+            ],
+        },
+        "evaluator": {
+            "_target_": f"{PARTS}.inferer.SlideEvaluator",
+            "dataset": "@dataset",
+            "network": "@network",
+            "inferer": "@inferer",
+            "postprocessing": "@postprocessing",
+        },
+        "initialize": _initialize(model),
+        "run": ["$@evaluator.run()"],
+    }
+
+
+def training_config(model: Model) -> dict[str, Any]:
+    """configs/train.json: train on from these weights, on the slides of a manifest, in this package's loop."""
+    return {
+        **_start(),
+        "manifest": None,
+        "output_dir": "$@bundle_root + '/training'",
+        "epochs": model.config.training.epochs,
+        "settings": [],
+        **_networks(model),
+        "trainer": {
+            "_target_": f"{PARTS}.trainer.SlideTrainer",
+            "description": f"$@bundle_root + '/{DESCRIPTION}'",
+            "network": "@network",
+            "deformation_network": _deformation_network(model),
+            "manifest": "@manifest",
+            "output_dir": "@output_dir",
+            "epochs": "@epochs",
+            "settings": "@settings",
+            "device": "$str(@device)",
+        },
+        "initialize": _initialize(model),
+        "run": ["$@trainer.run()"],
+    }
+
+
+def sampled_images_config(model: Model) -> dict[str, Any]:
+    """configs/sampled_images.json: class maps of sampled images in a folder.
+
+    The evaluator needs pytorch-ignite; the networks do not.
     """
     # Cell areas are no colour: with them a sampled image is an array.
     suffix = ".png" if len(input_channels(model, "segmentation")) == 3 else ".npy"
-    config: dict[str, Any] = {
-        "imports": ["$import glob", "$import os", "$import torch"],
-        "bundle_root": ".",
-        "device": "$torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')",
+    start = _start()
+    return {
+        **start,
+        "imports": ["$import glob", "$import os", *start["imports"]],
         "dataset_dir": "$@bundle_root + '/images'",
         "output_dir": "$@bundle_root + '/predictions'",
         "datalist": f"$sorted(glob.glob(os.path.join(@dataset_dir, '*{suffix}')))",
+        **_networks(model),
+        **_evaluation(suffix),
+        "initialize": _initialize(model),
+        "run": ["$@evaluator.run()"],
     }
-    initialize = []
+
+
+def _start() -> dict[str, Any]:
+    """What each configuration starts with."""
+    return {
+        "imports": ["$import torch"],
+        "bundle_root": ".",
+        "device": "$torch.device('cuda:0' if torch.cuda.is_available() else 'cpu')",
+    }
+
+
+def _networks(model: Model) -> dict[str, Any]:
+    """The networks and where their weights lie."""
+    config: dict[str, Any] = {}
     for part, arguments in network_arguments(model).items():
         prefix = PREFIXES[part]
         config[f"{prefix}ckpt_path"] = f"$@bundle_root + '/{WEIGHTS[part]}'"
@@ -70,11 +174,20 @@ def inference_config(model: Model) -> dict[str, Any]:
             **arguments,
         }
         config[f"{prefix}network"] = f"$@{prefix}network_def.to(@device).eval()"
-        initialize.append(
-            f"$@{prefix}network_def.load_state_dict("
-            f"torch.load(@{prefix}ckpt_path, map_location=@device, weights_only=True))"
-        )
-    return {**config, **_evaluation(suffix), "initialize": initialize, "run": ["$@evaluator.run()"]}
+    return config
+
+
+def _initialize(model: Model) -> list[str]:
+    """What loads the weights."""
+    return [
+        f"$@{PREFIXES[part]}network_def.load_state_dict("
+        f"torch.load(@{PREFIXES[part]}ckpt_path, map_location=@device, weights_only=True))"
+        for part in network_arguments(model)
+    ]
+
+
+def _deformation_network(model: Model) -> str | None:
+    return "@deformation_network" if "deformation" in network_arguments(model) else None
 
 
 def _evaluation(suffix: str) -> dict[str, Any]:
@@ -154,6 +267,7 @@ def metadata(model: Model, *, version: str) -> dict[str, Any]:
     pred = {
         "type": "image",
         "format": "segmentation",
+        "modality": "n/a",
         "num_channels": model.classes.count,
         "spatial_shape": ["*", "*"],
         "dtype": "float32",

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -18,7 +14,7 @@ from wsi_deform.export.readme import readme_text
 from wsi_deform.export.torch_export import run_torch_export, write_torch_export
 from wsi_deform.export.torchscript import TRACED_SIZE, require_torchscript, run_torchscript, write_torchscript
 from wsi_deform.export.verify import TOLERANCE, Runner, fitting, verify
-from wsi_deform.files import write_json, write_text
+from wsi_deform.files import write_folder_aside, write_json, write_text
 from wsi_deform.model import Model
 from wsi_deform.model_card import model_card
 from wsi_deform.model_file import CHECKSUM, find_model, load_model, read_model_facts
@@ -60,7 +56,7 @@ def export_model(run: Path | str, *, format: Format, out: Path | str | None = No
     _check_free(folder)
     model = load_model(source)
     refuse_parts_left_out(model, source)
-    with _folder_aside(folder) as aside:
+    with write_folder_aside(folder) as aside:
         files = _write_networks(model, format, aside)
         compared = verify(model, _runners(format, aside, files), source=folder)
         about = _facts(model, source, format, aside, files, compared)
@@ -194,23 +190,3 @@ def _check_free(folder: Path) -> None:
         )
     if folder.exists() and not folder.is_dir():
         raise ModelError(f"export {folder}: is a file. Needed a folder. Choose another --out.")
-
-
-@contextmanager
-def _folder_aside(folder: Path) -> Iterator[Path]:
-    """A new folder beside its place, moved there when the block ends, deleted when it raises."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    number = uuid.uuid4().hex[:12]
-    aside = folder.with_name(f".aside-{number}-{folder.name}")
-    old = folder.with_name(f".old-{number}-{folder.name}")
-    aside.mkdir()
-    try:
-        yield aside
-        # A folder with files cannot be replaced in one step, unlike a file.
-        if folder.exists():
-            folder.replace(old)
-        aside.replace(folder)
-    finally:
-        for left in (aside, old):
-            if left.exists():
-                shutil.rmtree(left)

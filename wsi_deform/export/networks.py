@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from wsi_deform.deform.density import deformation_map
-from wsi_deform.model import CHANNEL_MEAN, CHANNEL_STD, Model, area_input
+from wsi_deform.model import Model, area_input
 from wsi_deform.networks.deformation import DeformationNetwork
+from wsi_deform.networks.layers import CHANNEL_MEAN, CHANNEL_STD
 from wsi_deform.networks.registry import segmentation_network
 
 

@@ -48,11 +48,17 @@ def readme_text(about: Mapping[str, Any]) -> str:
         *(_loading(about, part) for part in about["networks"]),
     ]
     if about["kind"] == "monai-bundle":
-        sections.append(
-            "wsi-deform must be installed: the bundle names its classes. With pytorch-ignite and fire, "
-            "`python -m monai.bundle run --config_file configs/inference.json --bundle_root .` writes the class map of "
-            f"every sampled image in `images/` ({_file_type(about)}) to `predictions/`."
-        )
+        sections += [
+            "wsi-deform must be installed: the bundle names its classes. `python -m monai.bundle` needs fire.",
+            "- `python -m monai.bundle run --config_file configs/inference.json --slide SLIDE` segments a slide, or "
+            "the slides of a folder or manifest, and writes what `wsi-deform segment` writes to `predictions/` "
+            "(`--output_dir`): the mask is `masks/NAME.ome.tif`.\n"
+            "- `python -m monai.bundle run --config_file configs/train.json --manifest FILE` trains both networks "
+            "on, with `--epochs` and `--settings \"['loss.segmentation=monai:DiceCELoss']\"`, in `training/`, and "
+            "exports the best as a new bundle there.\n"
+            "- With pytorch-ignite, `python -m monai.bundle run --config_file configs/sampled_images.json` writes the "
+            f"class map of every sampled image in `images/` ({_file_type(about)}) to `predictions/`.",
+        ]
     sections += ["## From a slide to a mask", _method(about), "## Checked", _checked(about)]
     return "\n\n".join(sections) + "\n"
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-OutputKind = Literal["samples", "probabilities", "footprint", "geojson", "coloured", "overlay", "mask"]
+OutputKind = Literal[
+    "samples", "probabilities", "footprint", "geojson", "coloured", "ome_zarr", "overlay", "mask"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,10 @@ class MaskFolder:
     def coloured(self, slide_id: str) -> Path:
         """The mask in the colours of its classes, a pyramid; where it was asked for."""
         return self.path / "overlays" / f"{slide_id}.tif"
+
+    def ome_zarr(self, slide_id: str) -> Path:
+        """The mask once more, as labels in a folder of OME-Zarr; where it was asked for."""
+        return self.path / "masks" / f"{slide_id}.ome.zarr"
 
     def probabilities(self, slide_id: str) -> Path:
         """The probability of each class, a channel each; where it was asked for."""
@@ -80,6 +86,11 @@ class MaskFolder:
         return self.path / "states"
 
     @property
+    def qupath(self) -> Path:
+        """Scripts for QuPath, where they were asked for."""
+        return self.path / "qupath"
+
+    @property
     def classes(self) -> Path:
         """The class table of the masks."""
         return self.path / "classes.json"
@@ -107,6 +118,7 @@ class MaskFolder:
             "footprint": self.footprint(slide_id),
             "geojson": self.geojson(slide_id),
             "coloured": self.coloured(slide_id),
+            "ome_zarr": self.ome_zarr(slide_id),
             "overlay": self.overlay(slide_id),
             "mask": self.mask(slide_id),
         }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -21,10 +22,11 @@ from numpy.typing import NDArray
 from wsi_deform.annotation.classes import UNLABELLED, ClassTable
 from wsi_deform.errors import MaskError, ShapeError
 from wsi_deform.files import write_aside
-from wsi_deform.geometry import Region
+from wsi_deform.geometry import Mpp, Point, Region, both_axes
 from wsi_deform.kernels.compiled import Longs, compiled
 from wsi_deform.mask.bands import mask_bands, open_mask
-from wsi_deform.mask.polygons import Polygon, polygons
+from wsi_deform.mask.polygons import PINNED_UNLABELLED, Polygon, polygons
+from wsi_deform.mask.simplify import PARTS_OF_PX, Simplifier
 from wsi_deform.slide.tiff.tiles import TiffTiles
 
 FORMAT = 1
@@ -37,9 +39,12 @@ QuPath is slow with it."""
 MASK_SUFFIX = ".ome.tif"
 COMPRESSION = 6
 
+Rings = tuple[NDArray[Any], ...]
+"""(N, 2) int32 each, or float64 if simpler: the outer ring, then the holes."""
+
 _IDS = uuid.uuid5(uuid.NAMESPACE_DNS, "wsi-deform")
-_BYTES_PER_VERTEX = 24  # [2147483647,2147483647],
-_ZERO, _COMMA, _OPEN, _CLOSE = 48, 44, 91, 93
+_BYTES_PER_VERTEX = 30  # [2147483647.12,2147483647.12],
+_ZERO, _COMMA, _OPEN, _CLOSE, _POINT = 48, 44, 91, 93, 46
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,8 +72,11 @@ def write_geojson(
     downsample: int = 1,
     shown: Region | None = None,
     max_features: int = MAX_FEATURES,
+    mpp: Mpp | None = None,
+    tolerance_um: float = 0.0,
+    min_area_um2: float = 0.0,
 ) -> GeojsonSummary:
-    """Write the outlines of a mask, the exact edges of the pixels of one of its levels.
+    """Write the outlines of a mask: the exact edges of the pixels of one of its levels, or simpler ones.
 
     Args:
         path: The file, by custom ``<slide_id>.geojson.gz``. Replaced if it exists; whole or absent.
@@ -79,6 +87,9 @@ def write_geojson(
         shown: What viewers show of the slide, level-0 px (``Slide.bounds``); default all of it. Outlines are cut off
             at its edges, and counted from its corner.
         max_features: With more components than this each class is one feature.
+        mpp: Level-0 um per pixel, needed for the next two.
+        tolerance_um: How far a vertex that is left out may lie from the outline; 0 leaves none out.
+        min_area_um2: Components that are smaller get no outline, and smaller holes are filled.
 
     Returns:
         What was written.
@@ -86,19 +97,28 @@ def write_geojson(
     Raises:
         MaskError: The mask cannot be read or has a label without a class, or the file cannot be written; nothing is
             left behind, and an older file of this name stays as it was.
-        ShapeError: The downsample is below 1, or nothing of the slide is shown.
+        ShapeError: The downsample is below 1, or nothing of the slide is shown; um are given without mpp or are no
+            number of 0 or more; the table has too many classes for simpler outlines.
 
     Convention:
         A feature is an annotation with class name and colour: one component of pixels of a class that share edges, a
         Polygon with holes, or, where there are too many, a class as one MultiPolygon. Coordinates are whole level-0
-        px from the corner of what is shown. Same mask, same bytes; a component has the same id in every run. The
-        member "wsi_deform", on the first line, says what the outlines were made from; each feature has a line.
+        px from the corner of what is shown; of simpler outlines hundredths. Those are valid too, and two components
+        with a border in common go on sharing it: no gaps, no overlaps (``simplify``). Same mask, same bytes; a
+        component has the same id in every run. The member "wsi_deform", on the first line, says what the outlines
+        were made from; each feature has a line.
     """
     if downsample < 1:
         raise ShapeError(f"geojson {path}: downsample {downsample}. Needed 1 or more level-0 px per pixel.")
+    for name, given in (("tolerance", tolerance_um), ("min area", min_area_um2)):
+        if not (math.isfinite(given) and given >= 0) or (given and mpp is None):
+            raise ShapeError(
+                f"geojson {path}: {name} {given}{'' if mpp else ' um without mpp'}. Needed 0 or more, and um per pixel."
+            )
     tiles = open_mask(mask)
     try:
-        outlined = _Outlined(mask, tiles, classes, downsample, shown)
+        unit = Point(1.0, 1.0) if mpp is None else both_axes(mpp)
+        outlined = _Outlined(mask, tiles, classes, downsample, shown, unit, tolerance_um, min_area_um2)
         with write_aside(path) as aside:
             try:
                 return _write(aside, outlined, _features(outlined, max_features))
@@ -120,7 +140,15 @@ class _Outlined:
     """A level of a mask, and how its outlines become features."""
 
     def __init__(
-        self, mask: Path, tiles: TiffTiles, classes: ClassTable, downsample: int, shown: Region | None
+        self,
+        mask: Path,
+        tiles: TiffTiles,
+        classes: ClassTable,
+        downsample: int,
+        shown: Region | None,
+        mpp: Point,
+        tolerance_um: float,
+        min_area_um2: float,
     ) -> None:
         self.mask = mask
         self.slide_id = mask.name.removesuffix(MASK_SUFFIX)
@@ -135,38 +163,78 @@ class _Outlined:
             )
         self.level = min(downsample.bit_length(), len(tiles.levels)) - 1
         self.step = 1 << self.level
+        self.tolerance_um, self.min_area_um2 = tolerance_um, min_area_um2
+        self._min_area_px = min_area_um2 / (mpp.x * mpp.y)
+        self._simplifier: Simplifier | None = None
+        if tolerance_um:
+            self._simplifier = Simplifier(tolerance_um, (mpp.x, mpp.y))
+            self._settle()
 
-    def polygons(self, labels: Iterable[int] | None = None) -> Iterator[Polygon]:
-        """Polygons of some labels (default: of all that get outlines), px of the level."""
-        left, top = self.shown.x >> self.level, self.shown.y >> self.level
-        right, bottom = -(-self.shown.right >> self.level), -(-self.shown.bottom >> self.level)
+    def _settle(self) -> None:
+        """Look at all polygons until they are valid in as few vertices as the tolerance lets them have."""
+        simplifier = cast(Simplifier, self._simplifier)
+        if self.classes.count > PINNED_UNLABELLED:
+            raise ShapeError(
+                f"mask {self.mask}: {self.classes.count} classes. Needed at most {PINNED_UNLABELLED} for "
+                "simpler outlines. Leave the tolerance out."
+            )
+        while simplifier.settle(polygon for _, polygon in self._traced(set(), pinned=True)):
+            pass
+
+    def polygons(self, labels: Iterable[int] | None = None) -> Iterator[tuple[str, int, Rings]]:
+        """Polygons of some labels (default: of all that get outlines), level-0 px from the corner of what is shown.
+
+        Yields:
+            The level-0 px of a polygon's first vertex, by which it is known in every run; its label; its rings.
+        """
         if labels is None:
             background = self.classes.background
             void = {UNLABELLED} if background is None else {UNLABELLED, background}
         else:
             void = set(range(256)).difference(labels)
-        bands = mask_bands(self.tiles, self.level, Region(left, top, right - left, bottom - top))
-        for polygon in polygons(bands, (left, right), top=top, void=void):
+        if self._simplifier is None:
+            found = self._traced(void)
+        else:
+            # All are followed, as they were looked at: what meets where must be the same.
+            void.add(PINNED_UNLABELLED)
+            traced = self._traced(set(), pinned=True)
+            found = ((where, each) for where, each in traced if each.label not in void)
+        for where, polygon in found:
             if polygon.label >= self.classes.count:
                 raise MaskError(
                     f"mask {self.mask}: label {polygon.label}, but the class table has {self.classes.count} classes. "
                     "Needed the table of this mask. Take the classes.json beside it."
                 )
-            yield polygon
+            rings: Rings = polygon.rings if self._simplifier is None else self._simplifier.rings(polygon)
+            if self._min_area_px:
+                sizes = [_area_px(ring) for ring in polygon.rings]
+                if sizes[0] - sum(sizes[1:]) < self._min_area_px:
+                    continue
+                rings = (
+                    rings[0],
+                    *(r for r, size in zip(rings[1:], sizes[1:], strict=True) if size >= self._min_area_px),
+                )
+            yield where, polygon.label, rings
 
-    def text(self, polygon: Polygon) -> bytes:
-        """The coordinates of a polygon as JSON, level-0 px from the corner of what is shown."""
-        rings = []
+    def _traced(self, void: set[int], *, pinned: bool = False) -> Iterator[tuple[str, Polygon]]:
+        """The exact outlines, as ``polygons`` yields them."""
+        left, top = self.shown.x >> self.level, self.shown.y >> self.level
+        right, bottom = -(-self.shown.right >> self.level), -(-self.shown.bottom >> self.level)
+        bands = mask_bands(self.tiles, self.level, Region(left, top, right - left, bottom - top))
         corner = np.array([self.shown.x, self.shown.y])
-        for ring in polygon.rings:
-            placed = ring.astype(np.int64) * self.step - corner
-            np.clip(placed, 0, [self.shown.width, self.shown.height], out=placed)
-            rings.append(_ring_text(placed))
-        return b"[" + b",".join(rings) + b"]"
+        most = np.array([self.shown.width, self.shown.height])
+        for polygon in polygons(bands, (left, right), top=top, void=void, pinned=pinned):
+            x, y = polygon.rings[0][0].tolist()
+            rings = (np.clip(ring.astype(np.int64) * self.step - corner, 0, most) for ring in polygon.rings)
+            placed = tuple(ring.astype(np.int32) for ring in rings)
+            yield (
+                f"{x * self.step},{y * self.step}",
+                Polygon(label=polygon.label, rings=placed, pins=polygon.pins),
+            )
 
     def head(self) -> str:
         """The member that says what the outlines were made from."""
-        about = {
+        about: dict[str, Any] = {
             "format": FORMAT,
             "slide": self.slide_id,
             "width_px": self.shown.width,
@@ -174,6 +242,10 @@ class _Outlined:
             "offset_px": [self.shown.x, self.shown.y],
             "downsample": self.step,
         }
+        if self.tolerance_um:
+            about["tolerance_um"] = self.tolerance_um
+        if self.min_area_um2:
+            about["min_area_um2"] = self.min_area_um2
         return json.dumps(about, separators=(",", ":"))
 
 
@@ -213,16 +285,15 @@ def _features(outlined: _Outlined, most: int) -> Iterator[_Piece]:
         _TooManyError: There are more than ``most``.
     """
     number = 0
-    for number, polygon in enumerate(outlined.polygons(), start=1):
+    for number, (where, label, rings) in enumerate(outlined.polygons(), start=1):
         if number > most:
             continue  # to the end: a label without a class is told in any case
-        x, y = polygon.rings[0][0].tolist()
-        begin, end = _around(outlined, polygon.label, f"{x * outlined.step},{y * outlined.step}", "Polygon")
+        begin, end = _around(outlined, label, where, "Polygon")
         yield _Piece(
-            data=begin + outlined.text(polygon) + end,
+            data=begin + _rings_text(rings) + end,
             features=1,
             polygons=1,
-            vertices=sum(map(len, polygon.rings)),
+            vertices=sum(map(len, rings)),
         )
     if number > most:
         raise _TooManyError
@@ -235,12 +306,12 @@ def _class_features(outlined: _Outlined) -> Iterator[_Piece]:
             continue
         begin, end = _around(outlined, label, "all", "MultiPolygon")
         found = False
-        for polygon in outlined.polygons([label]):
+        for _, _, rings in outlined.polygons([label]):
             yield _Piece(
-                data=(b"," if found else begin + b"[") + outlined.text(polygon),
+                data=(b"," if found else begin + b"[") + _rings_text(rings),
                 features=0 if found else 1,
                 polygons=1,
-                vertices=sum(map(len, polygon.rings)),
+                vertices=sum(map(len, rings)),
             )
             found = True
         if found:
@@ -259,28 +330,52 @@ def _around(outlined: _Outlined, label: int, where: str, kind: str) -> tuple[byt
     return begin.encode(), f'}},"properties":{json.dumps(properties, separators=(",", ":"))}}}'.encode()
 
 
-def _ring_text(ring: NDArray[np.int64]) -> bytes:
-    """A ring as JSON, closed by its first vertex."""
+def _area_px(ring: NDArray[np.int32]) -> float:
+    """What a ring encloses."""
+    x, y = ring.T.astype(np.float64)
+    return abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1))) / 2
+
+
+def _rings_text(rings: Rings) -> bytes:
+    """The coordinates of a polygon as JSON."""
+    return b"[" + b",".join(map(_ring_text, rings)) + b"]"
+
+
+def _ring_text(ring: NDArray[Any]) -> bytes:
+    """A ring as JSON, closed by its first vertex; of whole px, or of hundredths where it is simpler."""
     text = np.empty((len(ring) + 1) * _BYTES_PER_VERTEX + 2, np.uint8)
-    return text[: _put_ring(ring, text)].tobytes()
+    if ring.dtype == np.int32:
+        return text[: _put_ring(ring.astype(np.int64), 0, text)].tobytes()
+    return text[: _put_ring(np.rint(ring * PARTS_OF_PX).astype(np.int64), 2, text)].tobytes()
 
 
 @compiled
-def _put_ring(ring: Longs, text: NDArray[np.uint8]) -> int:
-    """Write the vertices of a ring, none below 0, and the first once more; returns the number of bytes."""
+def _put_ring(ring: Longs, decimals: int, text: NDArray[np.uint8]) -> int:
+    """Write the vertices of a ring, none below 0, and the first once more; returns the number of bytes.
+
+    Args:
+        ring: (N, 2) whole numbers.
+        decimals: How many of their last digits stand behind the point; there zeros at the end are left out.
+        text: Where to.
+    """
     count = len(ring)
     text[0], at = _OPEN, 1
     for i in range(count + 1):
         for axis in range(2):
             value = ring[i % count, axis]
+            behind = decimals
+            while behind > 0 and value % 10 == 0:
+                behind, value = behind - 1, value // 10
             digits, rest = 1, value // 10
-            while rest > 0:
+            while rest > 0 or digits <= behind:
                 digits, rest = digits + 1, rest // 10
             text[at] = _COMMA if axis else _OPEN
-            at += 1 + digits
+            at += 1 + digits + (1 if behind > 0 else 0)
             for back in range(1, digits + 1):
-                text[at - back] = _ZERO + value % 10
+                text[at - back - (1 if 0 < behind < back else 0)] = _ZERO + value % 10
                 value //= 10
+            if behind > 0:
+                text[at - behind - 1] = _POINT
         text[at], text[at + 1] = _CLOSE, _COMMA
         at += 2
     text[at - 1] = _CLOSE

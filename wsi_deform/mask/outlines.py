@@ -6,6 +6,10 @@ comes before it is still to be found, at its *head*). Where a tail meets its own
 label that share an edge are one component; when no run of the next row goes on with a component, all of its rings
 are closed.
 
+Where three or more labels meet, an outline may go straight on. With ``pins`` it gets a vertex there too, and every
+vertex says in the lowest bit of its x (which is doubled) whether it lies at such a place: the borders between them
+are then the same vertices for the labels on both sides.
+
 Convention:
     Rings run with their label on the right hand as people see a slide (y down), so that outer rings have positive
     area by the shoelace formula and holes negative. Pixels that share only a corner are not joined there.
@@ -45,7 +49,9 @@ UP, DOWN, NEW, GOES_ON = 1, 2, 3, 4
 # Of the edge below the upper run and of that above the lower run: what, node, run, x.
 _BELOW, _ABOVE = 0, 4
 _WHAT, _NODE, _RUN, _AT = 0, 1, 2, 3
+# Where edges meet each of up to four labels gets a vertex, and two edges bring the one where they began.
 _NODES_PER_VERTEX = 6
+_BORDERS_AT_PIN = 3
 _PIXELS_PER_WORD = 8
 
 Bytes = NDArray[np.uint8]
@@ -55,7 +61,15 @@ Blocks = tuple[Longs, Longs, Bytes, NDArray[np.uint64]]
 
 @compiled
 def trace_rows(
-    blocks: Blocks, begin: int, end: int, y: int, sides: tuple[int, int], table: Bytes, rows: Rows, pool: Pool
+    blocks: Blocks,
+    begin: int,
+    end: int,
+    y: int,
+    sides: tuple[int, int],
+    table: Bytes,
+    pins: bool,
+    rows: Rows,
+    pool: Pool,
 ) -> Pool:
     """Go on with the outlines through rows ``begin`` to ``end`` of a stack.
 
@@ -66,6 +80,7 @@ def trace_rows(
         y: Where the first row begins, px.
         sides: Left and right edge of what is traced, px.
         table: (256,) label of each value; VOID gets no outline.
+        pins: Whether places where three labels meet get vertices, and are told.
         rows: Changed.
         pool: Changed, and replaced by a larger one where it is full.
 
@@ -80,7 +95,7 @@ def trace_rows(
         count = _find_runs(blocks, row, sides, table, lower)
         if not _are_equal(runs[scalars[UPPER]], scalars[RUNS], lower, count):
             pool = _with_room(pool, scalars, count)
-            _cross(y + row - begin, count, sides, rows, pool)
+            _cross(y + row - begin, count, sides, pins, rows, pool)
     return pool
 
 
@@ -166,7 +181,7 @@ def _with_room(pool: Pool, scalars: Longs, below: int) -> Pool:
 
 
 @compiled
-def _cross(y: int, below: int, sides: tuple[int, int], rows: Rows, pool: Pool) -> None:
+def _cross(y: int, below: int, sides: tuple[int, int], pins: bool, rows: Rows, pool: Pool) -> None:
     """Walk the line above y, of whose lower row ``below`` runs are known; that row becomes the upper one."""
     runs, parent, scalars = rows.runs, rows.parent, rows.scalars
     upper, lower = runs[scalars[UPPER]], runs[1 - scalars[UPPER]]
@@ -183,9 +198,15 @@ def _cross(y: int, below: int, sides: tuple[int, int], rows: Rows, pool: Pool) -
     around = np.array([0, 1, 0, 1])  # runs: upper left, upper right, lower left, lower right
     x = sides[0]
     while True:
-        _end_edges(x, y, around, upper, lower, edges, rows, pool)
+        is_pin = pins and _is_pin(around, upper, lower)
+        at = 2 * x + is_pin if pins else x
+        _end_edges(at, y, around, upper, lower, edges, rows, pool)
+        if is_pin:
+            _pin_across(at, y, around, upper, lower, edges, pool, scalars)
         _go_on_down(around, upper, lower)
-        _begin_edges(x, y, around, upper, lower, edges, pool, scalars)
+        if is_pin:
+            _pin_down(at, y, around, upper, lower, pool, scalars)
+        _begin_edges(at, y, around, upper, lower, edges, pool, scalars)
         if x == sides[1]:
             break
         b, d = around[1], around[3]
@@ -253,6 +274,65 @@ def _go_on_down(around: Longs, upper: NDArray[np.int32], lower: NDArray[np.int32
         lower[c, TAIL] = upper[a, TAIL]
     if vb == vd and VOID != vb != va and vb != vc:
         lower[d, HEAD] = upper[b, HEAD]
+
+
+@compiled
+def _is_pin(around: Longs, upper: NDArray[np.int32], lower: NDArray[np.int32]) -> bool:
+    """Whether three or more labels meet at a corner of pixels, or it is a corner of the map."""
+    va, vb = upper[around[0], LABEL], upper[around[1], LABEL]
+    vc, vd = lower[around[2], LABEL], lower[around[3], LABEL]
+    borders = int(va != vb) + int(vc != vd) + int(va != vc) + int(vb != vd)
+    inside = int(va != VOID) + int(vb != VOID) + int(vc != VOID) + int(vd != VOID)
+    return borders >= _BORDERS_AT_PIN or inside == 1
+
+
+@compiled
+def _pin_down(
+    x: int,
+    y: int,
+    around: Longs,
+    upper: NDArray[np.int32],
+    lower: NDArray[np.int32],
+    pool: Pool,
+    scalars: Longs,
+) -> None:
+    """Put a vertex where an outline has just gone straight on from a run to the one below."""
+    a, b, c, d = around[0], around[1], around[2], around[3]
+    va, vb, vc, vd = upper[a, LABEL], upper[b, LABEL], lower[c, LABEL], lower[d, LABEL]
+    if va == vc and VOID != va != vb and va != vd:
+        lower[c, TAIL] = put_after(lower[c, TAIL], x, y, pool, scalars)
+    if vb == vd and VOID != vb != va and vb != vc:
+        lower[d, HEAD] = put_before(lower[d, HEAD], x, y, pool, scalars)
+
+
+@compiled
+def _pin_across(
+    x: int,
+    y: int,
+    around: Longs,
+    upper: NDArray[np.int32],
+    lower: NDArray[np.int32],
+    edges: Longs,
+    pool: Pool,
+    scalars: Longs,
+) -> None:
+    """Put a vertex where a horizontal edge goes straight on."""
+    a, b, c, d = around[0], around[1], around[2], around[3]
+    va, vb, vc, vd = upper[a, LABEL], upper[b, LABEL], lower[c, LABEL], lower[d, LABEL]
+    if va == vb and VOID != va != vc and va != vd:
+        if edges[_BELOW + _WHAT] == UP:
+            edges[_BELOW + _NODE] = put_before(edges[_BELOW + _NODE], x, y, pool, scalars)
+        else:
+            head, tail = new_outline(x, edges[_BELOW + _AT], y, pool, scalars)
+            lower[edges[_BELOW + _RUN], TAIL] = tail
+            edges[_BELOW + _WHAT], edges[_BELOW + _NODE] = UP, head
+    if vc == vd and VOID != vc != va and vc != vb:
+        if edges[_ABOVE + _WHAT] == GOES_ON:
+            edges[_ABOVE + _NODE] = put_after(edges[_ABOVE + _NODE], x, y, pool, scalars)
+        else:
+            head, tail = new_outline(edges[_ABOVE + _AT], x, y, pool, scalars)
+            lower[edges[_ABOVE + _RUN], HEAD] = head
+            edges[_ABOVE + _WHAT], edges[_ABOVE + _NODE] = GOES_ON, tail
 
 
 @compiled

@@ -21,6 +21,7 @@ from wsi_deform.mask.open_outlines import VOID, empty_pool, empty_rows
 from wsi_deform.mask.outlines import trace_rows
 from wsi_deform.mask.rings import finished_rings
 
+PINNED_UNLABELLED = 254
 WORD_PX = 8
 """Pixels that the kernel compares at once."""
 
@@ -52,10 +53,13 @@ class Polygon:
     Attributes:
         label: Its label.
         rings: (N, 2) int32 (x, y) each, px of the map; the outer ring, then the holes from top to bottom.
+        pins: With ``pinned``, (N,) bool of each ring: which of its vertices lie where three or more labels meet, or
+            four pixels of two labels in a chequer.
     """
 
     label: int
     rings: tuple[NDArray[np.int32], ...]
+    pins: tuple[NDArray[np.bool_], ...] = ()
 
 
 def label_band(labels: NDArray[np.uint8]) -> LabelBand:
@@ -67,7 +71,12 @@ def label_band(labels: NDArray[np.uint8]) -> LabelBand:
 
 
 def polygons(
-    bands: Iterable[LabelBand], sides: tuple[int, int], *, top: int = 0, void: Iterable[int] = ()
+    bands: Iterable[LabelBand],
+    sides: tuple[int, int],
+    *,
+    top: int = 0,
+    void: Iterable[int] = (),
+    pinned: bool = False,
 ) -> Iterator[Polygon]:
     """Follow the outlines of a label map.
 
@@ -75,13 +84,17 @@ def polygons(
         bands: The map from top to bottom; read lazily, one at a time.
         sides: Left and right edge of what is traced, px: blocks outside are not looked at.
         top: Top edge of the first band, px.
-        void: Labels that get no polygon; 255, unlabelled, never does.
+        void: Labels that get no polygon; nor does 255, unlabelled, unless ``pinned``.
+        pinned: Whether places where labels meet are told: straight rings get vertices there too. Outside of the map is
+            a label of its own for that, and 255 gets polygons of the label 254 (``PINNED_UNLABELLED``).
 
     Yields:
         Polygons as their last row is passed. What is held are two rows, a band, and the outlines of polygons that
         are not finished.
     """
     table = np.arange(256, dtype=np.uint8)
+    if pinned:
+        table[VOID] = PINNED_UNLABELLED
     table[list(void)] = VOID
     rows, pool = empty_rows(sides[1] - sides[0]), empty_pool()
     y = top
@@ -92,11 +105,12 @@ def polygons(
         begin=0,
         end=1,
     )
-    for band in chain(bands, [below]):
+    outside = np.full(256, VOID, np.uint8)
+    for band, labels in chain(((band, table) for band in bands), [(below, outside)]):
         blocks = (band.ends, band.places, band.stack, band.stack.view(np.uint64))
-        pool = trace_rows(blocks, band.begin, band.end, y, sides, table, rows, pool)
+        pool = trace_rows(blocks, band.begin, band.end, y, sides, labels, pinned, rows, pool)
         y += band.end - band.begin
-        yield from _polygons_of(*finished_rings(pool, rows.scalars))
+        yield from _polygons_of(*finished_rings(pool, rows.scalars), pinned=pinned)
 
 
 def _polygons_of(
@@ -104,6 +118,8 @@ def _polygons_of(
     ring_ends: NDArray[np.int64],
     component_ends: NDArray[np.int64],
     labels: NDArray[np.int32],
+    *,
+    pinned: bool,
 ) -> Iterator[Polygon]:
     """Components as polygons; a hole never begins as high up as the ring around it."""
     ends = [0, *ring_ends.tolist()]
@@ -112,4 +128,7 @@ def _polygons_of(
         rings = [vertices[ends[i] : ends[i + 1]] for i in range(first, last)]
         if len(rings) > 1:
             rings.sort(key=lambda ring: (int(ring[0, 1]), int(ring[0, 0])))
-        yield Polygon(label=label, rings=tuple(rings))
+        pins = tuple((ring[:, 0] & 1).astype(bool) for ring in rings) if pinned else ()
+        if pinned:
+            rings = [ring >> np.array([1, 0], np.int32) for ring in rings]
+        yield Polygon(label=label, rings=tuple(rings), pins=pins)

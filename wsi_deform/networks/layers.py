@@ -11,6 +11,10 @@ from torch import Tensor, nn
 
 from wsi_deform.errors import ShapeError
 
+#: Mean and standard deviation of ImageNet's channels, of RGB in [0, 1]: what most published weights expect.
+CHANNEL_MEAN = (0.485, 0.456, 0.406)
+CHANNEL_STD = (0.229, 0.224, 0.225)
+
 
 class BatchNorm(nn.BatchNorm2d):
     """Batch normalisation that also trains on a feature map of one pixel and a batch of one.

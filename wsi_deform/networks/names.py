@@ -23,8 +23,16 @@ def nearest(name: str, known: Iterable[str], *, prefix: str = "") -> str:
     return f"Known: {', '.join(prefix + each for each in by_lower.values())}."
 
 
-def refuse_unknown_options(network: str, options: Iterable[str], accepted: Iterable[str]) -> None:
+def refuse_unknown_options(
+    name: str, options: Iterable[str], accepted: Iterable[str], *, kind: str = "network"
+) -> None:
     """Refuse the first option that a network does not have.
+
+    Args:
+        name: Of the network.
+        options: What was asked for.
+        accepted: What it has.
+        kind: What it is, for the error: a loss has options too.
 
     Raises:
         ModelError: It names the nearest option.
@@ -32,4 +40,4 @@ def refuse_unknown_options(network: str, options: Iterable[str], accepted: Itera
     accepted = set(accepted)
     for option in options:
         if option not in accepted:
-            raise ModelError(f"network {network!r} has no option {option!r}. {nearest(option, accepted)}")
+            raise ModelError(f"{kind} {name!r} has no option {option!r}. {nearest(option, accepted)}")

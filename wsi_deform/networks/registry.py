@@ -9,13 +9,18 @@ from typing import Any
 from torch import nn
 
 from wsi_deform.errors import ModelError
+from wsi_deform.networks.encoders import EncoderNetwork
 from wsi_deform.networks.hrnet import HRNetV2
 from wsi_deform.networks.monai_nets import MonaiNetwork
 from wsi_deform.networks.names import refuse_unknown_options
 from wsi_deform.networks.pspnet import PSPNet
 
 MONAI_PREFIX = "monai:"
-_OWN_NETWORKS: dict[str, type[nn.Module]] = {"hrnetv2": HRNetV2, "pspnet": PSPNet}
+_OWN_NETWORKS: dict[str, type[nn.Module]] = {
+    "hrnetv2": HRNetV2,
+    "pspnet": PSPNet,
+    "efficientnet-lite0": EncoderNetwork,
+}
 
 
 _KINDS: dict[str, type] = {"int": int, "str": str, "bool": bool}
@@ -29,8 +34,8 @@ def segmentation_network(name: str, *, classes: int, in_channels: int = 3, **opt
 
     Args:
         name: ``hrnetv2`` (options ``width``, ``stem_stride``, ``fuse``), ``pspnet`` (``depth``,
-            ``stem_stride``), or ``monai:`` and the name of a class in ``monai.networks.nets`` (its
-            arguments, and ``size_multiple``), such as ``monai:BasicUNet``.
+            ``stem_stride``), ``efficientnet-lite0`` (``width``, ``frozen``), or ``monai:`` and the name of a
+            class in ``monai.networks.nets`` (its arguments, and ``size_multiple``), such as ``monai:BasicUNet``.
         classes: Classes to score.
         in_channels: Channels of the input.
         options: What the network takes beyond these.

@@ -17,11 +17,12 @@ from wsi_deform.cover import FieldBudget, budgets_of
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Region, Size
 from wsi_deform.look import lowres
+from wsi_deform.mask.caption import LegendEntry, legend_of
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.mask.overlay import label_picture, overlay
 from wsi_deform.model import Model
 from wsi_deform.notebook.lazy import dask_of_labels
-from wsi_deform.notebook.png import png_of
+from wsi_deform.notebook.shown import html_shown, png_shown, scale_text
 from wsi_deform.notebook.slide import SHOWN_PX, THUMBNAIL_PX, checked_side
 from wsi_deform.reverse.sampler import ReverseSampler
 from wsi_deform.scale import limits_to_tissue
@@ -170,11 +171,33 @@ class SlideMask(SegmentedSlide):
         return self.reverse()
 
     def _repr_png_(self) -> bytes:
-        """What notebooks show: the thumbnail above a legend of the classes."""
-        from wsi_deform.drawing.panels import with_legend
+        """What notebooks show: the tinted thumbnail with name, size, scale, and the area of each class."""
+        picture = self.thumbnail(SHOWN_PX)
+        return png_shown(
+            picture,
+            name=self.slide.slide_id,
+            size=self.size,
+            mpp=self.slide.mpp_xy,
+            legend=self._legend(picture),
+        )
 
-        entries = list(zip(self.classes.names, self.classes.colours, strict=True))
-        return png_of(with_legend(self.thumbnail(SHOWN_PX), entries))
+    def _repr_html_(self) -> str:
+        """The same with what else is known of the mask, and its remark."""
+        picture = self.thumbnail(SHOWN_PX)
+        facts = {
+            "size": f"{self.size.width:,} x {self.size.height:,} px",
+            "scale": scale_text(self.slide.mpp_xy),
+            "looked at": f"{self.samples:,} samples, 1 of {self.size.area / max(1, self.samples):,.0f} pixels; fields: "
+            f"{len(self.fields)}; tiles read: {self.tiles:,}",
+            **({"method": self.method} if self.method != "sampled" else {}),
+            **({"remark": self.remark} if self.remark else {}),
+        }
+        return html_shown(picture, name=self.slide.slide_id, facts=facts, legend=self._legend(picture))
+
+    def _legend(self, picture: NDArray[np.uint8]) -> list[LegendEntry]:
+        """The classes in a picture of the whole mask, and their areas."""
+        labels = label_picture(self._sampler, Size(picture.shape[1], picture.shape[0]))
+        return legend_of(labels, self.classes, size=self.size, mpp=self.slide.mpp_xy)
 
     def __repr__(self) -> str:
         """What it is of, in a line."""

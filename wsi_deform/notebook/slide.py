@@ -13,7 +13,7 @@ from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Mpp, Point, Region, Size, both_axes
 from wsi_deform.look import lowres
 from wsi_deform.notebook.lazy import checked_level, dask_of_slide
-from wsi_deform.notebook.png import png_of
+from wsi_deform.notebook.shown import html_shown, png_shown, scale_text
 from wsi_deform.slide.path import SlideUrl
 from wsi_deform.slide.resolution import positive_or_none
 from wsi_deform.slide.slide import Slide
@@ -152,8 +152,21 @@ class OpenedSlide(Slide):
             )
 
     def _repr_png_(self) -> bytes:
-        """What notebooks show."""
-        return png_of(self.thumbnail(SHOWN_PX))
+        """What notebooks show: the thumbnail with name, size, scale and a scale bar."""
+        return png_shown(self.thumbnail(SHOWN_PX), name=self.slide_id, size=self.size, mpp=self.mpp_xy)
+
+    def _repr_html_(self) -> str:
+        """The same with what else is known of the slide."""
+        levels = self.levels
+        facts = {
+            "size": f"{self.size.width:,} x {self.size.height:,} px",
+            "scale": scale_text(self.mpp_xy),
+            "levels": f"{len(levels)}, to 1/{levels[-1].downsample.x:.4g}",
+        }
+        if self.mpp_xy is not None:
+            extent = (self.size.width * self.mpp_xy.x / 1000, self.size.height * self.mpp_xy.y / 1000)
+            facts["extent"] = f"{extent[0]:.3g} x {extent[1]:.3g} mm"
+        return html_shown(self.thumbnail(SHOWN_PX), name=self.slide_id, facts=facts)
 
 
 def checked_side(max_side_px: int) -> int:

@@ -10,8 +10,9 @@ from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.config import read_config
 from wsi_deform.config_sections import Config
 from wsi_deform.data.study import open_labelled
-from wsi_deform.drawing.figures import comparison_figure, curves_figure, sampling_points_figure
+from wsi_deform.drawing.figures import comparison_figure, sampling_points_figure
 from wsi_deform.evaluate.masks import Evaluation
+from wsi_deform.evaluate.means import measured_miou
 from wsi_deform.evaluate.tables import mean_notes
 from wsi_deform.geometry import Size
 from wsi_deform.manifest.rows import Manifest
@@ -21,7 +22,7 @@ from wsi_deform.provenance import provenance
 from wsi_deform.report.measured import MIOU, measures
 from wsi_deform.report.page import Fact, Picture, Section, write_report
 from wsi_deform.report.pictures import sampled_picture, slide_picture, truth_picture
-from wsi_deform.report.run import describe_config, read_log
+from wsi_deform.report.run import curves, describe_config, read_log
 from wsi_deform.report.tables import comparison_table, number
 
 SHOWN_SLIDES = 3
@@ -77,16 +78,8 @@ def compare_methods(
             title="IoU of each class",
             table=comparison_table({method: _columns(values, True) for method, values in measured.items()}),
         ),
-        Section(
-            title="Learning curves",
-            pictures=[
-                Picture(
-                    image=curves_figure(logs),
-                    caption="Training losses (dashed: edge loss) and validation mIoU at full resolution.",
-                )
-            ],
-        ),
-        *_slides(manifest, classes, masks, evaluations[best]),
+        Section(title="Learning curves", pictures=curves(logs)),
+        *_slides(manifest, classes, masks, evaluations),
     ]
     return write_report(
         path,
@@ -115,38 +108,85 @@ def share_sampled(config: Config, evaluation: Evaluation) -> str:
     return f"1 / {pixels / (short * long):.0f}"
 
 
+def chosen_slides(evaluation: Evaluation) -> list[tuple[str, str]]:
+    """Slides that are shown: id, and its mean IoU and place among all.
+
+    Args:
+        evaluation: Of the method that is put forward.
+
+    Returns:
+        The worst, the middle one and the best; of three slides or fewer all, the worst first. Slides whose labels
+        measure nothing come last.
+    """
+    scores = {slide.slide_id: measured_miou(slide.predicted) for slide in evaluation.slides}
+    known = {name: score for name, score in scores.items() if score is not None}
+    ranked = [*sorted(known, key=lambda name: known[name]), *(name for name in scores if name not in known)]
+    count = len(ranked)
+    places = (
+        sorted({0, (len(known) - 1) // 2, len(known) - 1}) if count > SHOWN_SLIDES and known else range(count)
+    )
+    words = {0: "the worst", (count - 1) // 2: "the middle one", count - 1: "the best"}
+    return [
+        (
+            ranked[place],
+            f"mIoU {known[ranked[place]]:.3f}, {words.get(place, f'number {place + 1} from the worst')} of {count}"
+            if ranked[place] in known
+            else "its labels measure no mean",
+        )
+        for place in list(places)[:SHOWN_SLIDES]
+    ]
+
+
 def _slides(
-    manifest: Manifest, classes: ClassTable, masks: Mapping[str, Path], evaluation: Evaluation
+    manifest: Manifest, classes: ClassTable, masks: Mapping[str, Path], evaluations: Mapping[str, Evaluation]
 ) -> list[Section]:
-    """A section for each of some slides."""
+    """A section for each of some slides; the last method says which."""
     rows = {row.slide_id: row for row in manifest.rows}
-    sections = []
-    for slide in evaluation.slides[:SHOWN_SLIDES]:
-        row = rows[slide.slide_id]
+    best, evaluation = list(evaluations.items())[-1]
+    chosen = chosen_slides(evaluation)
+    legend = [(name, colour) for name, colour in zip(classes.names, classes.colours, strict=True)]
+    sections = [
+        Section(
+            title="Slides",
+            text=[
+                f"{len(chosen)} of the {len(evaluation.slides)} held-out slides are shown"
+                + (
+                    f": those where the mean IoU of {best} is lowest, in the middle, and highest."
+                    if len(chosen) < len(evaluation.slides)
+                    else f", that with the lowest mean IoU of {best} first."
+                )
+            ],
+            legend=legend,
+        )
+    ]
+    for slide_id, why in chosen:
+        row = rows[slide_id]
         picture, size = slide_picture(row.slide, mpp=row.mpp)
         of_picture = Size(picture.shape[1], picture.shape[0])
         opened, labels = open_labelled(row, classes)
         bar = scale_bar(opened.size, opened.mpp_xy)
         seen = {
-            method: sampled_picture(MaskFolder(folder), slide.slide_id, of_picture)
+            method: sampled_picture(MaskFolder(folder), slide_id, of_picture)
             for method, folder in masks.items()
         }
         maps = {"truth": truth_picture(labels, of_picture)}
         maps |= {method: each.labels for method, each in seen.items()}
         pictures = [
             Picture(
+                image=comparison_figure(picture, maps, classes, title=f"slide {slide_id}", bar=bar),
+                caption=f"{slide_id}: the slide, the truth, and the masks.",
+                is_slide=True,
+            )
+        ]
+        pictures += [
+            Picture(
                 image=sampling_points_figure(picture, each.points_px, size=size, title=method, bar=bar),
-                caption=f"{slide.slide_id}: where {method} samples.",
+                caption=f"{slide_id}: where {method} samples.",
+                is_slide=True,
             )
             for method, each in seen.items()
         ]
-        pictures.append(
-            Picture(
-                image=comparison_figure(picture, maps, classes, bar=bar),
-                caption=f"{slide.slide_id}: the slide, the truth, and the masks.",
-            )
-        )
-        sections.append(Section(title=f"Slide {slide.slide_id}", pictures=pictures))
+        sections.append(Section(title=f"{slide_id}: {why}", pictures=pictures, level=3))
     return sections
 
 

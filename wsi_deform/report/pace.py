@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from wsi_deform.drawing.figures import LINE_COLOURS, WIDTH_IN, LogRow, png_bytes
+from wsi_deform.drawing.figures import LINE_COLOURS, WIDTH_IN, Form, png_bytes, svg_bytes
+from wsi_deform.drawing.run_figures import LogRow
 from wsi_deform.report.files import duration
 
 PARTS = {"read_seconds": "reading", "forward_seconds": "forward", "backward_seconds": "backward"}
@@ -41,14 +42,15 @@ def pace_text(rows: Sequence[LogRow]) -> str:
     )
 
 
-def pace_figure(rows: Sequence[LogRow]) -> bytes:
+def pace_figure(rows: Sequence[LogRow], form: Form = "png") -> bytes:
     """Draw seconds per epoch by what they went into, samples per second, and the labelled share.
 
     Args:
         rows: Of ``timed_rows``, one or more.
+        form: What it is written as.
 
     Returns:
-        PNG bytes. An epoch many times as long as most (the first one fills caches) is cut off.
+        PNG or SVG bytes. An epoch many times as long as most (the first one fills caches) is cut off.
     """
     figure = Figure(figsize=(WIDTH_IN, 3.1), layout="constrained", facecolor="white")
     times, speeds, shares = figure.subplots(1, 3, width_ratios=(1.5, 1, 1))
@@ -75,7 +77,7 @@ def pace_figure(rows: Sequence[LogRow]) -> bytes:
     shares.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
     for axes in (times, speeds, shares):
         _tidy(axes, float(edges[0]), float(edges[-1]))
-    return png_bytes(figure)
+    return svg_bytes(figure) if form == "svg" else png_bytes(figure)
 
 
 def _usual(seconds: np.ndarray) -> float:

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from wsi_deform.annotation.classes import ClassTable, read_class_table
 from wsi_deform.annotation.mean_classes import MeanClasses
 from wsi_deform.anonymous import AS_THEY_ARE, Names, without_files
 from wsi_deform.config import dump_config, read_config
 from wsi_deform.config_sections import Config
-from wsi_deform.drawing.figures import LogRow, curves_figure, over_text
-from wsi_deform.errors import ModelError
+from wsi_deform.drawing.result_figures import confusion_figure
+from wsi_deform.drawing.run_figures import LogRow, loss_figure, over_text, rates_figure, scores_figure
+from wsi_deform.errors import ModelError, WsiDeformError
+from wsi_deform.evaluate.measures import Confusion
 from wsi_deform.manifest.licences import licences_text
 from wsi_deform.model_card import LICENCES
 from wsi_deform.model_file import find_model, read_model_facts
+from wsi_deform.report.confusion import confusion_table
 from wsi_deform.report.files import duration, read_json
 from wsi_deform.report.pace import pace_figure, pace_text, timed_rows
 from wsi_deform.report.page import Fact, Picture, Section, write_report
@@ -26,12 +33,20 @@ REPORT = "report.html"
 LOG_NEEDS = ("epoch", "loss", "segmentation_loss")
 
 
-def report_run(run: Path | str, *, names: Names = AS_THEY_ARE) -> Path:
-    """Write ``report.html`` into a run folder.
+def report_run(
+    run: Path | str,
+    *,
+    names: Names = AS_THEY_ARE,
+    page: Path | None = None,
+    figures: Path | None = None,
+) -> Path:
+    """Write the page of a run folder.
 
     Args:
         run: What ``wsi-deform train`` made; it may still be under way.
         names: Whether names of slides and files may be shown.
+        page: Where to; None is ``report.html`` in the folder.
+        figures: A folder that gets the figures as PNG and SVG, or None.
 
     Returns:
         The path of the report.
@@ -52,18 +67,7 @@ def report_run(run: Path | str, *, names: Names = AS_THEY_ARE) -> Path:
         Fact(value=duration(seconds), what="in training epochs"),
         Fact(value=f"{rows[-1]['loss']:.3f}", what="training loss, last epoch"),
     ]
-    sections = [
-        Section(
-            title="Learning curves",
-            pictures=[
-                Picture(
-                    image=curves_figure({config.name: rows}),
-                    caption="Training losses (dashed: edge loss) and validation mIoU at full resolution; "
-                    "the ring marks the best epoch.",
-                )
-            ],
-        )
-    ]
+    sections = [Section(title="Learning curves", pictures=curves({config.name: rows}))]
     over = _mean_classes(run)
     said: list[str] = []
     if over is not None and not over.is_measured:
@@ -77,6 +81,7 @@ def report_run(run: Path | str, *, names: Names = AS_THEY_ARE) -> Path:
             Fact(
                 value=f"{best['val_miou']:.3f}",
                 what=f"best validation mIoU, epoch {int(best['epoch'])}{over_text(best)}",
+                more="Chosen on these slides: it flatters. Evaluate on others.",
             ),
         )
         columns = (
@@ -100,18 +105,48 @@ def report_run(run: Path | str, *, names: Names = AS_THEY_ARE) -> Path:
             largest_is_best=(),
         )
         sections.insert(0, Section(title="Best epoch", text=said, table=table))
+    sections[1:1] = _validation(run)
     sections += [*(_seen(run) if names.are_shown else _unseen(run)), *_timed(rows)]
     sections.append(Section(title="Configuration", quote={"config.yaml": _settings(run, config, names)}))
     return write_report(
-        run / REPORT,
+        page or run / REPORT,
         title=f"Training run: {config.name}",
-        lead=describe_config(config),
+        lead=[*describe_config(config), *_trained_on(run)],
         facts=facts,
         sections=sections,
-        provenance={"run": run.name, **about, **_stored(run)}
-        if names.are_shown
-        else without_files({**about, **_stored(run)}),
+        provenance=run_provenance(run, about, names),
+        figures=figures,
     )
+
+
+def run_provenance(run: Path, about: Mapping[str, Any], names: Names) -> dict[str, Any]:
+    """How a run and its model came to be."""
+    made = {"run": run.name, **about, **_stored(run)}
+    return made if names.are_shown else without_files(made)
+
+
+def curves(runs: Mapping[str, Sequence[LogRow]]) -> list[Picture]:
+    """Losses, validation and learning rates of one or several runs, as far as they were logged."""
+    pictures = [
+        Picture.drawn(
+            "loss",
+            "Training loss, as log.csv has it; dashed and dotted are its parts.",
+            partial(loss_figure, runs),
+        )
+    ]
+    if any("val_miou" in row for rows in runs.values() for row in rows):
+        pictures.append(
+            Picture.drawn(
+                "validation",
+                "Validation mIoU at full resolution; the ring marks the best epoch.",
+                partial(scores_figure, runs),
+            )
+        )
+    if any("learning_rate" in row for rows in runs.values() for row in rows):
+        pictures.append(
+            Picture.drawn("learning-rate", "Learning rates, of each epoch.", partial(rates_figure, runs))
+        )
+    return pictures
 
 
 def _settings(run: Path, config: Config, names: Names) -> str:
@@ -150,12 +185,63 @@ def _seen(run: Path) -> list[Section]:
 
 def _mean_classes(run: Path) -> MeanClasses | None:
     """Which classes the validation mIoU is over, as the best model says, or the last one."""
-    for name in ("best.json", "last.json"):
-        if (run / name).is_file():
-            found = MeanClasses.from_data(read_json(run / name).get("metrics", {}).get("miou_classes"))
-            if found is not None:
-                return found
+    for metrics in _metrics(run):
+        found = MeanClasses.from_data(metrics.get("miou_classes"))
+        if found is not None:
+            return found
     return None
+
+
+def _metrics(run: Path) -> list[Mapping[str, Any]]:
+    """What the best model, and the last one, say was measured of them."""
+    paths = [run / name for name in ("best.json", "last.json")]
+    return [read_json(path).get("metrics", {}) for path in paths if path.is_file()]
+
+
+def _validation(run: Path) -> list[Section]:
+    """Each class of the validation slides, and which one was taken for which, in the best epoch."""
+    counts = next((each["val_confusion"] for each in _metrics(run) if each.get("val_confusion")), None)
+    table = run / "classes.json"
+    if counts is None or not table.is_file():
+        return []
+    try:
+        classes: ClassTable = read_class_table(table)
+        confusion = Confusion(np.array(counts, np.int64))
+        measured = {
+            "IoU": confusion.iou(), "Dice": confusion.dice(), "precision": confusion.precision(),
+            "recall": confusion.recall(),
+        }  # fmt: skip
+        rows = {
+            name: {key: float(values[index]) for key, values in measured.items()}
+            for index, name in enumerate(classes.names)
+        }
+        shown = confusion_table(confusion.counts, classes.names)
+    except (WsiDeformError, ValueError, IndexError, TypeError) as error:
+        raise ModelError(
+            f"run {run}: the counts of its validation do not fit its classes ({error}). Needed a run folder as "
+            "`wsi-deform train` leaves it."
+        ) from error
+    return [
+        Section(
+            title="Validation: each class",
+            table=comparison_table(rows, of="class", largest_is_best=()),
+            level=3,
+        ),
+        Section(
+            title="Validation: which class is taken for which",
+            text=["A row is a class of the labels, a column a class of the mask; shares are of the row."],
+            table=shown,
+            pictures=[
+                Picture.drawn(
+                    "confusion-validation",
+                    "Which class is taken for which.",
+                    partial(confusion_figure, confusion.counts, classes.names),
+                    only_file=True,
+                )
+            ],
+            level=3,
+        ),
+    ]
 
 
 def _timed(rows: Sequence[LogRow]) -> list[Section]:
@@ -164,7 +250,7 @@ def _timed(rows: Sequence[LogRow]) -> list[Section]:
     if not timed:
         return []
     caption = "Seconds of each epoch by what they went into, samples per second, and share of them on labelled pixels."
-    picture = Picture(image=pace_figure(timed), caption=caption)
+    picture = Picture.drawn("pace", caption, partial(pace_figure, timed))
     return [Section(title="Where the time goes", text=[pace_text(timed)], pictures=[picture])]
 
 
@@ -199,6 +285,20 @@ def describe_config(config: Config) -> list[str]:
     return [
         f"{how} The network {network} segments the sampled image; the reverse sampler puts the labels back."
     ]
+
+
+def _trained_on(run: Path) -> list[str]:
+    """How many slides and patients the stored model was trained and validated on, if it says so."""
+    for path in (run / "best.json", run / "last.json"):
+        data = (read_json(path).get("data") or {}) if path.is_file() else {}
+        parts = []
+        for split, word in (("train", "Trained on"), ("val", "validated on")):
+            counts = data.get(split)
+            if isinstance(counts, dict):
+                parts.append(f"{word} {', '.join(f'{many:,} {what}' for what, many in counts.items())}")
+        if parts:
+            return ["; ".join(parts) + "."]
+    return []
 
 
 def read_log(run: Path) -> list[dict[str, float]]:
@@ -243,6 +343,7 @@ def _stored(run: Path) -> dict[str, Any]:
     licences = (facts.get("data") or {}).get(LICENCES)
     return {
         "model": path.name,
+        "model_sha256": facts.get("safetensors_sha256"),
         "model_mpp": facts["mpp"],
         "classes": ", ".join(str(each["name"]) for each in classes),
         **({"data_licences": licences_text(licences)} if licences else {}),

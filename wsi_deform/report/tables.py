@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 DIGITS = 3
 NOTHING = "–"
@@ -19,12 +19,17 @@ class Table:
         rows: Cells as text, one tuple per row, as long as the header.
         best: (row, column) of the cells that stand out.
         is_text: Whether cells are words rather than numbers: they are set flush left and wrap.
+        shade: (row, column) -> how dark a cell is, 0 to 1.
+
+    Convention:
+        What follows a line end in a cell, such as an interval, is set small below the rest.
     """
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     best: frozenset[tuple[int, int]] = frozenset()
     is_text: bool = False
+    shade: Mapping[tuple[int, int], float] = field(default_factory=dict)
 
     def markdown(self) -> str:
         """The table as Markdown, with a final newline; a ``|`` in a cell stays inside it."""

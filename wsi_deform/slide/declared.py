@@ -72,11 +72,11 @@ def check_block(what: str, size: Size, nbytes: int, path: SlidePath, limit: Limi
         )
 
 
-def check_held(what: str, decoded: int, stored: int, compression: int, path: SlidePath) -> None:
+def check_held(size: Size, decoded: int, stored: int, compression: int, path: SlidePath) -> None:
     """Refuse more pixels than the stored bytes can hold in any way.
 
     Args:
-        what: "level 0 of 1000 x 1000 px", as the message says it.
+        size: Of the level, px.
         decoded: Bytes of the pixels of all tiles or strips that are stored.
         stored: Bytes that they are stored in.
         compression: TIFF compression number.
@@ -89,8 +89,9 @@ def check_held(what: str, decoded: int, stored: int, compression: int, path: Sli
     # A small block may hold more than its share: codes of less than a byte round up, tables lie elsewhere.
     if most is not None and decoded > most * (stored + 64):
         raise TooLargeError(
-            f"{path}: declares {what}, {decoded:,} bytes of pixels in {stored:,} stored bytes. Compression "
-            f"{compression} holds at most {most:,} in a byte. The file is damaged: copy or download it again."
+            f"{path}: declares a level of {size} px, {decoded:,} bytes of pixels in {stored:,} stored bytes. "
+            f"Compression {compression} holds at most {most:,} in a byte. The file is damaged: copy or download it "
+            "again."
         )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from wsi_deform.errors import NotThisReaderError, SlideError
 from wsi_deform.slide.choice import refuse_others
 from wsi_deform.slide.containers import refuse_container
-from wsi_deform.slide.dicom.files import dicom_meta
+from wsi_deform.slide.dicom.meta import PREFIX_AT, is_dicom
 from wsi_deform.slide.find import CZI_MAGIC, TIFF_MAGIC, is_zarr_folder, is_zarr_url
 from wsi_deform.slide.image_reader import ImageReader
 from wsi_deform.slide.openslide_reader import OpenSlideReader, detect_vendor
@@ -56,24 +56,25 @@ def open_reader(path: SlidePath) -> Reader:
     if file.is_dir():
         return _open_zarr(file, asked) if is_zarr_folder(file) else _open_dicom(file, asked)
     # A file may be TIFF and DICOM at once; OpenSlide goes by its suffix too.
-    if file.suffix.lower() not in TIFF_SUFFIXES and dicom_meta(file) is not None:
+    head = _head(file)
+    if file.suffix.lower() not in TIFF_SUFFIXES and is_dicom(head):
         return _open_dicom(file, asked)
     said = []
-    for name, open_one in _candidates(file):
+    for name, open_one in _candidates(file, head):
         try:
             return open_one(file, asked)
         except NotThisReaderError as error:
             said.append(f"{name}: {str(error).removeprefix(f'{file}: ')}")
     # What libvips makes of a TIFF in a compression that it does not know is black, without a word.
-    remedy = "" if _magic(file) in TIFF_MAGIC else f" {REMEDY}"
+    remedy = "" if head.startswith(TIFF_MAGIC) else f" {REMEDY}"
     raise SlideError(f"{file}: no reader can open it. {' | '.join(said)}{remedy}")
 
 
-def _magic(path: Path) -> bytes:
-    """The first four bytes of a file."""
+def _head(path: Path) -> bytes:
+    """The first bytes of a file, as far as they say of what kind it is."""
     try:
-        with path.open("rb") as file:
-            return file.read(4)
+        with path.open("rb", buffering=0) as file:
+            return file.read(PREFIX_AT + 4)
     except OSError as error:
         raise SlideError(f"{path}: cannot be read ({error}). Check its permissions.") from error
 
@@ -124,9 +125,9 @@ def _open_czi(path: Path, asked: str) -> Reader:
     return CziReader(path)
 
 
-def _candidates(path: Path) -> list[tuple[str, Callable[[Path, str], Reader]]]:
+def _candidates(path: Path, head: bytes) -> list[tuple[str, Callable[[Path, str], Reader]]]:
     """The readers that a file is offered to, in order, by its first bytes and OpenSlide's name of its format."""
-    magic = _magic(path)
+    magic = head[:4]
     refuse_container(path, magic, is_tiff=magic in TIFF_MAGIC)
     if magic == ZIP_MAGIC:
         return [("zarr", _open_zarr)]
@@ -143,4 +144,4 @@ def _candidates(path: Path) -> list[tuple[str, Callable[[Path, str], Reader]]]:
 
 
 def _no_tiff(path: Path, _asked: str) -> Reader:
-    raise NotThisReaderError(f"{path}: not a TIFF file, it starts with {_magic(path)!r}.")
+    raise NotThisReaderError(f"{path}: not a TIFF file, it starts with {_head(path)[:4]!r}.")

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wsi_deform.limits import MAX_IMAGES, MAX_LEVELS
@@ -143,12 +143,13 @@ class Multiscale(_Described):
         if not steps or not all(step.is_known for step in steps):
             return
         found: dict[str, float] = {}
+        letters, scales = self.letters, self.scales_of(level)
         for name in "xy":
-            number = self.letters.index(name)
+            number = letters.index(name)
             axis = self.axes[number]
             um = None if isinstance(axis, str) else um_per_unit(axis.unit)
-            scale = float(np.prod([scale[number] for scale in self.scales_of(level)]))
-            if um is not None and np.isfinite(scale) and scale > 0:
+            scale = math.prod(scale[number] for scale in scales)
+            if um is not None and math.isfinite(scale) and scale > 0:
                 found[name] = scale * um
         yield from claim_of(Source.NGFF, found.get("x"), found.get("y"), has_unit=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,11 +22,17 @@ from wsi_deform.slide.mpp.claims import Claim, Scale, Source, claim_of, claim_of
 from wsi_deform.slide.mpp.texts import claims_of_description
 from wsi_deform.slide.reader import WHITE, Level, SlideInfo, StoredImage, bad_tile
 from wsi_deform.slide.resolution import positive_or_none
+from wsi_deform.slide.tiff.ndpi import ndpi_remarks
 
 TILE = Size(512, 512)
 # A level that OpenSlide would resample is decoded once as a whole and kept, where it is no larger than this.
 WHOLE_LEVEL_BYTES = 64 << 20
 OPENSLIDE_ERRORS = (openslide.OpenSlideError, OSError, ValueError)
+
+
+def library_version() -> str:
+    """Version of the library OpenSlide itself, not of its Python package."""
+    return str(openslide.__library_version__)
 
 
 def detect_vendor(path: str | Path) -> str | None:
@@ -59,8 +66,11 @@ class OpenSlideReader:
         """
         self.path = Path(path)
         self._slide = self._opened()
-        images = self._images(asked)
+        # Each of these asks OpenSlide anew, once per level or name.
+        properties = {str(key): str(value) for key, value in self._slide.properties.items()}
         sizes = [Size(width, height) for width, height in self._slide.level_dimensions]
+        self._downsamples = self._slide.level_downsamples
+        images = self._images(properties, sizes[0], asked)
         check_sizes(sizes, self.path)
         # A format may list the same size twice (focal planes, rounding): later levels must be smaller.
         self._stored = [0]
@@ -69,13 +79,14 @@ class OpenSlideReader:
             if size.width <= last.width and size.height <= last.height and size != last:
                 self._stored.append(number)
         sizes = [sizes[number] for number in self._stored]
-        self._exact = [_is_whole(self._slide.level_downsamples[number]) for number in self._stored]
+        self._exact = [_is_whole(self._downsamples[number]) for number in self._stored]
         self._whole: dict[int, NDArray[np.uint8]] = {}
         # Reentrant: a level is read whole under it, and a file opened again.
         self._lock = threading.RLock()
         self._closed = False
-        properties = {str(key): str(value) for key, value in self._slide.properties.items()}
         scale = _scale(properties)
+        vendor = properties.get(openslide.PROPERTY_NAME_VENDOR, "unknown")
+        light = ndpi_remarks(self.path) if vendor == "hamamatsu" else ()
         self.info = SlideInfo(
             levels=tuple(
                 Level(size=size, downsample=self._downsample(number, sizes), tile=TILE)
@@ -85,12 +96,12 @@ class OpenSlideReader:
             mpp_xy=scale.mpp_xy,
             mpp_source=scale.source,
             mpp_remarks=scale.remarks,
-            vendor=properties.get(openslide.PROPERTY_NAME_VENDOR, "unknown"),
+            vendor=vendor,
             background=_background(properties),
             bounds=_bounds(properties, sizes[0]),
             properties=properties,
             images=images,
-            remarks=scale.remarks,
+            remarks=(*light, *scale.remarks),
         )
 
     def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
@@ -125,7 +136,7 @@ class OpenSlideReader:
         # A level that OpenSlide interpolates lies where its own ratio says, not at the nominal whole number.
         if self._exact[level] or self._fits_in_memory(sizes[level]):
             return level_downsample(sizes[0], sizes[level])
-        ratio = float(self._slide.level_downsamples[self._stored[level]])
+        ratio = float(self._downsamples[self._stored[level]])
         return Point(ratio, ratio)
 
     def _is_kept_whole(self, level: int) -> bool:
@@ -149,9 +160,8 @@ class OpenSlideReader:
                 f"{self.path}: OpenSlide cannot open it ({error or type(error).__name__})."
             ) from error
 
-    def _images(self, asked: str) -> tuple[StoredImage, ...]:
+    def _images(self, said: Mapping[str, str], size: Size, asked: str) -> tuple[StoredImage, ...]:
         """The slide and the pictures beside it, without decoding these."""
-        said = self._slide.properties
         beside = [
             Candidate(
                 name=name,
@@ -163,7 +173,7 @@ class OpenSlideReader:
             for name in self._slide.associated_images
             if f"openslide.associated.{name}.height" in said
         ]
-        slide = Candidate(name="slide", size=Size(*self._slide.dimensions))
+        slide = Candidate(name="slide", size=size)
         images = choose([slide, *beside], "", self.path).images
         refuse_others(images, asked, self.path)
         return images

@@ -65,7 +65,7 @@ def opened_picture(path: Path, *, bands: int = 1) -> Iterator[Image.Image]:
             yield picture
     except UnidentifiedImageError as error:
         raise NotThisReaderError(
-            f"{path}: not a readable picture ({error}). Check the file, copy or export it again."
+            f"{path}: not a readable picture (no format that Pillow knows). Check the file, copy or export it again."
         ) from error
     except PICTURE_ERRORS as error:
         pass_on_own_fault(error, "PIL")

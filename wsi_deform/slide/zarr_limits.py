@@ -8,6 +8,7 @@ import math
 import os
 import struct
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -51,11 +52,13 @@ class ChunkRule:
         compression: One of COMPRESSIONS, or "" for none.
         most: Bytes that one decodes to, at most.
         stored: Bytes of a stored chunk or shard, at most.
+        files: How many files hold an array of which all is stored.
     """
 
     compression: str
     most: int
     stored: int
+    files: int = 1
 
 
 def chunk_rule(array: zarr.Array[Any], path: SlidePath) -> ChunkRule:
@@ -71,50 +74,72 @@ def chunk_rule(array: zarr.Array[Any], path: SlidePath) -> ChunkRule:
     Raises:
         SlideError: Chunks or shards are too large, or their codecs are none whose output can be limited.
     """
-    about = array.metadata.to_dict()
+    about = _about(array.metadata)
     itemsize = array.dtype.itemsize
-    compressors, inner = _codecs(about, f"{path}: {array.name}")
+    name = array.name
+    compressors, inner = _codecs(about, f"{path}: {name}")
     chunk = tuple(inner or array.chunks)
     whole = tuple(_whole_chunk(about, chunk))
     nbytes = math.prod(chunk) * itemsize
-    check_block(f"chunks {chunk} in {array.name}", _as_size(chunk), nbytes, path)
-    in_shard = math.prod(-(-outer // own) for outer, own in zip(whole, chunk, strict=True)) if inner else 0
-    check_block(
-        f"shards {whole} of {in_shard:,} chunks in {array.name}",
-        _as_size(whole),
-        in_shard * INDEX_BYTES,
-        path,
-    )
+    check_block(f"chunks {chunk} in {name}", _as_size(chunk), nbytes, path)
+    in_shard = 0
+    if inner:
+        in_shard = math.prod(-(-outer // own) for outer, own in zip(whole, chunk, strict=True))
+        what = f"shards {whole} of {in_shard:,} chunks in {name}"
+        check_block(what, _as_size(whole), in_shard * INDEX_BYTES, path)
     filtered = FILTERED if any(name not in ("bytes", *COMPRESSIONS) for name in compressors) else 1
     compression = next((name for name in compressors if name in COMPRESSIONS), "")
     most = nbytes * filtered + SPARE_BYTES
     stored = most if not inner else max(1, in_shard) * (most + INDEX_BYTES)
-    return ChunkRule(compression=compression, most=most, stored=stored)
+    files = math.prod(-(-side // own) for side, own in zip(array.shape, whole, strict=True))
+    return ChunkRule(compression=compression, most=most, stored=stored, files=files)
 
 
-def check_chunks(array: zarr.Array[Any], folder: Path) -> None:
+def check_chunks(array: zarr.Array[Any], rule: ChunkRule, folder: Path) -> None:
     """Refuse an array of which next to no chunk or shard is stored.
 
     Args:
         array: The array.
+        rule: Its ``chunk_rule``.
         folder: The slide, on this machine.
 
     Raises:
         TooLargeError: See ``declared.check_filled``.
     """
-    whole = _whole_chunk(array.metadata.to_dict(), array.chunks)
-    grid = math.prod(-(-side // own) for side, own in zip(array.shape, whole, strict=True))
     # Counted no further than asked for: a slide may have a million.
-    check_filled(grid, sum(1 for _ in islice(_chunk_files(array, folder), grid // SPARSEST)), folder)
+    needed = rule.files // SPARSEST
+    if needed:
+        stored = sum(1 for _ in islice(_chunk_files(folder / array.path), needed))
+        check_filled(rule.files, stored, folder)
 
 
 def stores_chunks(array: zarr.Array[Any], folder: Path) -> bool:
     """Whether any chunk or shard of an array is stored in a folder on this machine."""
-    return next(_chunk_files(array, folder), None) is not None
+    first = array.metadata.encode_chunk_key((0,) * len(array.shape))
+    return (folder / array.path / first).is_file() or next(
+        _chunk_files(folder / array.path), None
+    ) is not None
 
 
-def _chunk_files(array: zarr.Array[Any], folder: Path) -> Iterator[str]:
-    return (name for _, _, names in os.walk(folder / array.path) for name in names if name not in METADATA)
+def _chunk_files(folder: str | Path) -> Iterator[str]:
+    """The chunks in a folder and the folders in it, which are looked into no further than is asked for."""
+    folders = [os.fspath(folder)]
+    while folders:
+        # A folder that is not there, or cannot be looked into, holds none.
+        with suppress(OSError), os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+                elif entry.name not in METADATA and not entry.is_dir():
+                    yield entry.path
+
+
+def _about(metadata: Any) -> dict[str, Any]:
+    """What an array says of its chunks and codecs, as JSON has it."""
+    if metadata.zarr_format == 2:  # a fill value takes zarr longer than all else
+        return {"zarr_format": 2, "filters": metadata.filters, "compressor": metadata.compressor}
+    about: dict[str, Any] = metadata.to_dict()
+    return about
 
 
 def _as_size(shape: Sequence[int]) -> Size:
@@ -198,6 +223,9 @@ class GuardedStore(WrapperStore[Any]):  # type: ignore[misc]
             ValueError: It decodes to more than a chunk has, or, of metadata, see ``check_metadata``.
         """
         if key.rpartition("/")[2] in METADATA:
+            if isinstance(self._store, zarr.storage.LocalStore) and byte_range is None:
+                # zarr hands each of a dozen small files to a thread, which takes longer than to read them.
+                return _metadata_in(self._store.root / key, prototype)
             found = await self._store.get(key, prototype, byte_range)
             if found is not None:
                 check_metadata(found.as_numpy_array().tobytes())
@@ -216,6 +244,16 @@ class GuardedStore(WrapperStore[Any]):  # type: ignore[misc]
         return next(
             (rule for path, rule in self.rules.items() if key.startswith(f"{path}/" if path else "")), None
         )
+
+
+def _metadata_in(path: Path, prototype: Any) -> Any:
+    """The metadata in a file of this machine, checked, as zarr wants them; None where there is none."""
+    try:
+        stored = path.read_bytes()
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        return None
+    check_metadata(stored)
+    return prototype.buffer.from_bytes(stored)
 
 
 def check_metadata(stored: bytes) -> None:

@@ -111,11 +111,12 @@ class ZarrReader:
             self._check_pixels(arrays[0])
         except SlideError as error:
             raise SlideError(f"{error}{other_images(choice.images)}") from error
-        place.store.rules |= {array.path: chunk_rule(array, self.path) for array in arrays}
+        rules = [chunk_rule(array, self.path) for array in arrays]
+        place.store.rules |= {array.path: rule for array, rule in zip(arrays, rules, strict=True)}
         check_sizes(sizes, self.path)
         if isinstance(self.path, Path) and self.path.is_dir():
-            for array in arrays:
-                check_chunks(array, self.path)
+            for array, rule in zip(arrays, rules, strict=True):
+                check_chunks(array, rule, self.path)
         self._arrays = arrays
         planes = self._checked_planes(arrays[0])
         # Coarse levels may have fewer focal planes.
@@ -146,11 +147,11 @@ class ZarrReader:
         failed = []
         # Of a zip file or a URL nobody knows without asking for each.
         folder = self.path if isinstance(self.path, Path) else Path()
-        has_chunks = isinstance(self.path, Path) and self.path.is_dir() and stores_chunks(first, folder)
+        is_folder = isinstance(self.path, Path) and self.path.is_dir()
         for number, dataset in enumerate(image.described.datasets[1:], start=1):
             try:
                 array = self._coarse_array(image, dataset.path, first)
-                if has_chunks and not stores_chunks(array, folder):
+                if is_folder and not stores_chunks(array, folder) and stores_chunks(first, folder):
                     raise SlideError("none of its chunks is stored")
                 found.append(
                     _Found(size=array_size(array, self._axes, self.path), array=array, dataset=number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from wsi_deform.slide.declared import TooLargeError
 from wsi_deform.slide.find import is_zarr_url
 from wsi_deform.slide.path import SlidePath, SlideUrl
 from wsi_deform.slide.remote import RemoteFile, file_system, remote_errors, storage_options
-from wsi_deform.slide.source import LocalFile, SourceFile
+from wsi_deform.slide.source import ByteSource, LocalFile, SourceFile
 from wsi_deform.slide.zarr_limits import GuardedStore
 
 # What is raised for a file that is not in a zip: older versions of fsspec have KeyError.
@@ -25,6 +26,9 @@ MISSING = (KeyError, FileNotFoundError, IsADirectoryError, NotADirectoryError)
 METADATA = ("zarr.json", ".zgroup", ".zattrs")
 # Of a member of a zip file, which may be far shorter there.
 MAX_METADATA_BYTES = 64 << 20
+# Of a member, in front of its bytes; the last two are the lengths of its name and of what may follow.
+LOCAL_HEADER, LOCAL_SIGNATURE = struct.Struct("<4s5H3I2H"), b"PK\3\4"
+ENCRYPTED = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -66,7 +70,7 @@ def zarr_place(path: SlidePath) -> ZarrPlace:
     """
     if isinstance(path, SlideUrl):
         if not is_zarr_url(path):
-            return _in_zip(SourceFile(RemoteFile(path)), path)
+            return _in_zip(RemoteFile(path), path)
         files, where = file_system(path)  # says what is wrong with the protocol
         # Not ``open_group(url, storage_options=...)``: zarr 3.4 refuses options where it makes no use of them.
         store = zarr.storage.FsspecStore.from_url(
@@ -76,12 +80,64 @@ def zarr_place(path: SlidePath) -> ZarrPlace:
     if path.is_dir():
         store = zarr.storage.LocalStore(path, read_only=True)
         return ZarrPlace(store=GuardedStore(store), root="", files=None, where=str(path))
-    return _in_zip(SourceFile(LocalFile(path)), path)
+    return _in_zip(LocalFile(path), path)
 
 
-def _in_zip(file: SourceFile, path: SlidePath) -> ZarrPlace:
+class _ZipMembers(ZipFileSystem):  # type: ignore[misc]  # fsspec has no types
+    """The members of a zip file; parts of those that are not compressed are read where they lie.
+
+    Convention:
+        ``zipfile`` of Python 3.12.0 to 3.12.8 and of 3.13.0 and 3.13.1 loses its place where several threads seek in
+        members that are not compressed, and gives bytes of others (CPython issue 127847). Shards are read like that, by
+        several threads, and of pixels that are not compressed nothing would tell.
+    """
+
+    cachable = False  # fsspec would give one file's members for another's
+
+    def __init__(self, source: ByteSource) -> None:
+        super().__init__(SourceFile(source))
+        self.source = source
+        self._starts: dict[str, int] = {}
+
+    def cat_file(self, path: str, start: int | None = None, end: int | None = None, **options: Any) -> bytes:
+        """Bytes of a member; from ``start`` to ``end`` if they are given, which may count from its end as in slices.
+
+        Raises:
+            FileNotFoundError: There is no such member; KeyError in older versions of fsspec.
+            EOFError: The file ends before the member does.
+        """
+        name = self._strip_protocol(path)
+        member = self.zip.NameToInfo.get(name)
+        if member is None or (start is None and end is None) or not _is_plain(member):
+            return bytes(super().cat_file(path, start=start, end=end, **options))
+        first, last, _ = slice(start, end).indices(member.file_size)
+        if first >= last:
+            return b""
+        found = self.source.read(self._start_of(member) + first, last - first)
+        if len(found) < last - first:
+            raise EOFError(f"{name}: the zip file ends within it")
+        return found
+
+    def _start_of(self, member: zipfile.ZipInfo) -> int:
+        """Where a member's bytes begin, behind its local header, whose texts may be others than the directory's."""
+        if member.filename not in self._starts:
+            header = self.source.read(member.header_offset, LOCAL_HEADER.size)
+            if len(header) < LOCAL_HEADER.size or not header.startswith(LOCAL_SIGNATURE):
+                raise zipfile.BadZipFile(f"no header of {member.filename}")
+            *_, name_bytes, extra_bytes = LOCAL_HEADER.unpack(header)
+            start = member.header_offset + LOCAL_HEADER.size + name_bytes + extra_bytes
+            self._starts[member.filename] = start
+        return self._starts[member.filename]
+
+
+def _is_plain(member: zipfile.ZipInfo) -> bool:
+    """Whether a member's bytes lie in the file as they are."""
+    return member.compress_type == zipfile.ZIP_STORED and not member.flag_bits & ENCRYPTED
+
+
+def _in_zip(source: ByteSource, path: SlidePath) -> ZarrPlace:
     try:
-        files = ZipFileSystem(file)
+        files = _ZipMembers(source)
     except zipfile.BadZipFile as error:
         raise SlideError(f"{path}: a damaged zip file ({error}). Copy or download it again.") from error
     members = files.zip.infolist()

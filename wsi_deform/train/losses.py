@@ -11,8 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wsi_deform.annotation.classes import UNLABELLED
+from wsi_deform.config_sections import Config
 from wsi_deform.deform.targets import EdgeScale
 from wsi_deform.errors import ShapeError
+from wsi_deform.networks.monai_losses import PREFIX, MonaiLoss
 
 
 def focal_loss(
@@ -94,6 +96,29 @@ def focal_sums(
         loss = loss * (-torch.expm1(log_p)).clamp_min(torch.finfo(log_p.dtype).eps) ** gamma
     weights = _weights(scores, labelled, targets, class_weights, sample_weights)
     return (loss * weights).sum((1, 2)), weights.sum((1, 2))
+
+
+def monai_loss_of(
+    config: Config,
+    classes: int,
+    class_weights: Tensor | None = None,
+    device: torch.device | str = "cpu",
+) -> MonaiLoss | None:
+    """The loss of MONAI that ``loss.segmentation`` names; None where it is our own.
+
+    Raises:
+        ModelError: MONAI has no such loss, or it refuses its arguments.
+    """
+    settings = config.loss.segmentation
+    if not settings.name.startswith(PREFIX):
+        return None
+    return MonaiLoss(
+        settings.name.removeprefix(PREFIX),
+        classes=classes,
+        class_weights=class_weights,
+        device=device,
+        options=settings.options,
+    )
 
 
 def class_weights_of(kind: Literal["inverse", "effective"], pixels: Sequence[float]) -> Tensor:

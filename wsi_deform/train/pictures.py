@@ -13,6 +13,7 @@ from wsi_deform.annotation.labels import Labels
 from wsi_deform.cover import fields_of, sampled_size_of, view_of
 from wsi_deform.data.fields import LabelledField
 from wsi_deform.deform.lattice import density_of_cells
+from wsi_deform.drawing.names import one_line
 from wsi_deform.drawing.panels import Stages, field_picture
 from wsi_deform.geometry import Size
 from wsi_deform.model import Model
@@ -136,7 +137,7 @@ def _title(item: LabelledField) -> str:
     whole = region.size == item.slide.size
     place = "" if whole else f" at ({region.x}, {region.y})"
     return (
-        f"{item.slide.slide_id}:  {region.width} x {region.height} px{place}, "
+        f"{one_line(item.slide.slide_id)}:  {region.width} x {region.height} px{place}, "
         f"{size.width} x {size.height} samples, 1 / {region.size.area / size.area:,.0f} of the pixels"
     )
 

@@ -28,13 +28,14 @@ from wsi_deform.data.batches import shuffled_batches
 from wsi_deform.data.crops import drawn_fields, moved_fields
 from wsi_deform.data.fields import FieldViews, LabelledField
 from wsi_deform.data.study import median_mpp, open_labelled
-from wsi_deform.errors import TrainingError
+from wsi_deform.errors import ConfigError, TrainingError
 from wsi_deform.files import write_json, write_text
 from wsi_deform.manifest.licences import licences_of
 from wsi_deform.manifest.rows import Manifest, Split
 from wsi_deform.model import Model
 from wsi_deform.model_card import LICENCES, write_model_card
 from wsi_deform.model_file import finish_saving, save_model
+from wsi_deform.networks.encoders import weight_file
 from wsi_deform.networks.weights import load_pretrained
 from wsi_deform.provenance import provenance
 from wsi_deform.scale import samples_remark
@@ -51,6 +52,7 @@ from wsi_deform.train.checkpoint import (
 )
 from wsi_deform.train.ema import WeightAverage
 from wsi_deform.train.identity import ORIGIN, check_identity, identity_of, labels_remark
+from wsi_deform.train.losses import monai_loss_of
 from wsi_deform.train.origin import origin_facts, origin_sha256, start_from
 from wsi_deform.train.positions import FirstPhase, learn_positions
 from wsi_deform.train.ranks import Ranks
@@ -227,7 +229,11 @@ def start_run(
     Without a checkpoint the weights are those of ``init_from``, as far as they fit, where it is given. A network that
     is trained before all others (``train.positions``) is trained here, with this watcher and ``stop``.
     """
-    allocates(config)  # refused before anything is read
+    # Refused before anything is read.
+    allocates(config)
+    monai_loss_of(config, classes.count)
+    if config.networks.pretrained is None and init_from is None:
+        _refuse_frozen(config)
     torch.manual_seed(config.seed)
     if config.training.threads is not None:
         torch.set_num_threads(config.training.threads)
@@ -256,7 +262,7 @@ def start_run(
     model = Model(config=config, classes=classes, mpp=median_mpp([slide for slide, _ in training]))
     items = training_fields(training, model)
     if config.networks.pretrained is not None:
-        report = load_pretrained(model.segmentation, config.networks.pretrained)
+        report = load_pretrained(model.segmentation, weight_file(config.networks.pretrained))
         logger.info("pretrained weights: %s", report.text())
         if report.remark:
             logger.warning("pretrained weights %s: %s", report.path.name, report.remark)
@@ -408,3 +414,12 @@ def facts_of(config: Config, counters: Counters, row: dict[str, Any] | None) -> 
 def provenance_of(config: Config, command: Sequence[str] | None) -> dict[str, Any]:
     """Where a run comes from."""
     return provenance(command=command, config=config.model_dump(mode="json"), seed=config.seed)
+
+
+def _refuse_frozen(config: Config) -> None:
+    """Refuse a frozen encoder whose weights nobody gives: it would stay as it was drawn."""
+    if config.networks.segmentation.options.get("frozen"):
+        raise ConfigError(
+            f"config {config.name}: networks.segmentation.frozen without weights to keep. Needed networks.pretrained "
+            "(efficientnet-lite0, or a file), or --init-from a run."
+        )

@@ -17,8 +17,9 @@ from wsi_deform.data.augment import GridChange, random_change
 from wsi_deform.data.fields import FieldBatch
 from wsi_deform.errors import TrainingError
 from wsi_deform.model import Model
+from wsi_deform.networks.monai_losses import MonaiLoss
 from wsi_deform.segment import Sampled, points_of, sample_fields
-from wsi_deform.train.losses import edge_losses, focal_sums
+from wsi_deform.train.losses import edge_losses, focal_sums, monai_loss_of
 from wsi_deform.train.ranks import Ranks, distributed, synchronise_batch_norm, without_idle_parameters
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -30,8 +31,9 @@ class FieldSums:
     """What fields of one shape add to the terms of equation 4; both means are taken over the whole step later.
 
     Attributes:
-        segmentation: (B,) losses summed over the labelled samples of each field, weighted.
-        weight: (B,) sums of those weights.
+        segmentation: (B,) losses summed over the labelled samples of each field, weighted; of MONAI's losses that of
+            the whole field.
+        weight: (B,) sums of those weights; of MONAI's losses 1 where the field has a label, else 0.
         edge: (B,) edge loss of each field.
         samples: Number of samples.
         labelled: Number of them that lie on labelled pixels.
@@ -64,6 +66,7 @@ class StepLoss(nn.Module):
         self.ranks = ranks
         # Beside the networks' state, not in it: a stored model does not know how it was trained.
         self.class_weights = None if class_weights is None else class_weights.to(model.device)
+        self.monai_loss = monai_loss_of(model.config, model.classes.count, class_weights, model.device)
 
     def forward(
         self, batches: Sequence[FieldBatch], *, epoch: int, step: int, edge_weight: float
@@ -83,15 +86,19 @@ class StepLoss(nn.Module):
             TrainingError: The loss is not finite; the message names the slides.
 
         Convention:
-            The segmentation loss is the weighted mean over all labelled samples of the step, the edge loss the mean
-            over its fields, whatever their shapes and processes. Each process goes back from its own part of the sum
+            The segmentation loss is the weighted mean over all labelled samples of the step (of MONAI's losses the mean
+            over the fields that have labels), the edge loss the mean over its fields, whatever their shapes and
+            processes. Each process goes back from its own part of the sum
             times the number of processes, because ``DistributedDataParallel`` takes the mean of gradients.
         """
         sums = []
         for batch in batches:
             change = change_of_step(self.model.config, batch, epoch=epoch, step=step)
             with self.ranks.counting(batch.counted):
-                sums.append(field_sums(self.model, batch, change, class_weights=self.class_weights))
+                found = field_sums(
+                    self.model, batch, change, class_weights=self.class_weights, monai_loss=self.monai_loss
+                )
+                sums.append(found)
         local = [_terms(batch, each) for batch, each in zip(batches, sums, strict=True)]
         segmentation, edge = sum(term["segmentation"] for term in local), sum(term["edge"] for term in local)
         own = torch.stack(
@@ -131,7 +138,12 @@ class StepLoss(nn.Module):
 
 
 def field_sums(
-    model: Model, batch: FieldBatch, change: GridChange, *, class_weights: Tensor | None = None
+    model: Model,
+    batch: FieldBatch,
+    change: GridChange,
+    *,
+    class_weights: Tensor | None = None,
+    monai_loss: MonaiLoss | None = None,
 ) -> FieldSums:
     """Forward pass of fields of one shape, up to the sums that their losses are made of.
 
@@ -140,6 +152,7 @@ def field_sums(
         batch: Fields with their low-res views.
         change: Augmentation.
         class_weights: (C,), or None.
+        monai_loss: Of ``monai_loss_of``, which has the class weights in it; None is the focal loss.
 
     Returns:
         The sums, differentiable.
@@ -173,13 +186,17 @@ def field_sums(
         scores = model.scores(
             model.segmentation_input(change.transform_images(sampled.images), sampled.areas)
         )
-    segmentation, weight = focal_sums(
-        scores,
-        labels.to(model.device),
-        gamma=config.loss.focal_gamma,
-        class_weights=class_weights,
-        sample_weights=_sample_weights(config, sampled),
-    )
+    on_device = labels.to(model.device)
+    if monai_loss is None:
+        segmentation, weight = focal_sums(
+            scores,
+            on_device,
+            gamma=config.loss.focal_gamma,
+            class_weights=class_weights,
+            sample_weights=_sample_weights(config, sampled),
+        )
+    else:
+        segmentation, weight = monai_loss.sums(scores, on_device, UNLABELLED)
     edge = torch.zeros(len(batch.items), device=model.device)
     if learns and targets is not None and sampled.density is not None:
         edge = edge_losses(sampled.density, targets, scale=config.loss.edge_scale)

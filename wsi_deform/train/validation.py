@@ -34,9 +34,10 @@ def validate(
         ranks: The processes; None is this one alone.
 
     Returns:
-        ``miou_classes``: which classes the means are over, see ``MeanClasses.to_data``. Where the labels hold two
-        classes or more also ``val_miou``, ``val_miou_without_background``, and of how many classes of the table
-        ``val_miou`` is the mean (``val_classes``) and how many are left out (``val_classes_absent``).
+        ``miou_classes``: which classes the means are over, see ``MeanClasses.to_data``; ``val_confusion``: pixels by
+        true and predicted class, a list of rows. Where the labels hold two classes or more also ``val_miou``,
+        ``val_miou_without_background``, and of how many classes of the table ``val_miou`` is the mean
+        (``val_classes``) and how many are left out (``val_classes_absent``).
 
     Convention:
         Means are over the classes that the validation labels have. A class that they lack is in none, even where it is
@@ -82,7 +83,7 @@ def _of_patches(model: Model, slide: Slide, labels: Labels) -> Confusion:
 def validation_row(counts: Confusion, classes: ClassTable) -> dict[str, Any]:
     """What ``validate`` returns, from the counts of all validation slides."""
     over = mean_classes(counts, classes.names, labelled_alone=True)
-    found: dict[str, Any] = {"miou_classes": over.to_data()}
+    found: dict[str, Any] = {"miou_classes": over.to_data(), "val_confusion": counts.counts.tolist()}
     miou = labelled_miou(counts)
     if miou is not None:
         found |= {

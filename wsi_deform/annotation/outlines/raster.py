@@ -14,15 +14,13 @@ from wsi_deform.annotation.classes import UNLABELLED
 from wsi_deform.annotation.outlines.outline import Outline
 from wsi_deform.errors import AnnotationError, ShapeError
 from wsi_deform.geometry import Point, Region, Size, tile_region
+from wsi_deform.kernels.edge_index import Edges, edges_of_rings, indexed
 from wsi_deform.kernels.scanline import (
     ERASE,
     NOTHING,
     REGION,
-    Edges,
     Frame,
     codes_of_pixels,
-    edges_of_rings,
-    indexed,
     is_crossed,
     labels_of_codes,
     paint,

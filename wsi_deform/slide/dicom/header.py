@@ -28,8 +28,8 @@ from wsi_deform.slide.dicom.meta import (
     FileMeta,
     read_meta,
 )
-from wsi_deform.slide.dicom.places import frame_places
-from wsi_deform.slide.dicom.values import items, number, whole
+from wsi_deform.slide.dicom.places import frame_places, frame_spacings
+from wsi_deform.slide.dicom.values import items, number, spacing_um, whole
 from wsi_deform.slide.source import LocalFile, SourceFile
 
 PER_FRAME = 0x52009230
@@ -109,11 +109,13 @@ def read_rest(instance: Instance, file: Any, *, with_places: bool) -> Rest:
             met.append((file.tell(), length))
         return tag >= PIXELS - 2  # floating point pixels too
 
-    tags = [OFFSET_TABLE, *([PER_FRAME] if with_places else [])]
+    with_spacings = instance.mpp is None
+    tags = [OFFSET_TABLE, *([PER_FRAME] if with_places or with_spacings else [])]
     file.seek(instance.rest_offset)
     with _parsing(instance.path):
         dataset = _read(instance.path, file, instance.meta, stop, tags)
         offsets = dataset[OFFSET_TABLE].value if OFFSET_TABLE in dataset else b""
+        spacings = frame_spacings(dataset) if with_spacings else ()
         places = frame_places(dataset, instance) if with_places else ()
     if not met:
         raise damaged(instance.path, "no pixel data of whole numbers")
@@ -121,6 +123,7 @@ def read_rest(instance: Instance, file: Any, *, with_places: bool) -> Rest:
     offset, length = met[-1]
     return Rest(
         places=places,
+        spacings=spacings,
         offsets=offsets if isinstance(offsets, bytes) else b"",
         pixels_offset=offset,
         pixels_bytes=None if length == UNKNOWN_LENGTH else length,
@@ -273,7 +276,8 @@ def _mpp(dataset: Any) -> tuple[float, float] | None:
     """PixelSpacing of all frames, else of the image, as um along x and y."""
     groups = items(dataset, "SharedFunctionalGroupsSequence")
     places = (measures for group in groups for measures in items(group, "PixelMeasuresSequence"))
-    return next((mpp for place in (*places, dataset) if (mpp := _spacing_um(place)) is not None), None)
+    said = (spacing_um(place.get("PixelSpacing")) for place in (*places, dataset))
+    return next((mpp for mpp in said if mpp is not None), None)
 
 
 def _volume_mpp(dataset: Any) -> tuple[float, float] | None:
@@ -283,15 +287,6 @@ def _volume_mpp(dataset: Any) -> tuple[float, float] | None:
         for side, pixels in (("Width", "Columns"), ("Height", "Rows"))
     )
     return None if x_um is None or y_um is None else (x_um, y_um)
-
-
-def _spacing_um(place: Any) -> tuple[float, float] | None:
-    """PixelSpacing, mm from row to row and from column to column, as um along x and y."""
-    spacing = place.get("PixelSpacing")
-    if spacing is None or isinstance(spacing, int | float | str) or len(spacing) != 2:
-        return None
-    y_um, x_um = (float(one) * 1000 for one in spacing)
-    return (x_um, y_um) if all(math.isfinite(one) and one > 0 for one in (x_um, y_um)) else None
 
 
 def _um_per_pixel(side_mm: float | None, pixels: int) -> float | None:

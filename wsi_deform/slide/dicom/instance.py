@@ -94,12 +94,14 @@ class Rest:
 
     Attributes:
         places: Where each frame lies, where that was asked for; else empty.
+        spacings: um per pixel along x and y by the PixelSpacing of each frame, each once, where the header has none.
         offsets: The extended offset table, or empty.
         pixels_offset: Where the value of the pixel data begins.
         pixels_bytes: Its length, or None where it ends with a delimiter.
     """
 
     places: tuple[FramePlace, ...]
+    spacings: tuple[tuple[float, float], ...]
     offsets: bytes
     pixels_offset: int
     pixels_bytes: int | None

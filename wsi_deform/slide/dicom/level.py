@@ -74,6 +74,14 @@ class DicomLevel:
         """Its first file, for messages."""
         return str(self.instances[0].path)
 
+    @property
+    def spacings(self) -> tuple[tuple[float, float], ...]:
+        """Um per pixel along x and y by PixelSpacing: that of the image, else each that its frames say, once."""
+        said = self.instances[0].mpp
+        if said is not None:
+            return (said,)
+        return tuple(dict.fromkeys(one for file in self._files for one in file.rest.spacings))
+
     def has_tile(self, column: int, row: int) -> bool:
         """Whether a tile is stored; a sparse image may leave some out."""
         return self._places is None or (column, row) in self._places

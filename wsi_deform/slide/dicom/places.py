@@ -7,7 +7,7 @@ import struct
 from typing import Any
 
 from wsi_deform.slide.dicom.instance import FramePlace, Instance
-from wsi_deform.slide.dicom.values import items, number, whole
+from wsi_deform.slide.dicom.values import items, number, spacing_um, whole
 
 GROUPS = 0x52009230
 # Elements as explicit little endian stores them: tag, type, and a length of two bytes.
@@ -15,6 +15,7 @@ COLUMN = re.compile(rb"\x48\x00\x1e\x02SL\x04\x00(.{4})", re.DOTALL)
 ROW = re.compile(rb"\x48\x00\x1f\x02SL\x04\x00(.{4})", re.DOTALL)
 DEPTH = re.compile(rb"\x40\x00\x4a\x07DS(.)\x00", re.DOTALL)
 PATH = re.compile(rb"\x48\x00\x06\x01SH(.)\x00", re.DOTALL)
+SPACING = re.compile(rb"\x28\x00\x30\x00DS(.)\x00", re.DOTALL)
 
 
 def frame_places(dataset: Any, instance: Instance) -> tuple[FramePlace, ...]:
@@ -36,6 +37,27 @@ def frame_places(dataset: Any, instance: Instance) -> tuple[FramePlace, ...]:
     if isinstance(stored, bytes) and (found := _scanned(stored, instance)):
         return found
     return _parsed(dataset, instance)
+
+
+def frame_spacings(dataset: Any) -> tuple[tuple[float, float], ...]:
+    """Um per pixel along x and y that the frames say, each once, in order.
+
+    Args:
+        dataset: With the per-frame functional groups, or without.
+    """
+    raw = dataset.get_item(GROUPS) if GROUPS in dataset else None
+    stored = getattr(raw, "value", None)
+    found: list[tuple[float, float] | None] = []
+    if isinstance(stored, bytes):
+        # As with places: 10,000 frames say the same few things.
+        found = [spacing_um(text.split("\\")) for text in dict.fromkeys(_texts(SPACING, stored))]
+    if not any(found):
+        found = [
+            spacing_um(measures.get("PixelSpacing"))
+            for group in items(dataset, "PerFrameFunctionalGroupsSequence")
+            for measures in items(group, "PixelMeasuresSequence")
+        ]
+    return tuple(dict.fromkeys(one for one in found if one is not None))
 
 
 def _scanned(stored: bytes, instance: Instance) -> tuple[FramePlace, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,6 +16,9 @@ from wsi_deform.slide.dicom.series import Series
 from wsi_deform.slide.mpp.claims import Source, claim_of, claim_of_power, scale_from_claims
 from wsi_deform.slide.reader import Level, SlideInfo, bad_tile
 
+# Frames of one image have one scale; what differs by less was rounded.
+SPACING_TOLERANCE = 1e-6
+
 
 class DicomReader:
     """A DICOM slide; implements ``Reader``. A frame is a tile."""
@@ -24,9 +29,10 @@ class DicomReader:
         finest = self._levels[0]
         header = finest.instances[0]
         self.path = header.path
+        mpp, disagreement = _agreed(finest.spacings)
         scale = scale_from_claims(
             [
-                *claim_of(Source.DICOM, *(header.mpp or (None, None)), has_unit=True),
+                *claim_of(Source.DICOM, *(mpp or (None, None)), has_unit=True),
                 *claim_of(Source.DICOM_VOLUME, *(header.volume_mpp or (None, None)), has_unit=True),
                 *claim_of_power(header.power),
             ]
@@ -41,12 +47,12 @@ class DicomReader:
             mpp=scale.mpp,
             mpp_xy=scale.mpp_xy,
             mpp_source=scale.source,
-            mpp_remarks=scale.remarks,
+            mpp_remarks=(*disagreement, *scale.remarks),
             vendor="dicom",
             bounds=Region.whole(finest.size),
             properties=dict(finest.instances[0].about),
             images=series.images,
-            remarks=(*series.remarks, *gray, *scale.remarks),
+            remarks=(*series.remarks, *gray, *disagreement, *scale.remarks),
         )
 
     def read_tile(self, level: int, column: int, row: int) -> NDArray[np.uint8]:
@@ -77,3 +83,14 @@ class DicomReader:
         self._is_open = False
         for level in self._levels:
             level.close()
+
+
+def _agreed(spacings: Sequence[tuple[float, float]]) -> tuple[tuple[float, float] | None, tuple[str, ...]]:
+    """The um per pixel that all frames say, or None and a remark where they differ."""
+    for sides in zip(*spacings, strict=True):
+        if max(sides) > min(sides) * (1 + SPACING_TOLERANCE):
+            return None, (
+                f"PixelSpacing differs from frame to frame ({min(sides):.4g} to {max(sides):.4g} um): it is not "
+                "believed; set the mpp column, or --mpp, if nothing else says the scale",
+            )
+    return (spacings[0] if spacings else None), ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,6 +27,17 @@ def whole(dataset: Any, keyword: str, otherwise: int) -> int:
     if not isinstance(value, int | float | str):
         raise ValueError(f"{keyword} {value}")
     return int(value)
+
+
+def spacing_um(value: Any) -> tuple[float, float] | None:
+    """A PixelSpacing, mm from row to row and from column to column, as um along x and y; None where it is none."""
+    if value is None or isinstance(value, int | float | str) or len(value) != 2:
+        return None
+    try:
+        y_um, x_um = (float(one) * 1000 for one in value)
+    except (TypeError, ValueError):
+        return None
+    return (x_um, y_um) if all(math.isfinite(one) and one > 0 for one in (x_um, y_um)) else None
 
 
 def number(dataset: Any, keyword: str) -> float | None:

@@ -43,7 +43,7 @@ class Source(Enum):
     @property
     def rank(self) -> int:
         """0 for the most trusted."""
-        return list(Source).index(self)
+        return _RANKS[self]
 
     @property
     def says(self) -> str:
@@ -53,6 +53,9 @@ class Source(Enum):
             if self in (Source.DICOM_VOLUME, Source.OME, Source.NGFF, Source.IMAGEJ, Source.TAGS)
             else "says"
         )
+
+
+_RANKS = {source: rank for rank, source in enumerate(Source)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -71,7 +71,7 @@ def claims_of_description(description: str) -> Iterator[Claim]:
         and names that do not say it ("Pixel Size", "Resolution") count only with one.
     """
     text = description[:SEARCHED_CHARACTERS]
-    unit_beside = _UNIT_BESIDE.search(text)
+    unit_beside = _UNIT_BESIDE.search(text) if "unit" in text.lower() else None
     for pattern, um in _PATTERNS:
         found: dict[str, float] = {}
         detail, has_unit = "", False
@@ -156,7 +156,8 @@ def claims_of_ome_xml(text: str, size: Size | None = None, number: int | None = 
     root = xml_root(text)
     if root is None:
         return
-    elements = list(root.iter())
+    # Names end with it, whatever the version of the schema.
+    elements = [each for each in root.iter() if each.tag.endswith(("Pixels", "Objective"))]
     images = [element for element in elements if element.tag.rpartition("}")[2] == "Pixels"]
     wanted = None if size is None else (str(size.width), str(size.height))
     if number is None:

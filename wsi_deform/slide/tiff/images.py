@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,8 +20,10 @@ from wsi_deform.slide.declared import TooLargeError
 from wsi_deform.slide.path import SlidePath
 from wsi_deform.slide.planes import FOCUS, plane_of, plane_remark
 from wsi_deform.slide.tiff.ome import OmeXml, ome_xml
-from wsi_deform.slide.tiff.page import checked_page, colour_kind, page_size
+from wsi_deform.slide.tiff.page import PAGE_NAME, checked_page, colour_kind, page_size
+from wsi_deform.slide.tiff.planes import check_described
 from wsi_deform.slide.tiff.stack import ONE_FILE, axes_of
+from wsi_deform.texts import parse_json
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +47,7 @@ class TiffImage:
         channels: What the file says of channels that are stored by themselves.
         are_channels_rgb: Whether three of them are red, green and blue where nothing is said of them.
         significant_bits: Bits that are used of a sample, where the file says it.
+        is_told_of: Whether metadata say what its pages are: others of its size are no planes of it.
         remarks: What is known of it before its levels are looked at.
     """
 
@@ -56,6 +60,7 @@ class TiffImage:
     channels: tuple[Channel, ...] = ()
     are_channels_rgb: bool = True
     significant_bits: int | None = None
+    is_told_of: bool = False
     remarks: tuple[str, ...] = ()
 
 
@@ -83,18 +88,34 @@ def images_in(tif: tifffile.TiffFile, path: SlidePath) -> list[TiffImage]:
                 f"{path}: a part of an OME-TIFF of several files, whose metadata are in {xml.metadata_file}. Needed "
                 f"all planes in one file. {ONE_FILE}"
             )
-        return _images_of_ome(tif, xml, path) or [
-            _unfollowed(image, xml) for image in _images_of_pages(tif, path)
-        ]
+        return (
+            _images_of_single_planes(tif, xml, path)
+            or _images_of_ome(tif, xml, path)
+            or [_unfollowed(image, xml) for image in _images_of_pages(tif, path)]
+        )
     if tif.is_svs:
         return _slide_and_beside(_images_of_pages(tif, path))
     if tif.is_qpi:
         return _images_of_qpi(tif, path)
-    if tif.is_imagej or tif.is_shaped:
+    if tif.is_imagej or (tif.is_shaped and not _is_one_plane(tif.pages.first)):
+        check_described(tif, path)
         series = tif.series[0]
         if any(axis in "CZT" and length > 1 for axis, length in axes_of(series)):
             return [_image_of(series, path, are_channels_rgb=not tif.is_imagej)]
     return _images_of_pages(tif, path)
+
+
+def _is_one_plane(page: Any) -> bool:
+    """Whether tifffile's own description of a page is of no more than what lies in it, so that no stack begins here."""
+    try:
+        said = parse_json(page.description)
+        return bool(
+            page.imagedepth == 1
+            and math.prod(said["shape"]) == math.prod(page.shape)
+            and (page.planarconfig == 1 or page.samplesperpixel == 1)
+        )
+    except (ValueError, TypeError, LookupError):
+        return False  # tifffile says what is wrong, or reads the older format
 
 
 def _unfollowed(image: TiffImage, xml: OmeXml) -> TiffImage:
@@ -107,8 +128,53 @@ def _unfollowed(image: TiffImage, xml: OmeXml) -> TiffImage:
     return replace(image, number=number, remarks=(remark,))
 
 
+def _images_of_single_planes(tif: tifffile.TiffFile, xml: OmeXml, path: SlidePath) -> list[TiffImage]:
+    """The images of OME-XML where each is one page and its SubIFDs, as nearly every slide is; none where one is not.
+
+    tifffile's series, which also hold stacks and other files, would parse the text again and cost as much as all else.
+    """
+    images: list[TiffImage] = []
+    for number, said in enumerate(xml.images[: MAX_IMAGES + 1]):
+        plane = said.plane
+        if plane is None or plane.uuid not in ("", xml.uuid) or plane.page >= len(tif.pages):
+            return []
+        try:
+            page = checked_page(tif.pages[plane.page].aspage(), path)
+            found = page_size(page), page.samplesperpixel, page.imagedepth
+            if found != (said.size, plane.samples, 1) or min(page.subifds or [8]) < 8:
+                return []
+            coarse = [checked_page(one.aspage(), path) for one in _sub_pages(page, path)]
+        except TooLargeError:
+            raise
+        except (SlideError, ShapeError):
+            return []
+        image = TiffImage(
+            name=said.name,
+            size=said.size,
+            pages=[page, *coarse],
+            number=number,
+            channels=said.channels,
+            significant_bits=said.significant_bits,
+            is_told_of=True,
+        )
+        images.append(image)
+    if len(images) > MAX_IMAGES:
+        return []
+    if len(images) == 1 and len(images[0].pages) == 1 < len(tif.pages):
+        _add_unlisted_levels(images[0], tif, path)
+    return images
+
+
+def _add_unlisted_levels(image: TiffImage, tif: tifffile.TiffFile, path: SlidePath) -> None:
+    """Some writers put levels behind the image, where OME-XML does not tell of them."""
+    first = _images_of_pages(tif, path)[0]
+    if first.size == image.size:
+        image.pages.extend(first.pages[1:])
+
+
 def _images_of_ome(tif: tifffile.TiffFile, xml: OmeXml, path: SlidePath) -> list[TiffImage]:
     """One image per series that tifffile makes of OME-XML; none where it makes none."""
+    check_described(tif, path)
     every = [series for series in tif.series if series.kind == "ome"]
     images, number = [], 0
     for series in every:
@@ -126,17 +192,15 @@ def _images_of_ome(tif: tifffile.TiffFile, xml: OmeXml, path: SlidePath) -> list
                 significant_bits=said.significant_bits,
             )
         images.append(image)
-    # Some writers put levels behind the image, where OME-XML does not tell of them.
     listed = sum(len(series.pages) for series in every)
     if len(every) == 1 and len(every[0].levels) == 1 and listed == 1 < len(tif.pages):
-        first = _images_of_pages(tif, path)[0]
-        if first.size == images[0].size:
-            images[0].pages.extend(first.pages[1:])
+        _add_unlisted_levels(images[0], tif, path)
     return images
 
 
 def _images_of_qpi(tif: tifffile.TiffFile, path: SlidePath) -> list[TiffImage]:
     """PerkinElmer's: one page per fluorophore, or one of RGB."""
+    check_described(tif, path)
     images = [_image_of(series, path) for series in tif.series]
     stack = tif.series[0].pages
     if len(stack) == 1 and checked_page(tif.series[0].keyframe, path).samplesperpixel > 1:
@@ -182,12 +246,7 @@ def _all_pages(tif: tifffile.TiffFile, path: SlidePath) -> list[Any]:
     found: list[Any] = []
     for page in tif.pages:
         top = page.aspage()
-        if top.subifds and len(top.subifds) > MAX_LEVELS:
-            raise TooLargeError(
-                f"{path}: a page with {len(top.subifds):,} SubIFDs. Needed at most {MAX_LEVELS}, its coarse levels. "
-                "The file is damaged: copy or download it again."
-            )
-        for one in [top, *(top.pages if top.subifds else ())]:
+        for one in [top, *_sub_pages(top, path)]:
             try:
                 key = checked_page(one.aspage(), path)
                 page_size(key)  # says what is wrong with sides of 0 px
@@ -198,6 +257,19 @@ def _all_pages(tif: tifffile.TiffFile, path: SlidePath) -> list[Any]:
                     raise
                 log.warning("%s: a page behind the first is left out (%s).", path, error)
     return found
+
+
+def _sub_pages(page: Any, path: SlidePath) -> Iterable[Any]:
+    """The pages in the SubIFDs of a page."""
+    if not page.subifds:
+        return ()
+    if len(page.subifds) > MAX_LEVELS:
+        raise TooLargeError(
+            f"{path}: a page with {len(page.subifds):,} SubIFDs. Needed at most {MAX_LEVELS}, its coarse levels. "
+            "The file is damaged: copy or download it again."
+        )
+    pages: Iterable[Any] = page.pages
+    return pages
 
 
 def _is_level(page: Any, size: Size, image: TiffImage) -> bool:
@@ -238,7 +310,7 @@ def _aperio_name(page: Any) -> str:
 
 def _page_name(page: Any) -> str:
     """The PageName of a page, else a short description."""
-    for said in (page.tags.valueof("PageName"), page.description):
+    for said in (page.tags.valueof(PAGE_NAME), page.description):
         if (
             isinstance(said, str)
             and 0 < len(said.strip()) <= PAGE_NAME_CHARACTERS

@@ -25,7 +25,19 @@ from wsi_deform.slide.reader import StoredImage
 from wsi_deform.slide.source import ByteSource, LocalFile, SourceFile
 from wsi_deform.slide.tiff.images import TiffImage, images_in
 from wsi_deform.slide.tiff.level import TiffLevel, level_from_pages
-from wsi_deform.slide.tiff.page import checked_page, colour_kind, damaged_tag, fraction_of, page_size
+from wsi_deform.slide.tiff.page import (
+    MAX_SAMPLE_VALUE,
+    ORIENTATION,
+    RESOLUTION_UNIT,
+    SOFTWARE,
+    X_RESOLUTION,
+    Y_RESOLUTION,
+    checked_page,
+    colour_kind,
+    damaged_tag,
+    fraction_of,
+    page_size,
+)
 from wsi_deform.slide.tiff.planes import check_planes
 from wsi_deform.slide.tiff.stack import axes_of, stack_pages
 
@@ -147,7 +159,7 @@ def _index_from_tif(tif: tifffile.TiffFile, source: ByteSource, asked: str) -> T
     says_bits = said_bits is not None and 8 <= said_bits < bits
     flavour = "aperio" if tif.is_svs else "ome" if tif.is_ome else "generic-tiff"
     alike = [one for one in every if one.pages and not one.is_beside and one.size == image.size]
-    orientation = first.tags.valueof("Orientation")
+    orientation = first.tags.valueof(ORIENTATION)
     turned = () if orientation in (None, UNTURNED) else (ORIENTATION_REMARK.format(orientation),)
     return TiffIndex(
         levels=tuple(levels),
@@ -159,18 +171,25 @@ def _index_from_tif(tif: tifffile.TiffFile, source: ByteSource, asked: str) -> T
         compression=int(first.compression),
         extra_samples=tuple(int(extra) for extra in first.extrasamples),
         colormap=None if first.colormap is None else np.asarray(first.colormap, np.uint16),
-        description=(tif.pages.first if tif.is_ome else first).description,
+        description=_described_page(tif, image, first).description,
         resolution=_resolution(first, path),
         flavour=flavour,
         special=_special_format(tif),
         channel_list=image.channels,
         are_channels_rgb=image.are_channels_rgb,
-        pages_alike=1 if asked or not image.pages else len(alike),
+        pages_alike=1 if asked or image.is_told_of or not image.pages else len(alike),
         stack_planes=_stack_planes(image),
         image_number=image.number,
         images=choice.images,
         remarks=(*choice.remarks, *image.remarks, *remarks, *turned),
     )
+
+
+def _described_page(tif: tifffile.TiffFile, image: TiffImage, first: Any) -> Any:
+    """The page whose description is the image's: of a stack the first plane, which need not be the one that is read."""
+    if tif.is_ome:
+        return tif.pages.first
+    return image.stacks[0].keyframe if image.stacks else first
 
 
 def _stack_planes(image: TiffImage) -> int:
@@ -224,6 +243,9 @@ def _check_bytes(levels: Sequence[TiffLevel], source: ByteSource) -> None:
     found, path = source.size_bytes, source.path
     for number, level in enumerate(levels):
         for plane in level.planes:
+            most = max(int(plane.offsets.max(initial=0)), int(plane.counts.max(initial=0)))
+            if most <= found and int((plane.offsets + plane.counts).max(initial=0)) <= found:
+                continue  # as nearly always
             # Apart: the sum of two wild numbers may be a negative one.
             ends = np.where(plane.counts > 0, plane.offsets + plane.counts, 0)
             beyond = (ends > found) | (plane.counts > found) | ((plane.counts > 0) & (plane.offsets > found))
@@ -250,7 +272,7 @@ def _bits(page: Any, path: SlidePath) -> int:
 
 def _max_sample_bits(page: Any) -> int | None:
     """The bits that MaxSampleValue says; None where it is absent, or a statistic and no range."""
-    said = page.tags.valueof("MaxSampleValue")
+    said = page.tags.valueof(MAX_SAMPLE_VALUE)
     values = said if isinstance(said, tuple) else (said,)
     if not all(isinstance(one, int) and one > 0 and one & (one + 1) == 0 for one in values):
         return None
@@ -262,11 +284,11 @@ def _native_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 
 def _resolution(page: Any, path: SlidePath) -> tuple[float, float, int] | None:
-    names = ("XResolution", "YResolution")
-    stored = {name: value for name in names if (value := page.tags.valueof(name)) is not None}
+    tags = {"XResolution": X_RESOLUTION, "YResolution": Y_RESOLUTION}
+    stored = {name: value for name, code in tags.items() if (value := page.tags.valueof(code)) is not None}
     if not stored:
         return None
-    unit = page.tags.valueof("ResolutionUnit", default=INCH)  # TIFF 6.0, section 8
+    unit = page.tags.valueof(RESOLUTION_UNIT, default=INCH)  # TIFF 6.0, section 8
     if not isinstance(unit, int):
         raise damaged_tag(path, "ResolutionUnit", unit, "one whole number")
     per_unit = []
@@ -285,7 +307,7 @@ def _special_format(tif: tifffile.TiffFile) -> str | None:
         ("leica", tif.is_scn),
         ("philips", tif.is_philips),
         ("ventana", tif.is_bif),
-        ("trestle", str(tif.pages.first.tags.valueof("Software")).startswith("MedScan")),
+        ("trestle", str(tif.pages.first.tags.valueof(SOFTWARE)).startswith("MedScan")),
     ):
         if found:
             return vendor

@@ -100,7 +100,8 @@ def level_from_pages(pages: Sequence[Any], level_0: Size, path: SlidePath) -> Ti
             f"{page.sampleformat}. "
             "Needed a flat image of a common pixel type; convert the slide to a tiled 8-bit TIFF."
         )
-    check_sizes([size], path)
+    if size == level_0:  # others are smaller
+        check_sizes([size], path)
     raw = int(page.compression) == 1 and int(page.predictor) == 1 and int(page.fillorder) == 1
     if raw and not page.is_tiled and page.bitspersample in (8, 16, 32, 64):
         return _raw_level(pages, level_0, path)
@@ -129,12 +130,13 @@ def level_from_pages(pages: Sequence[Any], level_0: Size, path: SlidePath) -> Ti
     found = sum(len(plane.offsets) for plane in planes)
     if found != needed:
         raise _tiles_missing(path, size, found, needed)
+    bits = _bits(page)
     for plane in planes:
+        filled, held = int(np.count_nonzero(plane.counts)), int(plane.counts.sum())
         # What is left out takes no bytes; bits, because a pixel of a 1-bit image decodes to a byte.
-        bits = int(np.count_nonzero(plane.counts)) * min(tile.area, size.area) * plane.channels * _bits(page)
-        held = int(plane.counts.sum())
-        check_held(f"a level of {size} px", bits // 8, held, int(page.compression), path)
-        check_filled(area, int(np.count_nonzero(plane.counts)), path)
+        decoded = filled * min(tile.area, size.area) * plane.channels * bits // 8
+        check_held(size, decoded, held, int(page.compression), path)
+        check_filled(area, filled, path)
     if not page.is_tiled:
         tile, planes = _in_blocks(size, tile, planes, page.dtype.itemsize)
     return TiffLevel(size=size, tile=tile, downsample=level_downsample(level_0, size), planes=tuple(planes))

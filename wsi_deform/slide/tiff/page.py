@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from numbers import Integral
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,16 @@ from wsi_deform.slide.path import SlidePath
 # PhotometricInterpretation.
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, YCBCR = 0, 1, 2, 3, 6
 
+# Codes of tags: tifffile finds a name only by looking at those of all tags of a page.
+ORIENTATION, MAX_SAMPLE_VALUE, X_RESOLUTION, Y_RESOLUTION, PAGE_NAME = 274, 281, 282, 283, 285
+RESOLUTION_UNIT, SOFTWARE = 296, 305
+
 # Each holds one whole number in a sound file. A damaged one may hold several, or text.
 WHOLE_NUMBERS = (
     "imagewidth", "imagelength", "imagedepth", "tilewidth", "tilelength", "rowsperstrip", "samplesperpixel",
     "planarconfig", "compression", "photometric", "predictor", "fillorder", "subfiletype",
 )  # fmt: skip
+_whole_numbers_of = attrgetter(*WHOLE_NUMBERS)
 
 
 def checked_page(page: Any, path: SlidePath) -> Any:
@@ -36,12 +42,11 @@ def checked_page(page: Any, path: SlidePath) -> Any:
         SlideError: A tag holds something else; the message names it.
     """
     key = page.keyframe
-    for name in WHOLE_NUMBERS:
-        value = getattr(key, name)
-        if not isinstance(value, int | Integral):
+    for name, value in zip(WHOLE_NUMBERS, _whole_numbers_of(key), strict=True):
+        if not isinstance(value, int) and not isinstance(value, Integral):
             raise damaged_tag(path, name, value, "one whole number")
     extra = key.extrasamples
-    if not isinstance(extra, tuple) or not all(isinstance(one, int | Integral) for one in extra):
+    if not isinstance(extra, tuple) or not all(isinstance(one, (int, Integral)) for one in extra):
         raise damaged_tag(path, "extrasamples", extra, "whole numbers")
     return key
 

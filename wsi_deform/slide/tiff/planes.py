@@ -21,21 +21,33 @@ _COUNTS = re.compile(r"^(images|frames|slices|channels)=(\d+)", re.MULTILINE)
 
 
 def check_planes(tif: tifffile.TiffFile, path: SlidePath) -> None:
-    """Refuse a file that holds or describes more planes than any slide has.
+    """Refuse a file that holds more planes than any slide has.
 
     Args:
-        tif: The open file, of which no series was asked for yet.
+        tif: The open file.
         path: Its path, for messages.
 
     Raises:
-        TooLargeError: There are more than ``limits.MAX_PLANES`` pages, or planes in its description.
+        TooLargeError: There are more than ``limits.MAX_PLANES`` pages, or ``limits.MAX_LEVELS`` SubIFDs of the first.
     """
     held = len(tif.pages)
     if held > MAX_PLANES:
         raise _too_many(path, f"has {held:,} pages")
     if held and tif.pages.first.subifds and len(tif.pages.first.subifds) > MAX_LEVELS:
         raise _too_many(path, f"has a page with {len(tif.pages.first.subifds):,} SubIFDs", MAX_LEVELS)
-    description = tif.pages.first.description if held else ""
+
+
+def check_described(tif: tifffile.TiffFile, path: SlidePath) -> None:
+    """Refuse a file that describes more planes than any slide has, before tifffile is asked for its series.
+
+    Args:
+        tif: The open file, with one page or more.
+        path: Its path, for messages.
+
+    Raises:
+        TooLargeError: There are more than ``limits.MAX_PLANES``, or images than ``limits.MAX_IMAGES``.
+    """
+    description = tif.pages.first.description
     for what, count in _described(description):
         if count > MAX_PLANES:
             raise _too_many(path, f"its description speaks of {what} {count:,.0f}")

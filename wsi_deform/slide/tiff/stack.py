@@ -63,10 +63,14 @@ def stack_pages(series: Any, path: SlidePath) -> tuple[list[Any], tuple[str, ...
             index[place] = channel
         number = int(np.ravel_multi_index(index, lengths)) if lengths else 0
         found = series.pages[number] if number < len(series.pages) else None
-        if found is None or found.parent.filehandle.path != series.keyframe.parent.filehandle.path:
+        if found is None or not _share_file(found.parent, series.keyframe.parent):
             raise SlideError(
                 f"{path}: plane {number} of axes {series.axes} {series.shape} is not in this file. Needed all planes "
                 f"in one file. {ONE_FILE}."
             )
         pages.append(found)
     return pages, tuple(remarks)
+
+
+def _share_file(tif: Any, other: Any) -> bool:
+    return tif is other or bool(tif.filehandle.path == other.filehandle.path)
