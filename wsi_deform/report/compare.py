@@ -205,7 +205,7 @@ def _measures(found: Mapping[str, Data]) -> list[Section]:
                     "holds 0 tells no difference.",
                     *lines,
                 ],
-                level=3,
+                heading=3,
             )
         )
     return sections
@@ -286,7 +286,7 @@ def _classes(found: Mapping[str, Data]) -> list[Section]:
         Section(
             title=f"Every measure of each class: {name} ({', '.join(SHARES.values())}, borders)",
             table=class_table(data, "predicted"),
-            level=3,
+            heading=3,
             folded=True,
         )
         for name, data in found.items()
@@ -348,7 +348,7 @@ def _matrices(found: Mapping[str, Data]) -> list[Section]:
                 Section(
                     title=f"Which class is taken for which: {name}",
                     table=confusion_table(counts, list(pooled["iou"])),
-                    level=3,
+                    heading=3,
                     folded=True,
                 )
             )

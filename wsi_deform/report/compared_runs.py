@@ -50,7 +50,7 @@ def run_sections(runs: Mapping[str, Compared]) -> list[Section]:
                     rows=tuple((key, *values) for key, values in differences.items()),
                     is_text=True,
                 ),
-                level=3,
+                heading=3,
             )
         )
     return sections

@@ -186,7 +186,7 @@ def _slides(
             )
             for method, each in seen.items()
         ]
-        sections.append(Section(title=f"{slide_id}: {why}", pictures=pictures, level=3))
+        sections.append(Section(title=f"{slide_id}: {why}", pictures=pictures, heading=3))
     return sections
 
 

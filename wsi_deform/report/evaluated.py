@@ -111,7 +111,7 @@ def _sections(data: Mapping[str, Any], path: Path, names: Names) -> list[Section
                 title="What the sampling alone allows: every measure of Y' against Y",
                 text=_accuracy(data["pooled"]["sampled"], held.get("sampled") or {}),
                 table=class_table(data, "sampled"),
-                level=3,
+                heading=3,
                 folded=True,
             )
         )
@@ -247,7 +247,7 @@ def _confusion(data: Mapping[str, Any], kind: str, title: str, *, folded: bool =
             ]
             if not folded
             else [],
-            level=3,
+            heading=3,
             folded=folded,
         )
     ]
@@ -287,7 +287,7 @@ def _unmeasured(data: Mapping[str, Any], names: Names) -> list[Section]:
             title=f"Not measured: {_many(len(found), 'slide')}",
             table=Table(header=("slide", "reason"), rows=rows, is_text=True),
             notes=[f"And {more:,} more, in evaluation.json."] if more else [],
-            level=3,
+            heading=3,
         )
     ]
 

@@ -66,7 +66,7 @@ def cost_sections(data: Mapping[str, Any], names: Names) -> list[Section]:
             text=["Of a slide, on average; memory is the largest."],
             table=Table(header=("", "mIoU, pooled", *(COSTS[key][0] for key in known)), rows=(row,)),
             pictures=pictures,
-            level=3,
+            heading=3,
         )
     ]
 
@@ -113,7 +113,7 @@ def slides_sections(data: Mapping[str, Any], path: Path, names: Names) -> list[S
             title="Every slide, the worst first",
             table=_without(header, rows, empty),
             notes=notes,
-            level=3,
+            heading=3,
             folded=len(rows) > 20,
         )
     ]
@@ -128,7 +128,9 @@ def slides_sections(data: Mapping[str, Any], path: Path, names: Names) -> list[S
             for slide in shown
         )
         table = Table(header=("slide", "mIoU", *(COSTS[key][0] for key in known)), rows=costs)
-        sections.append(Section(title="Cost of every slide", table=table, notes=notes, level=3, folded=True))
+        sections.append(
+            Section(title="Cost of every slide", table=table, notes=notes, heading=3, folded=True)
+        )
     return sections
 
 

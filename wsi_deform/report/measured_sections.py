@@ -107,7 +107,7 @@ def _objects(
                 partial(draw.objects_figure, own, colours),
                 is_there=any(row["from"] is not None and row["objects"] for row in own),
             ),
-            level=3,
+            heading=3,
             pictures_first=True,
         )
     ]
@@ -135,7 +135,7 @@ def _missed(data: Mapping[str, Any], path: Path, names: Names) -> list[Section]:
             title="The largest objects that the mask covers by less than half",
             table=Table(header=header, rows=rows),
             notes=left_out(len(rows), len(found), "such objects", f"{folder_of(path)}/missed_objects.csv"),
-            level=3,
+            heading=3,
         )
     ]
 
@@ -166,7 +166,7 @@ def _boundary(rows: Sequence[tuple[Row, Row]]) -> list[Section]:
                 "what a missed or false object counts as."
             ],
             table=Table(header=header, rows=cells),
-            level=3,
+            heading=3,
         )
     ]
 
@@ -195,7 +195,7 @@ def _trimap(rows: Sequence[tuple[Row, Row]], classes: Sequence[str], split: str)
                 "Accuracy and mIoU of the pixels near true borders.",
                 partial(draw.trimap_figure, [row for row, _ in rows]),
             ),
-            level=3,
+            heading=3,
             pictures_first=True,
         )
     ]
@@ -237,7 +237,7 @@ def _calibration(found: Mapping[str, Any] | None, held: Mapping[str, Any], split
                 "How often the network is right at each probability.",
                 partial(draw.calibration_figure, found),
             ),
-            level=3,
+            heading=3,
             pictures_first=True,
         ),
         Section(
@@ -245,7 +245,7 @@ def _calibration(found: Mapping[str, Any] | None, held: Mapping[str, Any], split
             table=Table(
                 header=("probability of", "bin", "points", "mean probability", "came true"), rows=bins
             ),
-            level=3,
+            heading=3,
             folded=True,
         ),
     ]
@@ -279,7 +279,7 @@ def _frequency(rows: Sequence[tuple[Row, Row]], split: str) -> list[Section]:
                 "How much of the samples, and of the pixels, each class has.",
                 partial(draw.frequency_figure, [row for row, _ in rows]),
             ),
-            level=3,
+            heading=3,
             pictures_first=True,
         )
     ]

@@ -100,7 +100,7 @@ class Section:
         pictures: Figures; small ones side by side.
         quote: Text whose line ends matter, e.g. a traceback or YAML; hidden until asked for.
         legend: Names and colours, RGB of 0 to 255, of classes in the pictures.
-        level: Of the heading, 2 or 3; those of 2 are in the list of contents.
+        heading: Its level, 2 or 3; those of 2 are in the list of contents.
         folded: Whether only the heading is seen until it is asked for.
         pictures_first: Whether the pictures stand above the table.
     """
@@ -112,7 +112,7 @@ class Section:
     pictures: Sequence[Picture] = ()
     quote: Mapping[str, str] = field(default_factory=dict)
     legend: Sequence[tuple[str, Sequence[int]]] = ()
-    level: int = 2
+    heading: int = 2
     folded: bool = False
     pictures_first: bool = False
 
@@ -145,7 +145,7 @@ def write_report(
         All text is plain text; ``<`` and ``&`` show as themselves. What follows a line end in a cell is set small.
     """
     shown = _small_enough(sections)
-    contents = [(place, each.title) for place, each in enumerate(shown, start=1) if each.level == 2]
+    contents = [(place, each.title) for place, each in enumerate(shown, start=1) if each.heading == 2]
     page = _template().render(
         title=title,
         lead=lead,

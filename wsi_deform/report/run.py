@@ -225,7 +225,7 @@ def _validation(run: Path) -> list[Section]:
         Section(
             title="Validation: each class",
             table=comparison_table(rows, of="class", largest_is_best=()),
-            level=3,
+            heading=3,
         ),
         Section(
             title="Validation: which class is taken for which",
@@ -239,7 +239,7 @@ def _validation(run: Path) -> list[Section]:
                     only_file=True,
                 )
             ],
-            level=3,
+            heading=3,
         ),
     ]
 

@@ -158,7 +158,7 @@ def slide_section(
     if state.method != "patches":
         pictures += _sampled(folder, state, names, classes, text)
     title = names.slide(state.slide_id) + (f": {shown.why}" if shown.why else "")
-    return Section(title=title, text=text, pictures=pictures, level=3)
+    return Section(title=title, text=text, pictures=pictures, heading=3)
 
 
 def labels_picture(row: ManifestRow, classes: ClassTable, name: str) -> bytes:
