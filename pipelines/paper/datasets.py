@@ -72,7 +72,8 @@ DATA_SETS = {
             name="hei_med",
             label="HEI-MED (fundus)",
             budgets=((64, 72), (128, 144)),
-            settings=PHOTO,
+            # Lesions are .3 % of the pixels: without weights every system says that all is background.
+            settings=(*PHOTO, "loss.class_weights=inverse"),
         ),
         DataSet(
             name="drawn",
