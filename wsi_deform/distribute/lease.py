@@ -49,7 +49,6 @@ class Lease:
     def __init__(self, path: Path, token: str, *, took_over: bool) -> None:
         self.path, self.token, self.took_over = path, token, took_over
         self._renewals = 0
-        _held.add(token)
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._keep, name=f"lease {path.name}", daemon=True)
@@ -101,7 +100,7 @@ class Lease:
                     # Into the file that was looked at, whatever has its name now; always as many bytes.
                     file.write(_text(self.token, self._renewals))
         except FileNotFoundError:
-            # Taken for another one's by mistake, see _removed.
+            # Its former owner, taken for dead by mistake, may have given it back as its own.
             with suppress(OSError):
                 return _made(self.path, _text(self.token, self._renewals))
         return True
@@ -195,17 +194,26 @@ def is_left(path: Path) -> bool:
 
 
 def _taken(path: Path, expired: bytes | None) -> Lease | None:
-    token, took_over = uuid.uuid4().hex, False
-    for _ in range(ATTEMPTS):
-        if _made(path, _text(token, 0)):
-            return Lease(path, token, took_over=took_over)
-        found = _read(path)
-        if found is None:
-            continue
-        if found != expired and _lives(found) is not False:
-            return None
-        took_over = _removed(path, found) or took_over
-    return None
+    token, lease = uuid.uuid4().hex, None
+    # Before others can read it: what this process does not know of is taken for abandoned.
+    _held.add(token)
+    try:
+        for _ in range(ATTEMPTS):
+            if _made(path, _text(token, 0)):
+                lease = Lease(path, token, took_over=False)
+                break
+            found = _read(path)
+            if found is None:
+                continue
+            if found != expired and _lives(found) is not False:
+                break
+            if _taken_over(path, found, token):
+                lease = Lease(path, token, took_over=True)
+                break
+    finally:
+        if lease is None:
+            _held.discard(token)
+    return lease
 
 
 def _made(path: Path, text: bytes) -> bool:
@@ -223,29 +231,62 @@ def _made(path: Path, text: bytes) -> bool:
     return True
 
 
-def _removed(path: Path, expired: bytes) -> bool:
-    """Take an expired lease away: of all who try, one can."""
-    aside = path.with_name(f"{path.name}-{uuid.uuid4().hex[:12]}")
+def _taken_over(path: Path, expired: bytes, token: str) -> bool:
+    """Put a lease of one's own in the place of an expired one: of all who try, one can.
+
+    The right to do so is a file that only one can make, named by what the expired lease says. It holds the new lease,
+    and is moved over the old one, so that there is a lease at every moment.
+    """
+    right = path.with_name(f"{path.name}-{hashlib.sha256(expired).hexdigest()[:12]}")
+    if not _made(right, _text(token, 0)):
+        if _is_abandoned(right):
+            right.unlink(missing_ok=True)
+        return False
+    is_used = False
     try:
-        # Under a name that no cache knows: what was read before may be what storage remembered.
-        with suppress(OSError):
-            os.link(path, aside)
-            if _read(aside) != expired:
-                return False
-        # Renaming a file to another name that it has already does nothing.
-        aside.unlink(missing_ok=True)
-        path.rename(aside)
-        found = _read(aside)
-        if found != expired:
-            # In this moment another one had taken it away and made its own. That goes back; where links are not to be
-            # had, its owner makes it anew.
-            with suppress(OSError):
-                os.link(aside, path)
+        # Whoever had the right before may have used it.
+        if _read_anew(path) != expired:
+            return False
+        right.replace(path)
+        is_used = True
     except FileNotFoundError:
         return False
     finally:
+        if not is_used:
+            right.unlink(missing_ok=True)
+    # Somebody may have taken the right for abandoned.
+    return _token_of(_read_anew(path) or b"") == token
+
+
+def _is_abandoned(right: Path) -> bool:
+    """Whether who had the right to take a lease over died before it was used."""
+    found = _read(right)
+    if found is None or (lives := _lives(found)) is not None:
+        return found is not None and lives is False
+    # Both times are the storage's own: no clocks are compared.
+    now = right.with_name(f"{right.name}-{uuid.uuid4().hex[:12]}")
+    with suppress(FileNotFoundError):
+        try:
+            now.touch()
+            return now.stat().st_mtime - right.stat().st_mtime >= EXPIRE_S
+        finally:
+            now.unlink(missing_ok=True)
+    return False
+
+
+def _read_anew(path: Path) -> bytes | None:
+    """Read a file under a name that no cache knows: what was read before may be what storage remembered."""
+    aside = path.with_name(f"{path.name}-{uuid.uuid4().hex[:12]}")
+    try:
+        os.link(path, aside)
+    except FileNotFoundError:
+        return None
+    except OSError:  # no links here
+        return _read(path)
+    try:
+        return _read(aside)
+    finally:
         aside.unlink(missing_ok=True)
-    return found == expired
 
 
 def _read(path: Path) -> bytes | None:
