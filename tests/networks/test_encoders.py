@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
+from test_outputs import given_weights, numbers
 
-from tests.networks.test_outputs import given_weights, numbers
 from wsi_deform.errors import ModelError
 from wsi_deform.networks.efficientnet import EfficientNetLite0
 from wsi_deform.networks.encoders import EncoderNetwork, published_weights, weight_file
