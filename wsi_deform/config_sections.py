@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from wsi_deform.config_blocks import Blocks
 from wsi_deform.config_format import FORMAT
 from wsi_deform.config_loss import Loss
 from wsi_deform.deform.grid import Border, Placement
@@ -61,6 +62,11 @@ def refuse_both(key: str, value: float | None, other: str, other_value: float | 
 class Sampling(_Section):
     """How densely, and where, a field is sampled."""
 
+    geometry: Literal["warp", "blocks"] = Field(
+        "warp",
+        description="warp: one sampled image, denser where it matters (the paper). blocks: read coarsely, and closer "
+        "where it matters, see the section blocks; of this section all other keys are of the warp.",
+    )
     budget: tuple[int, int] = Field(
         (80, 800), description="Short and long side of the sampled image, px; see size."
     )
@@ -358,6 +364,9 @@ class Config(_Section):
     seed: int = 0
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
     sampling: Sampling = Sampling()
+    blocks: Blocks | None = Field(
+        None, description="With sampling.geometry blocks: how fields are read in looks; {} for what is usual."
+    )
     fields: Fields = Fields()
     networks: Networks = Networks()
     loss: Loss = Loss()
@@ -388,8 +397,43 @@ class Config(_Section):
             )
         return self
 
+    @model_validator(mode="before")
+    @classmethod
+    def _blocks_of_their_geometry(cls, raw: Any) -> Any:
+        """The section stands where it is used, and nowhere else."""
+        if not isinstance(raw, dict):
+            return raw
+        sampling = raw.get("sampling")
+        geometry = sampling.get("geometry") if isinstance(sampling, dict) else getattr(sampling, "geometry", None)
+        if geometry == "blocks" and raw.get("blocks") is None:
+            return raw | {"blocks": {}}
+        if geometry != "blocks" and raw.get("blocks") is not None:
+            raise ValueError("a section blocks with sampling.geometry warp: needed geometry: blocks, or blocks: null")
+        return raw
+
+    @model_validator(mode="after")
+    def _blocks_fit_the_rest(self) -> Config:
+        if self.sampling.geometry == "blocks":
+            for key, found, needed in (
+                ("networks.resizer", self.networks.resizer, None),
+                ("augmentation.shift_cells", self.augmentation.shift_cells, 0),
+                ("augmentation.warp_cells", self.augmentation.warp_cells, 0),
+                ("fields.exact", self.fields.exact, False),
+                ("fields.allocation", self.fields.allocation, "equal"),
+                ("loss.weighting", self.loss.weighting, "none"),
+            ):
+                if found != needed:
+                    raise ValueError(
+                        f"sampling.geometry blocks with {key} {found}: needed {'null' if needed is None else needed}"
+                    )
+        return self
+
     @property
     def lengths_in_um(self) -> dict[str, float]:
         """Dotted key -> value of what is set in um: a slide without um per pixel cannot be read by it."""
-        lengths = {"fields.side_um": self.fields.side_um, "sampling.coarsest_um": self.sampling.coarsest_um}
+        lengths = {"fields.side_um": self.fields.side_um}
+        if self.sampling.geometry == "blocks":
+            lengths["blocks.finest_um"] = self.blocks.finest_um if self.blocks else None
+        else:
+            lengths["sampling.coarsest_um"] = self.sampling.coarsest_um
         return {key: value for key, value in lengths.items() if value is not None}

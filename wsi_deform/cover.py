@@ -325,10 +325,26 @@ def sampled_size_of(slide: Slide, field: Field, model: Model) -> Size:
     A field of an exact side has the budget's samples; one that the slide cuts off has as many as lie in it.
     """
     region, side_px = slide.squared(field.region.size), field_side_px(slide, model)
+    if model.has_blocks:
+        return model.labelled_size(region, root_px(slide, model))
     if not model.config.fields.exact or side_px is None:
         return model.sampled_size(region)
     scale = model.config.sampling.budget[1] / side_px
     return Size(max(MIN_SIDE_PX, round(region.width * scale)), max(MIN_SIDE_PX, round(region.height * scale)))
+
+
+def root_px(slide: Slide, model: Model) -> float:
+    """Level-0 px of a slide per px of the first look, where ``model.has_blocks``; of square pixels of their area.
+
+    Raises:
+        SlideError: It is set in um, and the slide has no mpp.
+    """
+    settings = model.block_settings
+    finest_px = settings.finest_px
+    if settings.finest_um is not None:
+        finest_px = px_from_um(settings.finest_um, slide, model)
+    assert finest_px is not None
+    return finest_px * 2 ** (settings.levels - 1)
 
 
 def spacing_px(slide: Slide, model: Model) -> float:

@@ -22,6 +22,7 @@ MAX_SIZES = 4
 """Sizes of images that are counted exactly, per network and process: counting a network of many small layers takes
 several times as long as its pass."""
 WEIGHTS_FLOPS, CHANNEL_FLOPS = 6, 7
+SAMPLE_FLOPS = WEIGHTS_FLOPS + 3 * CHANNEL_FLOPS
 """Bilinear interpolation: 1 - x, 1 - y and four products of a point; four products and three sums of a channel."""
 
 
@@ -127,6 +128,12 @@ def sampling_flops(model: Model, budgets: Sequence[FieldBudget]) -> int:
     """
     sampling = model.config.sampling
     total = 0
+    if model.has_blocks:
+        settings = model.block_settings
+        for budget in budgets:
+            layout = model.layout(budget.size)
+            total += layout.read_pixels(layout.counts(settings.share, settings.split)) * SAMPLE_FLOPS
+        return total
     for budget in budgets:
         size, view = budget.size, model.map_size(budget.size)
         for points in (size, Size(size.width + 1, size.height + 1)):

@@ -152,7 +152,9 @@ def fields_per_batch(
         if model.device.type == "cpu":
             # As much as if all of it were done at the size of what is read: its residual blocks are at a smaller one.
             field += forward_bytes(model.resizer.features, read)
-    if model.device.type == "cpu":
+    if model.has_blocks:
+        field += looks_bytes(model, largest)
+    elif model.device.type == "cpu":
         field += forward_bytes(model.segmentation, largest, channels=4 if model.sees_areas else 3)
     caches = TILE_CACHE.limit_bytes - TILE_CACHE.held_bytes + strips_to_come_bytes()
     held = psutil.Process().memory_info().rss + caches + MASK_BYTES
@@ -164,6 +166,30 @@ def fields_per_batch(
             "smaller budget."
         )
     return min(wanted, fits)
+
+
+def looks_bytes(model: Model, labels: Size) -> int:
+    """Memory that looking at a field and labelling it needs at most, where ``model.has_blocks``.
+
+    Args:
+        model: The model; its networks are run once on small images where they run on the CPU.
+        labels: Size of the labels of the field.
+    """
+    layout, settings, networks = model.layout(labels), model.block_settings, model.blocks
+    windows = layout.counts(settings.share, settings.split)
+    width = networks.width + 1
+    rasters = sum(4 * width * layout.cells(level).area for level in range(layout.levels))
+    pixels = 4 * 3 * layout.read_pixels(windows)
+    if model.device.type != "cpu":
+        return 2 * (rasters + pixels)
+    finest = layout.cells(layout.levels - 1)
+    largest = max([layout.padded(0).area, *(count * layout.read_px**2 for count in windows)])
+    encoder = forward_bytes(networks.backbone, Size(layout.window_px, layout.window_px))
+    return (
+        2 * (rasters + pixels)
+        + round(encoder * largest / layout.window_px**2)
+        + forward_bytes(networks.head, finest, channels=width * layout.levels)
+    )
 
 
 def peak_memory_bytes() -> int:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from wsi_deform.annotation.classes import ClassTable
+from wsi_deform.config_blocks import Blocks
 from wsi_deform.config_sections import Config
+from wsi_deform.deform.blocks import LABEL, BlockLayout
 from wsi_deform.deform.density import deformation_map, density_of, uniform_map
 from wsi_deform.deform.equation2 import solved_lattices
 from wsi_deform.deform.lattice import lattice_size, uniform_lattice
@@ -20,8 +25,10 @@ from wsi_deform.deform.targets import (
 from wsi_deform.errors import ConfigError, ModelError
 from wsi_deform.geometry import Size, sampled_size, size_of_area
 from wsi_deform.look.appearance import TrainingSlides
+from wsi_deform.networks.blocks import BlockNetwork
 from wsi_deform.networks.deformation import DeformationNetwork
 from wsi_deform.networks.layers import CHANNEL_MEAN, CHANNEL_STD
+from wsi_deform.networks.names import refuse_unknown_options
 from wsi_deform.networks.positions import PositionNetwork
 from wsi_deform.networks.registry import segmentation_network
 from wsi_deform.networks.resizer import Resizer
@@ -30,6 +37,8 @@ from wsi_deform.networks.resizer import Resizer
 ORACLES = ("edges", "edge_positions")
 
 MIN_SIDE_PX = 4
+NO_BLOCKS = "sampling.geometry warp: this model has no blocks. Needed sampling.geometry: blocks."
+BLOCK_OPTIONS = ("width", "frozen")
 # A fold of the grid has a cell of no area.
 MIN_RELATIVE_AREA = 1e-4
 
@@ -77,7 +86,7 @@ class Model(nn.Module):
         self.trained_on = trained_on
         networks = config.networks
         self.deformation: DeformationNetwork | None = None
-        if config.sampling.density == "learned":
+        if config.sampling.density == "learned" and not self.has_blocks:
             self.deformation = DeformationNetwork(
                 in_channels=4 if networks.deformation.inputs == "rgb+tissue" else 3,
                 widths=networks.deformation.widths,
@@ -86,13 +95,17 @@ class Model(nn.Module):
                 zero_init_head=networks.deformation.zero_init_head,
             )
         self.positions: PositionNetwork | None = None
-        if config.sampling.density == "edge_based":
+        if config.sampling.density == "edge_based" and not self.has_blocks:
             self.positions = PositionNetwork(in_channels=4 if self.sees_tissue else 3).eval()
-        self.segmentation = segmentation_network(
-            networks.segmentation.name,
-            classes=classes.count,
-            in_channels=4 if self.sees_areas else 3,
-            **networks.segmentation.options,
+        self.segmentation: nn.Module = (
+            block_network(config, classes)
+            if self.has_blocks
+            else segmentation_network(
+                networks.segmentation.name,
+                classes=classes.count,
+                in_channels=4 if self.sees_areas else 3,
+                **networks.segmentation.options,
+            )
         )
         self.resizer: Resizer | None = None
         if networks.resizer is not None:
@@ -104,6 +117,43 @@ class Model(nn.Module):
         if self.positions is not None:
             self.positions.eval()
         return self
+
+    @property
+    def networks(self) -> list[nn.Module]:
+        """All networks that are run one by one, each with one image-like input."""
+        if self.has_blocks:
+            return self.blocks.parts()
+        parts = (self.segmentation, self.deformation, self.positions, self.resizer)
+        return [part for part in parts if part is not None]
+
+    @property
+    def has_blocks(self) -> bool:
+        """Whether fields are read in blocks, see ``deform.blocks``, and not as one warped image."""
+        return self.config.sampling.geometry == "blocks"
+
+    @property
+    def block_settings(self) -> Blocks:
+        """The section ``blocks`` of its configuration, where ``has_blocks``."""
+        settings = self.config.blocks
+        if settings is None:
+            raise ModelError(NO_BLOCKS)
+        return settings
+
+    @property
+    def has_scorers(self) -> bool:
+        """Whether it learns which blocks to read."""
+        return self.has_blocks and len(self.blocks.scorers) > 0
+
+    @property
+    def blocks(self) -> BlockNetwork:
+        """The networks of blocks, where ``has_blocks``.
+
+        Raises:
+            ModelError: It has none.
+        """
+        if not isinstance(self.segmentation, BlockNetwork):
+            raise ModelError(NO_BLOCKS)
+        return self.segmentation
 
     @property
     def device(self) -> torch.device:
@@ -145,15 +195,48 @@ class Model(nn.Module):
 
         Where ``sampling.view_px`` says it, the long side lies along the sampled image's, along x of a square one.
         """
+        if self.has_blocks:
+            return self.layout(sampled).root
         if self.config.sampling.view_px is not None:
             short, long = self.config.sampling.view_px
             return Size(long, short) if sampled.width >= sampled.height else Size(short, long)
         scale = self.config.sampling.map_scale
         return Size(max(1, round(sampled.width * scale)), max(1, round(sampled.height * scale)))
 
+    def labelled_size(self, region: Size, root_px: float) -> Size:
+        """Size of the labels of a field, where ``has_blocks``.
+
+        Args:
+            region: Of the field, square level-0 px.
+            root_px: Level-0 px per px of the first look.
+
+        Returns:
+            As many labels as ``layout`` turns into the nearest whole size of the first look.
+        """
+        scale = 2 ** (self.block_settings.levels - 1)
+        multiple = max(1, LABEL // scale)
+        width, height = (
+            multiple * max(1, round(side / root_px / multiple)) * scale // LABEL
+            for side in (region.width, region.height)
+        )
+        return Size(width, height)
+
+    def layout(self, labels: Size) -> BlockLayout:
+        """The blocks of a field with so many labels, where ``has_blocks``."""
+        settings = self.block_settings
+        scale = 2 ** (settings.levels - 1)
+        return BlockLayout(
+            root=Size(labels.width * LABEL // scale, labels.height * LABEL // scale),
+            levels=settings.levels,
+            window_px=settings.window_px,
+            margin_px=settings.margin_px,
+        )
+
     @property
     def sees_tissue(self) -> bool:
         """Whether views carry the tissue mask as a fourth channel."""
+        if self.has_blocks:
+            return self.block_settings.skip_glass or self.block_settings.choice == "tissue"
         sampling, deformation = self.config.sampling, self.config.networks.deformation
         return sampling.density == "tissue" or (
             sampling.density in ("learned", "edge_based") and deformation.inputs == "rgb+tissue"
@@ -162,12 +245,14 @@ class Model(nn.Module):
     @property
     def needs_labels(self) -> bool:
         """Whether it is an oracle, whose samples lie where the labels of the slide that it segments say."""
+        if self.has_blocks:
+            return self.block_settings.choice == "labels"
         return self.config.sampling.density in ORACLES
 
     @property
     def has_lattice(self) -> bool:
         """Whether samples lie where a lattice of positions says, not where a deformation map does."""
-        return self.config.sampling.density in ("edge_based", "edge_positions")
+        return not self.has_blocks and self.config.sampling.density in ("edge_based", "edge_positions")
 
     def read_size(self, sampled: Size, region: Size) -> Size | None:
         """Size of the image that is read for the resizer; None without one.
@@ -226,7 +311,7 @@ class Model(nn.Module):
                 raise ModelError(
                     f"density {self.config.sampling.density}: this model has no lattice. Needed density: edge_based."
                 )
-            return self._with_labels(targets)
+            return self.with_labels(targets)
         size = lattice_size(Size(view.shape[3], view.shape[2]), self.config.sampling.edge_lattice)
         offsets: Tensor = self.positions(view_input(view), size)
         return (uniform_lattice(size).to(offsets) + offsets).clamp(0, 1)
@@ -259,13 +344,18 @@ class Model(nn.Module):
                 f"density {sampling.density}: positions are predicted, and there is no map of density. Needed another "
                 "density."
             )
-        return density_of(self._with_labels(targets), floor=sampling.floor)
+        return density_of(self.with_labels(targets), floor=sampling.floor)
 
-    def _with_labels(self, targets: Tensor | None) -> Tensor:
-        """What an oracle goes by."""
+    def with_labels(self, targets: Tensor | None) -> Tensor:
+        """What an oracle goes by, which must be there.
+
+        Raises:
+            ModelError: It is None.
+        """
         if targets is None:
+            kind = "blocks.choice labels" if self.has_blocks else f"density {self.config.sampling.density}"
             raise ModelError(
-                f"density {self.config.sampling.density}: an oracle whose samples lie where labels say. Needed the "
+                f"{kind}: an oracle whose samples lie where labels say. Needed the "
                 "labels of the slide: give them, such as a manifest with a column mask to `wsi-deform segment`, or "
                 "take another model."
             )
@@ -279,11 +369,13 @@ class Model(nn.Module):
 
         Returns:
             (B, 1, H, W), mean 1 per image, or with ``loss.edge_scale: paper`` the edges as they are; or
-            (B, n, m, 2) float32, (x, y), unit frame.
+            (B, n, m, 2) float32, (x, y), unit frame. Where ``has_blocks`` the fractions, which say how mixed blocks are.
 
         Source:
             Jin et al., ICLR 2022, section 2.4; ``loss.edge_target`` names ours beside it.
         """
+        if self.has_blocks:
+            return fractions
         if self.has_lattice:
             sampling = self.config.sampling
             return solved_lattices(
@@ -307,7 +399,11 @@ class Model(nn.Module):
     @property
     def sees_areas(self) -> bool:
         """Whether the segmentation network is told how large each sample's cell is; all are alike if uniform."""
-        return self.config.networks.area_channel and self.config.sampling.density != "uniform"
+        return (
+            self.config.networks.area_channel
+            and self.config.sampling.density != "uniform"
+            and not self.has_blocks
+        )
 
     def segmentation_input(self, images: Tensor, areas: Tensor) -> Tensor:
         """What the segmentation network is given of sampled fields.
@@ -341,12 +437,47 @@ class Model(nn.Module):
         Returns:
             (B, classes, h, w) logits.
         """
+        if self.has_blocks:
+            raise ModelError(
+                "sampling.geometry blocks: this model labels a field out of several looks, not one image. Needed a "
+                "model with sampling.geometry: warp, such as for `segment --method patches`."
+            )
         seen = network_input(sampled[:, :3])
         if self.sees_areas:
             relative = sampled[:, 3:] if sampled.shape[1] > 3 else torch.ones_like(sampled[:, :1])
             seen = torch.cat((seen, area_input(relative)), dim=1)
         scores: Tensor = self.segmentation(seen)
         return scores
+
+
+def is_oracle(config: Mapping[str, Any]) -> bool:
+    """Whether what a model reads lies where the labels of the slide that it segments say.
+
+    Args:
+        config: Its configuration as a model file holds it.
+    """
+    if config["sampling"].get("geometry") == "blocks":
+        return bool(config["blocks"]["choice"] == "labels")
+    return config["sampling"]["density"] in ORACLES
+
+
+def block_network(config: Config, classes: ClassTable) -> BlockNetwork:
+    """The networks of blocks that a configuration asks for.
+
+    Raises:
+        ModelError: Another encoder, or an option that it does not have.
+    """
+    settings, options = config.blocks, config.networks.segmentation.options
+    if settings is None:
+        raise ModelError(NO_BLOCKS)
+    refuse_unknown_options(f"{config.networks.segmentation.name} in blocks", options, BLOCK_OPTIONS)
+    return BlockNetwork(
+        classes=classes.count,
+        levels=settings.levels,
+        encoder=config.networks.segmentation.name,
+        scores=settings.choice == "learned",
+        **options,
+    )
 
 
 def network_input(rgb: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from wsi_deform.geometry import Region, Size
 from wsi_deform.grids import even_grids, grids_of
 from wsi_deform.kernels.ahead import ahead
 from wsi_deform.look.fields import Field
+from wsi_deform.looks import Looks, label_looks, look_at_fields
 from wsi_deform.mask.tissue_limit import TissueLimit, reverse_sampler
 from wsi_deform.model import Model
 from wsi_deform.reverse.sampler import Interpolation, ReverseSampler
@@ -207,7 +208,7 @@ def segment_fields(
 @torch.no_grad()
 def _read_batch(
     slide: Slide, model: Model, group: Sequence[FieldBudget], labels: Labels | None, scheduler: Any
-) -> Sampled:
+) -> Sampled | Looks:
     """The first stages of a batch: look, decide, read."""
     fields = [budget.field for budget in group]
     size = group[0].size
@@ -220,6 +221,16 @@ def _read_batch(
     if model.needs_labels and labels is not None:
         fractions = [torch.from_numpy(labels.cell_fractions(field.region, map_size)) for field in fields]
         targets = model.target_of(torch.stack(fractions).to(model.device))
+    if model.has_blocks:
+        return look_at_fields(
+            model,
+            [slide] * len(fields),
+            fields,
+            views.to(model.device),
+            size=size,
+            fractions=targets,
+            scheduler=scheduler,
+        )
     return sample_fields(
         model,
         [slide] * len(fields),
@@ -234,10 +245,10 @@ def _read_batch(
 
 @torch.no_grad()
 def _labelled(
-    model: Model, group: Sequence[FieldBudget], sampled: Sampled, blanks: tuple[Region, ...]
+    model: Model, group: Sequence[FieldBudget], sampled: Sampled | Looks, blanks: tuple[Region, ...]
 ) -> Iterator[SegmentedField]:
     """The last stages of a batch: score and label, but for samples in what could not be read."""
-    probabilities = model.scores(model.segmentation_input(sampled.images, sampled.areas)).softmax(dim=1)
+    probabilities = scores_of(model, sampled).softmax(dim=1)
     labels = probabilities.argmax(dim=1).to(torch.uint8).cpu()
     # (B, h, w, C) half floats: what linear reverse sampling and probability maps need, two bytes per class.
     soft = probabilities.permute(0, 2, 3, 1).half().cpu().numpy()
@@ -256,6 +267,13 @@ def _labelled(
             areas_px=(areas[number].ravel() * field.region.size.area).astype(np.float32),
         )
         yield SegmentedField(samples=samples, tiles=sampled.tiles[number], blanks=blanks)
+
+
+def scores_of(model: Model, sampled: Sampled | Looks) -> Tensor:
+    """Scores of the classes, (B, classes, h, w), of sampled images or of looks."""
+    if isinstance(sampled, Looks):
+        return label_looks(model, sampled)
+    return model.scores(model.segmentation_input(sampled.images, sampled.areas))
 
 
 def _inside(region: Region, points_px: NDArray[np.float64]) -> NDArray[np.bool_]:

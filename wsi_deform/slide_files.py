@@ -83,7 +83,7 @@ def segment_to_files(
     is_limited = limits_to_tissue(wanted.limit_to_tissue, model, slide.tissue_path)
     wanted = replace(wanted, limit_to_tissue=is_limited)
     decoded = slide.decoded_bytes
-    network_flops = NetworkFlops(model.segmentation, model.deformation, model.positions, model.resizer)
+    network_flops = NetworkFlops(*model.networks)
     if wanted.patches is not None:
         with network_flops:
             files = _patches_to_files(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -111,6 +111,29 @@ class GridChange:
             displaced = displaced.flip(-1)
         flipped = torch.stack((self.flip_x, self.flip_y), dim=1).view(-1, 1, 1, 2).to(grid.device)
         return self._turned(torch.where(flipped, 1 - displaced, displaced))
+
+    def place(self, item: int, points: Tensor) -> Tensor:
+        """Where windows of one field lie on the slide.
+
+        Args:
+            item: Which field of the batch.
+            points: (N, k, k, 2), unit frame of the view that the networks see.
+
+        Returns:
+            (N, k, k, 2), unit frame of its region. Without the displacement, which is of a sampled image's cells.
+        """
+        rows = points.shape[0] * points.shape[1]
+        alone = replace(self.part([item]), displacement=(torch.zeros(1, 1, 2),))
+        return alone(points.reshape(1, rows, -1, 2)).view(points.shape)
+
+    def colour(self, items: Sequence[int], images: Tensor) -> Tensor:
+        """Images of these fields of the batch, (N, 3, k, k) RGB in [0, 255], with the stains of their views.
+
+        Args:
+            items: The field of each image.
+            images: What was read; transposed with the field, since its points were.
+        """
+        return images if self.stain is None else self.stain.part(list(items))(images)
 
     def _in_order(self, view: Tensor, *, outside: str) -> Tensor:
         """(B, C, H, W) turned, flipped and transposed: the calls of ``__call__`` backwards."""

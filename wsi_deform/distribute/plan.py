@@ -24,7 +24,7 @@ from wsi_deform.distribute.standing import (
 )
 from wsi_deform.errors import SlideError
 from wsi_deform.mask.folder import MaskFolder
-from wsi_deform.model import ORACLES
+from wsi_deform.model import is_oracle
 from wsi_deform.model_file import find_model, read_model_facts
 from wsi_deform.scale import limits_to_tissue
 from wsi_deform.slide.path import SlidePath
@@ -95,7 +95,7 @@ def planned_slides(
     facts, sha256 = read_model_facts(path), model_sha256(path)
     folder = MaskFolder(out.absolute())
     refuse_other_classes(folder, class_table_from_data(facts["classes"], f"model {path}: classes"))
-    needs_labels = facts["config"]["sampling"]["density"] in ORACLES and wanted.patches is None
+    needs_labels = is_oracle(facts["config"]) and wanted.patches is None
     if needs_labels:
         sources = with_labels(sources, path)
     ledger = Ledger(folder)

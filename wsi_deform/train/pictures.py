@@ -16,6 +16,7 @@ from wsi_deform.deform.lattice import density_of_cells
 from wsi_deform.drawing.names import one_line
 from wsi_deform.drawing.panels import Stages, field_picture
 from wsi_deform.geometry import Size
+from wsi_deform.looks import label_looks, look_at_fields
 from wsi_deform.model import Model
 from wsi_deform.segment import points_of, sample_fields
 from wsi_deform.slide.slide import Slide
@@ -77,6 +78,8 @@ def stages_of(model: Model, item: LabelledField) -> Stages:
     if model.needs_labels:
         fractions = torch.from_numpy(item.labels.cell_fractions(field.region, item.map_size))
         targets = model.target_of(fractions[None].to(model.device))
+    if model.has_blocks:
+        return _stages_of_looks(model, item, view, targets)
     sampled = sample_fields(
         model,
         [item.slide],
@@ -101,6 +104,29 @@ def stages_of(model: Model, item: LabelledField) -> Stages:
         points=sampled.grid[0].cpu().double().numpy(),
         density=density,
         image=_rgb(seen[0, :3]),
+        labels=labels,
+        predicted=predicted.to(torch.uint8).cpu().numpy(),
+    )
+
+
+def _stages_of_looks(
+    model: Model, item: LabelledField, view: torch.Tensor, targets: torch.Tensor | None
+) -> Stages:
+    """The same of blocks: how closely each part was read in place of a density, and the first look as the image."""
+    field, device = item.field, model.device
+    looks = look_at_fields(
+        model, [item.slide], [field], view[None].to(device), size=item.size, fractions=targets
+    )
+    predicted = label_looks(model, looks).argmax(dim=1)[0]
+    labels = item.labels.at_points(points_of(field, looks.grid[0])).reshape(item.size.shape)
+    shape = item.slide.squared(field.region.size)
+    return Stages(
+        title=_title(item, looks.pixels[0]),
+        aspect=shape.width / shape.height,
+        view=_rgb(view[:3]),
+        points=looks.grid[0].cpu().double().numpy(),
+        density=(1 / looks.areas[0]).cpu().double().numpy(),
+        image=_rgb(view[:3]),
         labels=labels,
         predicted=predicted.to(torch.uint8).cpu().numpy(),
     )
@@ -132,13 +158,15 @@ def _interest(shares: NDArray[np.float32], background: int | None) -> float:
     return float(worth.sum())
 
 
-def _title(item: LabelledField) -> str:
+def _title(item: LabelledField, read_px: int | None = None) -> str:
     region, size = item.field.region, item.size
     whole = region.size == item.slide.size
     place = "" if whole else f" at ({region.x}, {region.y})"
+    found = f"{one_line(item.slide.slide_id)}:  {region.width} x {region.height} px{place}, "
+    if read_px is not None:
+        return f"{found}{read_px:,} px read, {size.width} x {size.height} labels"
     return (
-        f"{one_line(item.slide.slide_id)}:  {region.width} x {region.height} px{place}, "
-        f"{size.width} x {size.height} samples, 1 / {region.size.area / size.area:,.0f} of the pixels"
+        f"{found}{size.width} x {size.height} samples, 1 / {region.size.area / size.area:,.0f} of the pixels"
     )
 
 

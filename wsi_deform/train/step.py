@@ -16,6 +16,7 @@ from wsi_deform.config_sections import Config
 from wsi_deform.data.augment import GridChange, random_change
 from wsi_deform.data.fields import FieldBatch
 from wsi_deform.errors import TrainingError
+from wsi_deform.looks import Looks, label_looks, look_at_fields, score_losses
 from wsi_deform.model import Model
 from wsi_deform.networks.monai_losses import MonaiLoss
 from wsi_deform.segment import Sampled, points_of, sample_fields
@@ -96,7 +97,12 @@ class StepLoss(nn.Module):
             change = change_of_step(self.model.config, batch, epoch=epoch, step=step)
             with self.ranks.counting(batch.counted):
                 found = field_sums(
-                    self.model, batch, change, class_weights=self.class_weights, monai_loss=self.monai_loss
+                    self.model,
+                    batch,
+                    change,
+                    class_weights=self.class_weights,
+                    monai_loss=self.monai_loss,
+                    seed=hash_of(self.model.config.seed, epoch, step),
                 )
                 sums.append(found)
         local = [_terms(batch, each) for batch, each in zip(batches, sums, strict=True)]
@@ -144,6 +150,7 @@ def field_sums(
     *,
     class_weights: Tensor | None = None,
     monai_loss: MonaiLoss | None = None,
+    seed: int = 0,
 ) -> FieldSums:
     """Forward pass of fields of one shape, up to the sums that their losses are made of.
 
@@ -153,39 +160,29 @@ def field_sums(
         change: Augmentation.
         class_weights: (C,), or None.
         monai_loss: Of ``monai_loss_of``, which has the class weights in it; None is the focal loss.
+        seed: Of the step, for what is drawn where blocks are chosen.
 
     Returns:
         The sums, differentiable.
     """
     config = model.config
-    size = change.size_of(batch.items[0].size)
     views = change.transform_view(batch.views).to(model.device)
-    learns = model.deformation is not None and config.loss.edge_weight > 0
+    learns = (model.deformation is not None or model.has_scorers) and config.loss.edge_weight > 0
     targets = None
     if learns or model.needs_labels:
         targets = model.target_of(change.transform_fractions(batch.fractions).to(model.device))
-    sampled = sample_fields(
-        model,
-        [item.slide for item in batch.items],
-        [item.field for item in batch.items],
-        views,
-        size=size,
-        read_size=None if batch.items[0].read_size is None else change.size_of(batch.items[0].read_size),
-        targets=targets if model.needs_labels else None,
-        place=change,
-        cut_gradient=not config.loss.segmentation_gradient,
-        # Training slides come from the tile cache; a task per batch would cost more than it saves.
-        scheduler="loop",
-    )
+    sampled = _seen(model, batch, change, views, targets, seed)
     started = time.monotonic()
-    labels = labels_of(batch, sampled.grid)
+    labels = labels_of(batch, change(sampled.grid) if isinstance(sampled, Looks) else sampled.grid)
     read_seconds = sampled.read_seconds + time.monotonic() - started
     precision = PRECISIONS[config.training.precision]
     # Only the segmentation network: a softmax over all cells of a map underflows in half precision, and so do grids.
     with torch.autocast(model.device.type, precision, enabled=precision != torch.float32):
-        scores = model.scores(
-            model.segmentation_input(change.transform_images(sampled.images), sampled.areas)
-        )
+        if isinstance(sampled, Looks):
+            scores = label_looks(model, sampled)
+        else:
+            images = change.transform_images(sampled.images)
+            scores = model.scores(model.segmentation_input(images, sampled.areas))
     on_device = labels.to(model.device)
     if monai_loss is None:
         segmentation, weight = focal_sums(
@@ -193,12 +190,15 @@ def field_sums(
             on_device,
             gamma=config.loss.focal_gamma,
             class_weights=class_weights,
-            sample_weights=_sample_weights(config, sampled),
+            sample_weights=None if isinstance(sampled, Looks) else _sample_weights(config, sampled),
         )
     else:
         segmentation, weight = monai_loss.sums(scores, on_device, UNLABELLED)
     edge = torch.zeros(len(batch.items), device=model.device)
-    if learns and targets is not None and sampled.density is not None:
+    if isinstance(sampled, Looks):
+        if learns and targets is not None:
+            edge = score_losses(sampled, targets, class_weights)
+    elif learns and targets is not None and sampled.density is not None:
         edge = edge_losses(sampled.density, targets, scale=config.loss.edge_scale)
     return FieldSums(
         segmentation=segmentation,
@@ -207,6 +207,38 @@ def field_sums(
         samples=labels.numel(),
         labelled=int((labels != UNLABELLED).sum()),
         read_seconds=read_seconds,
+    )
+
+
+def _seen(
+    model: Model,
+    batch: FieldBatch,
+    change: GridChange,
+    views: Tensor,
+    targets: Tensor | None,
+    seed: int,
+) -> Sampled | Looks:
+    """What the networks are shown of a batch: sampled images, or looks."""
+    slides, fields = [item.slide for item in batch.items], [item.field for item in batch.items]
+    item = batch.items[0]
+    size = change.size_of(item.size)
+    # Training slides come from the tile cache; a task per batch would cost more than it saves.
+    if model.has_blocks:
+        seeds = [seed + place for place in batch.places]
+        return look_at_fields(
+            model, slides, fields, views, size=size, fractions=targets, change=change, seeds=seeds, scheduler="loop"
+        )
+    return sample_fields(
+        model,
+        slides,
+        fields,
+        views,
+        size=size,
+        read_size=None if item.read_size is None else change.size_of(item.read_size),
+        targets=targets if model.needs_labels else None,
+        place=change,
+        cut_gradient=not model.config.loss.segmentation_gradient,
+        scheduler="loop",
     )
 
 
@@ -262,7 +294,8 @@ def learner_of(
     if ranks.world > 1:
         synchronise_batch_norm(model, ranks)
         shape = (1, 4 if model.sees_areas else 3, *model.config.sampling.budget)
-        without_idle_parameters(model.segmentation, torch.zeros(shape, device=model.device))
+        if not model.has_blocks:  # of these every parameter is used in every step
+            without_idle_parameters(model.segmentation, torch.zeros(shape, device=model.device))
         if model.deformation is not None and not (loss.segmentation_gradient or loss.edge_weight > 0):
             model.deformation.requires_grad_(False)
     if settings.compile:

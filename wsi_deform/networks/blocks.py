@@ -1,0 +1,213 @@
+"""The networks of blocks: an encoder that sees every look, scorers that say where to look closer, and a dense head.
+
+Features of all levels that were read meet on rasters over the field; what was not read is 0 there, and a channel says so.
+
+Source:
+    Ours; features of several scales resized to the finest and put together, as in HRNetV2 (arXiv 1904.04514).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from wsi_deform.errors import ModelError
+from wsi_deform.networks.efficientnet import PIXEL_MEAN, PIXEL_SCALE, EfficientNetLite0
+from wsi_deform.networks.layers import BatchNorm, he_initialise, require_image, resized
+
+STRIDES = (4, 8, 16)
+"""Of the feature maps that are used."""
+CELL = 8
+"""Px per cell, where they come together."""
+SCORER_WIDTH = 32
+LABELS_PER_CELL = 2
+"""Along each axis."""
+ENCODERS = {"efficientnet-lite0": EfficientNetLite0}
+
+
+class BlockNetwork(nn.Module):
+    """Encoder, scorers and head.
+
+    Args:
+        classes: Classes to score.
+        levels: Levels of the blocks, the first look among them.
+        encoder: A key of ``ENCODERS``.
+        width: Channels per level, and of the head.
+        frozen: The encoder keeps its weights and the statistics of its normalisation.
+        scores: Whether there are scorers, one for each further level.
+
+    Raises:
+        ModelError: Another encoder, or a size that cannot be.
+
+    Attributes:
+        backbone: (N, 3, H, W) of ``encoder_input`` -> feature maps by stride; one for all levels.
+        joins: By level, feature maps at cells -> (N, width, H / 8, W / 8).
+        context: Features of the first look -> the same with what lies around.
+        scorers: By level, features of all levels so far -> a score for each cell.
+        head: Features of all levels -> 4 labels' scores for each cell.
+    """
+
+    def __init__(
+        self,
+        *,
+        classes: int,
+        levels: int,
+        encoder: str = "efficientnet-lite0",
+        width: int = 96,
+        frozen: bool = False,
+        scores: bool = True,
+    ) -> None:
+        super().__init__()
+        if encoder not in ENCODERS:
+            raise ModelError(
+                f"networks.segmentation.name {encoder!r} with sampling.geometry blocks: needed an encoder. "
+                f"Known: {', '.join(ENCODERS)}."
+            )
+        for what, found in (("classes", classes), ("width", width), ("levels", levels)):
+            if found < 1:
+                raise ModelError(f"blocks with {found} {what}: needed at least 1.")
+        self.classes, self.levels, self.width, self.frozen = classes, levels, width, frozen
+        self.backbone = ENCODERS[encoder]()
+        entering = sum(self.backbone.channels[each] * max(1, CELL // each) ** 2 for each in STRIDES)
+        self.joins = nn.ModuleList(_unit(entering, width, 1) for _ in range(levels))
+        self.context = nn.Sequential(
+            _unit(width, width, 3), _unit(width, width, 3, dilation=2), _unit(width, width, 3, dilation=4)
+        )
+        self.scorers = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d((width + 1) * (level + 1), SCORER_WIDTH, 3, padding=1),
+                nn.ReLU(inplace=True),
+                nn.Conv2d(SCORER_WIDTH, 1, 1),
+            )
+            for level in range(levels - 1 if scores else 0)
+        )
+        self.head = nn.Sequential(
+            _unit((width + 1) * levels, width, 3),
+            _unit(width, width, 3),
+            nn.Conv2d(width, classes * LABELS_PER_CELL**2, 1),
+            nn.PixelShuffle(LABELS_PER_CELL),
+        )
+        for part in (self.joins, self.context, self.scorers, self.head):
+            he_initialise(part)
+        for scorer in self.scorers:
+            # All alike at first: the first choices are those of the noise.
+            nn.init.zeros_(scorer[-1].weight)
+        if frozen:
+            self.backbone.requires_grad_(False)
+            self.backbone.eval()
+
+    def train(self, mode: bool = True) -> BlockNetwork:
+        """Training mode or not; a frozen encoder stays in evaluation mode."""
+        super().train(mode)
+        if self.frozen:
+            self.backbone.eval()
+        return self
+
+    def parts(self) -> list[nn.Module]:
+        """The networks in it that are run one by one, each with one image-like input."""
+        return [self.backbone, *self.joins, self.context, *self.scorers, self.head]
+
+    def encode(self, images: Tensor, level: int) -> Tensor:
+        """Features of what was read of a level.
+
+        Args:
+            images: (N, 3, H, W) RGB in [0, 255], sides multiples of 16.
+            level: 0, the coarsest, or finer.
+
+        Returns:
+            (N, width, H / 8, W / 8).
+        """
+        require_image(images, 3, "blocks")
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            maps = self.backbone(encoder_input(images))
+        size = (images.shape[2] // CELL, images.shape[3] // CELL)
+        at_cells = [
+            F.pixel_unshuffle(maps[stride], CELL // stride) if stride < CELL else resized(maps[stride], size)
+            for stride in STRIDES
+        ]
+        features: Tensor = self.joins[level](torch.cat(at_cells, dim=1))
+        return self.context(features) if level == 0 else features
+
+    def score(self, rasters: Sequence[Tensor]) -> Tensor:
+        """Where the next level is worth reading, as far as is seen so far.
+
+        Args:
+            rasters: Of levels 0 to l, (B, width + 1, rows, columns) of ``raster``, each of twice the size of the one
+                before.
+
+        Returns:
+            (B, 1, rows, columns) of the last of them: the log of the odds. It sends no gradient to the features.
+        """
+        scorer = self.scorers[len(rasters) - 1]
+        scored: Tensor = scorer(_together([each.detach() for each in rasters]))
+        return scored
+
+    def label(self, rasters: Sequence[Tensor]) -> Tensor:
+        """Scores of the classes.
+
+        Args:
+            rasters: Of all levels.
+
+        Returns:
+            (B, classes, 2 rows, 2 columns) of the finest raster, before the softmax.
+        """
+        labelled: Tensor = self.head(_together(rasters))
+        return labelled
+
+
+def encoder_input(images: Tensor) -> Tensor:
+    """RGB in [0, 255] as the encoder's published weights were trained on it: (pixel - 127) / 128."""
+    return (images.float() - PIXEL_MEAN) / PIXEL_SCALE
+
+
+def raster(
+    features: Tensor,
+    fields: int,
+    size: tuple[int, int],
+    places: Tensor | None = None,
+    *,
+    margin: int = 0,
+) -> Tensor:
+    """Features of windows at their places in their fields.
+
+    Args:
+        features: (N, C, h, w) cells of windows, margins included; or (B, C, H, W) of whole fields.
+        fields: B.
+        size: (H, W) of the raster.
+        places: (N, 3) int64: field, row and column of the block of each window; None for whole fields.
+        margin: Cells of a window that are left out on every side.
+
+    Returns:
+        (B, C + 1, H, W): 0 where nothing was read; the last channel is 1 where something was.
+    """
+    if places is None:
+        return torch.cat((features, torch.ones_like(features[:, :1])), dim=1)
+    inner = features[:, :, margin : features.shape[2] - margin, margin : features.shape[3] - margin]
+    side, channels = inner.shape[2], inner.shape[1]
+    rows, columns = (-(-each // side) for each in size)
+    inner = torch.cat((inner, torch.ones_like(inner[:, :1])), dim=1)
+    # A block a row: index_copy puts windows there, and their gradients come back the same way.
+    at = ((places[:, 0] * rows + places[:, 1]) * columns + places[:, 2]).to(inner.device)
+    flat = inner.new_zeros(fields * rows * columns, (channels + 1) * side * side)
+    flat = flat.index_copy(0, at, inner.flatten(1))
+    whole = flat.view(fields, rows, columns, channels + 1, side, side).permute(0, 3, 1, 4, 2, 5)
+    return whole.reshape(fields, channels + 1, rows * side, columns * side)[:, :, : size[0], : size[1]]
+
+
+def _together(rasters: Sequence[Tensor]) -> Tensor:
+    """All rasters at the size of the last, (B, channels of all, H, W)."""
+    size = rasters[-1].shape[-2:]
+    return torch.cat([resized(each, size) for each in rasters], dim=1)
+
+
+def _unit(inputs: int, outputs: int, kernel: int, *, dilation: int = 1) -> nn.Sequential:
+    """Convolution, normalisation, ReLU; the size stays."""
+    padding = dilation * (kernel // 2)
+    return nn.Sequential(
+        nn.Conv2d(inputs, outputs, kernel, padding=padding, dilation=dilation, bias=False),
+        BatchNorm(outputs),
+        nn.ReLU(inplace=True),
+    )
