@@ -188,7 +188,8 @@ def looks_bytes(model: Model, labels: Size) -> int:
     return (
         2 * (rasters + pixels)
         + round(encoder * largest / layout.window_px**2)
-        + forward_bytes(networks.head, finest, channels=width * layout.levels)
+        + forward_bytes(networks.head, finest, channels=networks.width)
+        + 4 * networks.width * (layout.levels + 1) * finest.area
     )
 
 

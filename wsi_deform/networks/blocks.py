@@ -47,7 +47,8 @@ class BlockNetwork(nn.Module):
         joins: By level, feature maps at cells -> (N, width, H / 8, W / 8).
         context: Features of the first look -> the same with what lies around.
         scorers: By level, features of all levels so far -> a score for each cell.
-        head: Features of all levels -> 4 labels' scores for each cell.
+        merges: By level, its raster -> (B, width, rows, columns), of which the sum over the levels is taken.
+        head: That sum, at the finest cells -> 4 labels' scores for each cell.
     """
 
     def __init__(
@@ -84,13 +85,16 @@ class BlockNetwork(nn.Module):
             )
             for level in range(levels - 1 if scores else 0)
         )
+        self.merges = nn.ModuleList(nn.Conv2d(width + 1, width, 1, bias=False) for _ in range(levels))
         self.head = nn.Sequential(
-            _unit((width + 1) * levels, width, 3),
+            BatchNorm(width),
+            nn.ReLU(inplace=True),
+            _unit(width, width, 3),
             _unit(width, width, 3),
             nn.Conv2d(width, classes * LABELS_PER_CELL**2, 1),
             nn.PixelShuffle(LABELS_PER_CELL),
         )
-        for part in (self.joins, self.context, self.scorers, self.head):
+        for part in (self.joins, self.context, self.scorers, self.merges, self.head):
             he_initialise(part)
         for scorer in self.scorers:
             # All alike at first: the first choices are those of the noise.
@@ -108,7 +112,7 @@ class BlockNetwork(nn.Module):
 
     def parts(self) -> list[nn.Module]:
         """The networks in it that are run one by one, each with one image-like input."""
-        return [self.backbone, *self.joins, self.context, *self.scorers, self.head]
+        return [self.backbone, *self.joins, self.context, *self.scorers, *self.merges, self.head]
 
     def encode(self, images: Tensor, level: int) -> Tensor:
         """Features of what was read of a level.
@@ -154,7 +158,10 @@ class BlockNetwork(nn.Module):
         Returns:
             (B, classes, 2 rows, 2 columns) of the finest raster, before the softmax.
         """
-        labelled: Tensor = self.head(_together(rasters))
+        # Each is merged at its own size: a sum of what was resized is much cheaper than a convolution of all channels.
+        merged = [merge(each) for merge, each in zip(self.merges, rasters, strict=True)]
+        total = torch.stack([resized(each, rasters[-1].shape[-2:]) for each in merged]).sum(dim=0)
+        labelled: Tensor = self.head(total)
         return labelled
 
 
