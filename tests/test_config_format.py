@@ -71,6 +71,8 @@ SINCE_FORMAT_2 = {
     "augmentation.move": 0.0,
     "training.fields_per_slide": None,
     "loss.segmentation.name": "focal",
+    "sampling.geometry": "warp",
+    "blocks": None,
 }
 ADDED = {"825d58f": SINCE_825D58F, "967aec1": SINCE_967AEC1, "e647079": SINCE_E647079}
 # A few that have other defaults today, or had at that commit: (focal_gamma, interpolation, area_channel, level_bias).

@@ -205,9 +205,10 @@ def chosen_blocks(priority: Tensor, allowed: Tensor | None, count: int) -> Tenso
         (N, 2) int64, row and column, in the order of the field, N at least 1. Equal priorities go row by row.
     """
     flat = priority.detach().double().cpu().flatten()
-    if allowed is not None and bool(allowed.any()):
-        flat = flat.masked_fill(~allowed.cpu().flatten(), -math.inf)
+    if allowed is not None:
         count = min(count, int(allowed.sum()))
+        if count:
+            flat = flat.masked_fill(~allowed.cpu().flatten(), -math.inf)
     best = flat.argsort(descending=True, stable=True)[: max(1, count)].sort().values
     columns = priority.shape[1]
     return torch.stack((best // columns, best % columns), dim=1)
