@@ -1,8 +1,9 @@
-"""What the section ``blocks`` of a configuration may say."""
+"""What the section ``blocks`` of a configuration may say, and what that means in words."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -52,7 +53,9 @@ class Blocks(BaseModel):
     )
     skip_glass: bool = Field(True, description="Blocks without tissue are not read.")
     noise: float = Field(
-        0.5, ge=0, description="Standard deviation of noise on a scorer's scores in training: other blocks are seen."
+        0.5,
+        ge=0,
+        description="Standard deviation of noise on a scorer's scores in training: other blocks are seen.",
     )
 
     @field_validator("window_px", "margin_px")
@@ -76,3 +79,45 @@ class Blocks(BaseModel):
                 "level's pixels. Needed more, or further levels"
             )
         return self
+
+
+CHOICES: dict[str, str] = {
+    "learned": "where a scorer, which learns from labels, says that reading closer tells classes apart",
+    "detail": "where there is most detail, by the gradient of the brightness and nothing learned",
+    "tissue": "where there is tissue, by a mask and nothing learned",
+    "random": "at random places",
+    "labels": "where classes meet in the labels, which must be known of every slide that it segments: an oracle for "
+    "comparison, not for use",
+}
+"""Where the next level is read, in words that end a sentence."""
+
+
+def scales_of(blocks: Mapping[str, Any]) -> tuple[tuple[float, ...], str]:
+    """Lengths of a pixel of each level, the coarsest first, and their unit.
+
+    Args:
+        blocks: The section as plain data.
+
+    Returns:
+        For example ((10, 5, 2.5), "um").
+    """
+    finest = blocks["finest_um"] if blocks["finest_um"] is not None else blocks["finest_px"]
+    unit = "um" if blocks["finest_um"] is not None else "level-0 px"
+    return tuple(finest * 2.0**number for number in reversed(range(blocks["levels"]))), unit
+
+
+def looks_text(blocks: Mapping[str, Any]) -> str:
+    """How a field is read, after the words "each field is".
+
+    Args:
+        blocks: The section as plain data.
+    """
+    scales, unit = scales_of(blocks)
+    first, *further = (f"{each:g}" for each in scales)
+    if not further:
+        return f"read whole at {first} {unit} per px"
+    closer = " and ".join(filter(None, (", ".join(further[:-1]), further[-1])))
+    return (
+        f"read whole at {first} {unit} per px, then closer, at {closer}, in windows of {blocks['window_px']} px, "
+        f"{CHOICES[blocks['choice']]}: at most {100 * blocks['share']:.3g} % of the pixels of the finest level in all"
+    )

@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from wsi_deform.annotation.mean_classes import MeanClasses
+from wsi_deform.config_blocks import looks_text, scales_of
 from wsi_deform.files import write_text
 from wsi_deform.manifest.licences import licences_text
 from wsi_deform.model_file import read_model_facts
 
 LICENCES = "data_licences"
+FULL = "\n\nThe full configuration is in the JSON beside the model."
 LIMITS = (
     "For research use only. Not a medical device: not for diagnosis, and no substitute for a pathologist.",
     "Metrics hold for slides like those of validation: stain, scanner, organ and labelling style. Measure it on "
@@ -75,6 +77,15 @@ def _purpose(about: Mapping[str, Any]) -> str:
     names = [each["name"] for each in about["classes"]["classes"]]
     background = about["classes"].get("background")
     wanted = [each for each in names if each != background] or names
+    kind = "images" if about["mpp"] is None else "histology slides"
+    start = f"Segments {kind} into {len(names)} classes: {_joined(wanted)}" + (
+        f", and {background}" if background in names and wanted != names else ""
+    )
+    if blocks := about["config"].get("blocks"):
+        return (
+            f"{start}. Each field is {looks_text(blocks)}. It writes a mask at full resolution. "
+            f"{_scale(about['mpp'])}"
+        )
     short, long = sampling["budget"]
     samples = {
         "area": f"{short * long:,} samples ({short} x {long}, or as many in another shape)",
@@ -92,11 +103,9 @@ def _purpose(about: Mapping[str, Any]) -> str:
         "edge_positions": "at positions solved from the labels, which must be known of every slide that it segments: "
         "an oracle for comparison, not for use",
     }[sampling["density"]]
-    kind = "images" if about["mpp"] is None else "histology slides"
     return (
-        f"Segments {kind} into {len(names)} classes: {_joined(wanted)}"
-        + (f", and {background}" if background in names and wanted != names else "")
-        + f". It looks at {samples} per field, {where}, and writes a mask at full resolution. {_scale(about['mpp'])}"
+        f"{start}. It looks at {samples} per field, {where}, and writes a mask at full resolution. "
+        f"{_scale(about['mpp'])}"
     )
 
 
@@ -226,6 +235,9 @@ def _settings(config: Mapping[str, Any]) -> str:
         if side_px
         else "one field over the whole slide"
     )
+    if blocks := config.get("blocks"):
+        read = [f"encoder: {name}" + (f" ({options})" if options else ""), *_blocks(blocks, sampling), cover]
+        return _list([*read, *_stain(networks["stain"])]) + FULL
     lines = [
         f"segmentation network: {name}"
         + (f" ({options})" if options else "")
@@ -233,9 +245,8 @@ def _settings(config: Mapping[str, Any]) -> str:
         _density(sampling),
         f"pyramid level: {reading_text(sampling)}; mask from samples: {sampling['interpolation']}",
         cover,
+        *_stain(networks["stain"]),
     ]
-    if (stain := networks["stain"]) != "none":
-        lines.append(f"stain: colours are brought to one reference per slide first ({stain})")
     if (resizer := networks.get("resizer")) is not None:
         lines.insert(
             1,
@@ -255,7 +266,37 @@ def _settings(config: Mapping[str, Any]) -> str:
         lines.insert(
             1, f"deformation network: convolutions of {widths} channels on {seen} of the low-res view"
         )
-    return _list(lines) + "\n\nThe full configuration is in the JSON beside the model."
+    return _list(lines) + FULL
+
+
+def _stain(stain: str) -> list[str]:
+    return (
+        [] if stain == "none" else [f"stain: colours are brought to one reference per slide first ({stain})"]
+    )
+
+
+def _blocks(blocks: Mapping[str, Any], sampling: Mapping[str, Any]) -> list[str]:
+    """How fields are read in blocks, with the settings that matter there."""
+    scales, unit = scales_of(blocks)
+    read = f"levels: {_joined([f'{each:g}' for each in scales])} {unit} per px"
+    if blocks["levels"] > 1:
+        margin = f" and a margin of {blocks['margin_px']} px" if blocks["margin_px"] else ""
+        split = blocks["split"]
+        parts = (
+            "each level twice that of the one before"
+            if split is None
+            else f"split {_joined([*map(str, split)])}"
+        )
+        read += (
+            f"; windows of {blocks['window_px']} px{margin}; pixels read, of all levels: {blocks['share']:g} of those "
+            f"of the finest, {parts}"
+        )
+    lines = [read]
+    if blocks["levels"] > 1:
+        noise = f", noise {blocks['noise']:g} in training" if blocks["choice"] == "learned" else ""
+        glass = ", never without tissue" if blocks["skip_glass"] else ""
+        lines.append(f"choice of blocks: {blocks['choice']}{noise}{glass}")
+    return [*lines, f"mask from labels, one for 4 x 4 px of the finest level: {sampling['interpolation']}"]
 
 
 def _density(sampling: Mapping[str, Any]) -> str:

@@ -374,7 +374,8 @@ def sample_fields(
         grid=grid,
         areas=found.areas,
         images=torch.stack(images),
-        pixels=(model.entering_pixels(read_size or size, Size(views.shape[3], views.shape[2])),) * len(fields),
+        pixels=(model.entering_pixels(read_size or size, Size(views.shape[3], views.shape[2])),)
+        * len(fields),
         tiles=tuple(tiles),
         read_seconds=time.monotonic() - started,
     )

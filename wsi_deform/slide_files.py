@@ -33,7 +33,15 @@ from wsi_deform.reverse.samples import FieldSamples
 from wsi_deform.scale import limits_to_tissue
 from wsi_deform.segment import SegmentedField, outside_label, region_note, segment_fields
 from wsi_deform.slide.slide import Slide
-from wsi_deform.slide_results import ORACLE, Method, SlideFiles, WantedOutputs, slide_files_of
+from wsi_deform.slide_results import (
+    ORACLES,
+    Method,
+    SlideFiles,
+    WantedOutputs,
+    is_in_blocks,
+    method_of,
+    slide_files_of,
+)
 from wsi_deform.unlike import slide_remark
 
 OnField = Callable[[int, int], None]
@@ -104,7 +112,7 @@ def segment_to_files(
             folder,
             wanted=wanted,
             remark=slide_remark(slide, model),
-            method="edge oracle" if model.needs_labels else "sampled",
+            method=method_of(model),
             threads=threads,
             on_field=on_field,
         )
@@ -187,7 +195,7 @@ def fields_to_files(
     )
     made = [kind for kind in wanted.kinds(has_mpp=True) if kind in FROM_MASK]
     _write_from_mask(slide, classes, _shown_downsample(slide, budgets), folder, made, folder, threads)
-    remarks = [ORACLE] if method == "edge oracle" else []
+    remarks = [ORACLES[method]] if method in ORACLES else []
     remarks += [remark, NO_FOOTPRINT if wanted.footprint and slide.mpp_or_none is None else ""]
     return slide_files_of(
         slide,
@@ -334,7 +342,7 @@ def _write_fields(
     names = {f"class {index}": name for index, name in enumerate(classes.names)}
     limit = tissue_limit_of(slide, classes.background) if wanted.limit_to_tissue else None
     limited = "no" if limit is None else "yes"
-    oracle = {"method": f"{method}: {ORACLE}"} if method == "edge oracle" else {}
+    oracle = {"method": f"{method}: {ORACLES[method]}"} if method in ORACLES else {}
     annotations = {
         "slide": slide.path.name,
         **oracle,
@@ -364,6 +372,7 @@ def _write_fields(
                     outside_label=outside,
                     interpolation=interpolation,
                     limit=limit,
+                    has_sides=is_in_blocks(method),
                 )
             )
         ]
@@ -389,6 +398,7 @@ def _write_fields(
                 downsample=downsample,
                 annotations=annotations,
                 threads=threads,
+                unit="um per pixel read" if is_in_blocks(method) else "um per sample",
             )
             sinks.append(opened.enter_context(footprint))
 

@@ -12,14 +12,31 @@ from wsi_deform.errors import ConfigError
 from wsi_deform.geometry import Size
 from wsi_deform.mask.folder import OutputKind
 from wsi_deform.mask.tissue_limit import TissueCounts
+from wsi_deform.model import Model
 from wsi_deform.reverse.sampler import Interpolation
 from wsi_deform.slide.slide import Slide
 
-Method = Literal["sampled", "patches", "edge oracle"]
-ORACLE = "oracle: sampled where its own labels have borders, for comparison, not for use"
+Method = Literal["sampled", "patches", "edge oracle", "blocks", "block oracle"]
+ORACLES: dict[str, str] = {
+    "edge oracle": "oracle: sampled where its own labels have borders, for comparison, not for use",
+    "block oracle": "oracle: read closely where its own labels have several classes, for comparison, not for use",
+}
+"""Methods that look at the labels -> what people should know of them."""
 SHOWN_TILES = 3  # of those that could not be decoded
 # Remarked upon: a slide with less tissue, and a class that lost more of its pixels to the limit (and of the slide).
 MIN_TISSUE_SHARE, MAX_REMOVED_SHARE, MIN_REMOVED_SHARE = 0.001, 0.5, 0.001
+
+
+def method_of(model: Model) -> Method:
+    """How a model looks at a slide."""
+    if model.has_blocks:
+        return "block oracle" if model.needs_labels else "blocks"
+    return "edge oracle" if model.needs_labels else "sampled"
+
+
+def is_in_blocks(method: str) -> bool:
+    """Whether pixels of several levels were read of a slide that was looked at so."""
+    return method in ("blocks", "block oracle")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +111,8 @@ class SlideFiles:
         remark: What people should know before they trust the mask; else empty.
         blank_tiles: Tiles of the slide that could not be decoded and were left out.
         blank_pixels: Level-0 pixels of the mask that are unlabelled for that.
-        method: How it was looked at: "sampled", "patches", or "edge oracle", whose samples lie where labels say.
+        method: How it was looked at: "sampled", "blocks", "patches", or "edge oracle" and "block oracle", which
+            look where labels say.
         read_pixels: Pixels, of whatever levels, that entered a network: views, sampled images, windows with their
             margins, patches; None where nobody counted.
         decoded_pixels: Pixels of tiles of the slide that were decoded, of whatever level; None where nobody counted.

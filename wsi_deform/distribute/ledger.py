@@ -43,7 +43,7 @@ class State:
         mpp: Level-0 um per pixel, or None where nobody said.
         mpp_xy: The same along x and y; None also of earlier versions.
         remark: What people should know before they trust the mask; else empty.
-        method: How it was looked at: "sampled", "patches" or "edge oracle".
+        method: How it was looked at, see ``SlideFiles``.
         fields: Number of fields, or patches.
         samples: Number of samples, or pixels of all patches.
         tiles: Number of tiles read.

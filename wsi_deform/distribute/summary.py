@@ -128,6 +128,9 @@ def _methods(states: Sequence[State]) -> list[str]:
     said = {
         "edge oracle": "Edge oracle, sampled where the labels of the slide itself have borders (for comparison, not "
         "for use)",
+        "block oracle": "Block oracle, read closely where the labels of the slide itself have several classes (for "
+        "comparison, not for use)",
+        "blocks": "Read in blocks, of several levels (the samples below are labels, each of 4 x 4 px of the finest)",
         "patches": "Patches, all of whose pixels the network saw (the samples below are their pixels)",
     }
     lines = []

@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from wsi_deform.annotation.classes import UNLABELLED, ClassTable
+from wsi_deform.drawing.levels import level_colours
 from wsi_deform.drawing.names import one_line
 from wsi_deform.files import write_aside
 from wsi_deform.geometry import Size
+from wsi_deform.mask.overlay import overlay
 
 WIDTH_PX = 1500
 MARGIN_PX, GAP_PX, TITLE_PX, HEADING_PX, LEGEND_PX = 18, 16, 26, 34, 26
@@ -38,20 +40,24 @@ class Stages:
         aspect: Width / height of its region.
         view: (H, W, 3) uint8 RGB, the low-res view.
         points: (h, w, 2) sampling grid, (x, y), unit frame of the region.
-        density: (H, W) deformation map, positive; its scale does not matter.
-        image: (h, w, 3) uint8 RGB, the sampled image.
+        density: (H, W) deformation map, positive; its scale does not matter. None of blocks.
+        image: (h, w, 3) uint8 RGB, the sampled image; of blocks what was read, the finest on top.
         labels: (h, w) uint8 classes at the sampling points, 255 unlabelled.
         predicted: (h, w) uint8 classes that the model says.
+        read: (h, w) uint8, of blocks: the finest level that was read at each label, 0 for the coarsest.
+        levels: Names of these levels, such as "10 um per px".
     """
 
     title: str
     aspect: float
     view: NDArray[np.uint8]
     points: NDArray[np.float64]
-    density: NDArray[np.float64]
+    density: NDArray[np.float64] | None
     image: NDArray[np.uint8]
     labels: NDArray[np.uint8]
     predicted: NDArray[np.uint8]
+    read: NDArray[np.uint8] | None = None
+    levels: tuple[str, ...] = ()
 
 
 def field_picture(stages: Stages, classes: ClassTable) -> NDArray[np.uint8]:
@@ -63,10 +69,12 @@ def field_picture(stages: Stages, classes: ClassTable) -> NDArray[np.uint8]:
 
     Returns:
         (H, ``WIDTH_PX``, 3) uint8 RGB: the low-res view with the sampling points, the deformation map, the sampled
-        image, its labels, its predicted classes, and where they differ.
+        image, its labels, its predicted classes, and where they differ. Of blocks: the first look, at which level each
+        part was read, and what was read, in place of the first three.
 
     Convention:
-        The first two panels are in the slide's frame, the others in the sampled image's.
+        The first two panels are in the slide's frame, the others in the sampled image's; of blocks all are in the
+        slide's.
     """
     columns = _columns(stages.aspect)
     size = _panel_size(stages.aspect, columns)
@@ -79,7 +87,8 @@ def field_picture(stages: Stages, classes: ClassTable) -> NDArray[np.uint8]:
         else (classes.names[index], classes.colours[index])
         for index in shown
     ]
-    lines = _legend_lines([*entries, ("right", RIGHT), ("wrong", WRONG)], WIDTH_PX)
+    levels = zip(stages.levels, level_colours(len(stages.levels)) if stages.levels else (), strict=True)
+    lines = _legend_lines([*entries, ("right", RIGHT), ("wrong", WRONG), *levels], WIDTH_PX)
     height = HEADING_PX + rows * (TITLE_PX + size.height + GAP_PX) + len(lines) * LEGEND_PX + MARGIN_PX
     page = Image.new("RGB", (WIDTH_PX, height), "white")
     draw = ImageDraw.Draw(page)
@@ -93,7 +102,7 @@ def field_picture(stages: Stages, classes: ClassTable) -> NDArray[np.uint8]:
         draw.text((left, top - 5), title, FAINT, font=_font(14), anchor="ls")
         page.paste(panel, (left, top))
         draw.rectangle((left - 1, top - 1, left + size.width, top + size.height), outline=LINE)
-        if number == 1 and size.width >= MIN_FOR_SCALE_PX:
+        if number == 1 and size.width >= MIN_FOR_SCALE_PX and stages.density is not None:
             _draw_scale(draw, page, left + size.width, top - 9, _most(stages.density))
     _draw_legend(draw, height - MARGIN_PX - len(lines) * LEGEND_PX, lines)
     return np.asarray(page)
@@ -146,27 +155,50 @@ def _panel_size(aspect: float, columns: int) -> Size:
 
 def _panels(stages: Stages, classes: ClassTable, size: Size) -> list[tuple[str, Image.Image]]:
     """Titles and panels, in reading order."""
-    step = max(1, round(POINT_SPACING_PX * stages.points.shape[1] / size.width))
-    which = "all samples" if step == 1 else f"1 of {step**2} samples"
     palette = np.full((256, 3), 255, np.uint8)
     palette[: classes.count] = classes.colours
     labelled = stages.labels != UNLABELLED
     wrong = labelled & (stages.labels != stages.predicted)
     verdict = np.full((*labelled.shape, 3), 255, np.uint8)
     verdict[labelled], verdict[wrong] = RIGHT, WRONG
-    narrow = "" if size.width >= MIN_FOR_SCALE_PX else f", 0 to {_most(stages.density):.1f} x"
-    heat = mpl.colormaps["magma"](np.clip(_relative(stages.density) / _most(stages.density), 0, 1))
     share = f"{wrong.sum() / labelled.sum():.0%} of labelled" if labelled.any() else "no labels"
     return [
-        (f"low-res view, {which}", _with_points(stages, size, step)),
-        (f"deformation map{narrow}", _resized(np.rint(heat[..., :3] * 255).astype(np.uint8), size)),
-        ("sampled image", _resized(stages.image, size)),
+        *(_of_warp(stages, size) if stages.read is None else _of_blocks(stages, stages.read, size)),
         (
-            f"labels: {labelled.mean():.0%} of samples",
+            f"labels: {labelled.mean():.0%} {'of samples' if stages.read is None else 'labelled'}",
             _resized(palette[stages.labels], size),
         ),
         ("prediction", _resized(palette[stages.predicted], size)),
         (f"wrong: {share}", _resized(verdict, size)),
+    ]
+
+
+def _of_warp(stages: Stages, size: Size) -> list[tuple[str, Image.Image]]:
+    """Where it was looked, and what was seen, of a warp."""
+    step = max(1, round(POINT_SPACING_PX * stages.points.shape[1] / size.width))
+    which = "all samples" if step == 1 else f"1 of {step**2} samples"
+    panels = [(f"low-res view, {which}", _with_points(stages, size, step))]
+    if stages.density is not None:
+        most = _most(stages.density)
+        narrow = "" if size.width >= MIN_FOR_SCALE_PX else f", 0 to {most:.1f} x"
+        heat = mpl.colormaps["magma"](np.clip(_relative(stages.density) / most, 0, 1))
+        panels.append(
+            (f"deformation map{narrow}", _resized(np.rint(heat[..., :3] * 255).astype(np.uint8), size))
+        )
+    return [*panels, ("sampled image", _resized(stages.image, size))]
+
+
+def _of_blocks(stages: Stages, read: NDArray[np.uint8], size: Size) -> list[tuple[str, Image.Image]]:
+    """The same of blocks."""
+    first = _resized(stages.view, size)
+    levels = np.asarray(Image.fromarray(read).resize((size.width, size.height), Image.Resampling.NEAREST))
+    colours = level_colours(len(stages.levels))
+    tinted = overlay(np.asarray(first), levels, colours, background=0)
+    share = f"{(read == len(stages.levels) - 1).mean():.0%} of it at {stages.levels[-1]}"
+    return [
+        (f"first look, {stages.levels[0]}", first),
+        (f"levels read: {share}", Image.fromarray(tinted)),
+        ("what was read", _resized(stages.image, size)),
     ]
 
 

@@ -1,7 +1,8 @@
-"""Footprint maps: how closely the system looked, in um per sample.
+"""Footprint maps: how closely the system looked, in um per sample, or in blocks per pixel that was read.
 
 A mask is as sharp as the samples behind it: where they lie 50 um apart, an outline is no better than that. The
-footprint is the side of the square with the area of a sample's warped cell. The map is an OME-TIFF pyramid of one
+footprint is the side of the square with the area of a sample's warped cell; where a field was read in blocks, with the
+area of a pixel of the finest level that was read there. The map is an OME-TIFF pyramid of one
 uint16 channel in *tenths of um*: whole numbers, since OpenSlide and many viewers show no others, and the value under
 the cursor divided by ten is the um.
 """
@@ -38,6 +39,7 @@ class FootprintMap:
         downsample: Level-0 px per pixel of the map, a power of two; see ``coarse.map_downsample``.
         annotations: Names and values to store in the file's OME-XML.
         threads: Number of threads that encode; the file does not depend on it.
+        unit: What the map says ten of, in words.
 
     Raises:
         ShapeError: The downsample is no power of two.
@@ -58,6 +60,7 @@ class FootprintMap:
         downsample: int,
         annotations: Mapping[str, str] | None = None,
         threads: int = 1,
+        unit: str = "um per sample",
     ) -> None:
         self._um_per_px = mean_mpp(mpp)
         self._map = CoarseMap(
@@ -65,10 +68,10 @@ class FootprintMap:
             size=size,
             mpp=mpp,
             downsample=downsample,
-            channels=[Channel(name="um per sample x 10")],
+            channels=[Channel(name=f"{unit} x 10")],
             dtype=np.uint16,
             halve=_largest,
-            annotations={"value": "tenths of um per sample; 0 where no field looked", **(annotations or {})},
+            annotations={"value": f"tenths of {unit}; 0 where no field looked", **(annotations or {})},
             threads=threads,
         )
 

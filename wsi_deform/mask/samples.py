@@ -18,7 +18,7 @@ from pathlib import Path
 from shutil import copyfileobj
 from tempfile import TemporaryFile
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,10 @@ _LIMIT_ARRAYS: dict[str, tuple[str, tuple[int | None, ...]]] = {
     "limit": ("b", (None, None)),
     "background": ("i", ()),
 }
+
+
+# Of what was read in blocks: pixels of several sizes, which positions do not tell.
+_SIDE_ARRAYS: dict[str, tuple[str, tuple[int | None, ...]]] = {"sides": ("f", (None,))}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -127,6 +131,7 @@ class SamplesWriter:
         outside_label: Class of everything that no field keeps.
         interpolation: How the mask is made from them; "linear" keeps probabilities and lattices too.
         limit: Where the mask has other labels than background, or None where it is not limited.
+        has_sides: Whether the size of the pixel that was read at each sample is kept.
 
     Raises:
         MaskError: On leaving, when there were more or fewer samples than ``count``; on adding a field without
@@ -137,7 +142,8 @@ class SamplesWriter:
         ``labels`` (N,) uint8; ``kept`` (F, 4) int64 x, y, width, height, level-0 px; the samples of field f
         are rows ``starts[f]`` to ``starts[f + 1]``; ``size`` (2,) width, height; ``outside_label``. For
         "linear" also ``lattices`` (F, 2) int64 width, height, and ``probabilities`` (N, C) as they were given. For a
-        limited mask also ``limit`` (H, W) bool and ``background``, see ``TissueLimit``.
+        limited mask also ``limit`` (H, W) bool and ``background``, see ``TissueLimit``. With sides also ``sides`` (N,)
+        float16, level-0 px, the square roots of the fields' ``areas_px``.
     """
 
     def __init__(
@@ -149,6 +155,7 @@ class SamplesWriter:
         outside_label: int,
         interpolation: Interpolation = "nearest",
         limit: TissueLimit | None = None,
+        has_sides: bool = False,
     ) -> None:
         self.path = Path(path)
         self.count = count
@@ -166,6 +173,7 @@ class SamplesWriter:
         self._linear = interpolation == "linear"
         self._lattices: list[tuple[int, int]] = []
         self._scores: NDArray[Any] = np.empty((0, 0), np.float16)  # type and number of classes of all fields
+        self._has_sides = has_sides
         self._open = ExitStack()
 
     def __enter__(self) -> SamplesWriter:
@@ -176,6 +184,7 @@ class SamplesWriter:
             )
             # One member of the archive can be open at a time: the probabilities wait in a file of their own.
             self._waiting = opening.enter_context(TemporaryFile(dir=self.path.parent))
+            self._sides = opening.enter_context(TemporaryFile(dir=self.path.parent))
             self._points = opening.enter_context(self._zip.open("points.npy", "w", force_zip64=True))
             header = {"descr": "<i4", "fortran_order": False, "shape": (self.count, 2)}
             np.lib.format.write_array_header_1_0(self._points, header)
@@ -193,6 +202,12 @@ class SamplesWriter:
             self._waiting.write(np.ascontiguousarray(field.probabilities).tobytes())
             self._scores = field.probabilities[:0]
             self._lattices.append((field.lattice.width, field.lattice.height))
+        if self._has_sides:
+            if field.areas_px is None:
+                raise MaskError(
+                    f"samples {self.path}: the field that keeps {field.kept} has no areas. Needed those of every field."
+                )
+            self._sides.write(np.sqrt(field.areas_px).astype("<f2").tobytes())
         self._points.write(np.rint(field.points_px * UNITS_PER_PX).astype("<i4").tobytes())
         self._labels.append(field.labels)
         self._kept.append((field.kept.x, field.kept.y, field.kept.width, field.kept.height))
@@ -219,6 +234,8 @@ class SamplesWriter:
             if self._linear:
                 arrays["lattices"] = np.array(self._lattices, np.int64).reshape(-1, 2)
                 self._write_probabilities()
+            if self._has_sides:
+                self._copy("sides", self._sides, np.dtype("<f2"), (self.count,))
             for name, array in arrays.items():
                 with self._zip.open(f"{name}.npy", "w", force_zip64=True) as member:
                     np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
@@ -231,12 +248,16 @@ class SamplesWriter:
                 f"samples {self.path}: probabilities of fields differ in type or number of classes. "
                 "Needed those of one network."
             )
-        self._waiting.seek(0)
-        with self._zip.open("probabilities.npy", "w", force_zip64=True) as member:
-            descr = np.lib.format.dtype_to_descr(self._scores.dtype)
+        self._copy("probabilities", self._waiting, self._scores.dtype, shape)
+
+    def _copy(self, name: str, waiting: IO[bytes], dtype: np.dtype[Any], shape: tuple[int, ...]) -> None:
+        """Copy what waited in a file into an array of the archive."""
+        waiting.seek(0)
+        with self._zip.open(f"{name}.npy", "w", force_zip64=True) as member:
+            descr = np.lib.format.dtype_to_descr(dtype)
             header = {"descr": descr, "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(member, header)
-            copyfileobj(self._waiting, member, 1 << 20)
+            copyfileobj(waiting, member, 1 << 20)
 
 
 def write_samples(
@@ -305,6 +326,7 @@ def _samples_of(stored: dict[str, NDArray[Any]]) -> SlideSamples:
     linear = "lattices" in stored
     lattices = [Size(*map(int, row)) for row in stored["lattices"]] if linear else [None] * len(regions)
     scores = stored["probabilities"] if linear else None
+    areas = stored["sides"].astype(np.float32) ** 2 if "sides" in stored else None
     size, limit = Size(*map(int, stored["size"])), None
     if "limit" in stored:
         limit = TissueLimit(cells=stored["limit"], size=size, background=int(stored["background"]))
@@ -315,6 +337,7 @@ def _samples_of(stored: dict[str, NDArray[Any]]) -> SlideSamples:
             labels=labels[start:stop],
             probabilities=None if scores is None else scores[start:stop],
             lattice=lattice,
+            areas_px=None if areas is None else areas[start:stop],
         )
         for kept, lattice, start, stop in zip(regions, lattices, starts[:-1], starts[1:], strict=True)
     )
@@ -348,6 +371,7 @@ def _misfit(stored: dict[str, NDArray[Any]]) -> str | None:
     """What is wrong with the arrays of a samples file, or None."""
     linear = "lattices" in stored or "probabilities" in stored
     optional = (_LINEAR_ARRAYS if linear else {}) | (_LIMIT_ARRAYS if "limit" in stored else {})
+    optional |= _SIDE_ARRAYS if "sides" in stored else {}
     for name, (kinds, shape) in (_ARRAYS | optional).items():
         if name not in stored:
             return f"no {name}"
@@ -360,7 +384,7 @@ def _misfit(stored: dict[str, NDArray[Any]]) -> str | None:
     if stored["units_per_px"] < 1:
         return f"units_per_px {stored['units_per_px']}"
     starts, count, fields = stored["starts"], len(stored["points"]), len(stored["kept"])
-    counts = {len(stored[name]) for name in ("labels", "probabilities") if name in stored}
+    counts = {len(stored[name]) for name in ("labels", "probabilities", "sides") if name in stored}
     ordered = (
         len(starts) == fields + 1 and starts[0] == 0 and starts[-1] == count and (np.diff(starts) >= 0).all()
     )

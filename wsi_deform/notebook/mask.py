@@ -31,7 +31,7 @@ from wsi_deform.segment import segment_slide as segmented_slide
 from wsi_deform.slide.identity import slide_identity
 from wsi_deform.slide.slide import Slide
 from wsi_deform.slide_files import fields_to_files
-from wsi_deform.slide_results import Method, SlideFiles, WantedOutputs
+from wsi_deform.slide_results import Method, SlideFiles, WantedOutputs, method_of
 from wsi_deform.unlike import slide_remark
 
 
@@ -46,7 +46,7 @@ class SlideMask(SegmentedSlide):
         identity: What was known of the slide's file when it was segmented; empty for one without a file.
         remark: What people should know before they trust the mask; else empty.
         is_limited: Whether it is limited to tissue, where a class is the background.
-        method: "sampled", or "edge oracle", whose samples lie where the slide's own labels have borders.
+        method: How the slide was looked at, see ``SlideFiles``.
     """
 
     slide: Slide
@@ -257,7 +257,7 @@ def segment_slide(
         identity=identity,
         remark=slide_remark(slide, model),
         is_limited=is_limited,
-        method="edge oracle" if model.needs_labels else "sampled",
+        method=method_of(model),
     )
 
 

@@ -21,9 +21,9 @@ from wsi_deform.mask.scale_bar import scale_bar
 from wsi_deform.provenance import provenance
 from wsi_deform.report.measured import MIOU, measures
 from wsi_deform.report.page import Fact, Picture, Section, write_report
-from wsi_deform.report.pictures import sampled_picture, slide_picture, truth_picture
+from wsi_deform.report.pictures import levels_picture, sampled_picture, slide_picture, truth_picture
 from wsi_deform.report.run import curves, describe_config, read_log
-from wsi_deform.report.tables import comparison_table, number
+from wsi_deform.report.tables import NOTHING, comparison_table, number
 
 SHOWN_SLIDES = 3
 CLASS_IOU = "IoU "
@@ -62,7 +62,10 @@ def compare_methods(
     made = provenance(config=configs[best].model_dump(mode="json"))
     tiles = [Fact(value=number(values[MIOU]), what=f"mIoU, {method}") for method, values in measured.items()]
     tiles.append(
-        Fact(value=share_sampled(configs[best], evaluations[best]), what="samples / pixels of the slide")
+        Fact(
+            value=share_sampled(configs[best], evaluations[best]),
+            what=f"{'samples' if configs[best].blocks is None else 'pixels read'} / pixels of the slide",
+        )
     )
     sections = [
         Section(
@@ -102,10 +105,13 @@ def _columns(values: Mapping[str, float], of_classes: bool) -> dict[str, float]:
 
 
 def share_sampled(config: Config, evaluation: Evaluation) -> str:
-    """Samples per pixel of the average slide, e.g. "1 / 1024"."""
-    short, long = config.sampling.budget
-    pixels = sum(slide.size.area for slide in evaluation.slides) / len(evaluation.slides)
-    return f"1 / {pixels / (short * long):.0f}"
+    """Samples per pixel of the average slide, e.g. "1 / 1024"; of blocks pixels read, a dash if not known."""
+    pixels = sum(slide.size.area for slide in evaluation.slides)
+    if config.blocks is None:
+        short, long = config.sampling.budget
+        return f"1 / {pixels / len(evaluation.slides) / (short * long):.0f}"
+    read = [slide.cost.read_pixels for slide in evaluation.slides]
+    return NOTHING if None in read else f"1 / {pixels / sum(each or 0 for each in read):.0f}"
 
 
 def chosen_slides(evaluation: Evaluation) -> list[tuple[str, str]]:
@@ -180,8 +186,9 @@ def _slides(
         ]
         pictures += [
             Picture(
-                image=sampling_points_figure(picture, each.points_px, size=size, title=method, bar=bar),
-                caption=f"{slide_id}: where {method} samples.",
+                image=levels_picture(each.samples, picture, size=size, title=method, mpp=opened.mpp_xy)
+                or sampling_points_figure(picture, each.samples.points_px, size=size, title=method, bar=bar),
+                caption=f"{slide_id}: where {method} looks.",
                 is_slide=True,
             )
             for method, each in seen.items()

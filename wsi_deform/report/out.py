@@ -122,8 +122,10 @@ def _by(done: Sequence[State]) -> str:
     """How the masks were made."""
     words = {
         "sampled": "from a few samples per slide",
+        "blocks": "from blocks, some of which are read more closely",
         "patches": "from patches that cover the tissue (the baseline)",
         "edge oracle": "from samples placed by the slides' own labels: an oracle, for comparison and not for use",
+        "block oracle": "from blocks that the slides' own labels choose: an oracle, for comparison and not for use",
     }
     methods = {state.method for state in done} or {"sampled"}
     return ", or ".join(text for method, text in words.items() if method in methods)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import io
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from wsi_deform.annotation.labels import Labels
-from wsi_deform.geometry import Mpp, Size
+from wsi_deform.drawing.levels import level_colours, levels_of
+from wsi_deform.geometry import Mpp, Size, mean_mpp
 from wsi_deform.look.lowres import thumbnail
+from wsi_deform.mask.caption import LegendEntry, captioned
 from wsi_deform.mask.folder import MaskFolder
-from wsi_deform.mask.overlay import label_picture
-from wsi_deform.mask.samples import read_samples
+from wsi_deform.mask.overlay import label_picture, overlay
+from wsi_deform.mask.samples import SlideSamples, read_samples
+from wsi_deform.mask.scale_bar import scale_bar
 from wsi_deform.slide.open import open_slide
 
 PICTURE_PX = 1600
@@ -24,11 +29,11 @@ class SampledPicture:
     """How a method saw and labelled a slide.
 
     Attributes:
-        points_px: (N, 2) float64 (x, y), slide edge frame, level-0 px.
+        samples: Its samples.
         labels: (H, W) uint8, the mask in the size of the thumbnail.
     """
 
-    points_px: NDArray[np.float64]
+    samples: SlideSamples
     labels: NDArray[np.uint8]
 
 
@@ -56,7 +61,67 @@ def sampled_picture(folder: MaskFolder, slide_id: str, size: Size) -> SampledPic
         MaskError: The samples are missing or damaged.
     """
     samples = read_samples(folder.samples(slide_id))
-    return SampledPicture(points_px=samples.points_px, labels=label_picture(samples.reverse(), size))
+    return SampledPicture(samples=samples, labels=label_picture(samples.reverse(), size))
+
+
+def read_levels(samples: SlideSamples, size: Size) -> tuple[NDArray[np.uint8], tuple[float, ...]] | None:
+    """At which level a slide was read, place by place.
+
+    Args:
+        samples: The slide's.
+        size: Size of the picture, px.
+
+    Returns:
+        (size.height, size.width) uint8, 0 where it was read at the coarsest level or not at all, and the side of a
+        pixel of each level, level-0 px; None where the samples do not say.
+    """
+    areas = [field.areas_px for field in samples.fields]
+    known = [each for each in areas if each is not None]
+    if not known or len(known) < len(areas):
+        return None
+    levels, sides = levels_of(np.sqrt(np.concatenate(known)))
+    parts = np.split(levels, np.cumsum([len(each) for each in known])[:-1])
+    fields = tuple(
+        replace(field, labels=part, probabilities=None)
+        for field, part in zip(samples.fields, parts, strict=True)
+    )
+    shown = replace(samples, fields=fields, outside_label=0, interpolation="nearest", limit=None)
+    return label_picture(shown.reverse(), size), sides
+
+
+def levels_picture(
+    samples: SlideSamples, picture: NDArray[np.uint8], *, size: Size, title: str, mpp: Mpp | None
+) -> bytes | None:
+    """A thumbnail, tinted by the finest level that was read at each place; a JPEG.
+
+    Args:
+        samples: The slide's.
+        picture: (H, W, 3) uint8 RGB, its thumbnail.
+        size: Its level-0 size, px.
+        title: Written above.
+        mpp: Its level-0 um per px, or None where nobody said.
+
+    Returns:
+        With a legend of the levels, the coarsest of which is left clear; None where the samples do not say.
+    """
+    found = read_levels(samples, Size(picture.shape[1], picture.shape[0]))
+    if found is None:
+        return None
+    levels, sides = found
+    unit, per_px = ("level-0 px", 1.0) if mpp is None else ("um", mean_mpp(mpp))
+    colours = level_colours(len(sides))
+    drawn = captioned(
+        overlay(picture, levels, colours, background=0),
+        title=title,
+        bar=scale_bar(size, mpp),
+        entries=[
+            LegendEntry(text=f"{side * per_px:.3g} {unit} per px", colour=colour)
+            for side, colour in zip(sides, colours, strict=True)
+        ],
+    )
+    buffer = io.BytesIO()
+    Image.fromarray(drawn).save(buffer, format="JPEG", quality=90)
+    return buffer.getvalue()
 
 
 def truth_picture(labels: Labels, size: Size) -> NDArray[np.uint8]:

@@ -14,6 +14,7 @@ from wsi_deform.annotation.classes import ClassTable, read_class_table
 from wsi_deform.annotation.mean_classes import MeanClasses
 from wsi_deform.anonymous import AS_THEY_ARE, Names, without_files
 from wsi_deform.config import dump_config, read_config
+from wsi_deform.config_blocks import looks_text
 from wsi_deform.config_sections import Config
 from wsi_deform.drawing.result_figures import confusion_figure
 from wsi_deform.drawing.run_figures import LogRow, loss_figure, over_text, rates_figure, scores_figure
@@ -106,7 +107,7 @@ def report_run(
         )
         sections.insert(0, Section(title="Best epoch", text=said, table=table))
     sections[1:1] = _validation(run)
-    sections += [*(_seen(run) if names.are_shown else _unseen(run)), *_timed(rows)]
+    sections += [*(_seen(run, config) if names.are_shown else _unseen(run)), *_timed(rows)]
     sections.append(Section(title="Configuration", quote={"config.yaml": _settings(run, config, names)}))
     return write_report(
         page or run / REPORT,
@@ -168,16 +169,19 @@ def _unseen(run: Path) -> list[Section]:
     ]
 
 
-def _seen(run: Path) -> list[Section]:
+def _seen(run: Path, config: Config) -> list[Section]:
     """The validation fields as the model saw them last, if they were drawn."""
     path = newest_picture(run)
     if path is None:
         return []
     epoch = int(path.stem.removeprefix("epoch-"))
-    caption = (
-        f"Validation fields in epoch {epoch}: the low-res view with the sampling points, the deformation map, the "
-        "sampled image; its labels, its predicted classes, and where they differ."
+    shown = (
+        "the low-res view with the sampling points, the deformation map, the sampled image; its labels, its predicted "
+        "classes"
+        if config.blocks is None
+        else "the first look, at which level each part was read, what was read; labels, predicted classes"
     )
+    caption = f"Validation fields in epoch {epoch}: {shown}, and where they differ."
     return [
         Section(title="What the model sees", pictures=[Picture(image=path.read_bytes(), caption=caption)])
     ]
@@ -265,6 +269,12 @@ def _stopped_early(validated: Sequence[LogRow], config: Config) -> bool:
 def describe_config(config: Config) -> list[str]:
     """What a configuration does, in sentences."""
     sampling = config.sampling
+    network = config.networks.segmentation.name
+    if config.blocks is not None:
+        return [
+            f"Each field is {looks_text(config.blocks.model_dump())}. The encoder {network} sees all that is read, a "
+            "small network labels the field from it; the reverse sampler puts the labels back."
+        ]
     short, long = sampling.budget
     image = f"(a sampled image of about {short} x {long} px)"
     samples = f"{short * long:,} samples"
@@ -281,7 +291,6 @@ def describe_config(config: Config) -> list[str]:
     }[sampling.density]
     if (resizer := config.networks.resizer) is not None:
         how += f" A network makes the sampled image out of one {resizer.input_scale:g} times as long along each axis."
-    network = config.networks.segmentation.name
     return [
         f"{how} The network {network} segments the sampled image; the reverse sampler puts the labels back."
     ]

@@ -28,7 +28,8 @@ from wsi_deform.mask.samples import read_samples
 from wsi_deform.mask.scale_bar import scale_bar
 from wsi_deform.report.files import duration
 from wsi_deform.report.page import Picture, Section
-from wsi_deform.report.pictures import slide_picture, truth_picture
+from wsi_deform.report.pictures import levels_picture, slide_picture, truth_picture
+from wsi_deform.slide_results import ORACLES, is_in_blocks
 
 MAX_SLIDES = 8
 
@@ -155,7 +156,9 @@ def slide_section(
             )
         except WsiDeformError as error:
             text.append(f"The labels are not shown: {error if names.are_shown else LEFT_OUT}")
-    if state.method != "patches":
+    if is_in_blocks(state.method):
+        pictures += _read_levels(folder, state, names, text)
+    elif state.method != "patches":
         pictures += _sampled(folder, state, names, classes, text)
     title = names.slide(state.slide_id) + (f": {shown.why}" if shown.why else "")
     return Section(title=title, text=text, pictures=pictures, heading=3)
@@ -206,6 +209,23 @@ def _sampled(
     return [Picture(image=points, caption=f"Where the slide was sampled{coloured}.", is_slide=True)]
 
 
+def _read_levels(folder: MaskFolder, state: State, names: Names, text: list[str]) -> list[Picture]:
+    """Which level of a slide was the finest that was read, place by place."""
+    try:
+        samples = read_samples(folder.samples(state.slide_id))
+        picture, size = slide_picture(Path(state.slide), mpp=_mpp_of(state))
+        drawn = levels_picture(
+            samples, picture, size=size, title=names.slide(state.slide_id), mpp=_mpp_of(state)
+        )
+    except WsiDeformError as error:
+        text.append(f"Which levels were read is not shown: {error if names.are_shown else LEFT_OUT}")
+        return []
+    if drawn is None:
+        return []
+    caption = "The finest level that was read at each place; where nothing is drawn, the coarsest."
+    return [Picture(image=drawn, caption=caption, is_slide=True)]
+
+
 def _colours_of(labels: NDArray[np.uint8], classes: ClassTable) -> NDArray[np.uint8]:
     """(N, 3) RGB of samples: the colour of the class, dark where that is the background or none."""
     dark = tuple(int(POINT_COLOUR[place : place + 2], 16) for place in (1, 3, 5))
@@ -241,11 +261,12 @@ def _looked_at(state: State) -> str:
     if state.method == "patches":
         return f"{state.fields:,} patch{'es' if many else ''} of {state.samples:,} pixels in all"
     said = f"{state.samples:,} samples in {state.fields} field{many}"
-    return (
-        f"edge oracle: {said}, placed by the labels of the slide itself"
-        if state.method == "edge oracle"
-        else said
-    )
+    if is_in_blocks(state.method):
+        read = "" if state.read_pixels is None else f"{state.read_pixels:,} pixels read, "
+        said = f"{read}{state.samples:,} labels in {state.fields} field{many}"
+    if state.method in ORACLES:
+        return f"{state.method}: {said}, placed by the labels of the slide itself"
+    return said
 
 
 def _blank(size: Size, max_px: int = 1200) -> Any:

@@ -10,8 +10,10 @@ import torch
 from numpy.typing import NDArray
 
 from wsi_deform.annotation.labels import Labels
+from wsi_deform.config_blocks import scales_of
 from wsi_deform.cover import fields_of, sampled_size_of, view_of
 from wsi_deform.data.fields import LabelledField
+from wsi_deform.deform.blocks import BlockLayout
 from wsi_deform.deform.lattice import density_of_cells
 from wsi_deform.drawing.names import one_line
 from wsi_deform.drawing.panels import Stages, field_picture
@@ -23,6 +25,8 @@ from wsi_deform.slide.slide import Slide
 
 MAX_CANDIDATES = 48
 CHOICE_PX = 32
+MAX_DRAWN_PX = 2048
+RGB = 3
 
 
 def chosen_fields(
@@ -112,7 +116,7 @@ def stages_of(model: Model, item: LabelledField) -> Stages:
 def _stages_of_looks(
     model: Model, item: LabelledField, view: torch.Tensor, targets: torch.Tensor | None
 ) -> Stages:
-    """The same of blocks: how closely each part was read in place of a density, and the first look as the image."""
+    """The same of blocks: at which level each part was read, and what was seen so."""
     field, device = item.field, model.device
     looks = look_at_fields(
         model, [item.slide], [field], view[None].to(device), size=item.size, fractions=targets
@@ -120,16 +124,44 @@ def _stages_of_looks(
     predicted = label_looks(model, looks).argmax(dim=1)[0]
     labels = item.labels.at_points(points_of(field, looks.grid[0])).reshape(item.size.shape)
     shape = item.slide.squared(field.region.size)
+    octaves = (looks.areas[0] * looks.layout.root.area).log2().cpu().double().numpy() / -2
+    read: NDArray[np.uint8] = np.rint(octaves).astype(np.uint8)
+    scales, unit = scales_of(model.block_settings.model_dump())
     return Stages(
         title=_title(item, looks.pixels[0]),
         aspect=shape.width / shape.height,
         view=_rgb(view[:3]),
         points=looks.grid[0].cpu().double().numpy(),
-        density=(1 / looks.areas[0]).cpu().double().numpy(),
-        image=_rgb(view[:3]),
+        density=None,
+        image=_as_read(model, item, looks.layout, read),
         labels=labels,
         predicted=predicted.to(torch.uint8).cpu().numpy(),
+        read=read,
+        levels=tuple(f"{scale:g} {unit} per px" for scale in scales),
     )
+
+
+def _as_read(
+    model: Model, item: LabelledField, layout: BlockLayout, read: NDArray[np.uint8]
+) -> NDArray[np.uint8]:
+    """(H, W, 3) RGB of a field, each place as the finest level shows it that was read there, margins left out."""
+    finest = layout.levels - 1
+    # No finer than it is drawn.
+    while finest and layout.root.long << finest > MAX_DRAWN_PX:
+        finest -= 1
+    rows, columns = layout.root.height << finest, layout.root.width << finest
+    place = np.ix_(
+        *(np.arange(side) * known // side for side, known in zip((rows, columns), read.shape, strict=True))
+    )
+    level_there = np.minimum(read[place], finest)
+    shown = np.zeros((rows, columns, RGB), np.uint8)
+    for level in range(finest + 1):
+        size = Size(layout.root.width << level, layout.root.height << level)
+        view = view_of(item.slide, item.field, size, tissue=False, stain=model.config.networks.stain)
+        times = 2 ** (finest - level)
+        larger = _rgb(view).repeat(times, axis=0).repeat(times, axis=1)
+        shown[level_there == level] = larger[level_there == level]
+    return shown
 
 
 def _ranked_fields(model: Model, slide: Slide, labels: Labels) -> list[LabelledField]:
