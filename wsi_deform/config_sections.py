@@ -421,11 +421,18 @@ class Config(_Section):
                 ("fields.exact", self.fields.exact, False),
                 ("fields.allocation", self.fields.allocation, "equal"),
                 ("loss.weighting", self.loss.weighting, "none"),
+                # Of several networks that are run as their looks come, not one.
+                ("training.compile", self.training.compile, False),
             ):
                 if found != needed:
                     raise ValueError(
                         f"sampling.geometry blocks with {key} {found}: needed {'null' if needed is None else needed}"
                     )
+            if self.blocks is not None and self.blocks.choice == "learned" and not self.loss.edge_weight:
+                raise ValueError(
+                    "sampling.geometry blocks with blocks.choice learned and loss.edge_weight 0: nothing would teach "
+                    "the scorers. Needed an edge_weight above 0, or another choice such as detail"
+                )
         return self
 
     @property

@@ -38,6 +38,10 @@ ORACLES = ("edges", "edge_positions")
 
 MIN_SIDE_PX = 4
 NO_BLOCKS = "sampling.geometry warp: this model has no blocks. Needed sampling.geometry: blocks."
+NOT_ONE_IMAGE = (
+    "sampling.geometry blocks: {name} labels a field out of several looks, not one image such as a patch. Needed "
+    "--method sampled, or a model with sampling.geometry: warp for `segment --method patches`."
+)
 BLOCK_OPTIONS = ("width", "frozen")
 # A fold of the grid has a cell of no area.
 MIN_RELATIVE_AREA = 1e-4
@@ -98,7 +102,7 @@ class Model(nn.Module):
         if config.sampling.density == "edge_based" and not self.has_blocks:
             self.positions = PositionNetwork(in_channels=4 if self.sees_tissue else 3).eval()
         self.segmentation: nn.Module = (
-            block_network(config, classes)
+            block_network(config, classes.count)
             if self.has_blocks
             else segmentation_network(
                 networks.segmentation.name,
@@ -448,10 +452,7 @@ class Model(nn.Module):
             (B, classes, h, w) logits.
         """
         if self.has_blocks:
-            raise ModelError(
-                "sampling.geometry blocks: this model labels a field out of several looks, not one image. Needed a "
-                "model with sampling.geometry: warp, such as for `segment --method patches`."
-            )
+            raise ModelError(NOT_ONE_IMAGE.format(name="this model"))
         seen = network_input(sampled[:, :3])
         if self.sees_areas:
             relative = sampled[:, 3:] if sampled.shape[1] > 3 else torch.ones_like(sampled[:, :1])
@@ -471,7 +472,21 @@ def is_oracle(config: Mapping[str, Any]) -> bool:
     return config["sampling"]["density"] in ORACLES
 
 
-def block_network(config: Config, classes: ClassTable) -> BlockNetwork:
+def refuse_patches(config: Mapping[str, Any], name: str = "this model") -> None:
+    """Refuse a model that cannot label one image by itself.
+
+    Args:
+        config: Its configuration as a model file holds it.
+        name: What the message calls it.
+
+    Raises:
+        ModelError: It reads fields in blocks.
+    """
+    if config["sampling"].get("geometry") == "blocks":
+        raise ModelError(NOT_ONE_IMAGE.format(name=name))
+
+
+def block_network(config: Config, classes: int) -> BlockNetwork:
     """The networks of blocks that a configuration asks for.
 
     Raises:
@@ -482,7 +497,7 @@ def block_network(config: Config, classes: ClassTable) -> BlockNetwork:
         raise ModelError(NO_BLOCKS)
     refuse_unknown_options(f"{config.networks.segmentation.name} in blocks", options, BLOCK_OPTIONS)
     return BlockNetwork(
-        classes=classes.count,
+        classes=classes,
         levels=settings.levels,
         encoder=config.networks.segmentation.name,
         scores=settings.choice == "learned",

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
+from wsi_deform.deform.blocks import LABEL
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Size
 from wsi_deform.model import Model
@@ -90,10 +91,16 @@ def samples_remark(fields: Sequence[tuple[Slide, Size, Size]], model: Model) -> 
         fields: Slide, size of the region in level-0 px, and size of the sampled image, of each field.
         model: The model.
     """
-    small = [each for each in fields if each[1].area < each[2].area]
+    finest_px = LABEL**2 if model.has_blocks else 1  # of a sample
+    small = [each for each in fields if each[1].area < finest_px * each[2].area]
     if not small:
         return ""
     slide, region, samples = small[0]
+    if model.has_blocks:
+        return (
+            f"{len(small)} of {len(fields)} training fields have fewer pixels than the finest level has, which is made "
+            f"larger than it is stored; slide {slide.path}: {region} px. Choose a larger blocks.finest_um or finest_px"
+        )
     said = (
         f"{len(small)} of {len(fields)} training fields have fewer pixels than samples, so that pixels are sampled "
         f"more than once; slide {slide.path}: {region} px for {samples} samples"

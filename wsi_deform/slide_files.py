@@ -27,7 +27,7 @@ from wsi_deform.mask.samples import SamplesWriter
 from wsi_deform.mask.tiff import write_mask
 from wsi_deform.mask.tissue_limit import TissueCounts
 from wsi_deform.memory import fields_per_batch, limit_caches, peak_memory_bytes
-from wsi_deform.model import Model
+from wsi_deform.model import Model, refuse_patches
 from wsi_deform.reverse.sampler import Interpolation
 from wsi_deform.reverse.samples import FieldSamples
 from wsi_deform.scale import limits_to_tissue
@@ -86,6 +86,8 @@ def segment_to_files(
     """
     if not isinstance(folder, MaskFolder):
         folder = MaskFolder(Path(folder))
+    if wanted.patches is not None:
+        refuse_patches({"sampling": {"geometry": model.config.sampling.geometry}})
     # Before the first look at the slide: strips are decoded for the tissue view already.
     limit_caches(memory_gib)
     is_limited = limits_to_tissue(wanted.limit_to_tissue, model, slide.tissue_path)

@@ -24,7 +24,7 @@ from wsi_deform.distribute.standing import (
 )
 from wsi_deform.errors import SlideError
 from wsi_deform.mask.folder import MaskFolder
-from wsi_deform.model import is_oracle
+from wsi_deform.model import is_oracle, refuse_patches
 from wsi_deform.model_file import find_model, read_model_facts
 from wsi_deform.scale import limits_to_tissue
 from wsi_deform.slide.path import SlidePath
@@ -92,7 +92,10 @@ def planned_slides(
         Files are looked at as far as their identity needs it: sizes, times and the bytes at their ends.
     """
     path = find_model(model).absolute()
-    facts, sha256 = read_model_facts(path), model_sha256(path)
+    facts = read_model_facts(path)
+    if wanted.patches is not None:
+        refuse_patches(facts["config"], f"model {path}")
+    sha256 = model_sha256(path)
     folder = MaskFolder(out.absolute())
     refuse_other_classes(folder, class_table_from_data(facts["classes"], f"model {path}: classes"))
     needs_labels = is_oracle(facts["config"]) and wanted.patches is None

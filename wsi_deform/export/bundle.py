@@ -25,6 +25,7 @@ SCHEMA = (
     "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
 )
 CLASSES = {"deformation": "DensityNetwork", "segmentation": "ScoreNetwork"}
+BLOCKS = "wsi_deform.export.blocks.BlockScores"
 #: What a bundle calls the parts: MONAI's tools look for `network_def` and `models/model.pt`.
 PREFIXES = {"deformation": "deformation_", "segmentation": ""}
 #: What the model is but for its weights, for this package.
@@ -49,7 +50,8 @@ def write_bundle(model: Model, parts: dict[str, nn.Module], folder: Path, *, ver
         torch.save(network.state_dict(), folder / WEIGHTS[part])
     write_json(folder / "configs" / "inference.json", inference_config(model))
     write_json(folder / "configs" / "train.json", training_config(model))
-    write_json(folder / "configs" / "sampled_images.json", sampled_images_config(model))
+    if not model.has_blocks:  # of which there are none
+        write_json(folder / "configs" / "sampled_images.json", sampled_images_config(model))
     write_json(folder / DESCRIPTION, description_of(model))
     write_json(folder / "configs" / "metadata.json", metadata(model, version=version))
 
@@ -170,7 +172,7 @@ def _networks(model: Model) -> dict[str, Any]:
         prefix = PREFIXES[part]
         config[f"{prefix}ckpt_path"] = f"$@bundle_root + '/{WEIGHTS[part]}'"
         config[f"{prefix}network_def"] = {
-            "_target_": f"wsi_deform.export.networks.{CLASSES[part]}",
+            "_target_": BLOCKS if model.has_blocks else f"wsi_deform.export.networks.{CLASSES[part]}",
             **arguments,
         }
         config[f"{prefix}network"] = f"$@{prefix}network_def.to(@device).eval()"
@@ -284,10 +286,15 @@ def metadata(model: Model, *, version: str) -> dict[str, Any]:
         "numpy_version": importlib.metadata.version("numpy"),
         "required_packages_version": {"wsi-deform": importlib.metadata.version("wsi-deform")},
         "name": f"wsi-deform {model.config.name}",
-        "task": f"semantic segmentation of {'images' if model.mpp is None else 'histology slides'} through a deformed "
-        "sampling grid",
-        "description": f"Scores of the classes {names} for images sampled from {_slides(model)}, "
-        "and the network that says where to sample. See docs/README.md and model.json.",
+        "task": f"semantic segmentation of {'images' if model.mpp is None else 'histology slides'} "
+        + ("in blocks of several levels" if model.has_blocks else "through a deformed sampling grid"),
+        "description": f"Scores of the classes {names} for "
+        + (
+            f"{_slides(model)} that are read in blocks, and the networks that say which to read more closely. "
+            if model.has_blocks
+            else f"images sampled from {_slides(model)}, and the network that says where to sample. "
+        )
+        + "See docs/README.md and model.json.",
         "authors": "not stated",
         "copyright": "not stated",
         "intended_use": "research use only; not a medical device",

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from wsi_deform.errors import ModelError
+from wsi_deform.export.blocks import block_meanings, block_parts
 from wsi_deform.export.bundle import WEIGHTS, run_bundle, write_bundle
 from wsi_deform.export.networks import exported_networks, input_channels
 from wsi_deform.export.onnx import require_onnx, run_onnx, write_onnx
@@ -95,6 +96,7 @@ def _write_networks(model: Model, format: Format, folder: Path) -> dict[str, str
     if format == "monai-bundle":
         write_bundle(model, parts, folder, version=BUNDLE_VERSION)
         return {part: WEIGHTS[part] for part in parts}
+    parts = block_parts(model) if model.has_blocks else parts
     files = {part: f"{part}{SUFFIXES[format]}" for part in parts}
     write = {"onnx": write_onnx, "torchscript": write_torchscript, "torch-export": write_torch_export}[format]
     for part, network in parts.items():
@@ -131,6 +133,7 @@ def _facts(
         for part, file in files.items()
     }
     config = model.config.model_dump(mode="json")
+    blocks = {"blocks": config["blocks"]} if model.has_blocks else {}
     return {
         "format": EXPORT_FORMAT,
         "kind": format,
@@ -138,6 +141,7 @@ def _facts(
         "classes": model.classes.to_data(),
         "mpp": model.mpp,
         "sampling": config["sampling"],
+        **blocks,
         "fields": config["fields"],
         "stain": config["networks"]["stain"],
         "verified": {"tolerance": TOLERANCE, "compared": compared},
@@ -153,6 +157,8 @@ def _facts(
 def _input_of(model: Model, part: str) -> dict[str, Any]:
     channels = input_channels(model, part)
     meaning = "low-res view of a field" if part == "deformation" else "sampled image of a field"
+    if model.has_blocks:
+        meaning, _, _ = block_meanings(model, part)
     return {
         "name": "image",
         "meaning": meaning,
@@ -165,6 +171,10 @@ def _input_of(model: Model, part: str) -> dict[str, Any]:
 
 def _output_of(model: Model, part: str) -> dict[str, Any]:
     deformation = part == "deformation"
+    if model.has_blocks:
+        _, meaning, channels = block_meanings(model, part)
+        shape = ["batch", len(channels), "rows", "columns"]
+        return {"name": "output", "meaning": meaning, "shape": shape, "dtype": "float32", "channels": channels}
     return {
         "name": "output",
         "meaning": "deformation map, sums to 1 over each image"

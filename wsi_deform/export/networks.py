@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from wsi_deform.deform.density import deformation_map
+from wsi_deform.export.blocks import block_arguments, block_channels, block_scores
 from wsi_deform.model import Model, area_input
 from wsi_deform.networks.deformation import DeformationNetwork
 from wsi_deform.networks.layers import CHANNEL_MEAN, CHANNEL_STD
@@ -119,6 +120,8 @@ class ScoreNetwork(nn.Module):
 
 def input_channels(model: Model, part: str) -> dict[str, tuple[float, float | None]]:
     """What each channel of a part's input is, and its least and greatest value; None is without limit."""
+    if model.has_blocks:
+        return block_channels(model, part)
     channels: dict[str, tuple[float, float | None]] = dict.fromkeys(("red", "green", "blue"), (0, 255))
     if part == "deformation" and model.sees_tissue:
         channels["share of tissue"] = (0, 1)
@@ -133,6 +136,8 @@ def network_arguments(model: Model) -> dict[str, dict[str, Any]]:
     Returns:
         ``deformation`` (only where the density is learned) and ``segmentation``, each keyword -> value.
     """
+    if model.has_blocks:
+        return {"segmentation": block_arguments(model)}
     networks = model.config.networks
     arguments: dict[str, dict[str, Any]] = {}
     if model.deformation is not None:
@@ -156,6 +161,8 @@ def network_arguments(model: Model) -> dict[str, dict[str, Any]]:
 
 def exported_networks(model: Model) -> dict[str, nn.Module]:
     """The parts of a model as modules of their own, with its weights, on the CPU, in evaluation mode."""
+    if model.has_blocks:
+        return {"segmentation": block_scores(model)}
     kinds: dict[str, type[DensityNetwork] | type[ScoreNetwork]] = {
         "deformation": DensityNetwork,
         "segmentation": ScoreNetwork,

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from wsi_deform.config_blocks import scales_of
 from wsi_deform.model_card import reading_text
+
+MAX_NAMED = 8
+"""Of a part with more channels the README names none."""
 
 _LOADING = {
     "torchscript": """\
@@ -53,14 +57,19 @@ def readme_text(about: Mapping[str, Any]) -> str:
             "- `python -m monai.bundle run --config_file configs/inference.json --slide SLIDE` segments a slide, or "
             "the slides of a folder or manifest, and writes what `wsi-deform segment` writes to `predictions/` "
             "(`--output_dir`): the mask is `masks/NAME.ome.tif`.\n"
-            "- `python -m monai.bundle run --config_file configs/train.json --manifest FILE` trains both networks "
+            "- `python -m monai.bundle run --config_file configs/train.json --manifest FILE` trains the networks "
             "on, with `--epochs` and `--settings \"['loss.segmentation=monai:DiceCELoss']\"`, in `training/`, and "
-            "exports the best as a new bundle there.\n"
-            "- With pytorch-ignite, `python -m monai.bundle run --config_file configs/sampled_images.json` writes the "
-            f"class map of every sampled image in `images/` ({_file_type(about)}) to `predictions/`.",
+            "exports the best as a new bundle there." + ("" if "blocks" in about else _sampled_images(about)),
         ]
     sections += ["## From a slide to a mask", _method(about), "## Checked", _checked(about)]
     return "\n\n".join(sections) + "\n"
+
+
+def _sampled_images(about: Mapping[str, Any]) -> str:
+    return (
+        "\n- With pytorch-ignite, `python -m monai.bundle run --config_file configs/sampled_images.json` writes the "
+        f"class map of every sampled image in `images/` ({_file_type(about)}) to `predictions/`."
+    )
 
 
 def _file_type(about: Mapping[str, Any]) -> str:
@@ -76,6 +85,8 @@ def _networks(about: Mapping[str, Any]) -> str:
             f"{name} {low} to {high}" if high is not None else f"{name}, at least {low}"
             for name, (low, high) in zip(given["channels"], given["ranges"], strict=True)
         )
+        if len(given["channels"]) > MAX_NAMED:
+            channels = f"{len(given['channels'])} channels, named in `model.json`"
         rows.append(
             f"| {part} | `{network['file']}` | {given['meaning']}, {_shape(given)} {given['dtype']}: {channels} "
             f"| {made['meaning']}, {_shape(made)} |"
@@ -94,6 +105,8 @@ def _loading(about: Mapping[str, Any], part: str) -> str:
 
 def _method(about: Mapping[str, Any]) -> str:
     """The steps around the networks, with this model's numbers."""
+    if "blocks" in about:
+        return _method_of_blocks(about)
     sampling = about["sampling"]
     short, long = sampling["budget"]
     if sampling["size"] == "area":
@@ -150,6 +163,53 @@ def _method(about: Mapping[str, Any]) -> str:
         f"`segmentation` scores every sample; classes: {names}.",
         f"Mask: every pixel of the slide takes its class from the samples around it ({sampling['interpolation']}).",
     ]
+    return "\n".join(f"{number}. {step}" for number, step in enumerate(steps, start=1))
+
+
+def _method_of_blocks(about: Mapping[str, Any]) -> str:
+    """The same for fields that are read in blocks."""
+    blocks = about["blocks"]
+    scales, unit = scales_of(blocks)
+    finest = len(scales) - 1
+    names = ", ".join(f"{index} {each['name']}" for index, each in enumerate(about["classes"]["classes"]))
+    steps = [
+        f"A field (a region of the slide, or all of it) is read whole at {scales[0]:g} {unit} per px, area-averaged, "
+        "and its right and bottom edge repeated up to a multiple of 16 px: level 0. `look0` makes features of it, one "
+        "cell for 8 x 8 px. A channel of ones behind them says that all was read."
+    ]
+    if about["stain"] != "none":
+        steps.append(f"Colours: the slide's RGB is brought to one reference stain first ({about['stain']}).")
+    for level in range(1, finest + 1):
+        parents = "" if level == 1 else f", and only in blocks of which level {level - 1} was read"
+        how = {
+            "learned": f"by the mean of `scorer{level}` over their cells, whose input is the features of all levels "
+            f"before, resized (bilinear, edge on edge) to the cells of level {level - 1} and put behind each other",
+            "detail": "by the mean size of the gradient of the brightness in the level before",
+            "tissue": "by their share of tissue",
+            "random": "at random",
+            "labels": "by how mixed the labels in them are",
+        }[blocks["choice"]]
+        margin = f" with {blocks['margin_px']} px around them, whose cells are cut off" if blocks["margin_px"] else ""
+        steps.append(
+            f"Level {level}, {scales[level]:g} {unit} per px, is read in windows of {blocks['window_px']} px{margin}"
+            f"{parents}: the best {how}. `look{level}` makes their features; put at their places they are 0 where "
+            "nothing was read, and the last channel is 1 where something was."
+        )
+    steps += [
+        "The best are as many as the budget allows: `wsi_deform.deform.blocks.BlockLayout.counts` of share "
+        f"{blocks['share']:g}" + (f" and split {blocks['split']}." if blocks["split"] is not None else "."),
+        f"`merge0` to `merge{finest}` of the features of each level, resized to the cells of level {finest} and "
+        f"summed; `head` scores that sum, one label for 4 x 4 px of level {finest}; classes: {names}.",
+        "Mask: every pixel of the slide takes its class from the labels around it "
+        f"({about['sampling']['interpolation']}).",
+        "`wsi_deform.looks` is all of this.",
+    ]
+    if about["kind"] == "monai-bundle":
+        steps.insert(
+            0,
+            "`network` holds the parts below as `network.backbone`, `joins`, `scorers`, `merges` and `head` "
+            "(`wsi_deform.networks.blocks`); called by itself it labels a first look.",
+        )
     return "\n".join(f"{number}. {step}" for number, step in enumerate(steps, start=1))
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from wsi_deform.deform.blocks import STRIDE
 from wsi_deform.errors import ModelError
+from wsi_deform.export.blocks import block_reference
 from wsi_deform.export.networks import input_channels
 from wsi_deform.geometry import Size
 from wsi_deform.model import Model
@@ -45,7 +47,7 @@ def verify(model: Model, runners: dict[str, Runner], *, source: Path) -> list[di
     compared: list[dict[str, object]] = []
     for part, run in runners.items():
         channels = len(input_channels(model, part))
-        reference = model.density if part == "deformation" else model.scores
+        reference = reference_of(model, part)
         for seed, (batch, size) in enumerate(COMPARED):
             image = example_input(channels, fitting(model, part, size), batch=batch, seed=seed)
             with torch.inference_mode():
@@ -68,6 +70,13 @@ def verify(model: Model, runners: dict[str, Runner], *, source: Path) -> list[di
     return compared
 
 
+def reference_of(model: Model, part: str) -> Callable[[Tensor], Tensor]:
+    """What the model itself computes in place of a part."""
+    if model.has_blocks:
+        return block_reference(model, part)
+    return model.density if part == "deformation" else model.scores
+
+
 def _scale(part: str, needed: Tensor) -> float:
     # A deformation map is far below 1 everywhere; scores may be anything.
     greatest = float(needed.abs().max())
@@ -76,6 +85,9 @@ def _scale(part: str, needed: Tensor) -> float:
 
 def fitting(model: Model, part: str, size: Size) -> Size:
     """The size, or less where the network of that part takes no larger image."""
+    if part.startswith("look"):
+        # Whole strides of the encoder, and as different from each other as the sizes are.
+        return Size(max(1, size.width // 8) * STRIDE, max(1, size.height // 8) * STRIDE)
     fixed = getattr(model.segmentation, "fixed_size", None)
     if part == "deformation" or fixed is None:
         return size

@@ -7,6 +7,7 @@ from pathlib import Path
 from torch import nn
 
 from wsi_deform.errors import ModelError
+from wsi_deform.export.blocks import BlockScores
 from wsi_deform.export.networks import DensityNetwork, ScoreNetwork
 from wsi_deform.model import Model
 from wsi_deform.model_file import model_of_description
@@ -37,10 +38,11 @@ def model_of_parts(
         raise ModelError(
             f"bundle {path}: cannot be read: {error}. Needed the file that wsi-deform export wrote."
         ) from error
-    if not isinstance(network, ScoreNetwork):
+    kind = BlockScores if model.has_blocks else ScoreNetwork
+    if not isinstance(network, kind):
         raise ModelError(
             f"bundle {path}: its network is of the kind {type(network).__name__}. Needed "
-            "wsi_deform.export.networks.ScoreNetwork, as network_def says."
+            f"{kind.__module__}.{kind.__name__}, as network_def says."
         )
     wanted = model.deformation is not None
     if wanted != isinstance(deformation_network, DensityNetwork):

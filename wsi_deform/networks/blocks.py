@@ -8,7 +8,7 @@ Source:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -127,12 +127,7 @@ class BlockNetwork(nn.Module):
         require_image(images, 3, "blocks")
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             maps = self.backbone(encoder_input(images))
-        size = (images.shape[2] // CELL, images.shape[3] // CELL)
-        at_cells = [
-            F.pixel_unshuffle(maps[stride], CELL // stride) if stride < CELL else resized(maps[stride], size)
-            for stride in STRIDES
-        ]
-        features: Tensor = self.joins[level](torch.cat(at_cells, dim=1))
+        features: Tensor = self.joins[level](cells_of(maps))
         return self.context(features) if level == 0 else features
 
     def score(self, rasters: Sequence[Tensor]) -> Tensor:
@@ -163,6 +158,16 @@ class BlockNetwork(nn.Module):
         total = torch.stack([resized(each, rasters[-1].shape[-2:]) for each in merged]).sum(dim=0)
         labelled: Tensor = self.head(total)
         return labelled
+
+
+def cells_of(maps: Mapping[int, Tensor]) -> Tensor:
+    """Feature maps of an encoder, by stride, at cells of 8 px: (N, channels of all, H / 8, W / 8)."""
+    size = (maps[CELL].shape[2], maps[CELL].shape[3])
+    at_cells = [
+        F.pixel_unshuffle(maps[stride], CELL // stride) if stride < CELL else resized(maps[stride], size)
+        for stride in STRIDES
+    ]
+    return torch.cat(at_cells, dim=1)
 
 
 def encoder_input(images: Tensor) -> Tensor:

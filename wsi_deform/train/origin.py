@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from wsi_deform.annotation.classes import class_table_from_data
 from wsi_deform.errors import ModelError
 from wsi_deform.files import write_json
-from wsi_deform.model import Model
+from wsi_deform.model import Model, block_network
 from wsi_deform.model_file import read_stored
 from wsi_deform.networks.registry import segmentation_network
 from wsi_deform.train.differences import differences
@@ -149,6 +149,16 @@ def _refuse_another_kind(model: Model, about: Mapping[str, Any], path: Path) -> 
         {key: value for key, value in networks.items() if key not in NOT_OF_ITS_KIND}
         for networks in (about["config"]["networks"], model.config.model_dump(mode="json")["networks"])
     )
+    if model.has_blocks:
+        for networks in (there, here):
+            # Whether an encoder learns is no matter of its kind.
+            networks["segmentation"].pop("frozen", None)
+    geometry, own = about["config"]["sampling"].get("geometry", "warp"), model.config.sampling.geometry
+    if geometry != own:
+        raise ModelError(
+            f"model {path}: its sampling.geometry is {geometry}, here {own}, whose networks are others. Needed a model "
+            "of the same geometry. Set it with --set, choose another model, or train without --init-from."
+        )
     if model.deformation is None or about["config"]["sampling"]["density"] != "learned":
         # A network that only one of the two has.
         there.pop("deformation", None)
@@ -166,12 +176,17 @@ def _names_that_follow_the_classes(model: Model) -> frozenset[str]:
     networks = model.config.networks
     # Drawing its start values must not change those that follow.
     with torch.random.fork_rng(devices=[]):
-        wider = segmentation_network(
-            networks.segmentation.name,
-            classes=model.classes.count + 1,
-            in_channels=4 if model.sees_areas else 3,
-            **networks.segmentation.options,
-        ).state_dict()
+        wider_network: nn.Module = (
+            block_network(model.config, model.classes.count + 1)
+            if model.has_blocks
+            else segmentation_network(
+                networks.segmentation.name,
+                classes=model.classes.count + 1,
+                in_channels=4 if model.sees_areas else 3,
+                **networks.segmentation.options,
+            )
+        )
+        wider = wider_network.state_dict()
     own: Mapping[str, Tensor] = model.segmentation.state_dict()
     return frozenset(SEGMENTATION + name for name, tensor in own.items() if wider[name].shape != tensor.shape)
 
