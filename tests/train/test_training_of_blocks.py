@@ -92,7 +92,7 @@ def test_a_run_starts_from_blocks_of_other_classes(study, uninterrupted):
     assert start_from(
         Model(config=read_config(changes=[*SETTINGS, frozen]), classes=classes, mpp=0.5), uninterrupted
     ).heads == ()
-    warp = Model(config=read_config(changes=["networks.segmentation=hrnetv2"]), classes=classes, mpp=0.5)
+    warp = Model(config=read_config(changes=["networks.segmentation={name: hrnetv2, width: 4}"]), classes=classes, mpp=0.5)
     with pytest.raises(ModelError, match="sampling.geometry is blocks, here warp"):
         start_from(warp, uninterrupted)
 
