@@ -52,7 +52,9 @@ class Blocks(BaseModel):
     )
     skip_glass: bool = Field(True, description="Blocks without tissue are not read.")
     noise: float = Field(
-        0.5, ge=0, description="Standard deviation of noise on a scorer's scores in training: other blocks are seen."
+        0.5,
+        ge=0,
+        description="Standard deviation of noise on a scorer's scores in training: other blocks are seen.",
     )
 
     @field_validator("window_px", "margin_px")

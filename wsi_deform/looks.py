@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field as attribute
+from dataclasses import dataclass
+from dataclasses import field as attribute
 from typing import Any, Protocol
 
 import torch
@@ -129,7 +130,9 @@ def look_at_fields(
     layout = model.layout(size)
     counts = layout.counts(model.block_settings.share, model.block_settings.split)
     cost = _Cost(tiles=[0] * len(fields), pixels=[layout.padded(0).area] * len(fields))
-    rasters = [raster(model.blocks.encode(_filled(views[:, :RGB], layout), 0), len(fields), layout.cells(0).shape)]
+    rasters = [
+        raster(model.blocks.encode(_filled(views[:, :RGB], layout), 0), len(fields), layout.cells(0).shape)
+    ]
     scores: list[Tensor] = []
     seen: list[Windows] = []
     for level in range(1, layout.levels):
@@ -319,8 +322,6 @@ def _areas(layout: BlockLayout, seen: Sequence[Windows], fields: int, size: Size
         read[windows.places[:, 0], windows.places[:, 1], windows.places[:, 2]] = True
         # Labels per block of this level.
         per_block = layout.window_px * 2 ** (layout.levels - 1 - level) // 4
-        rows, columns = (
-            torch.arange(side) // per_block for side in (size.height, size.width)
-        )
+        rows, columns = (torch.arange(side) // per_block for side in (size.height, size.width))
         areas = torch.where(read[:, rows][:, :, columns], 1 / (layout.root.area * 4**level), areas)
     return areas
