@@ -42,7 +42,8 @@ from wsi_deform.train.loop import train
 DYNUNET = "{name: 'monai:DynUNet'}"
 W18 = "{name: hrnetv2, width: 18, stem_stride: 1}"
 PSPNET = "{name: pspnet}"
-NETWORKS = {"dynunet": DYNUNET, "w18": W18, "pspnet": PSPNET}
+ENCODER = "{name: efficientnet-lite0, width: 64, frozen: true}"
+NETWORKS = {"dynunet": DYNUNET, "w18": W18, "pspnet": PSPNET, "encoder": ENCODER}
 """Segmentation networks of the trials: name in files -> setting."""
 VALIDATIONS, PATCH_VALIDATIONS = 8, 2
 """Of a training; patches look at every pixel of every validation image each time."""
@@ -158,6 +159,7 @@ def config_of(trial: Trial, *, images: int, steps: int | None = None, given: Seq
                 else (
                     f"networks.segmentation={NETWORKS[trial.network]}",
                     f"sampling.budget={list(trial.budget)}",
+                    *(("networks.pretrained=efficientnet-lite0",) if trial.network == "encoder" else ()),
                 )
             ),
             f"training.epochs={epochs}",
