@@ -44,6 +44,7 @@ def slide_of(number: int, random: np.random.Generator) -> SlideEvaluation:
     )
     cost = SlideCost(
         samples=int(random.integers(1000, 9000)),
+        read_pixels=int(random.integers(10**5, 10**7)),
         decoded_pixels=int(random.integers(10**6, 10**8)),
         decoded_bytes=int(random.integers(10**6, 10**9)),
         flops=int(random.integers(10**9, 10**11)),

@@ -52,6 +52,9 @@ def test_costs_are_what_was_decoded_and_worked_out(study: tuple[Path, Model], tm
         fields = list(segment_fields(slide, model, budgets_of(slide, model)))
     assert files.flops == counted.total + sampling_flops(model, budgets)
     assert files.tiles == sum(field.tiles for field in fields) > 0
+    # Of each field the sampled image, and the low-res view that the deformation network looks at.
+    views = [model.map_size(budget.size) for budget in budgets]
+    assert files.read_pixels == files.samples + sum(view.area for view in views)
     assert (files.method, files.remark) == ("sampled", "")
     assert files.peak_memory_bytes is not None
     assert files.peak_memory_bytes > 50 << 20

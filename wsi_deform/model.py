@@ -396,6 +396,16 @@ class Model(nn.Module):
             maps.append(target_map(strength, floor=settings.edge_floor, scale=scale))
         return torch.stack(maps).mean(0)
 
+    def entering_pixels(self, read: Size, view: Size) -> int:
+        """Pixels of one field that enter a network, of a warp.
+
+        Args:
+            read: Of what is read of it: the sampled image, or what a resizer makes that of.
+            view: Of its low-res view, which is no network's input where nothing of the grid is learned.
+        """
+        looks = self.deformation is not None or self.positions is not None
+        return read.area + (view.area if looks else 0)
+
     @property
     def sees_areas(self) -> bool:
         """Whether the segmentation network is told how large each sample's cell is; all are alike if uniform."""

@@ -44,6 +44,7 @@ class Sampled:
         areas: (B, h, w) areas of the warped cells as fractions of the region, without gradient; folded
             cells too have a positive one.
         images: (B, 3, h, w) RGB in [0, 255]; with a resizer of the ``model.read_size`` that it is given.
+        pixels: Pixels that enter a network, of the view and of what is read, per field.
         tiles: Tiles read for each field.
         read_seconds: Time that planning and reading of tiles took.
     """
@@ -52,6 +53,7 @@ class Sampled:
     grid: Tensor
     areas: Tensor
     images: Tensor
+    pixels: tuple[int, ...]
     tiles: tuple[int, ...]
     read_seconds: float
 
@@ -64,11 +66,13 @@ class SegmentedField:
         samples: Where they are and what they are; those in what could not be read are unlabelled.
         tiles: Number of tiles read for them.
         blanks: What could not be read of the slide until then, level-0 px, where such tiles are left out.
+        pixels: Pixels, of whatever levels, that entered a network for them; None where nobody counted.
     """
 
     samples: FieldSamples
     tiles: int
     blanks: tuple[Region, ...] = ()
+    pixels: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
@@ -266,7 +270,9 @@ def _labelled(
             lattice=budget.size,
             areas_px=(areas[number].ravel() * field.region.size.area).astype(np.float32),
         )
-        yield SegmentedField(samples=samples, tiles=sampled.tiles[number], blanks=blanks)
+        yield SegmentedField(
+            samples=samples, tiles=sampled.tiles[number], blanks=blanks, pixels=sampled.pixels[number]
+        )
 
 
 def scores_of(model: Model, sampled: Sampled | Looks) -> Tensor:
@@ -368,6 +374,7 @@ def sample_fields(
         grid=grid,
         areas=found.areas,
         images=torch.stack(images),
+        pixels=(model.entering_pixels(read_size or size, Size(views.shape[3], views.shape[2])),) * len(fields),
         tiles=tuple(tiles),
         read_seconds=time.monotonic() - started,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from wsi_deform.annotation.classes import ClassTable
@@ -115,6 +115,20 @@ def segment_to_files(
     )
 
 
+@dataclass(slots=True, kw_only=True)
+class _Work:
+    """What was read of a slide: tiles, pixels that entered a network, and level-0 pixels that could not be read."""
+
+    tiles: int = 0
+    pixels: int | None = 0
+    blank_pixels: int = 0
+
+    def add(self, field: SegmentedField) -> None:
+        """Count a field; where nobody counted one field's pixels, those of the slide are not known."""
+        self.tiles += field.tiles
+        self.pixels = None if self.pixels is None or field.pixels is None else self.pixels + field.pixels
+
+
 def _with_cost(files: SlideFiles, *, decoded: int, flops: int) -> SlideFiles:
     """With what making them cost."""
     return replace(
@@ -160,7 +174,7 @@ def fields_to_files(
         SlideError: The slide cannot be read.
         MaskError: A file cannot be written.
     """
-    tiles, counts, blank_pixels = _write_fields(
+    work, counts = _write_fields(
         slide,
         classes,
         budgets,
@@ -184,8 +198,9 @@ def fields_to_files(
         method=method,
         fields=len(budgets),
         samples=sum(budget.size.area for budget in budgets),
-        tiles=tiles,
-        blank_pixels=blank_pixels,
+        tiles=work.tiles,
+        read_pixels=work.pixels,
+        blank_pixels=work.blank_pixels,
     )
 
 
@@ -225,6 +240,7 @@ def _patches_to_files(
         fields=work.patches,
         samples=work.pixels,
         tiles=work.tiles,
+        read_pixels=work.pixels,
         blank_pixels=work.blank_pixels,
     )
 
@@ -310,8 +326,8 @@ def _write_fields(
     method: Method,
     threads: int,
     on_field: OnField | None,
-) -> tuple[int, TissueCounts, int]:
-    """Write mask, samples and maps of a slide's fields as they come; tiles read, pixels, and those left out."""
+) -> tuple[_Work, TissueCounts]:
+    """Write mask, samples and maps of a slide's fields as they come; what was read, and pixels."""
     slide_id, size, mpp = slide.slide_id, slide.size, slide.mpp_xy
     outside = outside_label(classes, slide)
     interpolation: Interpolation = wanted.interpolation or "nearest"
@@ -337,7 +353,7 @@ def _write_fields(
     blanks = BlankRegions(size, mosaic.tile_px, slide.blank_regions)
     samples = sum(budget.size.area for budget in budgets)
     downsample = _shown_downsample(slide, budgets)
-    tiles = 0
+    work = _Work()
     with ExitStack() as opened:
         sinks: list[SamplesWriter | ProbabilityMap | FootprintMap] = [
             opened.enter_context(
@@ -378,9 +394,8 @@ def _write_fields(
 
         def labelled() -> Iterator[FieldSamples]:
             """Every field passes through here once, on its way from the network to the mask."""
-            nonlocal tiles
             for done, field in enumerate(segmented, start=1):
-                tiles += field.tiles
+                work.add(field)
                 blanks.add(field.blanks)
                 for sink in sinks:
                     sink.add(field.samples)
@@ -398,4 +413,5 @@ def _write_fields(
             threads=threads,
             annotations=annotations,
         )
-    return tiles, counts, blanks.pixels
+    work.blank_pixels = blanks.pixels
+    return work, counts

@@ -95,6 +95,8 @@ class SlideFiles:
         blank_tiles: Tiles of the slide that could not be decoded and were left out.
         blank_pixels: Level-0 pixels of the mask that are unlabelled for that.
         method: How it was looked at: "sampled", "patches", or "edge oracle", whose samples lie where labels say.
+        read_pixels: Pixels, of whatever levels, that entered a network: views, sampled images, windows with their
+            margins, patches; None where nobody counted.
         decoded_pixels: Pixels of tiles of the slide that were decoded, of whatever level; None where nobody counted.
         decoded_bytes: Their bytes.
         flops: Floating-point operations of networks, grids and interpolation, see ``flops.py``.
@@ -116,6 +118,7 @@ class SlideFiles:
     blank_tiles: int = 0
     blank_pixels: int = 0
     method: Method = "sampled"
+    read_pixels: int | None = None
     decoded_pixels: int | None = None
     decoded_bytes: int | None = None
     flops: int | None = None
@@ -133,6 +136,7 @@ def slide_files_of(
     fields: int,
     samples: int,
     tiles: int,
+    read_pixels: int | None,
     blank_pixels: int = 0,
 ) -> SlideFiles:
     """What is known of a slide's files, with what people should know of how it was read and of the limit to tissue."""
@@ -163,6 +167,7 @@ def slide_files_of(
         blank_tiles=len(slide.blanks),
         blank_pixels=blank_pixels,
         method=method,
+        read_pixels=read_pixels,
     )
 
 

@@ -1,7 +1,8 @@
 """Memory: the most that segmenting a slide holds, from file to mask and overlay, against the side of the slide.
 
 The default configuration with a quarter of its samples per field and a small network, so that what a slide needs shows
-beside what a network needs. Slides are drawn as they are read; fields in which no tissue is found are left out.
+beside what a network needs; and blocks, as large as they are by default, whose encoder is what it is. Slides are drawn
+as they are read; fields in which no tissue is found are left out.
 """
 
 from __future__ import annotations
@@ -26,6 +27,15 @@ SETTINGS = (
     "networks.deformation.zero_init_head=false",
     "device=cpu",
 )
+BLOCKS = (
+    "sampling.geometry=blocks",
+    "networks.segmentation={name: efficientnet-lite0}",
+    "fields.side_um=2048",
+    "augmentation.shift_cells=0",
+    "augmentation.warp_cells=0",
+    "device=cpu",
+)
+GEOMETRIES = {"": SETTINGS, "blocks, ": BLOCKS}
 WARM_UP_PX = 2048
 
 
@@ -34,11 +44,12 @@ def benchmark(settings: Settings) -> list[Row]:
     sides = (4096, 8192) if settings.quick else (20_480, 61_440, 204_800)
     cases = [
         Case(
-            name=f"{side:,} px",
+            name=f"{geometry}{side:,} px",
             factory="memory:work",
-            params={"side": side, "threads": settings.threads},
+            params={"side": side, "threads": settings.threads, "geometry": geometry},
             runs=1,  # What a process frees it may keep: a second slide would be measured on top of the first.
         )
+        for geometry in GEOMETRIES
         for side in sides
     ]
     chosen = [case for case in cases if not settings.only or case.name in settings.only]
@@ -46,17 +57,22 @@ def benchmark(settings: Settings) -> list[Row]:
         return pool.measure(chosen, runs=settings.runs)
 
 
-def work(*, side: int, threads: int) -> Work:
-    """One slide."""
+def work(*, side: int, threads: int, geometry: str = "") -> Work:
+    """One slide, read in one of ``GEOMETRIES``."""
     torch.manual_seed(0)
-    model = Model(config=read_config(changes=SETTINGS), classes=CLASSES, mpp=MPP).to_device("cpu").eval()
+    model = Model(config=read_config(changes=GEOMETRIES[geometry]), classes=CLASSES, mpp=MPP).to_device("cpu").eval()
 
     def once(side_px: int) -> Facts:
         TILE_CACHE.forget()
         slide = Slide.from_reader(DrawnReader(side_px), slide_id="drawn")
         with tempfile.TemporaryDirectory(prefix="wsi-deform-memory-") as path:
             files = segment_to_files(slide, model, path, threads=threads)
-        return {"fields": files.fields, "samples": files.samples, "tiles": files.tiles}
+        return {
+            "fields": files.fields,
+            "samples": files.samples,
+            "read_mpx": (files.read_pixels or 0) / 1e6,
+            "tiles": files.tiles,
+        }
 
     once(WARM_UP_PX)
     return Work(run=lambda _: once(side))

@@ -163,6 +163,12 @@ def with_budget(config: Config, side: float) -> Config:
     return config.model_copy(update={"sampling": sampling})
 
 
+def with_share(config: Config, share: float) -> Config:
+    """The configuration of blocks with another share of pixels that are read."""
+    assert config.blocks is not None
+    return config.model_copy(update={"blocks": config.blocks.model_copy(update={"share": share})})
+
+
 class _Progress(NullWatcher):
     """Says the loss now and then."""
 

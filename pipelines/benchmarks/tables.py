@@ -227,16 +227,20 @@ def outlines_table(rows: Sequence[Row]) -> str:
 
 
 def memory_table(rows: Sequence[Row]) -> str:
-    """Peak memory per side; the bar below."""
+    """Peak memory per geometry and side; the bars below."""
     columns = (
-        ("case", "case"), ("fields", "fields"), ("samples", "samples"), ("tiles", "tiles"),
+        ("case", "case"), ("fields", "fields"), ("samples", "samples"), ("read Mpx", "read_mpx"), ("tiles", "tiles"),
         ("before MiB", "base_mib"), ("peak MiB", "peak_mib"),
     )  # fmt: skip
-    ordered = sorted(rows, key=lambda row: int(row["side"]))
-    first, last = ordered[0], ordered[-1]
-    ratio = number(last, "peak_mib") / number(first, "peak_mib")
-    text = f"peak at {int(last['side']):,} px / at {int(first['side']):,} px, at most {MEMORY_AT_200K}"
-    return f"{_plain(ordered, columns)}\nBars:\n\n{_bar(text, ratio, ratio <= MEMORY_AT_200K)}"
+    ordered = sorted(rows, key=lambda row: (row.get("geometry", ""), int(row["side"])))
+    bars = []
+    for geometry in dict.fromkeys(row.get("geometry", "") for row in ordered):
+        own = [row for row in ordered if row.get("geometry", "") == geometry]
+        first, last = own[0], own[-1]
+        ratio = number(last, "peak_mib") / number(first, "peak_mib")
+        text = f"{geometry}peak at {int(last['side']):,} px / at {int(first['side']):,} px, at most {MEMORY_AT_200K}"
+        bars.append(_bar(text, ratio, ratio <= MEMORY_AT_200K))
+    return f"{_plain(ordered, columns)}\nBars:\n\n{''.join(bars)}"
 
 
 def start_table(rows: Sequence[Row]) -> str:
@@ -296,7 +300,7 @@ def whole_slide_table(rows: Sequence[Row]) -> str:
     parts = []
     columns = (
         ("case", "case"), ("seconds", "seconds"), ("CPU s", "cpu_seconds"), ("peak MiB", "peak_mib"),
-        ("decoded Mpx", "decoded_mpx"), ("TFLOP", "tflop"), ("mIoU", "miou"),
+        ("read Mpx", "read_mpx"), ("decoded Mpx", "decoded_mpx"), ("TFLOP", "tflop"), ("mIoU", "miou"),
         ("without background", "miou_without_background"), ("part", "part"), ("runs", "runs"),
     )  # fmt: skip
     bars = []
@@ -309,7 +313,7 @@ def whole_slide_table(rows: Sequence[Row]) -> str:
 
 def _whole_slide_bar(side: str, rows: Sequence[Row]) -> str:
     """Our cheapest case that is as accurate as patches at full resolution, against them; and against all patches."""
-    ours = [row for row in rows if row["case"].startswith("ours") and row.get("miou")]
+    ours = [row for row in rows if row["case"].startswith(("ours", "blocks")) and row.get("miou")]
     patches = [row for row in rows if row["case"].startswith("patches") and row.get("miou")]
     if not ours or not patches:
         return f"- {int(side):,} px: not measured\n"

@@ -1,6 +1,8 @@
 """Whole slide: from file to mask with HRNetV2-W18 on the same threads; accuracy beside cost.
 
 - ``ours`` with several budgets of samples: fields, deformation map, mip gather, network, reverse sampling, mask file.
+- ``blocks`` is a model given by ``--model`` that reads fields in blocks, with several shares of their pixels; what it
+  costs follows the pixels that it reads.
 - ``patches`` is `wsi-deform segment --method patches` (``wsi_deform.baselines``): MONAI's ``SlidingWindowInferer`` on
   every window that touches tissue, at full resolution (level 0) and at coarser levels, with our tile reading and our
   mask writer, no overlap.
@@ -41,7 +43,7 @@ from pipelines.benchmarks.drawn_slides import (
     drawn_file,
 )
 from pipelines.benchmarks.measure import Case, Facts, Pool, Row, Work
-from pipelines.benchmarks.models import trained_models, with_budget
+from pipelines.benchmarks.models import trained_models, with_budget, with_share
 from pipelines.benchmarks.parts import Stopwatch, accuracy, extrapolated_work, part_of, sampled_confusion
 from pipelines.benchmarks.results import Settings
 from wsi_deform.baselines.patch_grid import PatchGrid, PatchSettings, patch_grid
@@ -55,7 +57,7 @@ from wsi_deform.look.tissue import TissueMask, tissue_mask
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.mask.tiff import write_mask
 from wsi_deform.model import Model
-from wsi_deform.model_file import load_model
+from wsi_deform.model_file import load_model, read_model_facts
 from wsi_deform.slide.cache import TILE_CACHE
 from wsi_deform.slide.counting import CountingReader
 from wsi_deform.slide.detect import open_reader
@@ -113,8 +115,10 @@ def _groups(
     monai_part = 0.1 if quick else 1 / 200 if large else 0.1
     networks.append(_monai_case(given, patches_model, monai_part))
     zero_part = 1 / 30 if large else 0.25
+    # A network that costs nothing is one of one image.
+    warps = [model for model in ours_models if not _has_blocks(model)][:1]
     zero = [
-        _ours_case(given, ours_models[0], 1.0, 0, zero=True),
+        *(_ours_case(given, model, 1.0, 0, zero=True) for model in warps),
         _patches_case(given, patches_model, 0, zero_part, zero=True),
     ]
     if not quick:
@@ -123,9 +127,15 @@ def _groups(
 
 
 def _ours_case(given: dict[str, Any], model: str, factor: float, number: int, *, zero: bool = False) -> Case:
-    name = f"ours x{factor:g}" + (f", model {number + 1}" if number else "") + (", zero" if zero else "")
+    kind = "blocks" if _has_blocks(model) else "ours"
+    name = f"{kind} x{factor:g}" + (f", model {number + 1}" if number else "") + (", zero" if zero else "")
     params = {**given, "model": model, "factor": factor, "zero": zero}
     return Case(name=name, factory="whole_slide:ours", params=params)
+
+
+def _has_blocks(model: str) -> bool:
+    """Whether a stored model reads fields in blocks."""
+    return bool(read_model_facts(Path(model))["config"]["sampling"].get("geometry") == "blocks")
 
 
 def _patches_case(given: dict[str, Any], model: str, level: int, part: float, *, zero: bool = False) -> Case:
@@ -194,7 +204,11 @@ def ours(
 ) -> Work:
     """The method."""
     loaded = _loaded(model, zero=zero)
-    loaded.config = with_budget(loaded.config, loaded.config.sampling.budget[0] * factor**0.5)
+    if loaded.has_blocks:
+        loaded.config = with_share(loaded.config, loaded.block_settings.share * factor)
+    else:
+        loaded.config = with_budget(loaded.config, loaded.config.sampling.budget[0] * factor**0.5)
+    flops: list[int] = []
     out = MaskFolder(Path(folder) / f"ours-{factor}-{zero}")
 
     def run(_: int) -> Facts:
@@ -203,8 +217,10 @@ def ours(
         tissue_of(opened)  # found once, and used below
         tissue_seconds = time.perf_counter() - start
         files = segment_to_files(opened, loaded, out, threads=threads)
+        flops.append(files.flops or 0)
         return {
             "decoded_mpx": counting.total_bytes / 3e6,
+            "read_mpx": (files.read_pixels or 0) / 1e6,
             "tissue_seconds": tissue_seconds,
             "samples": files.samples,
             "fields": files.fields,
@@ -214,10 +230,7 @@ def ours(
         if zero:
             return {}
         opened, _ = _opened(slide)
-        flops = 0
-        for size, fields in Counter(budget.size for budget in budgets_of(opened, loaded)).items():
-            flops += fields * _flops(loaded, lambda held, image: held.scores(image), size)
-            flops += fields * _flops(loaded, lambda held, view: held.density(view), loaded.map_size(size))
+        operations = flops[-1] if loaded.has_blocks else _flops_of_fields(loaded, opened)
         truth = DrawnFile(slide=Path(slide), labels=Path(labels)).truth()
         written = TiffTiles(out.mask(opened.slide_id))
         counts = confusion_of(
@@ -226,10 +239,19 @@ def ours(
             size=opened.size,
             classes=CLASSES.count,
         )
-        return {"tflop": flops / 1e12, **accuracy(counts)}
+        return {"tflop": operations / 1e12, **accuracy(counts)}
 
     _warm_up(loaded, Path(folder) / "warm-up", threads)
     return Work(run=run, finish=finish, facts={"part": 1.0})
+
+
+def _flops_of_fields(model: Model, slide: Slide) -> int:
+    """FLOPs of both networks, for all fields of a slide."""
+    flops = 0
+    for size, fields in Counter(budget.size for budget in budgets_of(slide, model)).items():
+        flops += fields * _flops(model, lambda held, image: held.scores(image), size)
+        flops += fields * _flops(model, lambda held, view: held.density(view), model.map_size(size))
+    return flops
 
 
 def patches(

@@ -56,6 +56,7 @@ def test_masks_of_the_test_split_are_measured_from_their_files(study: Path) -> N
     for slide in held["slides"]:
         cost = slide["cost"]
         assert cost["samples"] == 12 * 48
+        assert cost["read_pixels"] == 2 * 12 * 48
         assert cost["decoded_bytes"] == 3 * cost["decoded_pixels"] > 0
         assert cost["flops"] > 2 * 12 * 48 * 27
         assert cost["peak_memory_bytes"] > 50 << 20

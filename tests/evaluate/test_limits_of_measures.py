@@ -248,9 +248,8 @@ def test_amounts_that_are_none_are_not_costs(tmp_path):
     assert slide_cost(folder, "s") == SlideCost(decoded_pixels=1)
     folder.state("s").write_text(json.dumps({"status": "failed", "samples": 5}))
     assert slide_cost(folder, "s") == SlideCost()
-    rows = [
-        dict.fromkeys(("samples", "decoded_pixels", "decoded_bytes", "flops", "peak_memory_bytes"), 4)
-    ] * 2
+    names = ("samples", "read_pixels", "decoded_pixels", "decoded_bytes", "flops", "peak_memory_bytes")
+    rows = [dict.fromkeys(names, 4)] * 2
     assert mean_cost_of_rows([row | {"seconds": n} for n, row in enumerate(rows)])["seconds"] == 0.5
 
 

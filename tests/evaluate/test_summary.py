@@ -81,6 +81,7 @@ def measured_of(missed):
 
 COST = SlideCost(
     samples=1200,
+    read_pixels=1_650_000,
     decoded_pixels=2_500_000,
     decoded_bytes=7_500_000,
     flops=3_210_000_000,
@@ -187,8 +188,9 @@ def test_each_measure_has_its_table(text):
         ["gland", "40.00%", "25.00%", "1.60"],
     ]
     assert rows_of(text, "## Cost") == [
-        ["samples", "pixels decoded, million", "bytes decoded, MB", "GFLOPs", "seconds", "peak memory, MB"],
-        ["1,200", "2.50", "7.5", "3.21", "1.9", "1,000"],
+        ["samples", "pixels read, million", "pixels decoded, million", "bytes decoded, MB", "GFLOPs", "seconds"]
+        + ["peak memory, MB"],
+        ["1,200", "1.65", "2.50", "7.5", "3.21", "1.9", "1,000"],
     ]
     assert [line for line in text.splitlines() if line.startswith("!")] == [
         "![Share of objects found, by size](o.png)",

@@ -181,6 +181,14 @@ def test_memory_is_compared_between_the_smallest_and_the_largest_slide(
     written(tmp_path / "memory.csv", rows)
     text = tables.memory_table(tables.read_results("memory", tmp_path))
     assert f"peak at 204,800 px / at 20,480 px, at most 1.1: {said}" in text
+    assert "blocks, peak at" not in text
+    blocks = [{**row, "case": f"blocks, {row['case']}", "geometry": "blocks, ", "read_mpx": 5} for row in rows]
+    for row in blocks:
+        row["peak_mib"] = 600
+    written(tmp_path / "memory.csv", [*({"geometry": "", "read_mpx": 1, **row} for row in rows), *blocks])
+    text = tables.memory_table(tables.read_results("memory", tmp_path))
+    assert f"- peak at 204,800 px / at 20,480 px, at most 1.1: {said}" in text
+    assert "- blocks, peak at 204,800 px / at 20,480 px, at most 1.1: 1.00 – **met**" in text
 
 
 @pytest.mark.parametrize(("cpu", "said"), [(1.2, "0.400 – **met**"), (2.4, "0.800 – **not met**")])
@@ -303,6 +311,13 @@ def test_memory_segments_every_field_of_a_slide() -> None:
     assert found["fields"] == 1
     assert found["samples"] > 15_000
     assert found["tiles"] > 0
+
+
+def test_memory_of_blocks_is_of_what_they_read() -> None:
+    found = memory.work(side=4096, threads=1, geometry="blocks, ").run(0)
+    # 1.024 mm are 410 px of 2.5 um: a field of 416 px, of which half are read.
+    assert found["fields"] == 1
+    assert 0.05 < found["read_mpx"] <= 0.5 * 0.416**2 + 0.005
 
 
 @pytest.mark.parametrize("quick", [True, False])

@@ -290,7 +290,9 @@ def test_a_sample_weighs_1_or_its_cells_area_or_the_mean_of_both(weighting, expe
     config = parse_config({"loss": {"weighting": weighting}}, source="test")
     nothing = torch.zeros(0)
     areas = torch.tensor([[[0.02, 0.06]]])
-    sampled = Sampled(density=nothing, grid=nothing, areas=areas, images=nothing, tiles=(), read_seconds=0.0)
+    sampled = Sampled(
+        density=nothing, grid=nothing, areas=areas, images=nothing, pixels=(), tiles=(), read_seconds=0.0
+    )
     found = _sample_weights(config, sampled)
     assert (found if found is None else found.flatten().tolist()) == (
         expected if expected is None else pytest.approx(expected)

@@ -53,7 +53,9 @@ class State:
         tissue_pixels: Level-0 pixels that are tissue and have a class; None in states of older versions.
         blank_tiles: Tiles of the slide that could not be decoded and were left out.
         blank_pixels: Level-0 pixels of the mask that are unlabelled for that.
-        decoded_pixels: Pixels of tiles that were decoded; None, like the next three, in states of older versions.
+        read_pixels: Pixels that entered a network, see ``SlideFiles``; None, like the next four, in states of older
+            versions.
+        decoded_pixels: Pixels of tiles that were decoded.
         decoded_bytes: Their bytes.
         flops: Floating-point operations of networks, grids and interpolation, see ``flops.py``.
         peak_memory_bytes: Most memory that the process had held when the slide was done.
@@ -94,6 +96,7 @@ class State:
     tissue_pixels: int | None = None
     blank_tiles: int = 0
     blank_pixels: int = 0
+    read_pixels: int | None = None
     decoded_pixels: int | None = None
     decoded_bytes: int | None = None
     flops: int | None = None

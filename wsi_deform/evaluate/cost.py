@@ -16,6 +16,7 @@ class SlideCost:
 
     Attributes:
         samples: Samples taken.
+        read_pixels: Pixels, of whatever levels, that entered a network.
         decoded_pixels: Pixels of tiles of the slide that were decoded, of whatever level.
         decoded_bytes: Their bytes.
         flops: Floating-point operations of both networks, the grid and the interpolation, see ``flops.py``.
@@ -24,6 +25,7 @@ class SlideCost:
     """
 
     samples: int | None = None
+    read_pixels: int | None = None
     decoded_pixels: int | None = None
     decoded_bytes: int | None = None
     flops: int | None = None
@@ -54,7 +56,7 @@ def mean_cost_of_rows(costs: Sequence[Mapping[str, float | None]]) -> dict[str, 
     """
     means: dict[str, float | None] = {}
     for name in COSTS:
-        values = [value for cost in costs if (value := cost[name]) is not None]
+        values = [value for cost in costs if (value := cost.get(name)) is not None]
         if not values or len(values) < len(costs):
             means[name] = None
         else:

@@ -253,6 +253,7 @@ def _cost(slides: Sequence[Mapping[str, Any]]) -> list[str]:
         return []
     names = {
         "samples": ("samples", 1.0, ",.0f"),
+        "read_pixels": ("pixels read, million", 1e6, ",.2f"),
         "decoded_pixels": ("pixels decoded, million", 1e6, ",.2f"),
         "decoded_bytes": ("bytes decoded, MB", 1e6, ",.1f"),
         "flops": ("GFLOPs", 1e9, ",.2f"),

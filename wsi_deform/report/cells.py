@@ -15,6 +15,7 @@ SHARE, PERCENT, COUNT, LENGTH, RATIO = ".3f", ".1%", ",.0f", ",.2f", ".2f"
 
 COSTS = {
     "samples": ("samples", 1.0, ",.0f"),
+    "read_pixels": ("pixels read, million", 1e6, ",.3f"),
     "decoded_pixels": ("pixels decoded, million", 1e6, ",.3f"),
     "decoded_bytes": ("bytes decoded, MB", 1e6, ",.1f"),
     "flops": ("GFLOPs", 1e9, ",.2f"),

@@ -15,7 +15,7 @@ from wsi_deform.report.page import Picture, Section
 from wsi_deform.report.tables import NOTHING, Table
 
 ROWS_SHOWN = 100
-DRAWN_COSTS = ("decoded_pixels", "flops", "seconds", "peak_memory_bytes")
+DRAWN_COSTS = ("read_pixels", "decoded_pixels", "flops", "seconds", "peak_memory_bytes")
 
 Slide = Mapping[str, Any]
 
