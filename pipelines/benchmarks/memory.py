@@ -60,7 +60,11 @@ def benchmark(settings: Settings) -> list[Row]:
 def work(*, side: int, threads: int, geometry: str = "") -> Work:
     """One slide, read in one of ``GEOMETRIES``."""
     torch.manual_seed(0)
-    model = Model(config=read_config(changes=GEOMETRIES[geometry]), classes=CLASSES, mpp=MPP).to_device("cpu").eval()
+    model = (
+        Model(config=read_config(changes=GEOMETRIES[geometry]), classes=CLASSES, mpp=MPP)
+        .to_device("cpu")
+        .eval()
+    )
 
     def once(side_px: int) -> Facts:
         TILE_CACHE.forget()

@@ -148,12 +148,13 @@ def _looks(scope: Scope) -> list[Trial]:
         # The first budget stands in all of them: theirs is the share.
         budget = scope.budgets_of(data)[0]
         plain = Trial(data=data, system=BLOCKS, budget=budget, seed=seed)
-        wanted += [replace(plain, system=name) for name in DENSE]
+        names = LOOKS[: scope.most]
+        wanted += [replace(plain, system=name) for name in names if name in DENSE]
         for share in reversed(data_set_of(data).looks.shares):
             variant, changes = share_variant(share)
             wanted += [
                 replace(plain, system=name, variant=variant, changes=changes)
-                for name in LOOKS
+                for name in names
                 if name not in DENSE
             ]
     return wanted

@@ -103,5 +103,5 @@ BEST_GUESS_ORACLE = f"{ORACLE}-1"
 """The edge oracle of the comparison of methods; the others are of Figure 14."""
 METHODS = (UNIFORM, SINGLE, JOINT, PAPER, MARIN, INTERPOLATION, BEST_GUESS_ORACLE, PATCHES)
 """The systems of the comparison of methods, in the order of its tables."""
-LOOKS = (BLOCKS, *(f"{BLOCKS}-{choice}" for choice in CHOICES), SCRATCH, *DENSE)
+LOOKS = (BLOCKS, *DENSE, *(f"{BLOCKS}-{choice}" for choice in CHOICES), SCRATCH)
 """The systems that read in blocks, and their controls."""

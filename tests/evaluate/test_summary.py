@@ -188,7 +188,14 @@ def test_each_measure_has_its_table(text):
         ["gland", "40.00%", "25.00%", "1.60"],
     ]
     assert rows_of(text, "## Cost") == [
-        ["samples", "pixels read, million", "pixels decoded, million", "bytes decoded, MB", "GFLOPs", "seconds"]
+        [
+            "samples",
+            "pixels read, million",
+            "pixels decoded, million",
+            "bytes decoded, MB",
+            "GFLOPs",
+            "seconds",
+        ]
         + ["peak memory, MB"],
         ["1,200", "1.65", "2.50", "7.5", "3.21", "1.9", "1,000"],
     ]

@@ -182,7 +182,9 @@ def test_memory_is_compared_between_the_smallest_and_the_largest_slide(
     text = tables.memory_table(tables.read_results("memory", tmp_path))
     assert f"peak at 204,800 px / at 20,480 px, at most 1.1: {said}" in text
     assert "blocks, peak at" not in text
-    blocks = [{**row, "case": f"blocks, {row['case']}", "geometry": "blocks, ", "read_mpx": 5} for row in rows]
+    blocks = [
+        {**row, "case": f"blocks, {row['case']}", "geometry": "blocks, ", "read_mpx": 5} for row in rows
+    ]
     for row in blocks:
         row["peak_mib"] = 600
     written(tmp_path / "memory.csv", [*({"geometry": "", "read_mpx": 1, **row} for row in rows), *blocks])
