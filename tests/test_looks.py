@@ -65,9 +65,7 @@ def test_windows_are_the_pixels_of_their_level():
     slide, pixels, _ = drawn()
     looks = looked(slide, make_model("blocks.choice=detail", "blocks.margin_px=0"))
     # 1 um/px is level 1 of a slide of .5 um/px: means of 2 x 2 px.
-    level = np.stack(
-        [pixels[dy::2, dx::2].astype(float) for dy in (0, 1) for dx in (0, 1)]
-    ).mean(axis=0)
+    level = np.stack([pixels[dy::2, dx::2].astype(float) for dy in (0, 1) for dx in (0, 1)]).mean(axis=0)
     for image, (_, row, column) in zip(looks.last.images, looks.last.places.tolist(), strict=True):
         expected = level[row * 32 : row * 32 + 32, column * 32 : column * 32 + 32]
         # The pyramid is rounded to whole numbers.
@@ -102,7 +100,9 @@ def test_blocks_without_tissue_are_not_read():
         block = pixels[row * 64 : row * 64 + 64, column * 64 : column * 64 + 64]
         # The tissue mask is one cell coarser than the border.
         assert block.min() < 245
-    everywhere = looked(slide, make_model("blocks.choice=random", "blocks.share=2.0", "blocks.skip_glass=false"))
+    everywhere = looked(
+        slide, make_model("blocks.choice=random", "blocks.share=2.0", "blocks.skip_glass=false")
+    )
     assert len(everywhere.last.places) == 16 * 8
 
 
@@ -185,8 +185,12 @@ def test_a_flipped_field_is_read_flipped():
     both = places & {(row, column) for _, row, column in flipped.last.places.tolist()}
     assert len(both) >= len(places) - 4
     row, column = next(iter(both))
-    at = {tuple(each[1:]): number for number, each in enumerate(plain.last.places.tolist())}[(row, 15 - column)]
-    there = {tuple(each[1:]): number for number, each in enumerate(flipped.last.places.tolist())}[(row, column)]
+    at = {tuple(each[1:]): number for number, each in enumerate(plain.last.places.tolist())}[
+        (row, 15 - column)
+    ]
+    there = {tuple(each[1:]): number for number, each in enumerate(flipped.last.places.tolist())}[
+        (row, column)
+    ]
     assert torch.allclose(plain.last.images[at].flip(2), flipped.last.images[there], atol=1e-3)
 
 
@@ -235,7 +239,8 @@ def test_lengths_in_um_need_an_mpp():
     with pytest.raises(SlideError, match="no mpp in file or manifest"):
         budgets_of(slide, make_model())
     photograph = make_model(
-        "blocks={finest_um: null, finest_px: 2, levels: 3, window_px: 32, share: 0.3, skip_glass: false}", mpp=None
+        "blocks={finest_um: null, finest_px: 2, levels: 3, window_px: 32, share: 0.3, skip_glass: false}",
+        mpp=None,
     )
     (budget,) = budgets_of(slide, photograph)
     assert budget.size == Size(128, 64)

@@ -404,11 +404,15 @@ class Config(_Section):
         if not isinstance(raw, dict):
             return raw
         sampling = raw.get("sampling")
-        geometry = sampling.get("geometry") if isinstance(sampling, dict) else getattr(sampling, "geometry", None)
+        geometry = (
+            sampling.get("geometry") if isinstance(sampling, dict) else getattr(sampling, "geometry", None)
+        )
         if geometry == "blocks" and raw.get("blocks") is None:
             return raw | {"blocks": {}}
         if geometry != "blocks" and raw.get("blocks") is not None:
-            raise ValueError("a section blocks with sampling.geometry warp: needed geometry: blocks, or blocks: null")
+            raise ValueError(
+                "a section blocks with sampling.geometry warp: needed geometry: blocks, or blocks: null"
+            )
         return raw
 
     @model_validator(mode="after")

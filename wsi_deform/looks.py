@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field as attribute
+from dataclasses import dataclass
+from dataclasses import field as attribute
 from typing import Any, Protocol
 
 import torch
@@ -26,6 +27,7 @@ from wsi_deform.sample.plan import plan_tiles
 from wsi_deform.slide.slide import Slide
 
 RGB = 3
+MAX_PLANNED_PX = 1 << 17
 
 
 class FieldChange(Protocol):
@@ -129,7 +131,9 @@ def look_at_fields(
     layout = model.layout(size)
     counts = layout.counts(model.block_settings.share, model.block_settings.split)
     cost = _Cost(tiles=[0] * len(fields), pixels=[layout.padded(0).area] * len(fields))
-    rasters = [raster(model.blocks.encode(_filled(views[:, :RGB], layout), 0), len(fields), layout.cells(0).shape)]
+    rasters = [
+        raster(model.blocks.encode(_filled(views[:, :RGB], layout), 0), len(fields), layout.cells(0).shape)
+    ]
     scores: list[Tensor] = []
     seen: list[Windows] = []
     for level in range(1, layout.levels):
@@ -281,21 +285,23 @@ def _read(
     started = time.monotonic()
     side, images, places = layout.read_px, [], []
     area = 1 / (layout.root.area * 4**level)
-    for item, (slide, field, chosen) in enumerate(zip(slides, fields, blocks, strict=True)):
-        points = layout.window_points(level, chosen)
-        if change is not None:
-            points = change.place(item, points)
-        grid = points.clamp(0, 1).view(-1, side, 2)
-        plan = plan_tiles(
-            slide, grid, region=field.region, areas=torch.full(grid.shape[:2], area), level="mip"
-        )
-        image = gather(slide, grid.float(), plan=plan, scheduler=scheduler)
-        image = normalised(slide, image, model.config.networks.stain)
-        read = image.view(RGB, len(chosen), side, side).transpose(0, 1)
-        images.append(read if change is None else change.colour([item] * len(chosen), read))
-        places.append(torch.cat((torch.full((len(chosen), 1), item), chosen), dim=1))
-        cost.tiles[item] += plan.tile_count
-        cost.pixels[item] += len(chosen) * side**2
+    for item, (slide, field, of_field) in enumerate(zip(slides, fields, blocks, strict=True)):
+        cost.pixels[item] += len(of_field) * side**2
+        # A plan takes some hundred bytes per pixel: a few windows at a time.
+        for chosen in of_field.split(max(1, MAX_PLANNED_PX // side**2)):
+            points = layout.window_points(level, chosen)
+            if change is not None:
+                points = change.place(item, points)
+            grid = points.clamp(0, 1).view(-1, side, 2)
+            plan = plan_tiles(
+                slide, grid, region=field.region, areas=torch.full(grid.shape[:2], area), level="mip"
+            )
+            image = gather(slide, grid.float(), plan=plan, scheduler=scheduler)
+            image = normalised(slide, image, model.config.networks.stain)
+            read = image.view(RGB, len(chosen), side, side).transpose(0, 1)
+            images.append(read if change is None else change.colour([item] * len(chosen), read))
+            places.append(torch.cat((torch.full((len(chosen), 1), item), chosen), dim=1))
+            cost.tiles[item] += plan.tile_count
     cost.seconds += time.monotonic() - started
     return Windows(images=torch.cat(images).to(device), places=torch.cat(places))
 
@@ -319,8 +325,6 @@ def _areas(layout: BlockLayout, seen: Sequence[Windows], fields: int, size: Size
         read[windows.places[:, 0], windows.places[:, 1], windows.places[:, 2]] = True
         # Labels per block of this level.
         per_block = layout.window_px * 2 ** (layout.levels - 1 - level) // 4
-        rows, columns = (
-            torch.arange(side) // per_block for side in (size.height, size.width)
-        )
+        rows, columns = (torch.arange(side) // per_block for side in (size.height, size.width))
         areas = torch.where(read[:, rows][:, :, columns], 1 / (layout.root.area * 4**level), areas)
     return areas

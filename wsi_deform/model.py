@@ -373,7 +373,7 @@ class Model(nn.Module):
 
         Returns:
             (B, 1, H, W), mean 1 per image, or with ``loss.edge_scale: paper`` the edges as they are; or
-            (B, n, m, 2) float32, (x, y), unit frame. Where ``has_blocks`` the fractions, which say how mixed blocks are.
+            (B, n, m, 2) float32, (x, y), unit frame. Where ``has_blocks`` the fractions: they say how mixed blocks are.
 
         Source:
             Jin et al., ICLR 2022, section 2.4; ``loss.edge_target`` names ours beside it.

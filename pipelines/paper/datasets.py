@@ -9,6 +9,27 @@ from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Looks:
+    """How a data set is read in blocks.
+
+    Attributes:
+        finest: um per px of the finest level, or level-0 px of a photograph.
+        levels: How many.
+        window_px: Side of a window.
+        shares: Pixels read / those of the finest level.
+        steps: Steps of the optimiser of every training.
+        is_pretrained: Whether the encoder has its published weights, and keeps them.
+    """
+
+    finest: float
+    levels: int = 3
+    window_px: int = 64
+    shares: tuple[float, ...] = (0.15, 0.25, 0.55)
+    steps: int = 600
+    is_pretrained: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DataSet:
     """How a data set is trained on.
 
@@ -23,6 +44,7 @@ class DataSet:
         mpp: Level-0 um per pixel; None for photographs.
         stands_for: The paper's data set of the same kind, or "".
         bands_px: Widths of the trimap, level-0 px.
+        looks: How fields are read in blocks.
     """
 
     name: str
@@ -35,6 +57,7 @@ class DataSet:
     mpp: float | None = None
     stands_for: str = ""
     bands_px: tuple[int, ...] = field(default=(1, 2, 4, 8, 16, 32))
+    looks: Looks = Looks(finest=2.0, window_px=32)
 
 
 # A photograph has no physical scale: nothing of its configuration may be a length in um.
@@ -50,6 +73,7 @@ DATA_SETS = {
             budgets=((32, 43), (64, 86)),
             settings=(*PHOTO, *BOTH_FLIPS),
             stands_for="DeepGlobe",
+            looks=Looks(finest=2.0, window_px=32, shares=(0.08, 0.26)),
         ),
         DataSet(
             name="glas",
@@ -59,6 +83,7 @@ DATA_SETS = {
             steps=2400,
             mpp=0.62,
             stands_for="PCa-Histo",
+            looks=Looks(finest=2.5),
         ),
         DataSet(
             name="camvid",
@@ -67,6 +92,7 @@ DATA_SETS = {
             settings=PHOTO,
             stands_for="Cityscapes",
             patch_px=128,
+            looks=Looks(finest=1.0, window_px=32),
         ),
         DataSet(
             name="hei_med",
@@ -74,6 +100,7 @@ DATA_SETS = {
             budgets=((64, 72), (128, 144)),
             # Lesions are .3 % of the pixels: without weights every system says that all is background.
             settings=(*PHOTO, "loss.class_weights=inverse"),
+            looks=Looks(finest=2.0, window_px=64, shares=(0.25, 0.5)),
         ),
         DataSet(
             name="drawn",
@@ -94,5 +121,6 @@ QUICK = DataSet(
     mpp=0.5,
     patch_px=64,
     bands_px=(1, 2, 4),
+    looks=Looks(finest=4.0, window_px=16, shares=(0.5,), steps=2, is_pretrained=False),
 )
 """Small enough for a test of the commands; its numbers mean nothing."""

@@ -98,6 +98,32 @@ def cost_table(groups: Mapping[str, Sequence[Record]]) -> Table:
     return Table(header=("system", "mIoU", "samples", "GFLOPs", "Mpx decoded", "seconds"), rows=tuple(rows))
 
 
+def looks_table(groups: Mapping[str, Sequence[Record]]) -> Table:
+    """Cost and measures of systems that read in blocks: pixels read, FLOPs and seconds of an image."""
+    rows = []
+    for system, records in groups.items():
+        found = estimate(records)
+        rows.append(
+            (
+                system,
+                NOTHING if found is None else found.text(),
+                _cell(cost_of(records, "read_pixels"), lambda value: f"{value / 1e6:.3f}"),
+                _cell(cost_of(records, "flops"), lambda value: f"{value / GIGA:.1f}"),
+                _cell(cost_of(records, "seconds"), lambda value: f"{value:.2f}"),
+            )
+        )
+    return Table(header=("system", "mIoU", "Mpx read", "GFLOPs", "seconds"), rows=tuple(rows))
+
+
+def gains_table(pairs: Mapping[str, tuple[Sequence[Record], Sequence[Record]]]) -> Table:
+    """By how many points the learned choice is ahead of each control at the same budget, paired by seed and image."""
+    rows = [(name, estimate(ours, minus=theirs)) for name, (ours, theirs) in pairs.items() if ours and theirs]
+    return Table(
+        header=("blocks ahead of", "points"),
+        rows=tuple((name, NOTHING if found is None else found.text(signed=True)) for name, found in rows),
+    )
+
+
 def _cell(value: float | None, words: Callable[[float], str]) -> str:
     return NOTHING if value is None else words(value)
 

@@ -11,9 +11,12 @@ from pipelines.paper import claims, figures, measured, tables
 from pipelines.paper.intervals import Estimate, Record, estimate
 from pipelines.paper.studies import SENSITIVITIES, Records, Scope, variants_of
 from pipelines.paper.systems import (
+    BLOCKS,
     BLURS,
+    DENSE,
     INTERPOLATION,
     JOINT,
+    LOOKS,
     METHODS,
     ORACLE,
     PATCHES,
@@ -231,6 +234,67 @@ def _figure6(records: Records, scope: Scope) -> Page:
             )
 
 
+def _blocks(records: Records, scope: Scope) -> Page:
+    yield "# Blocks: read at the level they deserve\n"
+    yield (
+        "mIoU in points: mean over seeds [95 % over images or patients] (range over seeds). *Pixels read* are all "
+        "level pixels that enter the encoder: every look, margins and blocks that were read closer included. Dense "
+        "reading sees all of one level through the same encoder and head. Oracle: blocks chosen by the labels.\n"
+    )
+    for data in scope.data:
+        held = _by_share(records, data)
+        if not held:
+            continue
+        yield f"## {data_set_of(data).label}\n"
+        yield measured.looks_table(
+            {
+                f"{SYSTEMS[name].label}{variant and ', ' + _words(variant)}": found
+                for (name, variant), found in held.items()
+            }
+        ).markdown()
+        yield measured.gains_table(
+            {
+                f"{SYSTEMS[name].label}, {_words(variant)}": tables.paired(held[BLOCKS, variant], found)
+                for (name, variant), found in held.items()
+                if name != BLOCKS and (BLOCKS, variant) in held
+            }
+        ).markdown()
+        curves: dict[str, list[tuple[float, float, float, float]]] = {}
+        for (name, _), found in held.items():
+            at, bar = measured.cost_of(found, "read_pixels"), _bar(estimate(found))
+            if at is not None and bar is not None:
+                curves.setdefault("dense" if name in DENSE else SYSTEMS[name].label, []).append((at, *bar))
+        yield (
+            f"{data}_pixels.png",
+            figures.lines(
+                {name: sorted(points) for name, points in curves.items()},
+                title=data_set_of(data).label,
+                x_label="pixels read per image",
+                y_label="mIoU, points",
+                log_x=True,
+            ),
+        )
+
+
+def _by_share(records: Records, data: str) -> dict[tuple[str, str], list[Record]]:
+    """(system, variant) -> records by seed, in the order of the systems and with shares falling."""
+    keys = {(t.system, t.variant) for t in records if t.data == data and SYSTEMS[t.system].looks}
+    ordered = sorted(keys, key=lambda key: (LOOKS.index(key[0]), -_share_of(key[1])))
+    return {
+        (name, variant): tables.chosen(records, data=data, system=name, variant=variant)
+        for name, variant in ordered
+    }
+
+
+def _share_of(variant: str) -> float:
+    return float(variant.removeprefix("share-") or 1)
+
+
+def _words(variant: str) -> str:
+    """share-0.25 as 25 % of the finest level's pixels."""
+    return f"{100 * _share_of(variant):g} %"
+
+
 def _of_system(records: Records, scope: Scope, data: str, system: str) -> list[Record]:
     budget = None if system == PATCHES else scope.budgets_of(data)[0]
     wanted = {"data": data, "system": system, "network": scope.network, "variant": "", "only_class": None}
@@ -327,5 +391,6 @@ PAGES: dict[str, Callable[[Records, Scope], Page]] = {
     "figure14": _figure14,
     "tables2_to_5": _tables2_to_5,
     "table6": _table6,
+    "blocks": _blocks,
     "claims": _claims,
 }

@@ -8,9 +8,12 @@ from itertools import product
 from typing import Any
 
 from pipelines.paper.systems import (
+    BLOCKS,
     BLURS,
+    DENSE,
     INTERPOLATION,
     JOINT,
+    LOOKS,
     METHODS,
     ORACLE,
     PAPER,
@@ -130,6 +133,30 @@ def _figure6(scope: Scope) -> list[Trial]:
             Trial(data=data, system=system, budget=budget, seed=seed, network=scope.network)
             for budget, system in product(budgets, (UNIFORM, JOINT))
         ]
+    return wanted
+
+
+def share_variant(share: float) -> Variant:
+    """A budget of blocks: pixels read / those of the finest level."""
+    return f"share-{share:g}", (f"blocks.share={share:g}",)
+
+
+def _looks(scope: Scope) -> list[Trial]:
+    """Blocks at every share, their controls too, and dense reading of each level."""
+    wanted = []
+    for seed, data in product(scope.seeds, scope.data):
+        # The first budget stands in all of them: theirs is the share.
+        budget = scope.budgets_of(data)[0]
+        plain = Trial(data=data, system=BLOCKS, budget=budget, seed=seed)
+        names = LOOKS[: scope.most]
+        wanted += [replace(plain, system=name) for name in names if name in DENSE]
+        for share in reversed(data_set_of(data).looks.shares):
+            variant, changes = share_variant(share)
+            wanted += [
+                replace(plain, system=name, variant=variant, changes=changes)
+                for name in names
+                if name not in DENSE
+            ]
     return wanted
 
 
@@ -263,6 +290,11 @@ STUDIES = {
             name="table6",
             about="interpolation with 1 to 4 residual blocks of 16 or 32 filters",
             trials=lambda scope: at_smallest(scope, INTERPOLATIONS),
+        ),
+        Study(
+            name="blocks",
+            about="blocks read at the level they deserve, beside dense reading and what chooses without learning",
+            trials=_looks,
         ),
         Study(
             name="claims",

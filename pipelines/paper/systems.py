@@ -21,6 +21,8 @@ class System:
         method: Of `wsi-deform segment`: sampled or patches.
         is_oracle: Whether it sees the labels of what it segments.
         keeps_rates: Whether learning rates, augmentation and reading are its own, not the study's.
+        looks: Whether it reads in blocks with an encoder: network and budget are its own, and its reading is that of
+            ``DataSet.looks``.
     """
 
     name: str
@@ -30,6 +32,11 @@ class System:
     method: str = "sampled"
     is_oracle: bool = False
     keeps_rates: bool = False
+    looks: bool = False
+
+
+def _looks(name: str, label: str, *changes: str, is_oracle: bool = False) -> System:
+    return System(name=name, label=label, config="blocks", changes=changes, is_oracle=is_oracle, looks=True)
 
 
 def _oracle(blur: float) -> System:
@@ -51,6 +58,17 @@ def _resizer(blocks: int, filters: int) -> System:
     )
 
 
+BLOCKS, SCRATCH = "blocks", "blocks-scratch"
+CHOICES = {
+    "detail": "blocks, image detail",
+    "tissue": "blocks, tissue mask",
+    "random": "blocks, random",
+    "labels": "blocks, oracle",
+}
+"""Controls: what chooses the blocks where nothing is learned -> in tables."""
+DENSE = tuple(f"dense-{step}" for step in (1, 2, 4))
+"""The same encoder and head over the whole of one level, of 1, 2 or 4 times the finest um per px: no choice."""
+FROM_SCRATCH = ("networks.pretrained=null", "networks.segmentation.frozen=false")
 BLURS = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Blur of the edge oracle in cells of the map: how far from a border samples are spent."""
 RESIZERS = tuple((blocks, filters) for filters in (16, 32) for blocks in (1, 2, 3, 4))
@@ -67,6 +85,16 @@ SYSTEMS = {
         System(name=INTERPOLATION, label="interpolation (Talebi & Milanfar)", config="interpolation"),
         System(name=PATCHES, label="patches, full resolution", config="patches", method="patches"),
         System(name=PAPER, label="the paper as published", config="paper", keeps_rates=True),
+        _looks(BLOCKS, "blocks (ours)"),
+        *(
+            _looks(f"{BLOCKS}-{choice}", label, f"blocks.choice={choice}", is_oracle=choice == "labels")
+            for choice, label in CHOICES.items()
+        ),
+        _looks(SCRATCH, "blocks, encoder from scratch", *FROM_SCRATCH),
+        *(
+            _looks(name, f"dense, {step} x the finest um per px")
+            for name, step in zip(DENSE, (1, 2, 4), strict=True)
+        ),
         *(_oracle(blur) for blur in BLURS),
         *(_resizer(blocks, filters) for blocks, filters in RESIZERS),
     )
@@ -75,3 +103,5 @@ BEST_GUESS_ORACLE = f"{ORACLE}-1"
 """The edge oracle of the comparison of methods; the others are of Figure 14."""
 METHODS = (UNIFORM, SINGLE, JOINT, PAPER, MARIN, INTERPOLATION, BEST_GUESS_ORACLE, PATCHES)
 """The systems of the comparison of methods, in the order of its tables."""
+LOOKS = (BLOCKS, *DENSE, *(f"{BLOCKS}-{choice}" for choice in CHOICES), SCRATCH)
+"""The systems that read in blocks, and their controls."""

@@ -21,7 +21,7 @@ import torch
 from pydantic import TypeAdapter
 
 from pipelines.paper.datasets import DATA_SETS, QUICK, DataSet
-from pipelines.paper.systems import SYSTEMS
+from pipelines.paper.systems import DENSE, FROM_SCRATCH, SYSTEMS
 from wsi_deform.annotation.classes import read_class_table
 from wsi_deform.baselines.patch_grid import PatchSettings
 from wsi_deform.config import find_config, read_config
@@ -42,7 +42,8 @@ from wsi_deform.train.loop import train
 DYNUNET = "{name: 'monai:DynUNet'}"
 W18 = "{name: hrnetv2, width: 18, stem_stride: 1}"
 PSPNET = "{name: pspnet}"
-NETWORKS = {"dynunet": DYNUNET, "w18": W18, "pspnet": PSPNET}
+ENCODER = "{name: efficientnet-lite0, width: 64, frozen: true}"
+NETWORKS = {"dynunet": DYNUNET, "w18": W18, "pspnet": PSPNET, "encoder": ENCODER}
 """Segmentation networks of the trials: name in files -> setting."""
 VALIDATIONS, PATCH_VALIDATIONS = 8, 2
 """Of a training; patches look at every pixel of every validation image each time."""
@@ -78,7 +79,9 @@ class Trial:
     @property
     def name(self) -> str:
         """Its name in files: all that tells it from other trials of its data set."""
-        parts = [self.system, f"{self.budget[0]}x{self.budget[1]}", self.network]
+        parts = [self.system]
+        if not SYSTEMS[self.system].looks:
+            parts += [f"{self.budget[0]}x{self.budget[1]}", self.network]
         parts += [part for part in (self.variant, self.only_class and f"only-{self.only_class}") if part]
         return "_".join([*(part.replace(" ", "-") for part in parts), f"seed{self.seed}"])
 
@@ -139,7 +142,7 @@ def config_of(trial: Trial, *, images: int, steps: int | None = None, given: Seq
     data, system = data_set_of(trial.data), SYSTEMS[trial.system]
     crops = PATCHES_PER_EPOCH if system.method == "patches" else 1
     per_epoch = max(1, images * crops // data.batch)
-    epochs = max(1, round((steps or data.steps) / per_epoch))
+    epochs = max(1, round((steps or (data.looks.steps if system.looks else data.steps)) / per_epoch))
     validations = VALIDATIONS if system.method == "sampled" else PATCH_VALIDATIONS
     settings = [
         each for each in data.settings if not (system.keeps_rates and each.startswith("augmentation"))
@@ -150,8 +153,15 @@ def config_of(trial: Trial, *, images: int, steps: int | None = None, given: Seq
             f"name={trial.system}",
             f"seed={trial.seed}",
             "device=cpu",
-            f"networks.segmentation={NETWORKS[trial.network]}",
-            f"sampling.budget={list(trial.budget)}",
+            *(
+                _looks(data, trial.system)
+                if system.looks
+                else (
+                    f"networks.segmentation={NETWORKS[trial.network]}",
+                    f"sampling.budget={list(trial.budget)}",
+                    *(("networks.pretrained=efficientnet-lite0",) if trial.network == "encoder" else ()),
+                )
+            ),
             f"training.epochs={epochs}",
             f"training.validate_every={max(1, epochs // validations)}",
             f"training.batch={data.batch}",
@@ -159,11 +169,29 @@ def config_of(trial: Trial, *, images: int, steps: int | None = None, given: Seq
             "training.pictures=0",
             *settings,
             *(_patches(data) if system.method == "patches" else ()),
-            *given,
+            *(each for each in given if not (system.looks and each.startswith("networks.segmentation"))),
             *system.changes,
             *trial.changes,
         ],
     )
+
+
+def _looks(data: DataSet, system: str) -> list[str]:
+    """How fields are read in blocks; of a dense system all of the one level that its name says."""
+    looks = data.looks
+    step = int(system.removeprefix("dense-")) if system in DENSE else 1
+    unit = "px" if data.mpp is None else "um"
+    other = "um" if data.mpp is None else "px"
+    return [
+        f"blocks.finest_{other}=null",
+        f"blocks.finest_{unit}={looks.finest * step:g}",
+        f"blocks.levels={1 if system in DENSE else looks.levels}",
+        f"blocks.window_px={looks.window_px}",
+        f"blocks.share={1.0 if system in DENSE else looks.shares[-1]}",
+        *(() if looks.is_pretrained else FROM_SCRATCH),
+        # A photograph shows no glass.
+        f"blocks.skip_glass={'false' if data.mpp is None else 'true'}",
+    ]
 
 
 def _patches(data: DataSet) -> list[str]:

@@ -130,7 +130,9 @@ def test_equal_priorities_go_row_by_row():
 
 
 def test_impurity_is_ginis():
-    fractions = torch.tensor([[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.25, 0.25, 0.5], [0.5, 0.0, 0.0]]).T[None, :, None]
+    fractions = torch.tensor([[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.25, 0.25, 0.5], [0.5, 0.0, 0.0]]).T[
+        None, :, None
+    ]
     # The last is half unlabelled, and what is labelled of it is of one class.
     assert impurity(fractions)[0, 0, 0].tolist() == pytest.approx([0.0, 0.5, 0.625, 0.0])
     weights = torch.tensor([1.0, 3.0, 0.0])

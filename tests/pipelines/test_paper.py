@@ -106,6 +106,32 @@ class TestTrials:
             )
             assert (config.training.epochs, config.training.batch) == (epochs, 2)
 
+    def test_blocks_are_read_as_their_data_set_says_by_their_own_encoder(self) -> None:
+        trial = Trial(data="glas", system="blocks-tissue", budget=(16, 75), variant="share-0.25")
+        config = config_of(trial, images=64)
+        assert trial.name == "blocks-tissue_share-0.25_seed0"
+        assert config.sampling.geometry == "blocks"
+        blocks = config.blocks
+        assert blocks is not None
+        assert (blocks.finest_um, blocks.levels, blocks.window_px, blocks.choice) == (2.5, 3, 64, "tissue")
+        assert config.networks.segmentation.options == {"width": 64, "frozen": True}
+        assert config.networks.pretrained == "efficientnet-lite0"
+        # 600 steps of two of 64 images.
+        assert config.training.epochs == 19
+
+    def test_dense_reading_sees_all_of_one_level(self) -> None:
+        config = config_of(Trial(data="camvid", system="dense-4", budget=(24, 32)), images=136)
+        blocks = config.blocks
+        assert blocks is not None
+        # A photograph: level-0 px, and no glass.
+        assert (blocks.finest_um, blocks.finest_px, blocks.levels) == (None, 4.0, 1)
+        assert not blocks.skip_glass
+
+    def test_from_scratch_nothing_is_loaded_and_nothing_is_frozen(self) -> None:
+        config = config_of(Trial(data="glas", system="blocks-scratch", budget=(16, 75)), images=64)
+        assert config.networks.pretrained is None
+        assert config.networks.segmentation.options["frozen"] is False
+
     def test_names_tell_trials_apart(self) -> None:
         trials = {
             trial
@@ -178,6 +204,12 @@ def test_every_study_runs_whole_and_is_not_run_again(
     for system in METHODS:
         assert SYSTEMS[system].label in pages["figure4_5"]
     assert "| all | HRNetV2-W48, ImageNet weights |" in pages["claims"]
+    assert "| blocks (ours), 50 % | " in pages["blocks"]
+    assert "| dense, 1 x the finest um per px | " in pages["blocks"]
+    blocks = json.loads((records / "quick/blocks_share-0.5_seed0.json").read_text(encoding="utf-8"))
+    # 128 x 64 um: 8 x 4 px of 16 um, filled up to 16 x 16; of the 512 px of the finest level, half is as much, so that
+    # one window of 16 px of each further level is all there is.
+    assert blocks["cost"]["read_pixels"] == 256 + 2 * 256
     assert "| Cityscapes 1024x1024 | 96x96 | sigma_px 15 | 35 |" in pages["tables2_to_5"]
     assert "| Cityscapes 1024x1024 | 64x64 | filters_blocks 16x1 | 29 |" in pages["table6"]
     for figure in (
@@ -185,6 +217,7 @@ def test_every_study_runs_whole_and_is_not_run_again(
         "figure6/quick_flops",
         "figure9/quick_trimap",
         "figure14/figure14",
+        "blocks/quick_pixels",
     ):
         assert (records / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
     assert recorded_data(records) == ("quick",)

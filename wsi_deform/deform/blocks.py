@@ -1,7 +1,7 @@
 """Blocks: which parts of a field are read at which level, and where their pixels lie.
 
-A field is first looked at whole, at the coarsest level. Each further level has pixels of half the length, and is read in
-square windows of one size in pixels; a window is a *block* of the field. A block is a quarter of one of the level
+A field is first looked at whole, at the coarsest level. Each further level has pixels of half the length, and is read
+in square windows of one size in pixels; a window is a *block* of the field. A block is a quarter of one of the level
 before, and is read only where that one was.
 """
 
@@ -53,7 +53,12 @@ class BlockLayout:
 
     def __post_init__(self) -> None:
         """Check the numbers once, here."""
-        if self.window_px < STRIDE or self.window_px % STRIDE or self.margin_px < 0 or self.margin_px % STRIDE:
+        if (
+            self.window_px < STRIDE
+            or self.window_px % STRIDE
+            or self.margin_px < 0
+            or self.margin_px % STRIDE
+        ):
             raise ShapeError(
                 f"windows of {self.window_px} px with a margin of {self.margin_px} px: needed multiples of {STRIDE}."
             )
@@ -88,9 +93,7 @@ class BlockLayout:
 
     def blocks(self, level: int) -> Size:
         """Columns and rows of the blocks of a level that cover the field."""
-        return Size(
-            *(-(-(side << level) // self.window_px) for side in (self.root.width, self.root.height))
-        )
+        return Size(*(-(-(side << level) // self.window_px) for side in (self.root.width, self.root.height)))
 
     def counts(self, share: float, split: Sequence[float] | None = None) -> tuple[int, ...]:
         """How many blocks of each level are read.
@@ -110,7 +113,9 @@ class BlockLayout:
         further = self.levels - 1
         parts = [2.0**number for number in range(further)] if split is None else list(split)
         if len(parts) != further:
-            raise ShapeError(f"{len(parts)} parts of the budget: needed {further}, one for each further level.")
+            raise ShapeError(
+                f"{len(parts)} parts of the budget: needed {further}, one for each further level."
+            )
         window = self.read_px**2
         left = max(0.0, share * self.dense_px - self.padded(0).area)
         found: list[int] = []

@@ -1,6 +1,7 @@
 """The networks of blocks: an encoder that sees every look, scorers that say where to look closer, and a dense head.
 
-Features of all levels that were read meet on rasters over the field; what was not read is 0 there, and a channel says so.
+Features of all levels that were read meet on rasters over the field. What was not read is 0 there, and a channel says
+so.
 
 Source:
     Ours; features of several scales resized to the finest and put together, as in HRNetV2 (arXiv 1904.04514).

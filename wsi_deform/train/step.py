@@ -226,7 +226,15 @@ def _seen(
     if model.has_blocks:
         seeds = [seed + place for place in batch.places]
         return look_at_fields(
-            model, slides, fields, views, size=size, fractions=targets, change=change, seeds=seeds, scheduler="loop"
+            model,
+            slides,
+            fields,
+            views,
+            size=size,
+            fractions=targets,
+            change=change,
+            seeds=seeds,
+            scheduler="loop",
         )
     return sample_fields(
         model,
