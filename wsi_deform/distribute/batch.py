@@ -21,7 +21,8 @@ from wsi_deform.distribute.turn import outcome_if_done
 from wsi_deform.errors import SlideError
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.model import device_name
-from wsi_deform.model_file import find_model
+from wsi_deform.model import refuse_patches
+from wsi_deform.model_file import find_model, read_model_facts
 from wsi_deform.provenance import provenance
 from wsi_deform.scale import limits_to_tissue
 from wsi_deform.slide.slide import OnBadTile
@@ -89,6 +90,8 @@ def segment_slides(
     folder = MaskFolder(out.absolute())
     ledger = Ledger(folder)
     path = find_model(model).absolute()
+    if wanted.patches is not None:
+        refuse_patches(read_model_facts(path)["config"], f"model {path}")
     sha256 = model_sha256(path)
     # A scheduler's workers choose for themselves; here the device must be there before anything is written.
     chosen = device if scheduler else device_name(device)

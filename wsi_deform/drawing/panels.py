@@ -87,7 +87,8 @@ def field_picture(stages: Stages, classes: ClassTable) -> NDArray[np.uint8]:
         else (classes.names[index], classes.colours[index])
         for index in shown
     ]
-    levels = zip(stages.levels, level_colours(len(stages.levels)) if stages.levels else (), strict=True)
+    colours = level_colours(len(stages.levels)) if stages.levels else []
+    levels = [(f"read at {name}", colour) for name, colour in zip(stages.levels, colours, strict=True)]
     lines = _legend_lines([*entries, ("right", RIGHT), ("wrong", WRONG), *levels], WIDTH_PX)
     height = HEADING_PX + rows * (TITLE_PX + size.height + GAP_PX) + len(lines) * LEGEND_PX + MARGIN_PX
     page = Image.new("RGB", (WIDTH_PX, height), "white")
