@@ -20,8 +20,7 @@ from wsi_deform.distribute.tables import Tables
 from wsi_deform.distribute.turn import outcome_if_done
 from wsi_deform.errors import SlideError
 from wsi_deform.mask.folder import MaskFolder
-from wsi_deform.model import device_name
-from wsi_deform.model import refuse_patches
+from wsi_deform.model import device_name, refuse_patches
 from wsi_deform.model_file import find_model, read_model_facts
 from wsi_deform.provenance import provenance
 from wsi_deform.scale import limits_to_tissue
