@@ -48,22 +48,19 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return mask, zarr
 
 
-@pytest.fixture(scope="module")
-def viewer() -> Any:
+def layers_of(reader: str, path: Path) -> list[Any]:
+    """What napari makes of a file that is opened with a reader, by its module."""
     components = pytest.importorskip("napari.components", reason="needs napari")
-    return components.ViewerModel()
+    module = pytest.importorskip(reader, reason=f"needs {reader.partition('.')[0]}")
+    viewer = components.ViewerModel()
+    for data, options, kind in module.napari_get_reader(str(path))(str(path)):
+        getattr(viewer, f"add_{kind}")(data, **options)
+    return list(viewer.layers)
 
 
-def test_classes_lie_on_the_slide_as_labels_in_their_colours_and_in_um(
-    viewer: Any, written: tuple[Path, Path]
-):
-    pytest.importorskip("napari_ome_zarr", reason="needs napari-ome-zarr")
+def test_classes_lie_on_the_slide_as_labels_in_their_colours_and_in_um(written: tuple[Path, Path]):
     mask, zarr = written
-    *channels, labels = viewer.open(str(zarr), plugin="napari-ome-zarr")
-    assert [(type(layer).__name__, layer.name) for layer in channels] == [
-        ("Image", f"s: {name}") for name in ("red", "green", "blue")
-    ]
-    assert {layer.data[0].shape for layer in channels} == {(521, 700)}  # pixels of the overview are square
+    *_, labels = layers_of("napari_ome_zarr._reader", zarr)
     assert (type(labels).__name__, labels.visible) == ("Labels", False)
     assert list(labels.features["class"]) == ["background", "gland", "stroma", "unlabelled"]
     with tifffile.TiffFile(mask) as tiff:
@@ -79,9 +76,8 @@ def test_classes_lie_on_the_slide_as_labels_in_their_colours_and_in_um(
         assert shown is None or shown[3] == 0
 
 
-def test_the_tiff_is_an_image_that_becomes_labels(viewer: Any, written: tuple[Path, Path]):
-    (layer,) = viewer.open(str(written[0]), plugin="napari")
-    assert type(layer).__name__ == "Image"
-    data = layer.data[0] if layer.multiscale else layer.data
-    labels = viewer.add_labels(np.asarray(data))
-    np.testing.assert_array_equal(labels.data, tifffile.imread(written[0]))
+def test_the_tiff_is_an_image_of_class_numbers(written: tuple[Path, Path]):
+    (layer,) = layers_of("napari_tiff.napari_tiff_reader", written[0])
+    assert (type(layer).__name__, layer.multiscale, layer.rgb) == ("Image", True, False)
+    np.testing.assert_array_equal(np.asarray(layer.data[0]), tifffile.imread(written[0]))
+    np.testing.assert_allclose(layer.scale, [0.25, 0.25])
