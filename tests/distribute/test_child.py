@@ -21,8 +21,9 @@ import wsi_deform.slide_files as outputs_module
 from wsi_deform.distribute import child as child_module
 from wsi_deform.distribute.batch import segment_slides
 from wsi_deform.distribute.child import Child
-from wsi_deform.distribute.job import SlideJob, model_sha256
+from wsi_deform.distribute.job import SlideJob
 from wsi_deform.distribute.ledger import Ledger
+from wsi_deform.distribute.models import model_sha256
 from wsi_deform.distribute.sources import slide_sources
 from wsi_deform.errors import MaskError
 from wsi_deform.mask.folder import MaskFolder
