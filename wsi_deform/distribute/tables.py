@@ -123,11 +123,15 @@ class Tables:
 def _new_record(folder: MaskFolder) -> Path:
     """A file for the record of a call that no other call has, also one that starts in the same second."""
     stamp, again = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ"), 0
+    runs = folder.run(stamp).parent
+    try:
+        # Without parents: a folder that has vanished is not made anew.
+        runs.mkdir(exist_ok=True)
+    except OSError as error:
+        raise unwritable(folder, error, str(runs)) from error
     while True:
         record = folder.run(f"{stamp}-{again}" if again else stamp)
         try:
-            # Without parents: a folder that has vanished is not made anew.
-            record.parent.mkdir(exist_ok=True)
             record.open("x").close()
         except FileExistsError:
             again += 1
