@@ -23,6 +23,7 @@ NAMES = {
     "pass taken": "its turn where another call works on it",
     "tables": "tables and record, of no slide",
     "tables per state": "tables and record, more for each state in OUT",
+    "record": "the record alone, where another call has written the tables",
 }
 
 

@@ -91,7 +91,9 @@ class _Storage:
         self.calls: Counter[str] = Counter()
         self.per_minute: Counter[int] = Counter()
         self.read = self.written = self.locks = self.waited = 0.0
-        self.next_tables = [0.0] * night.callers
+        self.next_tables, self.pause = [0.0] * night.callers, [EVERY_S] * night.callers
+        # When a call last saw that tables were written, and when they were.
+        self.seen, self.written_at = [0.0] * night.callers, 0.0
         self.done = 0
 
     def told(self) -> Told:
@@ -144,13 +146,20 @@ class _Storage:
         """The tables, if it is time for them; when they are written."""
         if now < self.next_tables[caller]:
             return now
+        if self.written_at > self.seen[caller]:
+            now = self._ask(now, "tables", "record")
+            if (age := now - self.written_at) < self.pause[caller]:
+                self.next_tables[caller] = now + self.pause[caller] - age
+                return now
         end = self._write_tables(now)
-        self.next_tables[caller] = end + max(EVERY_S, SHARE_OF_TIME * (end - now))
+        self.pause[caller] = max(EVERY_S, SHARE_OF_TIME * (end - now))
+        self.seen[caller], self.next_tables[caller] = self.written_at, end + self.pause[caller]
         return end
 
     def _write_tables(self, now: float) -> float:
         begun = self._ask(now, "tables", "tables")
         states = sum(end <= now for end in self.ended)
+        self.written_at = max(self.written_at, now)
         return self._ask(begun, "tables", "tables per state", times=states)
 
     def _ended(self, caller: int, now: float) -> float:

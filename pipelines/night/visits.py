@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -56,7 +57,8 @@ def counted_visits() -> dict[str, Visit]:
     Returns:
         "look" (before its turn, a slide that is new), "look done" (one that is done), "work" (its whole turn),
         "pass done" (its turn where another call has done it), "pass taken" (where another one works on it),
-        "tables" (of an empty folder) and "tables per state" -> what it costs.
+        "tables" (of an empty folder), "tables per state" and "record" (where another call has written the tables) ->
+        what it costs.
     """
     with _jobs(2 * FEW) as (jobs, classes):
         ledger = Ledger(MaskFolder(jobs[0].out))
@@ -69,6 +71,7 @@ def counted_visits() -> dict[str, Visit]:
         with leased(ledger.folder.lease(jobs[1].slide_id)):
             found["pass taken"] = _of(jobs[1], lambda: segment_to_folder(jobs[1]))
         few, many = tables[0][0], tables[1][0]
+        found["record"] = tables[1][2]
         each = {name: (getattr(many, name) - getattr(few, name)) / FEW for name in Visit.__slots__}
         found["tables per state"] = Visit(**each)
         found["tables"] = Visit(**{name: getattr(few, name) - FEW * each[name] for name in each})
@@ -77,16 +80,19 @@ def counted_visits() -> dict[str, Visit]:
 
 def _tables(
     ledger: Ledger, jobs: list[SlideJob], classes: ClassTable, done: list[SlideJob]
-) -> tuple[Visit, Visit]:
-    """The tables of a folder in which some more slides are done, and what the last of these slides cost."""
+) -> tuple[Visit, Visit, Visit]:
+    """The tables of a folder in which some more slides are done, what the last of these slides cost, and the record."""
     visits, outcomes = [], []
     for job in done:
         visits.append(_of(job, lambda job=job: outcomes.append(segment_to_folder(job))))  # type: ignore[misc]
+    # Once, so that there are tables already.
+    Tables(ledger, jobs, classes, provenance()).settle(outcomes[0])
     # The record of the call is written on the way too.
     tables = Tables(ledger, jobs, classes, provenance())
-    for outcome in outcomes[1:]:
-        tables.outcomes[outcome.slide_id] = outcome
-    return _of(jobs[0], lambda: tables.settle(outcomes[0])), visits[-1]
+    written = _of(jobs[0], lambda: tables.settle(outcomes[0]))
+    others = Tables(ledger, jobs, classes, provenance())
+    os.utime(ledger.folder.measurements)
+    return written, visits[-1], _of(jobs[0], lambda: others.settle(outcomes[0]))
 
 
 def _of(job: SlideJob, work: Callable[[], object]) -> Visit:

@@ -18,7 +18,7 @@ finally:
     sys.path.remove(str(ROOT))
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="what is counted are POSIX calls")
-KINDS = ("look", "look done", "work", "pass done", "pass taken", "tables", "tables per state")
+KINDS = ("look", "look done", "work", "pass done", "pass taken", "tables", "tables per state", "record")
 
 
 def test_calls_on_files_are_counted_under_the_folder_alone(tmp_path: Path) -> None:
@@ -67,12 +67,14 @@ def test_the_real_ledger_takes_one_lock_for_a_slide_and_reads_states_for_its_tab
         "pass taken": 1,
         "tables": 1,
         "tables per state": 0,
+        "record": 0,
     }
     assert visits["look"].files == 1  # its state, which is not there
     assert visits["look done"].files == 5  # its state, and both ends of four outputs
     assert visits["work"].calls > visits["pass done"].calls > visits["look done"].calls > 0
     assert visits["work"].written_bytes > 1000
     assert 1 <= visits["tables per state"].calls <= 4
+    assert 0 < visits["record"].calls < visits["tables"].calls
     assert list(tmp_path.iterdir()) == []
 
 
@@ -100,6 +102,18 @@ def test_calls_that_share_a_folder_do_each_slide_once_and_pass_those_of_others()
     assert told.calls["turns of slides that others do"] == 3 * 40
     assert told.calls["looks before the first turn"] == 4 * 40
     assert 40 * 10 / 4 * 0.8 < told.seconds < 40 * 10 / 4 * 1.2 + 12
+
+
+def test_of_calls_that_share_a_folder_one_writes_the_tables_on_the_way() -> None:
+    visits = dict.fromkeys(KINDS, Visit(calls=0)) | {"tables": Visit(calls=1)}
+    told = [
+        simulated(Night(slides=2000, callers=callers, workers=1, slide_s=40, latency_s=1e-6), visits)
+        for callers in (1, 8)
+    ]
+    # Tables take no time here, and each slide takes longer than the 5 s for which they are left alone. Eight calls end
+    # 2,000 slides in 10,000 s, and many of these find tables that are younger.
+    assert told[0].calls["tables"] == 2001
+    assert 400 < told[1].calls["tables"] < 1500
 
 
 def test_the_cost_of_a_slide_is_what_was_measured_by_its_area() -> None:
