@@ -129,6 +129,6 @@ def _looking(real: Any, found: Counted) -> Any:
 def _size(path: object) -> int:
     """The size of a file now, 0 where there is none; by a call that is not counted."""
     try:
-        return _stat(os.fspath(path)).st_size  # type: ignore[call-overload,no-any-return]
+        return _stat(os.fspath(path)).st_size  # type: ignore[call-overload]
     except OSError:
         return 0

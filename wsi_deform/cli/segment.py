@@ -262,7 +262,10 @@ def segment(
         if len(found) > 1 and not (in_process or dry_run or scheduler):
             child = stack.enter_context(Child())
             if workers == 1:
-                # Before this process imports anything that starts threads: until then it can be forked.
+                with imported_at_once():
+                    # Both need them, and they start no thread: what is here before the fork is imported once.
+                    import fsspec  # noqa: F401
+                    import psutil  # noqa: F401
                 child.start()
         with imported_at_once():
             from wsi_deform.distribute.batch import segment_slides

@@ -48,7 +48,7 @@ def newest_record(folder: MaskFolder) -> tuple[Record | None, tuple[BrokenRecord
         The record, or None where there is none, and what is newer and broken, newest first. Nothing is set aside: an
         empty record may be that of a call that has just begun.
     """
-    broken = []
+    broken: list[BrokenRecord] = []
     for path in sorted(folder.run("x").parent.glob("[!.]*.json"), reverse=True):
         found = _read(path)
         if isinstance(found, Record):
