@@ -233,9 +233,9 @@ def test_workers_of_a_scheduler_s_file_make_the_same_masks_and_load_the_model_on
     assert {each.state.pid for each in batch.outcomes} != {os.getpid()}
 
     def models_loaded() -> int:
-        from wsi_deform.distribute import job
+        from wsi_deform.distribute import models
 
-        return job._loaded.cache_info().misses
+        return models._loaded.cache_info().misses
 
     with Client(cluster.address) as client:
         assert [*client.run(models_loaded).values()] == [1]
