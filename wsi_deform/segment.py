@@ -26,7 +26,8 @@ from wsi_deform.look.fields import Field
 from wsi_deform.looks import Looks, label_looks, look_at_fields
 from wsi_deform.mask.tissue_limit import TissueLimit, reverse_sampler
 from wsi_deform.model import Model
-from wsi_deform.reverse.sampler import Interpolation, ReverseSampler
+from wsi_deform.reverse.interpolation import Interpolation
+from wsi_deform.reverse.sampler import ReverseSampler
 from wsi_deform.reverse.samples import FieldSamples
 from wsi_deform.sample.gather import gather
 from wsi_deform.sample.plan import TilePlan, plan_tiles
