@@ -32,7 +32,8 @@ from wsi_deform.geometry import Region, Size
 from wsi_deform.kernels.ahead import ahead
 from wsi_deform.mask.tissue_limit import TissueLimit, reverse_sampler
 from wsi_deform.model import Model
-from wsi_deform.reverse.sampler import Interpolation, ReverseSampler
+from wsi_deform.reverse.interpolation import Interpolation
+from wsi_deform.reverse.sampler import ReverseSampler
 from wsi_deform.reverse.samples import FieldSamples
 from wsi_deform.scale import limits_to_tissue
 from wsi_deform.slide.slide import Slide

@@ -10,7 +10,8 @@ from pathlib import Path
 from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.annotation.labels import Labels
 from wsi_deform.baselines.patch_files import shown_downsample, write_patch_files
-from wsi_deform.baselines.patch_grid import PatchSettings, level_of
+from wsi_deform.baselines.patch_grid import level_of
+from wsi_deform.baselines.patch_settings import PatchSettings
 from wsi_deform.cover import FieldBudget, budgets_of, counted_tissue, tissue_limit_of
 from wsi_deform.field_tasks import SegmentedField
 from wsi_deform.flops import NetworkFlops, sampling_flops
@@ -29,7 +30,7 @@ from wsi_deform.mask.tiff import write_mask
 from wsi_deform.mask.tissue_limit import TissueCounts
 from wsi_deform.memory import fields_per_batch, limit_caches, peak_memory_bytes
 from wsi_deform.model import Model
-from wsi_deform.reverse.sampler import Interpolation
+from wsi_deform.reverse.interpolation import Interpolation
 from wsi_deform.reverse.samples import FieldSamples
 from wsi_deform.scale import limits_to_tissue
 from wsi_deform.segment import outside_label, region_note, segment_fields

@@ -76,7 +76,7 @@ def main() -> None:
     truth = truth_picture(labels, of_picture)
     shown = [truth]
     panels[0, 0].imshow(picture)
-    panels[0, 0].set_title("slide", fontsize=9, loc="left")
+    panels[0, 0].set_title(f"slide {row.slide_id}", fontsize=9, loc="left")
     panels[0, 1].imshow(palette[truth])
     panels[0, 1].set_title("truth", fontsize=9, loc="left")
     for line, method in zip(panels[1:], METHODS, strict=True):

@@ -23,11 +23,12 @@ from tiny_study import tiny_model, tiny_study
 
 import wsi_deform
 from wsi_deform.distribute import cluster as cluster_module
-from wsi_deform.distribute import job as job_module
+from wsi_deform.distribute import models as models_module
 from wsi_deform.distribute.batch import segment_slides
 from wsi_deform.distribute.cluster import OtherVersionsError, connected, difference, for_this_worker
-from wsi_deform.distribute.job import SlideJob, model_sha256
+from wsi_deform.distribute.job import SlideJob
 from wsi_deform.distribute.ledger import Ledger
+from wsi_deform.distribute.models import model_sha256
 from wsi_deform.distribute.outcome import Batch
 from wsi_deform.distribute.sources import slide_sources
 from wsi_deform.distribute.workers import segmented_by_workers
@@ -245,9 +246,9 @@ def test_workers_of_a_scheduler_s_file_make_the_same_masks_and_load_the_model_on
     assert {each.state.pid for each in batch.outcomes} != {os.getpid()}
 
     def models_loaded() -> int:
-        from wsi_deform.distribute import job
+        from wsi_deform.distribute import models
 
-        return job._loaded.cache_info().misses
+        return models._loaded.cache_info().misses
 
     with Client(cluster.address) as client:
         assert [*client.run(models_loaded).values()] == [1]
@@ -396,12 +397,12 @@ def test_threads_of_a_worker_share_its_memory_and_load_one_model(study, tmp_path
         time.sleep(0.3)
         return "model"
 
-    job_module._loaded.cache_clear()
-    monkeypatch.setattr(job_module, "load_model", slowly)
+    models_module._loaded.cache_clear()
+    monkeypatch.setattr(models_module, "load_model", slowly)
     with ThreadPoolExecutor(3) as pool:
-        found = pool.map(lambda _: job_module.loaded_model(model, "sha", "cpu"), range(3))
+        found = pool.map(lambda _: models_module.loaded_model(model, "sha", "cpu"), range(3))
         assert [*found] == ["model"] * 3
-    job_module._loaded.cache_clear()
+    models_module._loaded.cache_clear()
     assert loads == ["cpu"]
 
 

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 from wsi_deform.annotation.labels import Labels
 from wsi_deform.cover import FieldBudget
 from wsi_deform.distribute.cluster import for_this_worker
-from wsi_deform.distribute.job import SlideJob, loaded_model
+from wsi_deform.distribute.job import SlideJob
+from wsi_deform.distribute.models import loaded_model
 from wsi_deform.distribute.turn import opened_slide
 from wsi_deform.field_tasks import (
     Fetched,

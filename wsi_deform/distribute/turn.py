@@ -18,11 +18,13 @@ from typing import Protocol
 from wsi_deform.annotation.label_file import LabelFile, open_labels
 from wsi_deform.annotation.labels import Labels
 from wsi_deform.cover import FieldBudget
-from wsi_deform.distribute.job import SlideJob, loaded_model
+from wsi_deform.distribute.attempts import blank_state, check_out, outcome_of
+from wsi_deform.distribute.job import SlideJob
 from wsi_deform.distribute.lease import Lease, LeaseLostError, leased
 from wsi_deform.distribute.ledger import Ledger, State, is_broken, this_process
-from wsi_deform.distribute.out_folder import OutFolderGoneError, check_folder
-from wsi_deform.distribute.outcome import Outcome, OutcomeStatus
+from wsi_deform.distribute.models import loaded_model
+from wsi_deform.distribute.out_folder import OutFolderGoneError
+from wsi_deform.distribute.outcome import Outcome
 from wsi_deform.distribute.staging import publish, staging
 from wsi_deform.distribute.standing import (
     MAX_DEATHS,
@@ -96,79 +98,17 @@ def segment_to_folder(
         MaskError: The ledger cannot be read.
     """
     folder = MaskFolder(job.out)
-    _check(job, folder)
+    check_out(job, folder)
     with leased(folder.lease(job.slide_id), expired=job.expired) as lease:
         ledger = Ledger(folder)
         if lease is not None:
             try:
                 return _turn(job, ledger, lease, on_field, helpers)
             except LeaseLostError as error:
-                return _outcome(job, ledger.read(job.slide_id), "skipped", str(error), again="taken")
+                return outcome_of(job, ledger.read(job.slide_id), "skipped", str(error), again="taken")
         state = ledger.read(job.slide_id)
         by = f"process {state.pid} on {state.host}" if state.status == "running" else "another process"
-        return _outcome(job, state, "skipped", f"{by} is working on it", again="taken")
-
-
-def outcome_if_done(job: SlideJob, ledger: Ledger) -> Outcome | None:
-    """The outcome of a slide that needs no work, else None; nothing is taken or written.
-
-    Raises:
-        SlideError: The slide is missing or cannot be read.
-    """
-    result = ledger.read(job.slide_id).result
-    if result is None or (job.overwrite and result.attempt == job.seen):
-        return None
-    if not is_of(job, result, job.fingerprint(job.identity())) or broken_files(job, ledger.folder, result):
-        return None
-    return _outcome(job, result, "skipped", "already done with this model")
-
-
-def record_death(job: SlideJob, reason: str) -> Outcome:
-    """Record that the process that worked on a slide died, or could not tell how it went.
-
-    Args:
-        job: The slide.
-        reason: What is known of it, without a full stop.
-
-    Returns:
-        The outcome, "failed"; what an earlier call made of the slide stays.
-
-    Raises:
-        MaskError: The ledger cannot be written.
-    """
-    folder = MaskFolder(job.out)
-    _check(job, folder)
-    with leased(folder.lease(job.slide_id), expired=job.expired) as lease:
-        ledger = Ledger(folder)
-        before = ledger.read(job.slide_id)
-        if lease is None:
-            return _outcome(job, before, "skipped", "another process is working on it", again="taken")
-        before = without_the_dead(ledger.mend(before))
-        state = replace(
-            _blank(job, before), fingerprint=before.fingerprint, deaths=before.deaths, status="failed"
-        )
-        state = replace(
-            state,
-            error=f"slide {job.source.path}: {reason}. Most often memory runs out: use --memory-gib or fewer "
-            "--workers, or look at the file. --retry-failed tries it again.",
-        )
-        ledger.write(state)
-        return _outcome(job, state, "failed", state.error)
-
-
-def forget_attempt(job: SlideJob) -> None:
-    """Record that the newest attempt at a slide was ended from outside: it says nothing about the slide.
-
-    Raises:
-        MaskError: The ledger cannot be written.
-    """
-    folder = MaskFolder(job.out)
-    _check(job, folder)
-    with leased(folder.lease(job.slide_id)) as lease:
-        ledger = Ledger(folder)
-        before = ledger.read(job.slide_id)
-        if lease is not None and before.status == "running":
-            ledger.write(replace(before, status="not_started"))
+        return outcome_of(job, state, "skipped", f"{by} is working on it", again="taken")
 
 
 def _turn(
@@ -186,9 +126,9 @@ def _turn(
     try:
         identity = job.identity()
     except SlideError as error:
-        state = replace(_blank(job, before), status="failed", error=str(error))
+        state = replace(blank_state(job, before), status="failed", error=str(error))
         ledger.write(state)
-        return _outcome(job, state, "failed", state.error)
+        return outcome_of(job, state, "failed", state.error)
     fingerprint = job.fingerprint(identity)
     missing: Sequence[str] = ()
     if result is not None and is_of(job, result, fingerprint):
@@ -197,14 +137,14 @@ def _turn(
             if not missing:
                 if before.status != "done":
                     ledger.write(result)
-                return _outcome(job, result, "skipped", "already done with this model")
+                return outcome_of(job, result, "skipped", "already done with this model")
             if set(missing) <= FROM_MASK:
                 return _completed(job, ledger, lease, before, result, missing)
     deaths = deaths_before(before, fingerprint)
     if deaths and (refused := _after_deaths(job, ledger, before, fingerprint, deaths)):
         return refused
     running = replace(
-        _blank(job, before),
+        blank_state(job, before),
         status="running",
         attempt=uuid.uuid4().hex,
         fingerprint=fingerprint,
@@ -220,17 +160,17 @@ def _turn(
         # Interrupted: as it was before, as far as the folder is still there, and the slide this process's.
         with suppress(WsiDeformError):
             lease.check()
-            _check(job, ledger.folder)
+            check_out(job, ledger.folder)
             status = before.status if before.status in ("done", "failed") else "not_started"
             ledger.write(replace(before, slide=running.slide, status=status, deaths=deaths))
         raise
     ledger.write(state)
     if state.status == "failed":
-        return _outcome(job, state, "failed", state.error)
+        return outcome_of(job, state, "failed", state.error)
     why = before.error if is_broken(before) else ""
     if result is not None and not job.overwrite:
         why = f"done again: {why_again(job, result, state.identity, missing)}"
-    return _outcome(job, state, "done", "; ".join(part for part in (why, state.remark) if part))
+    return outcome_of(job, state, "done", "; ".join(part for part in (why, state.remark) if part))
 
 
 def _after_deaths(
@@ -240,16 +180,16 @@ def _after_deaths(
     if deaths < MAX_DEATHS or job.retry_failed or job.overwrite:
         if job.is_isolated:
             return None
-        return _outcome(job, before, "skipped", "its process died", again="suspected")
+        return outcome_of(job, before, "skipped", "its process died", again="suspected")
     reason = before.error or (
         f"slide {job.source.path}: its process died {deaths} times while it was segmented. --retry-failed tries it "
         "again."
     )
     state = replace(
-        _blank(job, before), status="failed", fingerprint=fingerprint, deaths=deaths, error=reason
+        blank_state(job, before), status="failed", fingerprint=fingerprint, deaths=deaths, error=reason
     )
     ledger.write(state)
-    return _outcome(job, state, "failed", f"not tried again: {reason}")
+    return outcome_of(job, state, "failed", f"not tried again: {reason}")
 
 
 def _worked_on(
@@ -284,10 +224,10 @@ def _worked_on(
                     f"slide {job.source.path}: changed while it was read. Needed one that stays as it is. Segment it "
                     "again when it is whole."
                 )
-            _check(job, folder)
+            check_out(job, folder)
             lease.check()
             signatures = publish(made, folder, job.slide_id)
-            _check(job, folder)
+            check_out(job, folder)
         state = replace(running, status="done", deaths=0, kept=None, **asdict(files))
         return replace(_with_outputs(state, running.kept, signatures), seconds=_since(started))
     except (OutFolderGoneError, OutFolderUnwritableError, LeaseLostError):
@@ -299,7 +239,7 @@ def _worked_on(
 
 def _refuse_to_go_on(job: SlideJob, folder: MaskFolder, lease: Lease, error: Exception) -> None:
     """Raise, where what went wrong is not the slide's fault: its lease was lost, or no slide can be written."""
-    _check(job, folder)
+    check_out(job, folder)
     lease.check()
     refuse_unwritable(folder, error)
 
@@ -331,7 +271,7 @@ def _completed(
             model = loaded_model(job.model, job.model_sha256, job.device)
             slide, patches = opened_slide(job), job.wanted.patches
             complete_files(slide, model, ledger.folder, missing, patches=patches, made=made)
-            _check(job, ledger.folder)
+            check_out(job, ledger.folder)
             lease.check()
             signatures = publish(made, ledger.folder, job.slide_id)
     except (OutFolderGoneError, OutFolderUnwritableError, LeaseLostError):
@@ -340,21 +280,10 @@ def _completed(
         _refuse_to_go_on(job, ledger.folder, lease, error)
         state = replace(_failed(job, before, error), kept=result)
         ledger.write(state)
-        return _outcome(job, state, "failed", state.error)
+        return outcome_of(job, state, "failed", state.error)
     state = replace(result, outputs={**result.outputs, **signatures})
     ledger.write(state)
-    return _outcome(job, state, "done", f"made {' and '.join(missing)} of a mask that was done")
-
-
-def _blank(job: SlideJob, before: State) -> State:
-    """The state of a new attempt, before anything is known."""
-    return State(
-        slide_id=job.slide_id,
-        slide=str(job.source.absolute().path),
-        model=job.model_sha256,
-        versions=job.versions,
-        kept=before.result,
-    )
+    return outcome_of(job, state, "done", f"made {' and '.join(missing)} of a mask that was done")
 
 
 def opened_slide(job: SlideJob) -> Slide:
@@ -383,21 +312,5 @@ def _labels(job: SlideJob, slide: Slide, model: Model) -> Labels | None:
     return open_labels(file, slide, model.classes, region=source.region)
 
 
-def _check(job: SlideJob, folder: MaskFolder) -> None:
-    if job.folder_identity:
-        check_folder(folder, job.folder_identity)
-
-
 def _since(started: float) -> float:
     return round(time.monotonic() - started, 3)
-
-
-def _outcome(job: SlideJob, state: State, status: OutcomeStatus, reason: str, *, again: str = "") -> Outcome:
-    return Outcome(
-        slide_id=job.slide_id,
-        slide=job.source.path,
-        status=status,
-        reason=reason,
-        state=state,
-        again=again,  # type: ignore[arg-type]
-    )

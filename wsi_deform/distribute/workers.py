@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from wsi_deform.distribute.attempts import record_death
 from wsi_deform.distribute.cluster import OtherVersionsError, connected, for_this_worker, lost
 from wsi_deform.distribute.crew import Crew
 from wsi_deform.distribute.job import SlideJob
 from wsi_deform.distribute.out_folder import OutFolderGoneError
 from wsi_deform.distribute.outcome import Outcome
 from wsi_deform.distribute.shared import SharedFields
-from wsi_deform.distribute.turn import record_death, segment_to_folder
+from wsi_deform.distribute.turn import segment_to_folder
 from wsi_deform.errors import MaskError
 from wsi_deform.faults import with_notes
 
