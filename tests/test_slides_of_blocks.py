@@ -140,14 +140,19 @@ def test_a_card_and_a_report_say_how_blocks_are_read(study):
         "labels, says that reading closer tells classes apart: at most 50 % of the pixels of the finest level in all"
     )
     assert f"Each field is {looks}. It writes a mask" in card
-    assert "- encoder: efficientnet-lite0 (width 8)\n- levels: 8, 4 and 2 um per px; windows of 16 px; pixels" in card
+    assert (
+        "- encoder: efficientnet-lite0 (width 8)\n- levels: 8, 4 and 2 um per px; windows of 16 px; pixels"
+        in card
+    )
     assert "- choice of blocks: learned, noise 0.5 in training, never without tissue\n" in card
     assert "budget" not in card
     assert "deformation" not in card
     (said,) = describe_config(read_config(changes=SETTINGS))
     assert said.startswith(f"Each field is {looks}. The encoder efficientnet-lite0 sees all that is read")
     dense = read_config(changes=[*SETTINGS, "blocks={levels: 1, finest_um: null, finest_px: 3}"])
-    assert describe_config(dense)[0].startswith("Each field is read whole at 3 level-0 px per px. The encoder")
+    assert describe_config(dense)[0].startswith(
+        "Each field is read whole at 3 level-0 px per px. The encoder"
+    )
     assert dense.blocks is not None
     assert scales_of(dense.blocks.model_dump()) == ((3.0,), "level-0 px")
 
@@ -161,5 +166,3 @@ def test_each_choice_has_words(choice):
         "labels": "where classes meet in the labels, which must be known of every slide that it segments: an oracle",
     }
     assert words[choice] in describe_config(read_config(changes=[*SETTINGS, f"blocks.choice={choice}"]))[0]
-
-

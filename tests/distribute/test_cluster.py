@@ -59,17 +59,17 @@ def dask_setup(worker):
 
 
 class Cluster:
-    """A scheduler and one worker of one thread, each a process of its own.
+    """A scheduler and one worker (or more) of one thread, each a process of its own.
 
     Attributes:
         file: The scheduler's file.
         scheduler: The process.
     """
 
-    def __init__(self, folder: Path, tls: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, tls: Mapping[str, str], *, workers: int = 1, hook: str = HOOK) -> None:
         self.folder, self.file = folder, folder / "scheduler.json"
         folder.mkdir()
-        (folder / "hook.py").write_text(HOOK)
+        (folder / "hook.py").write_text(hook)
         self.environment = {
             **os.environ,
             **tls,
@@ -80,12 +80,22 @@ class Cluster:
         here = ["--scheduler-file", self.file, "--protocol", protocol, "--no-dashboard"]
         self.scheduler = self._started("scheduler", "--host", "127.0.0.1", "--port", "0", *here)
         wait_for(self.file.exists)
-        worker = ["--nworkers", "1", "--nthreads", "1", "--local-directory", folder]
-        self.worker = self._started("worker", *here, *worker, "--preload", folder / "hook.py")
+        self.arguments = [*here, "--nthreads", "1", "--local-directory", folder]
+        self.worker = self._started(
+            "worker", *self.arguments, "--nworkers", workers, "--preload", folder / "hook.py"
+        )
+        self.late: subprocess.Popen[bytes] | None = None
 
     @property
     def address(self) -> str:
         return str(json.loads(self.file.read_text())["address"])
+
+    def worker_joins(self, hook: str) -> None:
+        """Start one more worker, with what is to be done in it first."""
+        (self.folder / "late.py").write_text(hook)
+        self.late = self._started(
+            "worker", *self.arguments, "--nworkers", 1, "--preload", self.folder / "late.py"
+        )
 
     def hold(self) -> None:
         """Let slides wait in the middle from now on."""
@@ -106,7 +116,9 @@ class Cluster:
     def end(self) -> None:
         self.go_on()
         # The nanny takes its worker along.
-        for process in (self.worker, self.scheduler):
+        for process in (self.late, self.worker, self.scheduler):
+            if process is None:
+                continue
             process.terminate()
             try:
                 process.wait(60)
@@ -121,6 +133,7 @@ class Cluster:
                 env=self.environment,
                 stdout=log,
                 stderr=subprocess.STDOUT,
+                start_new_session=True,  # as on machines of their own
             )
 
 
@@ -316,10 +329,7 @@ def test_a_scheduler_that_is_killed_ends_the_command_with_its_reason_and_a_rerun
     assert f"scheduler {found.file}: was lost" in errors
     assert "Start it and its workers again and give the same command" in errors
     assert "Traceback" not in errors
-    assert (
-        "3 slides were not begun or not finished" in " ".join(MaskFolder(out).summary.read_text().split())
-        or True
-    )
+    assert "0 done, 0 failed" in MaskFolder(out).summary.read_text()
     batch = segment(study, out)
     assert {each.status for each in batch.outcomes} <= {"done", "skipped"}
     assert masks(out) == masks(study / "serial")

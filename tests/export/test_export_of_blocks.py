@@ -66,9 +66,7 @@ def check_put_together(study, parts):
         finest[0, :8, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2] = window
         finest[0, 8, 2 * row : 2 * row + 2, 2 * column : 2 * column + 2] = 1
     all_rasters = (rasters[0], looks.rasters[1], finest)
-    total = sum(
-        resized(parts[f"merge{level}"](each), (8, 24)) for level, each in enumerate(all_rasters)
-    )
+    total = sum(resized(parts[f"merge{level}"](each), (8, 24)) for level, each in enumerate(all_rasters))
     found = parts["head"](total)[:, :, :10, :40]
     assert found.shape == needed.shape
     assert float((found - needed).abs().max()) < 1e-3 * float(needed.abs().max())
@@ -81,18 +79,25 @@ def check_put_together(study, parts):
 def test_parts_of_blocks_compute_the_model_together(study, tmp_path, kind, suffix, run):
     out = export_model(study / "run", format=kind, out=tmp_path / "out")
     names = sorted(path.name for path in out.iterdir())
-    assert names == sorted(["README.md", "model.json", "model_card.md", *(f"{part}.{suffix}" for part in PARTS)])
+    assert names == sorted(
+        ["README.md", "model.json", "model_card.md", *(f"{part}.{suffix}" for part in PARTS)]
+    )
     check_put_together(study, {part: run(out / f"{part}.{suffix}") for part in PARTS})
     about = json.loads((out / "model.json").read_text())
     assert about["blocks"]["window_px"] == 16
     assert about["networks"]["scorer2"]["input"]["shape"] == ["batch", 18, "height", "width"]
     assert about["networks"]["head"]["output"]["channels"] == ["background", "benign", "malignant"]
     readme = (out / "README.md").read_text()
-    assert "Level 2, 2 um per px, is read in windows of 16 px, and only in blocks of which level 1 was read" in readme
+    assert (
+        "Level 2, 2 um per px, is read in windows of 16 px, and only in blocks of which level 1 was read"
+        in readme
+    )
     assert "deformation" not in readme
 
 
-@pytest.mark.skipif(bool(MISSING), reason=f"{', '.join(MISSING)} not installed (pip install wsi-deform[onnx])")
+@pytest.mark.skipif(
+    bool(MISSING), reason=f"{', '.join(MISSING)} not installed (pip install wsi-deform[onnx])"
+)
 def test_onnx_parts_of_blocks_compute_the_model_together(study, tmp_path):
     out = export_model(study / "run", format="onnx", out=tmp_path / "out")
     check_put_together(study, {part: run_onnx(out / f"{part}.onnx") for part in PARTS})

@@ -89,10 +89,17 @@ def test_a_run_starts_from_blocks_of_other_classes(study, uninterrupted):
     assert all(torch.equal(own[name], given[name]) for name in origin.taken)
     # Whether the encoder learns is no other kind of network.
     frozen = "networks.segmentation={name: efficientnet-lite0, width: 8, frozen: true}"
-    assert start_from(
-        Model(config=read_config(changes=[*SETTINGS, frozen]), classes=classes, mpp=0.5), uninterrupted
-    ).heads == ()
-    warp = Model(config=read_config(changes=["networks.segmentation={name: hrnetv2, width: 4}"]), classes=classes, mpp=0.5)
+    assert (
+        start_from(
+            Model(config=read_config(changes=[*SETTINGS, frozen]), classes=classes, mpp=0.5), uninterrupted
+        ).heads
+        == ()
+    )
+    warp = Model(
+        config=read_config(changes=["networks.segmentation={name: hrnetv2, width: 4}"]),
+        classes=classes,
+        mpp=0.5,
+    )
     with pytest.raises(ModelError, match="sampling.geometry is blocks, here warp"):
         start_from(warp, uninterrupted)
 
@@ -107,7 +114,14 @@ def test_a_run_starts_from_blocks_of_other_classes(study, uninterrupted):
         ("blocks.choice=labels", "blocks.margin_px=16"),
         ("blocks.levels=1", "networks.stain=macenko"),
     ],
-    ids=["turned and moved", "bfloat16, rare classes", "cut to tissue", "Dice", "oracle, margin", "one level"],
+    ids=[
+        "turned and moved",
+        "bfloat16, rare classes",
+        "cut to tissue",
+        "Dice",
+        "oracle, margin",
+        "one level",
+    ],
 )
 def test_what_a_run_may_be_told_goes_with_blocks(study, tmp_path, changes):
     found = trained(study, tmp_path, "training.epochs=1", "training.validate_every=1", *changes)

@@ -58,7 +58,11 @@ def model_sha256(model: Path) -> str:
         facts["mpp"],
         facts["classes"],
         # Those of earlier versions have no blocks; their hashes stay as they were.
-        {key: config[key] for key in ("sampling", "fields", "networks", "blocks") if config.get(key) is not None},
+        {
+            key: config[key]
+            for key in ("sampling", "fields", "networks", "blocks")
+            if config.get(key) is not None
+        },
     ]
     digest = hashlib.sha256(json.dumps(used, sort_keys=True).encode())
     if CHECKSUM in facts:

@@ -93,6 +93,7 @@ def _turns(jobs: Sequence[SlideJob], hands: Hands) -> Iterator[tuple[SlideJob, O
             started=hands.watcher.started,
         )
         return
+    segment: Callable[[SlideJob, Callable[[int, int], None] | None], Outcome]
     if hands.child is None:
         # Only here: it imports torch, which the process of a child has no use for.
         from wsi_deform.distribute.turn import segment_to_folder

@@ -9,13 +9,15 @@ import logging
 import time
 import traceback
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from typing import Protocol
 
 from wsi_deform.annotation.label_file import LabelFile, open_labels
 from wsi_deform.annotation.labels import Labels
+from wsi_deform.cover import FieldBudget
 from wsi_deform.distribute.attempts import blank_state, check_out, outcome_of
 from wsi_deform.distribute.job import SlideJob
 from wsi_deform.distribute.lease import Lease, LeaseLostError, leased
@@ -35,19 +37,47 @@ from wsi_deform.distribute.standing import (
 from wsi_deform.distribute.unwritable import OutFolderUnwritableError, refuse_unwritable
 from wsi_deform.errors import SlideError, WsiDeformError
 from wsi_deform.faults import with_notes
+from wsi_deform.field_tasks import SegmentedField
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.model import Model
+from wsi_deform.segment import segment_fields
 from wsi_deform.slide.open import open_slide
 from wsi_deform.slide.reader import BadTileError
 from wsi_deform.slide.slide import Slide
-from wsi_deform.slide_files import FROM_MASK, OnField, complete_files, segment_to_files
+from wsi_deform.slide_files import FROM_MASK, OnField, complete_files, segment_to_files, with_more_cost
 
 BLANK_REMEDY = "Or leave such tiles out, which are then unlabelled in the mask: --on-bad-tile blank."
 
 logger = logging.getLogger(__name__)
 
 
-def segment_to_folder(job: SlideJob, on_field: OnField | None = None) -> Outcome:
+class FieldHelpers(Protocol):
+    """Those who help with the fields of a slide; called like ``segment_fields``.
+
+    Attributes:
+        flops: Operations of networks in other processes.
+        decoded_bytes: Bytes of tiles that other processes decoded.
+    """
+
+    flops: int
+    decoded_bytes: int
+
+    def __call__(
+        self,
+        slide: Slide,
+        model: Model,
+        budgets: Sequence[FieldBudget],
+        *,
+        labels: Labels | None = None,
+        batch: int = 1,
+    ) -> Iterator[SegmentedField]:
+        """The labelled samples of each field, in order."""
+        ...
+
+
+def segment_to_folder(
+    job: SlideJob, on_field: OnField | None = None, helpers: FieldHelpers | None = None
+) -> Outcome:
     """Segment a slide if it needs it; whatever goes wrong with it is recorded, not raised.
 
     New files are made aside and take their places when all are whole; until then, and where it fails, what an earlier
@@ -56,6 +86,7 @@ def segment_to_folder(job: SlideJob, on_field: OnField | None = None) -> Outcome
     Args:
         job: The slide, the model and where to write.
         on_field: Called after each field with how many are done and how many there are.
+        helpers: Who else does fields of the slide; None is nobody.
 
     Returns:
         What was done with the slide; its state also stands in the ledger. Where another process has the slide, or it
@@ -72,7 +103,7 @@ def segment_to_folder(job: SlideJob, on_field: OnField | None = None) -> Outcome
         ledger = Ledger(folder)
         if lease is not None:
             try:
-                return _turn(job, ledger, lease, on_field)
+                return _turn(job, ledger, lease, on_field, helpers)
             except LeaseLostError as error:
                 return outcome_of(job, ledger.read(job.slide_id), "skipped", str(error), again="taken")
         state = ledger.read(job.slide_id)
@@ -80,7 +111,9 @@ def segment_to_folder(job: SlideJob, on_field: OnField | None = None) -> Outcome
         return outcome_of(job, state, "skipped", f"{by} is working on it", again="taken")
 
 
-def _turn(job: SlideJob, ledger: Ledger, lease: Lease, on_field: OnField | None) -> Outcome:
+def _turn(
+    job: SlideJob, ledger: Ledger, lease: Lease, on_field: OnField | None, helpers: FieldHelpers | None
+) -> Outcome:
     """Decide what a slide needs whose lease is held, and do it."""
     before = ledger.mend(ledger.read(job.slide_id))
     if is_broken(before):
@@ -122,7 +155,7 @@ def _turn(job: SlideJob, ledger: Ledger, lease: Lease, on_field: OnField | None)
     )
     ledger.write(running)
     try:
-        state = _worked_on(job, ledger.folder, lease, running, on_field)
+        state = _worked_on(job, ledger.folder, lease, running, on_field, helpers)
     except BaseException:
         # Interrupted: as it was before, as far as the folder is still there, and the slide this process's.
         with suppress(WsiDeformError):
@@ -160,13 +193,18 @@ def _after_deaths(
 
 
 def _worked_on(
-    job: SlideJob, folder: MaskFolder, lease: Lease, running: State, on_field: OnField | None
+    job: SlideJob,
+    folder: MaskFolder,
+    lease: Lease,
+    running: State,
+    on_field: OnField | None,
+    helpers: FieldHelpers | None,
 ) -> State:
     """Segment the slide aside and move its files into place; the state that it then has, "done" or "failed"."""
     started = time.monotonic()
     try:
         with staging(folder, job.slide_id) as made:
-            slide, model = _opened(job), loaded_model(job.model, job.model_sha256, job.device)
+            slide, model = opened_slide(job), loaded_model(job.model, job.model_sha256, job.device)
             files = segment_to_files(
                 slide,
                 model,
@@ -177,7 +215,10 @@ def _worked_on(
                 threads=job.threads,
                 memory_gib=job.memory_gib,
                 on_field=on_field,
+                segment=helpers or segment_fields,
             )
+            if helpers is not None:
+                files = with_more_cost(files, decoded=helpers.decoded_bytes, flops=helpers.flops)
             if job.identity() != running.identity:
                 raise SlideError(
                     f"slide {job.source.path}: changed while it was read. Needed one that stays as it is. Segment it "
@@ -228,7 +269,7 @@ def _completed(
     try:
         with staging(ledger.folder, job.slide_id) as made:
             model = loaded_model(job.model, job.model_sha256, job.device)
-            slide, patches = _opened(job), job.wanted.patches
+            slide, patches = opened_slide(job), job.wanted.patches
             complete_files(slide, model, ledger.folder, missing, patches=patches, made=made)
             check_out(job, ledger.folder)
             lease.check()
@@ -245,7 +286,12 @@ def _completed(
     return outcome_of(job, state, "done", f"made {' and '.join(missing)} of a mask that was done")
 
 
-def _opened(job: SlideJob) -> Slide:
+def opened_slide(job: SlideJob) -> Slide:
+    """The slide of a job, open.
+
+    Raises:
+        SlideError: It cannot be opened.
+    """
     source = job.source
     return open_slide(
         source.path,

@@ -148,7 +148,11 @@ def block_meanings(model: Model, part: str) -> tuple[str, str, list[str]]:
     features = [f"feature {number}" for number in range(model.blocks.width)]
     classes = list(model.classes.names)
     return {
-        "look": (f"what was read of level {level}, sides multiples of {STRIDE}", "features of 8 x 8 px", features),
+        "look": (
+            f"what was read of level {level}, sides multiples of {STRIDE}",
+            "features of 8 x 8 px",
+            features,
+        ),
         "scorer": (
             f"features of levels 0 to {level - 1}, resized to the last of them",
             f"log of the odds that level {level} is worth reading",

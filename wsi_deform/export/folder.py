@@ -174,7 +174,13 @@ def _output_of(model: Model, part: str) -> dict[str, Any]:
     if model.has_blocks:
         _, meaning, channels = block_meanings(model, part)
         shape = ["batch", len(channels), "rows", "columns"]
-        return {"name": "output", "meaning": meaning, "shape": shape, "dtype": "float32", "channels": channels}
+        return {
+            "name": "output",
+            "meaning": meaning,
+            "shape": shape,
+            "dtype": "float32",
+            "channels": channels,
+        }
     return {
         "name": "output",
         "meaning": "deformation map, sums to 1 over each image"

@@ -189,7 +189,11 @@ def _method_of_blocks(about: Mapping[str, Any]) -> str:
             "random": "at random",
             "labels": "by how mixed the labels in them are",
         }[blocks["choice"]]
-        margin = f" with {blocks['margin_px']} px around them, whose cells are cut off" if blocks["margin_px"] else ""
+        margin = (
+            f" with {blocks['margin_px']} px around them, whose cells are cut off"
+            if blocks["margin_px"]
+            else ""
+        )
         steps.append(
             f"Level {level}, {scales[level]:g} {unit} per px, is read in windows of {blocks['window_px']} px{margin}"
             f"{parents}: the best {how}. `look{level}` makes their features; put at their places they are 0 where "

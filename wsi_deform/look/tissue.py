@@ -257,7 +257,9 @@ def _smooth_planes(
         bottom = min(top + BAND_ROWS, height)
         first, last = max(0, top - 1), min(height, bottom + 1)
         red, green, blue = (
-            window_means(picture[first:last, :, channel] / np.float32(255.0), 3)[top - first : bottom - first]
+            window_means(
+                (picture[first:last, :, channel] / np.float32(255.0)).astype(np.float32, copy=False), 3
+            )[top - first : bottom - first]
             for channel in range(3)
         )
         most = np.maximum(np.maximum(red, green), blue, out=brightest[top:bottom])
