@@ -19,7 +19,8 @@ from wsi_deform.errors import ModelError, ShapeError
 from wsi_deform.geometry import Region, Size
 from wsi_deform.manifest.rows import Manifest, ManifestRow, write_manifest
 from wsi_deform.model import Model
-from wsi_deform.segment import sample_fields, segment_slide
+from wsi_deform.sampled_fields import sample_fields
+from wsi_deform.segment import segment_slide
 from wsi_deform.slide.open import open_slide
 from wsi_deform.slide.slide import Slide
 

@@ -9,7 +9,8 @@ from wsi_deform.data.augment import random_change
 from wsi_deform.geometry import Region, Size
 from wsi_deform.look.fields import Field
 from wsi_deform.model import Model
-from wsi_deform.segment import sample_fields, segment_slide
+from wsi_deform.sampled_fields import sample_fields
+from wsi_deform.segment import segment_slide
 from wsi_deform.slide.slide import Slide
 
 REGION = Region(0, 0, 256, 128)

@@ -13,8 +13,9 @@ from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Region, Size
 from wsi_deform.look.fields import Field
 from wsi_deform.model import Model
+from wsi_deform.sampled_fields import points_of, sample_fields
 from wsi_deform.scale import mpp_remark
-from wsi_deform.segment import outside_label, points_of, sample_fields, segment_fields, segment_slide
+from wsi_deform.segment import outside_label, segment_fields, segment_slide
 from wsi_deform.slide.open import open_slide
 from wsi_deform.slide.slide import Slide
 

@@ -12,7 +12,7 @@ from PIL import Image
 from tiny_study import MPP, tiny_model, tiny_study
 
 from wsi_deform.annotation.classes import ClassTable
-from wsi_deform.baselines.patch_grid import PatchSettings
+from wsi_deform.baselines.patch_settings import PatchSettings
 from wsi_deform.cover import budgets_of
 from wsi_deform.flops import NetworkFlops, sampling_flops
 from wsi_deform.geometry import Size

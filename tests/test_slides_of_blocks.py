@@ -17,7 +17,7 @@ from wsi_deform.cli.main import typer_app
 from wsi_deform.config import read_config
 from wsi_deform.config_blocks import scales_of
 from wsi_deform.cover import budgets_of
-from wsi_deform.distribute.job import model_sha256
+from wsi_deform.distribute.models import model_sha256
 from wsi_deform.errors import ModelError
 from wsi_deform.evaluate.cost import slide_cost
 from wsi_deform.geometry import Size

@@ -14,7 +14,7 @@ from wsi_deform.config_format import FORMAT
 from wsi_deform.config_loss import Loss
 from wsi_deform.deform.grid import Border, Placement
 from wsi_deform.look.stain import StainChoice
-from wsi_deform.reverse.sampler import Interpolation
+from wsi_deform.reverse.interpolation import Interpolation
 from wsi_deform.sample.plan import LevelMode
 
 # Beyond it the weights of a network fit no memory.

@@ -344,7 +344,7 @@ def root_px(slide: Slide, model: Model) -> float:
     if settings.finest_um is not None:
         finest_px = px_from_um(settings.finest_um, slide, model)
     assert finest_px is not None
-    return finest_px * 2 ** (settings.levels - 1)
+    return finest_px * (1 << settings.levels - 1)
 
 
 def spacing_px(slide: Slide, model: Model) -> float:

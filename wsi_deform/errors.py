@@ -51,3 +51,10 @@ class ShapeError(WsiDeformError):
 
 class TrainingError(WsiDeformError):
     """Training cannot start or go on (no training field, loss not finite, run of another config)."""
+
+
+NOT_ONE_IMAGE = (
+    "sampling.geometry blocks: {name} labels a field out of several looks, not one image such as a patch. Needed "
+    "--method sampled, or a model with sampling.geometry: warp for `segment --method patches`."
+)
+"""Of a ``ModelError`` that a process without torch raises too."""

@@ -288,7 +288,7 @@ def _read(
     for item, (slide, field, of_field) in enumerate(zip(slides, fields, blocks, strict=True)):
         cost.pixels[item] += len(of_field) * side**2
         # A plan takes some hundred bytes per pixel: a few windows at a time.
-        for chosen in of_field.split(max(1, MAX_PLANNED_PX // side**2)):
+        for chosen in torch.split(of_field, max(1, MAX_PLANNED_PX // side**2)):
             points = layout.window_points(level, chosen)
             if change is not None:
                 points = change.place(item, points)

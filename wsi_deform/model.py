@@ -22,7 +22,7 @@ from wsi_deform.deform.targets import (
     region_target,
     target_map,
 )
-from wsi_deform.errors import ConfigError, ModelError
+from wsi_deform.errors import NOT_ONE_IMAGE, ConfigError, ModelError
 from wsi_deform.geometry import Size, sampled_size, size_of_area
 from wsi_deform.look.appearance import TrainingSlides
 from wsi_deform.networks.blocks import BlockNetwork
@@ -38,10 +38,6 @@ ORACLES = ("edges", "edge_positions")
 
 MIN_SIDE_PX = 4
 NO_BLOCKS = "sampling.geometry warp: this model has no blocks. Needed sampling.geometry: blocks."
-NOT_ONE_IMAGE = (
-    "sampling.geometry blocks: {name} labels a field out of several looks, not one image such as a patch. Needed "
-    "--method sampled, or a model with sampling.geometry: warp for `segment --method patches`."
-)
 BLOCK_OPTIONS = ("width", "frozen")
 # A fold of the grid has a cell of no area.
 MIN_RELATIVE_AREA = 1e-4

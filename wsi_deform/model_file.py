@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from torch import Tensor
 from wsi_deform.annotation.classes import class_table_from_data
 from wsi_deform.config import parse_config
 from wsi_deform.config_format import FIRST, KEY
+from wsi_deform.config_sections import Config, SegmentationNetwork
 from wsi_deform.errors import ConfigError, ModelError
 from wsi_deform.files import write_aside, write_json
 from wsi_deform.look.appearance import TrainingSlides
@@ -40,6 +42,8 @@ MODEL_SUFFIXES = (".safetensors", ".json")
 NEXT = ".next-"
 # Between the reading of its two files a model may be written again, by a training under way.
 MAX_TRIES = 3
+# Options of networks, MONAI's and others', that stand for weights from elsewhere.
+FETCHING = re.compile(r"pre_?train\w*|(load_|use_)?weights?|download\w*|\w*_?url")
 # Options of networks up to here take no memory worth a check.
 MAX_UNSEEN = 512
 
@@ -78,7 +82,7 @@ def description_of(model: Model) -> dict[str, Any]:
     return {
         "mpp": model.mpp,
         "classes": model.classes.to_data(),
-        "config": model.config.model_dump(mode="json"),
+        "config": _without_fetching(model.config).model_dump(mode="json"),
         **({} if model.trained_on is None else {TRAINED_ON: model.trained_on.model_dump(mode="json")}),
     }
 
@@ -93,13 +97,27 @@ def model_of_description(about: Mapping[str, Any], source: Path) -> Model:
     Raises:
         ModelError: A value is none that was written.
         ConfigError: Its configuration is of a newer format, or not as any version wrote it.
+
+    Convention:
+        Options by which a network would fetch somebody's weights are left out, whoever wrote them there: those of the
+        model are stored, and nothing is asked of any other machine.
     """
     return Model(
-        config=parse_config(about["config"], source=str(source)),
+        config=_without_fetching(parse_config(about["config"], source=str(source))),
         classes=class_table_from_data(about["classes"], f"model {source}: classes"),
         mpp=_mpp(about["mpp"], source),
         trained_on=_trained_on(about, source),
     )
+
+
+def _without_fetching(config: Config) -> Config:
+    """A configuration whose segmentation network is built without weights of others."""
+    network = config.networks.segmentation
+    kept = {name: value for name, value in network.options.items() if not FETCHING.fullmatch(name)}
+    if kept == network.options:
+        return config
+    built = SegmentationNetwork.model_validate({"name": network.name, **kept})
+    return config.model_copy(update={"networks": config.networks.model_copy(update={"segmentation": built})})
 
 
 def finish_saving(folder: Path) -> None:

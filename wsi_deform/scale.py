@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from wsi_deform.deform.blocks import LABEL
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Size
-from wsi_deform.model import Model
 from wsi_deform.slide.mpp.claims import mistaken_unit
-from wsi_deform.slide.slide import Slide
+
+if TYPE_CHECKING:
+    from wsi_deform.model import Model
+    from wsi_deform.slide.slide import Slide
 
 MAX_MPP_RATIO = 4.0
 # Shorter fields than a cell's neighbourhood are rarely wanted.

@@ -10,8 +10,10 @@ from pathlib import Path
 from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.annotation.labels import Labels
 from wsi_deform.baselines.patch_files import shown_downsample, write_patch_files
-from wsi_deform.baselines.patch_grid import PatchSettings, level_of
+from wsi_deform.baselines.patch_grid import level_of
+from wsi_deform.baselines.patch_settings import PatchSettings
 from wsi_deform.cover import FieldBudget, budgets_of, counted_tissue, tissue_limit_of
+from wsi_deform.field_tasks import SegmentedField
 from wsi_deform.flops import NetworkFlops, sampling_flops
 from wsi_deform.mask.blanks import BlankRegions
 from wsi_deform.mask.coarse import map_downsample
@@ -28,10 +30,10 @@ from wsi_deform.mask.tiff import write_mask
 from wsi_deform.mask.tissue_limit import TissueCounts
 from wsi_deform.memory import fields_per_batch, limit_caches, peak_memory_bytes
 from wsi_deform.model import Model, refuse_patches
-from wsi_deform.reverse.sampler import Interpolation
+from wsi_deform.reverse.interpolation import Interpolation
 from wsi_deform.reverse.samples import FieldSamples
 from wsi_deform.scale import limits_to_tissue
-from wsi_deform.segment import SegmentedField, outside_label, region_note, segment_fields
+from wsi_deform.segment import outside_label, region_note, segment_fields
 from wsi_deform.slide.slide import Slide
 from wsi_deform.slide_results import (
     ORACLES,
@@ -62,6 +64,7 @@ def segment_to_files(
     threads: int = 1,
     memory_gib: float | None = None,
     on_field: OnField | None = None,
+    segment: Callable[..., Iterator[SegmentedField]] = segment_fields,
 ) -> SlideFiles:
     """Segment a slide and write its files as its fields come; each file is whole or absent.
 
@@ -75,6 +78,7 @@ def segment_to_files(
         threads: Threads that render and encode; files do not depend on it.
         memory_gib: Most memory of this process, GiB: fewer fields per pass and smaller caches; None is no limit.
         on_field: Called after each field with how many are done and how many there are; of patches after each batch.
+        segment: Who segments the fields; called like ``segment_fields``.
 
     Returns:
         What was counted on the way.
@@ -110,7 +114,7 @@ def segment_to_files(
             slide,
             model.classes,
             budgets,
-            segment_fields(slide, model, budgets, labels=labels, batch=batch),
+            segment(slide, model, budgets, labels=labels, batch=batch),
             folder,
             wanted=wanted,
             remark=slide_remark(slide, model),
@@ -147,6 +151,23 @@ def _with_cost(files: SlideFiles, *, decoded: int, flops: int) -> SlideFiles:
         decoded_bytes=decoded,
         flops=flops,
         peak_memory_bytes=peak_memory_bytes(),
+    )
+
+
+def with_more_cost(files: SlideFiles, *, decoded: int, flops: int) -> SlideFiles:
+    """With what other processes did for them.
+
+    Args:
+        files: What was counted in this process.
+        decoded: Bytes of tiles that others decoded.
+        flops: Operations of their networks.
+    """
+    total = (files.decoded_bytes or 0) + decoded
+    return replace(
+        files,
+        decoded_pixels=total // RGB_BYTES,
+        decoded_bytes=total,
+        flops=(files.flops or 0) + flops,
     )
 
 

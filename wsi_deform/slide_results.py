@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from wsi_deform.annotation.classes import UNLABELLED, ClassTable
-from wsi_deform.baselines.patch_grid import PatchSettings
+from wsi_deform.baselines.patch_settings import PatchSettings
 from wsi_deform.errors import ConfigError
 from wsi_deform.geometry import Size
 from wsi_deform.mask.folder import OutputKind
-from wsi_deform.mask.tissue_limit import TissueCounts
-from wsi_deform.model import Model
-from wsi_deform.reverse.sampler import Interpolation
-from wsi_deform.slide.slide import Slide
+from wsi_deform.reverse.interpolation import Interpolation
+
+if TYPE_CHECKING:
+    # Slow to import, and of no use to a process that only says what is wanted.
+    from wsi_deform.mask.tissue_limit import TissueCounts
+    from wsi_deform.model import Model
+    from wsi_deform.slide.slide import Slide
 
 Method = Literal["sampled", "patches", "edge oracle", "blocks", "block oracle"]
 ORACLES: dict[str, str] = {

@@ -4,7 +4,9 @@
   itself: leases, states, signatures, tables. Seconds per slide of the first and of the last tenth.
 - `slides`: drawn slides of 640 x 160 px and a small network. Memory and open files of the command and its child after
   each slide; medians of the second and of the last quarter.
-- `child` and `in process`: the whole command on 50 such slides, with its child and with ``--in-process``.
+- `child` and `in process`: the whole command on 50 such slides, with its child and with ``--in-process``, in turns.
+- `workers 1` and `workers 2`: the whole command on 50 slides that take about 2 s each on one core. Each process has the
+  threads of ``--threads``; with one, and two cores that do nothing else, it is two processes against one.
 """
 
 from __future__ import annotations
@@ -44,6 +46,9 @@ ROOT = Path(__file__).parents[2]
 SIZE, MPP = Size(640, 160), 0.5
 KINDS = 20
 SETTINGS = ("sampling.budget=[12, 48]", "networks.segmentation={name: hrnetv2, width: 4, stem_stride: 1}")
+# About 2 s of one core: HRNetV2-W18 on 131,072 samples.
+LONG_SIZE = Size(1536, 768)
+LONG_SETTINGS = ("sampling.budget=[256, 512]",)
 LEDGER_SLIDES, SLIDES, COMMAND_SLIDES = 5_000, 2_000, 50
 
 
@@ -58,6 +63,15 @@ def benchmark(settings: Settings) -> list[Row]:
             name="in process",
             factory="batch:command",
             params={"slides": command, "options": "--in-process"},
+        ),
+        *(
+            Case(
+                name=f"workers {workers}",
+                factory="batch:command",
+                params={"slides": command, "options": f"--workers {workers}", "is_long": not settings.quick},
+                runs=1 if settings.quick else 3,
+            )
+            for workers in (1, 2)
         ),
     ]
     chosen = [case for case in cases if not settings.only or case.name in settings.only]
@@ -89,12 +103,12 @@ class Clock(NullWatcher):
 
 def ledger(*, slides: int) -> Work:
     """A call on slides that cost nothing."""
-    folder = _study(slides)
+    folder = study_of(slides)
 
     def once(_: int) -> Facts:
         out = Path(tempfile.mkdtemp(dir=folder))
         watcher = Clock()
-        with patch("wsi_deform.distribute.turn.segment_to_files", _no_segmentation):
+        with patch("wsi_deform.distribute.turn.segment_to_files", no_segmentation):
             segment_slides(
                 slide_sources(folder / "many", out=out), folder / "run", out, device="cpu", watcher=watcher
             )
@@ -111,7 +125,7 @@ def ledger(*, slides: int) -> Work:
 
 def slides(*, slides: int) -> Work:
     """A call on drawn slides."""
-    folder = _study(slides)
+    folder = study_of(slides)
 
     def once(_: int) -> Facts:
         out = Path(tempfile.mkdtemp(dir=folder))
@@ -132,9 +146,9 @@ def slides(*, slides: int) -> Work:
     return Work(run=once, finish=lambda: _removed(folder))
 
 
-def command(*, slides: int, options: str) -> Work:
+def command(*, slides: int, options: str, is_long: bool = False) -> Work:
     """The whole of `segment`, start and end included."""
-    folder = _study(slides)
+    folder = study_of(slides, LONG_SIZE, LONG_SETTINGS) if is_long else study_of(slides)
     given = [
         sys.executable,
         "-m",
@@ -182,14 +196,14 @@ def _quarter(values: Sequence[float], number: int) -> float:
     return statistics.median(values[number * size : (number + 1) * size])
 
 
-def _study(slides: int) -> Path:
+def study_of(slides: int, size: Size = SIZE, settings: Sequence[str] = SETTINGS) -> Path:
     """A folder with a run, and so many slides in ``many``: copies of some that were drawn."""
     folder = Path(tempfile.mkdtemp(prefix="wsi-deform-batch-"))
     study = draw_study(
-        folder, train=0, val=0, test=min(KINDS, slides), size=SIZE, mpp=MPP, slides_per_patient=1
+        folder, train=0, val=0, test=min(KINDS, slides), size=size, mpp=MPP, slides_per_patient=1
     )
     torch.manual_seed(0)
-    model = Model(config=read_config(changes=SETTINGS), classes=read_class_table(study.classes), mpp=MPP)
+    model = Model(config=read_config(changes=settings), classes=read_class_table(study.classes), mpp=MPP)
     save_model(model, folder / "run" / "best.safetensors", facts={})
     drawn = sorted((folder / "slides").iterdir())
     (folder / "many").mkdir()
@@ -204,7 +218,7 @@ def _removed(folder: Path) -> Facts:
     return {}
 
 
-def _no_segmentation(
+def no_segmentation(
     slide: Any, model: Any, folder: MaskFolder, *, wanted: WantedOutputs, **_: Any
 ) -> SlideFiles:
     """Four small files in place of a slide's."""

@@ -48,7 +48,7 @@ from wsi_deform.reverse.sampler import ReverseSampler
 from wsi_deform.reverse.samples import FieldSamples
 from wsi_deform.sample.gather import gather
 from wsi_deform.sample.plan import plan_tiles
-from wsi_deform.segment import points_of
+from wsi_deform.sampled_fields import points_of
 from wsi_deform.slide.cache import TILE_CACHE
 from wsi_deform.slide.open import open_slide
 from wsi_deform.slide.slide import Slide

@@ -22,7 +22,7 @@ MEMORY_AT_200K = 1.1
 GEOJSON_CPU_S, GEOJSON_MIB = 5, 500
 START_COST = 0.6
 VIEW_COST = 1.5
-LEDGER_GROWTH, BATCH_GROWTH, CHILD_COST = 1.2, 1.05, 1.03
+LEDGER_GROWTH, BATCH_GROWTH, CHILD_COST, WORKERS_GAIN = 1.2, 1.05, 1.03, 1.6
 OPENING_COST = 1.05
 MIOU_TOLERANCE = 0.005
 
@@ -404,10 +404,17 @@ def batch_table(rows: Sequence[Row]) -> str:
         for row in (child, here):
             text += f"- {row['case']}, {int(row['slides'])} slides: {number(row, 'seconds'):.1f} s, "
             text += f"{number(row, 'cpu_seconds'):.1f} CPU s\n"
-        ratio = number(child, "seconds") / number(here, "seconds")
-        bars.append(
-            _bar(f"seconds with a child / in process, at most {CHILD_COST}", ratio, ratio <= CHILD_COST)
-        )
+        for what, column in (("seconds", "seconds"), ("CPU seconds", "cpu_seconds")):
+            ratio = number(child, column) / number(here, column)
+            words = f"{what} with a child / in process, at most {CHILD_COST}"
+            bars.append(_bar(words, ratio, ratio <= CHILD_COST))
+    if (one := found.get("workers 1")) and (two := found.get("workers 2")):
+        for row in (one, two):
+            text += f"- {row['case']}, {int(row['slides'])} slides of 2 s: {number(row, 'seconds'):.1f} s, "
+            text += f"{number(row, 'cpu_seconds'):.1f} CPU s\n"
+        ratio = number(one, "seconds") / number(two, "seconds")
+        words = f"slides per second of two workers / of one, at least {WORKERS_GAIN}"
+        bars.append(_bar(words, ratio, ratio >= WORKERS_GAIN))
     return f"{text}\nBars:\n\n{''.join(bars)}"
 
 

@@ -30,7 +30,7 @@ from wsi_deform.deform.targets import edge_target, target_map
 from wsi_deform.geometry import Size
 from wsi_deform.model import Model
 from wsi_deform.sample.gather import gather, read_corners
-from wsi_deform.segment import plan_field
+from wsi_deform.sampled_fields import plan_field
 from wsi_deform.slide.cache import TILE_CACHE
 from wsi_deform.slide.open import open_slide
 from wsi_deform.train.losses import edge_loss, focal_loss

@@ -46,7 +46,8 @@ from pipelines.benchmarks.measure import Case, Facts, Pool, Row, Work
 from pipelines.benchmarks.models import trained_models, with_budget, with_share
 from pipelines.benchmarks.parts import Stopwatch, accuracy, extrapolated_work, part_of, sampled_confusion
 from pipelines.benchmarks.results import Settings
-from wsi_deform.baselines.patch_grid import PatchGrid, PatchSettings, patch_grid
+from wsi_deform.baselines.patch_grid import PatchGrid, patch_grid
+from wsi_deform.baselines.patch_settings import PatchSettings
 from wsi_deform.baselines.patch_tiles import patch_tiles
 from wsi_deform.baselines.patches import Patches
 from wsi_deform.config import read_config

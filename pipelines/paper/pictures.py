@@ -103,7 +103,9 @@ def draw(
     shown = Size(picture.shape[1], picture.shape[0])
     sampled = {name: sampled_picture(folder, image, shown) for name, folder in folders.items()}
     files: dict[str, bytes] = {
-        str(number): sampling_points_figure(picture, each.points_px, size=size, title=f"{name}: {image}")
+        str(number): sampling_points_figure(
+            picture, each.samples.points_px, size=size, title=f"{name}: {image}"
+        )
         for number, (name, each) in enumerate(sampled.items(), start=1)
     }
     files["masks"] = comparison_figure(

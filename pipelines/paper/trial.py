@@ -23,7 +23,7 @@ from pydantic import TypeAdapter
 from pipelines.paper.datasets import DATA_SETS, QUICK, DataSet
 from pipelines.paper.systems import DENSE, FROM_SCRATCH, SYSTEMS
 from wsi_deform.annotation.classes import read_class_table
-from wsi_deform.baselines.patch_grid import PatchSettings
+from wsi_deform.baselines.patch_settings import PatchSettings
 from wsi_deform.config import find_config, read_config
 from wsi_deform.config_sections import Config
 from wsi_deform.distribute.batch import segment_slides

@@ -76,15 +76,15 @@ def main() -> None:
     truth = truth_picture(labels, of_picture)
     shown = [truth]
     panels[0, 0].imshow(picture)
-    panels[0, 0].set_title("slide", fontsize=9, loc="left")
+    panels[0, 0].set_title(f"slide {row.slide_id}", fontsize=9, loc="left")
     panels[0, 1].imshow(palette[truth])
     panels[0, 1].set_title("truth", fontsize=9, loc="left")
     for line, method in zip(panels[1:], METHODS, strict=True):
         seen = sampled_picture(MaskFolder(given.demo / "masks" / method), row.slide_id, of_picture)
         scale = of_picture.width / size.width
         line[0].imshow((picture.astype(float) * 0.45 + 255 * 0.55).astype(np.uint8))
-        line[0].scatter(*(seen.points_px * scale).T, s=1.6, c="#0b3d66", linewidths=0)
-        line[0].set_title(f"{method}: {len(seen.points_px):,} samples", fontsize=9, loc="left")
+        line[0].scatter(*(seen.samples.points_px * scale).T, s=1.6, c="#0b3d66", linewidths=0)
+        line[0].set_title(f"{method}: {len(seen.samples.points_px):,} samples", fontsize=9, loc="left")
         line[1].imshow(palette[seen.labels])
         shown.append(seen.labels)
         line[1].set_title(f"{method}: mask", fontsize=9, loc="left")

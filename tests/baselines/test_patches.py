@@ -12,13 +12,13 @@ from monai.inferers import sliding_window_inference
 from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.baselines.patch_files import grid_of, scores_of, shown_downsample, write_patch_files
 from wsi_deform.baselines.patch_grid import (
-    PatchSettings,
     level_of,
     morton,
     patch_grid,
     patch_px_of,
     patch_starts,
 )
+from wsi_deform.baselines.patch_settings import PatchSettings
 from wsi_deform.baselines.patch_tiles import patch_tiles
 from wsi_deform.baselines.patches import Patches, slide_labels
 from wsi_deform.config import read_config

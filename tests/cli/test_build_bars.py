@@ -21,7 +21,7 @@ from wsi_deform.cli.training_bars import TrainingBars
 from wsi_deform.errors import ManifestError
 from wsi_deform.geometry import Region
 from wsi_deform.manifest.read import read_manifest
-from wsi_deform.slide.levels import sidecar
+from wsi_deform.slide.levels import build_progress
 from wsi_deform.slide.open import open_slide
 
 
@@ -78,7 +78,7 @@ def test_a_build_shows_its_own_bar_which_goes_when_it_ends(slide: Path, bars: ty
         assert len(told) == 15
     assert "large[red].tif: coarse levels" in shown_on(console)
     assert "7/15" in shown_on(console)
-    assert sidecar._progress is None
+    assert build_progress._progress is None
 
 
 def test_inspect_shows_the_bar_of_a_build(slide: Path, monkeypatch: pytest.MonkeyPatch):
@@ -119,16 +119,16 @@ def test_the_look_at_slides_before_training_shows_the_bars_of_builds(
 
 def test_several_builds_have_a_bar_each():
     with Progress(console=terminal()) as progress, build_bars(progress):
-        sidecar._progress("https://host/x/a", 1, 3)
-        sidecar._progress(r"D:\x\b", 1, 2)
-        sidecar._progress("https://host/x/a", 2, 3)
+        build_progress._progress("https://host/x/a", 1, 3)
+        build_progress._progress(r"D:\x\b", 1, 2)
+        build_progress._progress("https://host/x/a", 2, 3)
         assert [(task.description.split(":")[0], task.completed) for task in progress.tasks] == [
             ("a", 2),
             ("b", 1),
         ]
-        sidecar._progress(r"D:\x\b", 2, 2)
+        build_progress._progress(r"D:\x\b", 2, 2)
         assert [task.description.split(":")[0] for task in progress.tasks] == ["a"]
-        sidecar._progress("c", 1, 1)
+        build_progress._progress("c", 1, 1)
         assert len(progress.tasks) == 1
 
 

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 from wsi_deform.cli.main import typer_app
 from wsi_deform.cli.segment_bars import SegmentBars
-from wsi_deform.distribute import job as job_module
+from wsi_deform.distribute import models as models_module
 from wsi_deform.distribute.ledger import Ledger
 from wsi_deform.mask.folder import MaskFolder
 
@@ -93,7 +93,7 @@ def test_a_dry_run_says_what_would_be_done_and_why_and_writes_nothing(
     out = slides / "out"
     dry = (slides / "one", slides / "two", "--out", out, "--dry-run")
     with monkeypatch.context() as patched:
-        patched.setattr(job_module, "load_model", lambda *_, **__: pytest.fail("weights were read"))
+        patched.setattr(models_module, "load_model", lambda *_, **__: pytest.fail("weights were read"))
         done = call(study, *dry)
         assert planned(done) == {
             "bad[1]": "segment, new",

@@ -19,7 +19,7 @@ from wsi_deform.geometry import Point, Region, Size
 from wsi_deform.look.fields import cover_exactly
 from wsi_deform.look.tissue import TissueMask
 from wsi_deform.model import Model
-from wsi_deform.segment import sample_fields
+from wsi_deform.sampled_fields import sample_fields
 from wsi_deform.slide.slide import Slide
 
 CLASSES = ClassTable.from_names(["background", "gland"])

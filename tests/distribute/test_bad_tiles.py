@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 import wsi_deform.slide.slide as slide_module
 from wsi_deform.annotation.classes import ClassTable, read_class_table
-from wsi_deform.baselines.patch_grid import PatchSettings
+from wsi_deform.baselines.patch_settings import PatchSettings
 from wsi_deform.cli.main import typer_app
 from wsi_deform.config import read_config
 from wsi_deform.distribute.batch import segment_slides

@@ -23,8 +23,9 @@ import wsi_deform.slide_files as outputs_module
 from wsi_deform.annotation.classes import ClassTable, read_class_table
 from wsi_deform.distribute import turn as turn_module
 from wsi_deform.distribute.batch import segment_slides
-from wsi_deform.distribute.job import SlideJob, model_sha256
+from wsi_deform.distribute.job import SlideJob
 from wsi_deform.distribute.ledger import Ledger
+from wsi_deform.distribute.models import model_sha256
 from wsi_deform.distribute.outcome import Batch, NullWatcher
 from wsi_deform.distribute.sources import SlideSource, slide_sources
 from wsi_deform.distribute.staging import staging

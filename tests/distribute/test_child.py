@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import psutil
@@ -21,11 +22,13 @@ import wsi_deform.slide_files as outputs_module
 from wsi_deform.distribute import child as child_module
 from wsi_deform.distribute.batch import segment_slides
 from wsi_deform.distribute.child import Child
-from wsi_deform.distribute.job import SlideJob, model_sha256
+from wsi_deform.distribute.job import SlideJob
 from wsi_deform.distribute.ledger import Ledger
+from wsi_deform.distribute.models import model_sha256
 from wsi_deform.distribute.sources import slide_sources
-from wsi_deform.errors import MaskError
+from wsi_deform.errors import MaskError, ModelError
 from wsi_deform.mask.folder import MaskFolder
+from wsi_deform.model import device_name
 from wsi_deform.model_file import find_model
 
 # Run by every Python that finds it on its path: what opens pictures of certain names says so, dies, or takes long.
@@ -46,16 +49,30 @@ PIL.Image.open = harmful_open
 """
 NAMES = ("a-loud", "b-killer", "c")
 CALLER = """
-import sys
+import importlib, sys
 from pathlib import Path
-from wsi_deform.distribute.batch import segment_slides
 from wsi_deform.distribute.child import Child
-from wsi_deform.distribute.sources import slide_sources
 if __name__ == "__main__":
-    slides, model, out = map(Path, sys.argv[1:])
+    slides, model, out = map(Path, sys.argv[1:4])
+    for name in sys.argv[4:]:
+        importlib.import_module(name)
     with Child() as child:
         child.start()
+        print(type(child._process).__name__, flush=True)
+        from wsi_deform.distribute.batch import segment_slides
+        from wsi_deform.distribute.sources import slide_sources
         segment_slides(slide_sources(slides, out=out, mpp=0.5), model, out, device="cpu", child=child)
+"""
+COMMAND = """
+import sys
+from wsi_deform.cli.main import app
+if __name__ == "__main__":
+    try:
+        app()
+    except SystemExit as ended:
+        print("exit code", ended.code)
+    slow = ("torch", "numba", "scipy", "tifffile", "openslide", "imagecodecs", "distributed", "monai")
+    print("imported", [name for name in slow if name in sys.modules])
 """
 
 
@@ -148,17 +165,82 @@ def test_an_interrupted_slide_is_as_it_was_and_its_process_ends(study: Path, tmp
         assert child.pid != pid
 
 
-@pytest.mark.skipif(not hasattr(os, "killpg"), reason="POSIX alone has process groups")
 @pytest.mark.usefixtures("harmful")
-def test_a_process_whose_starter_is_killed_puts_its_slide_back_and_ends(study: Path, tmp_path: Path) -> None:
+def test_the_process_that_waits_imports_nothing_that_is_slow(study: Path, tmp_path: Path) -> None:
+    """Also where a slide kills the child: it is as much as ever a process that may die."""
+    (tmp_path / "command.py").write_text(COMMAND)
+    out = tmp_path / "out"
+    given = [
+        "segment",
+        study / "three",
+        "--model",
+        study / "run",
+        "--out",
+        out,
+        "--mpp",
+        "0.5",
+        "--device",
+        "cpu",
+    ]
+    done = subprocess.run(
+        [sys.executable, tmp_path / "command.py", *given], capture_output=True, text=True, check=False
+    )
+    assert done.stdout.endswith("exit code 1\nimported []\n"), done.stdout + done.stderr
+    assert "2 done, 0 skipped, 1 failed" in done.stdout
+    assert "b-killer: failed, slide" in done.stdout
+    assert "its process died (signal SIGKILL)" in done.stdout.replace("\n", " ")
+    assert [MaskFolder(out).mask(name).exists() for name in NAMES] == [True, False, True]
+
+
+def test_a_model_that_cannot_be_used_is_named_by_the_process_that_would_use_it(
+    study: Path, tmp_path: Path
+) -> None:
+    with Child() as child:
+        with pytest.raises(ModelError, match=r"none: does not exist. Needed a run folder"):
+            child.model(tmp_path / "none", "cpu")
+        pid = child.pid
+        with pytest.raises(ModelError, match='device "odd"'):
+            child.model(study / "run", "odd")
+        chosen = child.model(study / "run", "auto")
+        assert child.pid == pid != os.getpid()
+    assert chosen.path == study / "run" / "best.safetensors"
+    assert chosen.sha256 == model_sha256(chosen.path)
+    assert (chosen.device, chosen.needs_labels) == (device_name("auto"), False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_process_that_dies_over_the_model_is_told_from_a_slides(
+    study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child_module, "_work", begin_and_die)
+    with Child() as child, pytest.raises(MaskError, match=r"as it loaded model .*run \(exit code 3\)"):
+        child.model(study / "run", "cpu")
+
+
+def begin_and_die(connection: Connection, *_: object) -> None:
+    connection.recv()
+    connection.send(("begun",))
+    os._exit(3)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there it is known how many threads there are")
+@pytest.mark.parametrize(("before", "kind"), [((), "ForkProcess"), (("torch",), "SpawnProcess")])
+@pytest.mark.usefixtures("harmful")
+def test_a_process_whose_starter_is_killed_puts_its_slide_back_and_ends(
+    study: Path, tmp_path: Path, before: tuple[str, ...], kind: str
+) -> None:
     (tmp_path / "slides").mkdir()
     shutil.copy(study / "three" / "c.png", tmp_path / "slides" / "slow.png")
     (tmp_path / "caller.py").write_text(CALLER)
     out = MaskFolder(tmp_path / "out")
     caller = subprocess.Popen(
-        [sys.executable, tmp_path / "caller.py", tmp_path / "slides", study / "run", out.path],
+        [sys.executable, tmp_path / "caller.py", tmp_path / "slides", study / "run", out.path, *before],
         start_new_session=True,
+        stdout=subprocess.PIPE,
+        text=True,
     )
+    assert caller.stdout is not None
+    assert caller.stdout.readline() == f"{kind}\n"
     ledger = Ledger(out)
     assert within(120, lambda: ledger.read("slow").status == "running")
     pid = ledger.read("slow").pid
@@ -170,6 +252,7 @@ def test_a_process_whose_starter_is_killed_puts_its_slide_back_and_ends(study: P
     assert psutil.pid_exists(pid)
     caller.kill()
     caller.wait()
+    caller.stdout.close()
     assert within(60, lambda: not psutil.pid_exists(pid))
     state = ledger.read("slow")
     assert (state.status, state.deaths) == ("not_started", 0)

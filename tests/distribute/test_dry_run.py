@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from tiny_study import tiny_model, tiny_study
 
-from wsi_deform.distribute.job import SlideJob, model_sha256
+from wsi_deform.distribute.job import SlideJob
 from wsi_deform.distribute.lease import _text
 from wsi_deform.distribute.ledger import Ledger, State
+from wsi_deform.distribute.models import model_sha256
 from wsi_deform.distribute.plan import planned_slides
 from wsi_deform.distribute.sources import SlideSource
 from wsi_deform.errors import ManifestError

@@ -71,9 +71,26 @@ def test_a_state_of_another_slide_is_broken_and_one_that_cannot_be_read_is_an_er
     ledger.folder.state("b").rename(ledger.folder.state("a"))
     assert ledger.read("a").error.endswith("a.json: it is of the slide b")
     ledger.folder.state("a").unlink()
-    ledger.folder.state("a").mkdir()
+    ledger.folder.states.rmdir()
+    ledger.folder.states.write_text("")
     with pytest.raises(MaskError, match=r"state .*a\.json: cannot be read \(.*Check the folder"):
         ledger.read("a")
+
+
+def test_what_no_text_holds_and_a_folder_in_the_place_of_a_state_are_set_aside(ledger: Ledger) -> None:
+    path = ledger.folder.state("a")
+    path.parent.mkdir()
+    path.write_bytes(b"\x89PNG\xff\xfe")
+    assert "a.json: it is no JSON: 'utf-8' codec can't decode byte" in ledger.read("a").error
+    ledger.mend(ledger.read("a"))
+    path.mkdir()
+    (path / "file").write_text("kept")
+    assert ledger.read("a").error == f"broken state {path}: it is a folder"
+    assert [is_broken(state) for state in ledger.all()] == [True]
+    assert ledger.mend(ledger.read("a")).error.endswith("It was set aside as a.json.broken-1")
+    assert (path.with_name("a.json.broken-1") / "file").read_text() == "kept"
+    ledger.write(State(slide_id="a", status="done"))
+    assert ledger.read("a").status == "done"
 
 
 def test_a_state_of_another_version_is_read_as_far_as_it_is_known(ledger: Ledger) -> None:

@@ -19,7 +19,7 @@ from tiny_study import MPP, SIZE, tiny_study
 from typer.testing import CliRunner
 
 from wsi_deform.annotation.classes import read_class_table
-from wsi_deform.baselines.patch_grid import PatchSettings
+from wsi_deform.baselines.patch_settings import PatchSettings
 from wsi_deform.cli.segment import segment
 from wsi_deform.config import parse_config
 from wsi_deform.distribute.batch import segment_slides

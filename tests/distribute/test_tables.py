@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +105,40 @@ def test_who_writes_tables_is_not_waited_for_on_the_way_but_at_the_end(
     assert there == [False, False, False]
     assert out.measurements.exists()
     assert not out.tables_lease.exists()
+
+
+@pytest.mark.parametrize(("age_s", "on_the_way"), [(0, 0), (2000, 1)])
+def test_of_calls_that_share_a_folder_one_writes_the_tables_on_the_way_and_each_at_its_end(
+    study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, age_s: int, on_the_way: int
+) -> None:
+    monkeypatch.setattr(tables_module, "EVERY_S", 1000.0)
+    monkeypatch.setattr(tables_module, "SHARE_OF_TIME", 0)
+    out = MaskFolder(tmp_path / "out")
+    run(study, out.path)
+    written: list[bool] = []
+    write = tables_module.write_measurements
+
+    def counted(*given: Any, **named: Any) -> Any:
+        written.append(True)
+        return write(*given, **named)
+
+    monkeypatch.setattr(tables_module, "write_measurements", counted)
+    so_far: list[int] = []
+
+    class OtherCall(NullWatcher):
+        """Another call has written them, so long ago."""
+
+        def start(self, *, slides: int) -> None:
+            then = time.time_ns() - age_s * 10**9
+            os.utime(out.measurements, ns=(then, then))
+
+        def outcome(self, outcome: Outcome) -> None:
+            so_far.append(len(written))
+
+    batch = run(study, out.path, overwrite=True, watcher=OtherCall())
+    assert so_far == [on_the_way] * 3
+    assert len(written) == on_the_way + 1
+    assert json.loads(batch.record.read_text())["left"] == []
 
 
 def test_a_broken_state_is_named_and_set_aside_and_its_slide_is_done(study: Path, tmp_path: Path) -> None:

@@ -14,20 +14,22 @@ import numpy as np
 import pytest
 
 from wsi_deform.annotation.classes import ClassTable
-from wsi_deform.baselines.patch_grid import PatchSettings
+from wsi_deform.baselines.patch_settings import PatchSettings
 from wsi_deform.distribute import out_folder, staging, tables
+from wsi_deform.distribute.attempts import forget_attempt, record_death
 from wsi_deform.distribute.batch import segment_slides
 from wsi_deform.distribute.child import _how
-from wsi_deform.distribute.job import SlideJob, model_sha256
+from wsi_deform.distribute.job import SlideJob
 from wsi_deform.distribute.lease import leased
 from wsi_deform.distribute.ledger import Ledger, State
+from wsi_deform.distribute.models import model_sha256
 from wsi_deform.distribute.out_folder import check_folder, prepare_folder
 from wsi_deform.distribute.outcome import Batch, Outcome
 from wsi_deform.distribute.sources import SlideSource, distinct_names, slide_sources
 from wsi_deform.distribute.standing import why_again
 from wsi_deform.distribute.summary import BatchReport, write_record, write_summary
 from wsi_deform.distribute.tables import Tables
-from wsi_deform.distribute.turn import forget_attempt, record_death, segment_to_folder
+from wsi_deform.distribute.turn import segment_to_folder
 from wsi_deform.errors import MaskError, SlideError
 from wsi_deform.geometry import Region, Size
 from wsi_deform.mask.folder import MaskFolder
@@ -331,7 +333,7 @@ def test_no_slides_are_an_error():
 
 def test_the_hash_of_a_model_is_of_all_its_bytes_and_of_what_its_masks_depend_on(tmp_path, monkeypatch):
     facts = {"mpp": 0.5, "classes": [], "config": {"sampling": 1, "fields": 1, "networks": 1, "seed": 1}}
-    monkeypatch.setattr("wsi_deform.distribute.job.read_model_facts", lambda path: facts)
+    monkeypatch.setattr("wsi_deform.distribute.models.read_model_facts", lambda path: facts)
     used = json.dumps([0.5, [], {"sampling": 1, "fields": 1, "networks": 1}], sort_keys=True).encode()
     path = tmp_path / "m.safetensors"
     path.write_bytes(b"x" * (1 << 20) + b"end")

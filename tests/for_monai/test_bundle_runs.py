@@ -122,19 +122,42 @@ def test_the_command_line_of_monai_runs_both(bundle, study, slide, tmp_path):
     assert (tmp_path / "run" / "export" / "monai-bundle" / "models" / "model.pt").is_file()
 
 
-def test_metadata_has_every_key_that_the_specification_makes_mandatory(bundle):
+#: What MONAI's published schema (meta_schema_20240725) asks of metadata.json, by the type of its values.
+MANDATORY = {
+    **dict.fromkeys(("schema", "version", "monai_version", "pytorch_version", "numpy_version"), str),
+    **dict.fromkeys(("task", "description", "authors", "copyright"), str),
+    **dict.fromkeys(("required_packages_version", "network_data_format"), dict),
+}
+OPTIONAL = {
+    **dict.fromkeys(("changelog", "eval_metrics", "supported_apps"), dict),
+    **dict.fromkeys(("data_source", "data_type", "image_classes", "label_classes", "pred_classes"), str),
+    **{"intended_use": str, "references": list},
+}
+#: The bundle specification wants modality, is_patch_data and channel_def too.
+OF_TENSORS = {
+    **dict.fromkeys(("type", "format", "modality", "dtype"), str),
+    **{"num_channels": int, "spatial_shape": list, "value_range": list, "is_patch_data": bool},
+    "channel_def": dict,
+}
+
+
+def test_metadata_are_as_the_schema_and_the_specification_ask(bundle):
     said = json.loads((bundle / "configs" / "metadata.json").read_text())
-    assert said.keys() >= {
-        *("version", "monai_version", "pytorch_version", "numpy_version", "task", "description"),
-        *("authors", "copyright", "network_data_format"),
+    assert said["schema"].endswith("/meta_schema_20240725.json")
+    assert said.keys() >= MANDATORY.keys()
+    known = MANDATORY | OPTIONAL
+    assert {key: type(said[key]) for key in said if key in known} == {
+        key: known[key] for key in said if key in known
     }
-    assert "required_packages_version" in said
+    # It knows no other key but for names, which it leaves to the user.
+    assert said.keys() - known.keys() == {"name"}
+    assert said["network_data_format"].keys() == {"inputs", "outputs"}
     for tensors in said["network_data_format"].values():
         for tensor in tensors.values():
-            assert tensor.keys() >= {
-                *("type", "format", "modality", "num_channels", "spatial_shape", "dtype", "value_range"),
-                *("is_patch_data", "channel_def"),
-            }
+            assert {key: type(value) for key, value in tensor.items()} == OF_TENSORS
+            assert {type(side) for side in tensor["spatial_shape"]} <= {str, int}
+            assert {type(value) for value in tensor["value_range"]} <= {int, float}
+            assert list(tensor["channel_def"]) == [str(index) for index in range(tensor["num_channels"])]
 
 
 def test_what_is_missing_is_said(bundle, tmp_path):

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from wsi_deform.annotation.classes import ClassTable, read_class_table
 from wsi_deform.annotation.raster import open_label_mask
-from wsi_deform.baselines.patch_grid import PatchSettings
+from wsi_deform.baselines.patch_settings import PatchSettings
 from wsi_deform.cli.main import typer_app
 from wsi_deform.config import parse_config, read_config
 from wsi_deform.cover import fields_of, tissue_limit_of

@@ -18,6 +18,7 @@ class RangeServer(ThreadingHTTPServer):
         ranges: Whether parts can be asked for.
         latency_s: Wait before each answer.
         failures: Answers to come that are errors (status 503).
+        etag: What it calls the version of all files, or empty.
         sent_bytes: Bytes of bodies sent.
         requests: (method, path, range) of each request.
     """
@@ -28,6 +29,7 @@ class RangeServer(ThreadingHTTPServer):
     def __init__(self, folder: Path, *, ranges: bool = True, latency_s: float = 0.0) -> None:
         self.folder, self.ranges, self.latency_s = folder, ranges, latency_s
         self.failures = 0
+        self.etag = ""
         self.lock = threading.Lock()
         self.reset()
         super().__init__(("127.0.0.1", 0), _Handler)
@@ -80,6 +82,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{size}")
         else:
             self.send_response(200)
+        if server.etag:
+            self.send_header("ETag", f'"{server.etag}"')
         self.send_header("Content-Length", str(stop - start))
         self.end_headers()
         if body:

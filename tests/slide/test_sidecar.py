@@ -18,8 +18,8 @@ from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Region, Size
 from wsi_deform.slide.counting import CountingReader
 from wsi_deform.slide.levels import build_lock
+from wsi_deform.slide.levels.build_progress import set_build_progress
 from wsi_deform.slide.levels.cache_folder import CACHE, set_cache_folder
-from wsi_deform.slide.levels.sidecar import set_build_progress
 from wsi_deform.slide.open import open_slide
 from wsi_deform.slide.registry import READERS
 from wsi_deform.slide.slide import Slide

@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 import tifffile
 import zarr
+from range_server import serving
 
 from wsi_deform.errors import SlideError
 from wsi_deform.slide.identity import slide_identity
+from wsi_deform.slide.path import slide_path
 
 
 def changed(before: dict[str, str], after: dict[str, str]) -> set[str]:
@@ -96,3 +98,19 @@ def test_a_real_index_that_changes_is_noticed(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(SlideError, match=r"none\.svs: cannot be read \(No such file or directory\)"):
         slide_identity(tmp_path / "none.svs")
+
+
+def test_a_url_is_known_by_what_the_server_calls_its_version(tmp_path: Path) -> None:
+    pytest.importorskip("aiohttp", reason="URLs of the web need the extra remote")
+    for name in ("a.svs", "b.svs"):
+        (tmp_path / name).write_bytes(bytes(1000))
+    (tmp_path / "b.svs").write_bytes(bytes(1001))
+    with serving(tmp_path) as server:
+        server.etag = "one"
+        url = slide_path(server.url("a.svs"))
+        before = slide_identity(url)
+        assert set(before) == {"version"}
+        assert slide_identity(url) == before
+        assert slide_identity(slide_path(server.url("b.svs"))) != before
+        server.etag = "two"
+        assert changed(before, slide_identity(url)) == {"version"}

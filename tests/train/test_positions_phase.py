@@ -24,7 +24,8 @@ from wsi_deform.manifest.read import read_manifest
 from wsi_deform.model import Model
 from wsi_deform.model_file import load_model
 from wsi_deform.report.run import report_run
-from wsi_deform.segment import sample_fields, segment_slide
+from wsi_deform.sampled_fields import sample_fields
+from wsi_deform.segment import segment_slide
 from wsi_deform.train import positions
 from wsi_deform.train.loop import train
 from wsi_deform.train.ranks import Ranks

@@ -23,7 +23,8 @@ from wsi_deform.memory import fields_per_batch
 from wsi_deform.model import Model, network_input, rgb_of_input
 from wsi_deform.model_file import load_model
 from wsi_deform.report.run import report_run
-from wsi_deform.segment import sample_fields, segment_fields, segment_slide
+from wsi_deform.sampled_fields import sample_fields
+from wsi_deform.segment import segment_fields, segment_slide
 from wsi_deform.slide.slide import Slide
 from wsi_deform.train.loop import train
 from wsi_deform.train.ranks import Ranks

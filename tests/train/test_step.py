@@ -21,7 +21,7 @@ from wsi_deform.drawn.study import draw_study
 from wsi_deform.geometry import Size
 from wsi_deform.manifest.read import read_manifest
 from wsi_deform.model import Model
-from wsi_deform.segment import Sampled
+from wsi_deform.sampled_fields import Sampled
 from wsi_deform.train.run import training_fields
 from wsi_deform.train.schedule import optimiser_of
 from wsi_deform.train.step import (

@@ -13,7 +13,7 @@ from monai.inferers import sliding_window_inference
 
 from wsi_deform.annotation.classes import ClassTable, read_class_table
 from wsi_deform.annotation.raster import open_label_mask
-from wsi_deform.baselines.patch_grid import PatchSettings
+from wsi_deform.baselines.patch_settings import PatchSettings
 from wsi_deform.config import find_config, read_config
 from wsi_deform.distribute.batch import segment_slides
 from wsi_deform.distribute.sources import slide_sources

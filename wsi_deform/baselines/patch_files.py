@@ -13,12 +13,12 @@ from torch import Tensor
 from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.baselines.patch_grid import (
     PatchGrid,
-    PatchSettings,
     level_of,
     patch_grid,
     patch_px_of,
     power_of_two,
 )
+from wsi_deform.baselines.patch_settings import PatchSettings
 from wsi_deform.baselines.patch_tiles import patch_tiles
 from wsi_deform.baselines.patches import LabelledBlock, Patches
 from wsi_deform.cover import counted_tissue, normalised, tissue_limit_of, tissue_of

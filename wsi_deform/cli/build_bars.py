@@ -20,7 +20,7 @@ def build_bars(progress: Progress) -> Iterator[None]:
     Args:
         progress: Where; must be started. It needs no column of its own: counts are rows of tiles.
     """
-    from wsi_deform.slide.levels.sidecar import set_build_progress
+    from wsi_deform.slide.levels.build_progress import set_build_progress
 
     tasks: dict[str, Any] = {}
     lock = threading.Lock()

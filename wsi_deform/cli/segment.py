@@ -28,7 +28,7 @@ from wsi_deform.cli.start import imported_at_once
 from wsi_deform.distribute.child import Child
 
 if TYPE_CHECKING:
-    from wsi_deform.baselines.patch_grid import PatchSettings
+    from wsi_deform.baselines.patch_settings import PatchSettings
     from wsi_deform.distribute.outcome import Watcher
     from wsi_deform.distribute.sources import SlideSource
 
@@ -262,11 +262,17 @@ def segment(
         if len(found) > 1 and not (in_process or dry_run or scheduler):
             child = stack.enter_context(Child())
             if workers == 1:
-                # Imports what is slow while this process does.
+                with imported_at_once():
+                    # Both need them, and they start no thread: what is here before the fork is imported once.
+                    import fsspec  # noqa: F401
+                    import psutil  # noqa: F401
                 child.start()
         with imported_at_once():
             from wsi_deform.distribute.batch import segment_slides
             from wsi_deform.slide_results import WantedOutputs
+
+            if child is None and not dry_run:
+                import wsi_deform.distribute.turn  # noqa: F401
 
         console = plain_console()
         wanted = WantedOutputs(
@@ -353,7 +359,7 @@ def checked_patches(method: str, **given: Any) -> PatchSettings | None:
     """How slides are cut into patches, None to sample them, or a usage error."""
     given = {name: value for name, value in given.items() if value is not None}
     if method == "patches":
-        from wsi_deform.baselines.patch_grid import PatchSettings
+        from wsi_deform.baselines.patch_settings import PatchSettings
 
         return PatchSettings(**given)
     if given:

@@ -79,7 +79,7 @@ class BlockLayout:
     @property
     def dense_px(self) -> int:
         """Pixels of the field at the finest level."""
-        return self.root.area * 4 ** (self.levels - 1)
+        return self.root.area << 2 * (self.levels - 1)
 
     def padded(self, level: int) -> Size:
         """Size of a level, px, filled up so that the first look is a whole number of its encoder's strides."""

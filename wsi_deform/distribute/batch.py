@@ -7,9 +7,12 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from wsi_deform.distribute.attempts import outcome_if_done
 from wsi_deform.distribute.child import Child
-from wsi_deform.distribute.job import SlideJob, loaded_model, model_sha256
+from wsi_deform.distribute.chosen import ChosenModel
+from wsi_deform.distribute.job import SlideJob
 from wsi_deform.distribute.labelled import with_labels
 from wsi_deform.distribute.ledger import Ledger, State
 from wsi_deform.distribute.out_folder import check_folder, prepare_folder
@@ -17,15 +20,14 @@ from wsi_deform.distribute.outcome import Batch, NullWatcher, Outcome, Watcher
 from wsi_deform.distribute.rounds import Hands, outcomes_of
 from wsi_deform.distribute.sources import SlideSource
 from wsi_deform.distribute.tables import Tables
-from wsi_deform.distribute.turn import outcome_if_done
-from wsi_deform.errors import SlideError
+from wsi_deform.errors import NOT_ONE_IMAGE, ModelError, SlideError
 from wsi_deform.mask.folder import MaskFolder
-from wsi_deform.model import device_name, refuse_patches
-from wsi_deform.model_file import find_model, read_model_facts
 from wsi_deform.provenance import provenance
 from wsi_deform.scale import limits_to_tissue
-from wsi_deform.slide.slide import OnBadTile
 from wsi_deform.slide_results import WantedOutputs
+
+if TYPE_CHECKING:
+    from wsi_deform.slide.slide import OnBadTile
 
 
 def segment_slides(
@@ -88,24 +90,26 @@ def segment_slides(
     watcher = watcher or NullWatcher()
     folder = MaskFolder(out.absolute())
     ledger = Ledger(folder)
-    path = find_model(model).absolute()
-    if wanted.patches is not None:
-        refuse_patches(read_model_facts(path)["config"], f"model {path}")
-    sha256 = model_sha256(path)
-    # A scheduler's workers choose for themselves; here the device must be there before anything is written.
-    chosen = device if scheduler else device_name(device)
-    loaded = loaded_model(path, sha256, "cpu" if scheduler or child else chosen)
-    classes, needs_labels = loaded.classes, loaded.needs_labels and wanted.patches is None
+    is_by_workers = scheduler is not None or workers > 1
+    # Model and device must be there before anything is written.
+    chosen = (
+        _chosen_model(model, device, scheduler)
+        if child is None or is_by_workers
+        else child.model(model, device)
+    )
+    if wanted.patches is not None and chosen.has_blocks:
+        raise ModelError(NOT_ONE_IMAGE.format(name=f"model {chosen.path}"))
+    classes, needs_labels = chosen.classes, chosen.needs_labels and wanted.patches is None
     if needs_labels:
-        sources = with_labels(sources, path)
+        sources = with_labels(sources, chosen.path)
     about = provenance(command=command)
     template = SlideJob(
         source=sources[0],
-        model=path,
-        model_sha256=sha256,
+        model=chosen.path,
+        model_sha256=chosen.sha256,
         out=folder.path,
         folder_identity=prepare_folder(folder, classes),
-        device=chosen,
+        device=chosen.device,
         wanted=wanted,
         needs_labels=needs_labels,
         batch=fields,
@@ -117,7 +121,7 @@ def segment_slides(
     )
     jobs = []
     for source in sources:
-        is_limited = limits_to_tissue(wanted.limit_to_tissue, loaded, source.tissue_path)
+        is_limited = limits_to_tissue(wanted.limit_to_tissue, chosen, source.tissue_path)
         job = replace(template, source=source.absolute(), wanted=replace(wanted, limit_to_tissue=is_limited))
         jobs.append(replace(job, seen=_newest_attempt(ledger, source)) if overwrite else job)
     tables = Tables(ledger, jobs, classes, about)
@@ -151,6 +155,14 @@ def segment_slides(
                 gone = f"mask {folder.mask(outcome.slide_id)}: was made, but is no longer there. Segment it again."
                 outcomes[outcome.slide_id] = replace(outcome, status="failed", reason=gone)
     return Batch(out=out, outcomes=tables.in_order(), record=tables.record)
+
+
+def _chosen_model(run: Path, device: str, scheduler: str | None) -> ChosenModel:
+    """The model, loaded by this process; a scheduler's workers choose their devices themselves."""
+    # Only here: it imports torch, which the process of a child has no use for.
+    from wsi_deform.distribute.models import chosen_model
+
+    return chosen_model(run, device, is_here=scheduler is None)
 
 
 def _has_failed(outcomes: Mapping[str, Outcome]) -> bool:

@@ -1,6 +1,6 @@
 """Slides in a process of its own, one after the other, which may die without taking this one along.
 
-Nothing that is slow is imported here, so that the process can start, and import all that is, while this one does.
+Nothing that is slow is imported here: the process imports it, and the one that waits for it never does.
 """
 
 from __future__ import annotations
@@ -14,16 +14,19 @@ import os
 import pickle
 import queue
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wsi_deform.errors import MaskError, WsiDeformError
 
 if TYPE_CHECKING:
+    from wsi_deform.distribute.chosen import ChosenModel
     from wsi_deform.distribute.job import SlideJob
     from wsi_deform.distribute.outcome import Outcome
 
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
 PATIENCE_S = 20.0
 STARTS = 2
 END = b"end"
+# What starts threads or talks to a device as it is imported or used: no process is forked that has it.
+UNFORKABLE = frozenset({"torch", "numba", "distributed"})
 
 OnField = Callable[[int, int], None]
 
@@ -41,7 +46,8 @@ class Child:
     Convention:
         Log records of the process go to this one's handlers, and so does how far coarse levels are built. Signals that
         end a program are this process's business: it tells the other one to abandon its slide, which then is as it was
-        before. Where this process dies, the other one does the same by itself and ends.
+        before. Where this process dies, the other one does the same by itself and ends. Torch and a GPU are that one's
+        alone: this one only reads and writes small files.
     """
 
     def __init__(self) -> None:
@@ -59,6 +65,36 @@ class Child:
     def pid(self) -> int:
         """Its number, 0 where there is none now."""
         return 0 if self._process is None else int(self._process.pid or 0)
+
+    def model(self, run: Path, device: str) -> ChosenModel:
+        """Have the process load a model, with which it then segments.
+
+        Args:
+            run: A run folder or a file of a model, see ``model_file.find_model``.
+            device: "auto", or a torch device.
+
+        Returns:
+            What a call must know of it.
+
+        Raises:
+            ModelError: See ``models.chosen_model``.
+            ConfigError: See ``models.chosen_model``.
+            MaskError: The process cannot be started, or died as it loaded the model.
+        """
+        try:
+            connection = self._begin((run, device))
+            while (message := _received(connection))[0] != "end":
+                self._hear(*message)
+        except EOFError:
+            how = _how(self._drop(1.0))
+            raise MaskError(
+                f"the process that segments ended as it loaded model {run} ({how}). Most often memory runs out: use a "
+                "machine with more of it, or look at what it says with --in-process."
+            ) from None
+        if isinstance(message[1], BaseException):
+            raise message[1]
+        chosen: ChosenModel = message[1]
+        return chosen
 
     def segment(self, job: SlideJob, on_field: OnField | None = None) -> Outcome:
         """Segment a slide and wait for it.
@@ -97,26 +133,33 @@ class Child:
             self._drop()
 
     def start(self) -> None:
-        """Start the process, which else the first slide does: it imports what is slow, and waits."""
-        context = multiprocessing.get_context("spawn")
+        """Start the process, which else the first slide does: it imports what is slow, and waits.
+
+        Convention:
+            It is forked where that is safe, which spares it what this process has imported before; the earlier in a
+            program, the likelier that is.
+        """
+        context: Any = multiprocessing.get_context("fork" if _can_fork() else "spawn")
         mine, theirs = context.Pipe()
+        # A forked process has all that is open here. While it holds this end, it would never see it closed.
+        inherited = mine if context.get_start_method() == "fork" else None
         self._process = context.Process(
-            target=_work, args=(theirs, logging.getLogger().getEffectiveLevel()), daemon=True
+            target=_work, args=(theirs, logging.getLogger().getEffectiveLevel(), inherited), daemon=True
         )
         with _ending_signals_held():
             self._process.start()
         theirs.close()
         self._connection, self._is_ready = mine, False
 
-    def _begin(self, job: SlideJob) -> Connection:
-        """Hand a slide over, to a new process where the last one died while it had none."""
+    def _begin(self, asked: SlideJob | tuple[Path, str]) -> Connection:
+        """Hand a slide or a model over, to a new process where the last one died while it had nothing to do."""
         for _ in range(STARTS):
             if self._connection is None:
                 self.start()
             connection = self._connection
             assert connection is not None
             with suppress(EOFError, OSError):
-                connection.send(replace(job, is_isolated=True))
+                connection.send(asked)
                 while (message := _received(connection))[0] != "begun":
                     self._hear(*message)
                 return connection
@@ -127,7 +170,7 @@ class Child:
         )
 
     def _answer(self, job: SlideJob, on_field: OnField | None) -> Outcome | BaseException:
-        connection = self._begin(job)
+        connection = self._begin(replace(job, is_isolated=True))
         while True:
             kind, *said = _received(connection)
             if kind == "field" and on_field is not None:
@@ -143,20 +186,20 @@ class Child:
         if kind == "ready":
             self._is_ready = True
         elif kind == "build":
-            from wsi_deform.slide.levels.sidecar import tell_build_progress
+            from wsi_deform.slide.levels.build_progress import tell_build_progress
 
             tell_build_progress(*said)
         elif kind == "log":
             logging.getLogger(said[0].name).handle(said[0])
 
     def _record_death(self, job: SlideJob) -> Outcome:
-        from wsi_deform.distribute.turn import record_death
+        from wsi_deform.distribute.attempts import record_death
 
         return record_death(job, f"its process died ({_how(self._drop(1.0))})")
 
     def _abandon(self, job: SlideJob) -> None:
         """Let the process put the slide back as it was; one that does not answer is killed, which is no fault of it."""
-        from wsi_deform.distribute.turn import forget_attempt
+        from wsi_deform.distribute.attempts import forget_attempt
 
         try:
             self.end()
@@ -193,9 +236,31 @@ def _received(connection: Connection) -> tuple[Any, ...]:
     return message
 
 
-def _work(connection: Connection, level: int) -> None:
-    """What the process does: slides, until it is told to end or nobody is there to tell it."""
+def _can_fork() -> bool:
+    """Whether a fork of this process is one that works: it has one thread, and nothing that is to be its child's alone.
+
+    Convention:
+        Threads of libraries count, which Python does not know of; where nobody says how many there are, it is no.
+    """
+    if sys.platform != "linux" or UNFORKABLE & sys.modules.keys():
+        return False
+    try:
+        return len([*Path("/proc/self/task").iterdir()]) == 1
+    except OSError:
+        return False
+
+
+def _work(connection: Connection, level: int, inherited: Connection | None) -> None:
+    """What the process does: slides, until it is told to end or nobody is there to tell it.
+
+    Args:
+        connection: To the process that started it.
+        level: Of log records that are sent there.
+        inherited: The other end of it, where a fork has that open too.
+    """
     interrupts = _Interrupts()
+    if inherited is not None:
+        inherited.close()
     lock = threading.Lock()
 
     def tell(*message: Any) -> None:
@@ -210,8 +275,9 @@ def _work(connection: Connection, level: int) -> None:
     with suppress(KeyboardInterrupt):
         # What is imported stays: looking through it for garbage is a fifth of the time that it takes.
         gc.disable()
+        from wsi_deform.distribute.models import chosen_model
         from wsi_deform.distribute.turn import segment_to_folder
-        from wsi_deform.slide.levels.sidecar import set_build_progress
+        from wsi_deform.slide.levels.build_progress import set_build_progress
 
         gc.freeze()
         gc.enable()
@@ -221,8 +287,11 @@ def _work(connection: Connection, level: int) -> None:
             interrupts.is_busy = True
             tell("begun")
             try:
-                answer: Outcome | BaseException = segment_to_folder(
-                    pickle.loads(job), lambda done, total: tell("field", done, total)
+                asked = pickle.loads(job)
+                answer: ChosenModel | Outcome | BaseException = (
+                    chosen_model(*asked, is_here=True)
+                    if isinstance(asked, tuple)
+                    else segment_to_folder(asked, lambda done, total: tell("field", done, total))
                 )
             except Exception as error:  # noqa: BLE001  told to the process that waits
                 answer = error

@@ -94,6 +94,27 @@ def difference(wanted: Mapping[str, str], found: Mapping[str, str]) -> str:
     )
 
 
+def unfit_workers(client: Client) -> dict[str, str]:
+    """The workers that cannot do what this process would, and why, in words; those that are just ending are left out.
+
+    Args:
+        client: Connected.
+
+    Returns:
+        Address -> what is wrong.
+    """
+    wanted = versions_here()
+    wrong = {}
+    for worker, there in client.run(versions_here, on_error="return").items():
+        if isinstance(there, OSError):
+            continue
+        if isinstance(there, BaseException):
+            wrong[worker] = f"no wsi-deform that works ({with_notes(there)})"
+        elif other := difference(wanted, there):
+            wrong[worker] = other
+    return wrong
+
+
 def for_this_worker(job: SlideJob) -> SlideJob:
     """A job as the worker shall do it in whose thread this is called; workers may join at any time.
 
@@ -112,7 +133,7 @@ def for_this_worker(job: SlideJob) -> SlideJob:
     worker = get_worker()
     wanted = {name.replace("_", "-"): _comparable(name, str(each)) for name, each in job.versions.items()}
     if other := difference(wanted, versions_here()):
-        raise OtherVersionsError(_refusal(f"worker {worker.address}", other))
+        raise OtherVersionsError(refusal(f"worker {worker.address}", other))
     memory_gib = None if job.memory_gib is None else job.memory_gib / worker.state.nthreads
     return replace(job, device=device_name(job.device), is_isolated=True, memory_gib=memory_gib)
 
@@ -126,7 +147,8 @@ def _comparable(name: str, found: str) -> str:
     return ".".join(found.split(".")[:2]) if name == "python" else found.partition("+")[0]
 
 
-def _refusal(who: str, other: str) -> str:
+def refusal(who: str, other: str) -> str:
+    """What is said of someone with other versions."""
     return (
         f"{who}: has {other}. Needed the same versions on all machines, since masks depend on them. Install them from "
         "the same requirements.lock, or start workers in the same environment or container."
@@ -139,19 +161,12 @@ def _refuse_other_versions(client: Client, scheduler: str) -> None:
     about: Mapping[str, Any] = client.get_versions()["scheduler"] or {}
     found = {name: str(about.get("packages", {}).get(name, wanted[name])) for name in OF_SCHEDULER}
     if other := difference(wanted, found):
-        raise OtherVersionsError(_refusal(f"scheduler {scheduler}", other))
-    said = client.run(versions_here, on_error="return")
-    wrong = {
-        worker: f"no wsi-deform that works ({with_notes(there)})"
-        if isinstance(there, BaseException)
-        else difference(wanted, there)
-        for worker, there in said.items()
-    }
-    if wrong := {worker: other for worker, other in wrong.items() if other}:
+        raise OtherVersionsError(refusal(f"scheduler {scheduler}", other))
+    if wrong := unfit_workers(client):
         more = f" and {len(wrong) - SHOWN_WORKERS} more" if len(wrong) > SHOWN_WORKERS else ""
         workers = ", ".join([*wrong][:SHOWN_WORKERS])
         who = f"scheduler {scheduler}: worker{'s' if len(wrong) > 1 else ''} {workers}{more}"
-        raise OtherVersionsError(_refusal(who, next(iter(wrong.values()))))
+        raise OtherVersionsError(refusal(who, next(iter(wrong.values()))))
 
 
 def _address(scheduler: str, timeout_s: float) -> str:

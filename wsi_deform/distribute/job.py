@@ -1,26 +1,25 @@
-"""What one slide's turn needs to know: plain data that goes to a loop, a child process or a cluster alike."""
+"""What one slide's turn needs to know: plain data that goes to a loop, a child process or a cluster alike.
+
+Nothing that is slow is imported here, neither torch nor a reader: who only hands jobs over needs neither.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import threading
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass, field
-from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from wsi_deform.distribute.sources import SlideSource
-from wsi_deform.errors import ModelError, SlideError
+from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Point
-from wsi_deform.model import Model
-from wsi_deform.model_file import CHECKSUM, find_model, load_model, read_model_facts
 from wsi_deform.slide.identity import slide_identity
-from wsi_deform.slide.slide import OnBadTile
 from wsi_deform.slide_results import WantedOutputs
 
-_loading = threading.Lock()
+if TYPE_CHECKING:
+    from wsi_deform.slide.slide import OnBadTile
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +29,7 @@ class SlideJob:
     Attributes:
         source: The slide.
         model: Path of the model's ``.safetensors``.
-        model_sha256: What ``model_sha256`` gives for it.
+        model_sha256: What ``models.model_sha256`` gives for it.
         out: The mask folder.
         folder_identity: Of the mask folder, see ``out_folder.prepare_folder``; empty is not looked at.
         device: Torch device, e.g. "cpu".
@@ -110,54 +109,3 @@ class SlideJob:
         if self.source.region is not None:
             parts.append({"region": list(astuple(self.source.region))})
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def model_sha256(model: Path) -> str:
-    """Hash of a model: its tensors (or the checksum of them, which loading checks), and what else its masks depend on.
-
-    Args:
-        model: A ``.safetensors`` file.
-
-    Raises:
-        ModelError: It, or the JSON beside it, cannot be read.
-    """
-    facts = read_model_facts(model)
-    config = facts["config"]
-    used = [
-        facts["mpp"],
-        facts["classes"],
-        # Those of earlier versions have no blocks; their hashes stay as they were.
-        {
-            key: config[key]
-            for key in ("sampling", "fields", "networks", "blocks")
-            if config.get(key) is not None
-        },
-    ]
-    digest = hashlib.sha256(json.dumps(used, sort_keys=True).encode())
-    if CHECKSUM in facts:
-        digest.update(facts[CHECKSUM].encode())
-        return digest.hexdigest()
-    try:
-        with model.open("rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    except OSError as error:
-        raise ModelError(f"model {model}: cannot be read ({error}). Check the file.") from error
-    return digest.hexdigest()
-
-
-def loaded_model(path: Path, sha256: str, device: str) -> Model:
-    """The model, loaded once per process, whichever of its threads asks first.
-
-    Args:
-        path: Its ``.safetensors``.
-        sha256: Its hash: a file that was written again is another model.
-        device: Where to put the weights.
-    """
-    with _loading:
-        return _loaded(path, sha256, device)
-
-
-@lru_cache(maxsize=1)
-def _loaded(path: Path, sha256: str, device: str) -> Model:
-    return load_model(find_model(path), device=device)

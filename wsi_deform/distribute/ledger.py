@@ -140,6 +140,8 @@ class Ledger:
             return State(slide_id=slide_id)
         except ValueError as error:
             why = f"it is no JSON: {error}"
+        except IsADirectoryError:
+            why = "it is a folder"
         except OSError as error:
             # Without a number it is of a limit of this program: no state is that large.
             if error.errno is not None:

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Literal
 
 from wsi_deform.annotation.classes import class_table_from_data
-from wsi_deform.distribute.job import SlideJob, model_sha256
+from wsi_deform.distribute.job import SlideJob
 from wsi_deform.distribute.labelled import with_labels
 from wsi_deform.distribute.lease import is_left
 from wsi_deform.distribute.ledger import Ledger, is_broken
+from wsi_deform.distribute.models import model_sha256
 from wsi_deform.distribute.out_folder import refuse_other_classes
 from wsi_deform.distribute.sources import SlideSource
 from wsi_deform.distribute.standing import (

@@ -9,7 +9,6 @@ from wsi_deform.distribute.child import Child
 from wsi_deform.distribute.job import SlideJob
 from wsi_deform.distribute.lease import LeaseWatch
 from wsi_deform.distribute.outcome import Outcome, Watcher
-from wsi_deform.distribute.turn import segment_to_folder
 from wsi_deform.mask.folder import MaskFolder
 
 
@@ -94,7 +93,14 @@ def _turns(jobs: Sequence[SlideJob], hands: Hands) -> Iterator[tuple[SlideJob, O
             started=hands.watcher.started,
         )
         return
-    segment = segment_to_folder if hands.child is None else hands.child.segment
+    segment: Callable[[SlideJob, Callable[[int, int], None] | None], Outcome]
+    if hands.child is None:
+        # Only here: it imports torch, which the process of a child has no use for.
+        from wsi_deform.distribute.turn import segment_to_folder
+
+        segment = segment_to_folder
+    else:
+        segment = hands.child.segment
     for job in jobs:
         if hands.enough():
             return

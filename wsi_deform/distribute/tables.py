@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from math import inf
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -42,7 +43,7 @@ class Tables:
         self.ledger, self.jobs, self.classes, self.about = ledger, jobs, classes, about
         self.outcomes: dict[str, Outcome] = {}
         self.record = _new_record(ledger.folder)
-        self._next = 0.0
+        self._next, self._pause, self._seen = 0.0, EVERY_S, self._stamp()
         # Should the call be killed, it is known that there was one.
         self._write_record(is_running=True)
 
@@ -51,14 +52,42 @@ class Tables:
 
         Raises:
             MaskError: They cannot be written.
+
+        Convention:
+            Of calls that share a folder one writes them on the way, whoever comes when they are old enough: fifty that
+            all read thousands of states would ask more of the storage than all else together.
         """
         self.outcomes[outcome.slide_id] = outcome
         if outcome.status == "skipped" or monotonic() < self._next:
             return
+        if self._stamp() != self._seen and (age_s := self._age_s()) < self._pause:
+            self._next = monotonic() + self._pause - age_s
+            return
         started = monotonic()
         self._write(is_running=True)
         ended = monotonic()
-        self._next = ended + max(EVERY_S, SHARE_OF_TIME * (ended - started))
+        self._pause = max(EVERY_S, SHARE_OF_TIME * (ended - started))
+        self._seen, self._next = self._stamp(), ended + self._pause
+
+    def _stamp(self) -> tuple[int, ...] | None:
+        """What changes whenever the tables are written, by whatever call; None where there are none."""
+        try:
+            status = self.ledger.folder.measurements.stat()
+        except OSError:
+            return None
+        return status.st_ino, status.st_size, status.st_mtime_ns
+
+    def _age_s(self) -> float:
+        """How old the tables are that another call has written, s; the record is written anew on the way.
+
+        Both times are the storage's own: no clocks are compared.
+        """
+        check_folder(self.ledger.folder, self.jobs[0].folder_identity)
+        self._write_record(is_running=True)
+        try:
+            return max(0.0, self.record.stat().st_mtime - self.ledger.folder.measurements.stat().st_mtime)
+        except OSError:
+            return inf
 
     def in_order(self) -> tuple[Outcome, ...]:
         """The outcomes, in the order of the jobs."""
@@ -123,11 +152,15 @@ class Tables:
 def _new_record(folder: MaskFolder) -> Path:
     """A file for the record of a call that no other call has, also one that starts in the same second."""
     stamp, again = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ"), 0
+    runs = folder.run(stamp).parent
+    try:
+        # Without parents: a folder that has vanished is not made anew.
+        runs.mkdir(exist_ok=True)
+    except OSError as error:
+        raise unwritable(folder, error, str(runs)) from error
     while True:
         record = folder.run(f"{stamp}-{again}" if again else stamp)
         try:
-            # Without parents: a folder that has vanished is not made anew.
-            record.parent.mkdir(exist_ok=True)
             record.open("x").close()
         except FileExistsError:
             again += 1

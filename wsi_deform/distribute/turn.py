@@ -9,18 +9,22 @@ import logging
 import time
 import traceback
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from typing import Protocol
 
 from wsi_deform.annotation.label_file import LabelFile, open_labels
 from wsi_deform.annotation.labels import Labels
-from wsi_deform.distribute.job import SlideJob, loaded_model
+from wsi_deform.cover import FieldBudget
+from wsi_deform.distribute.attempts import blank_state, check_out, outcome_of
+from wsi_deform.distribute.job import SlideJob
 from wsi_deform.distribute.lease import Lease, LeaseLostError, leased
 from wsi_deform.distribute.ledger import Ledger, State, is_broken, this_process
-from wsi_deform.distribute.out_folder import OutFolderGoneError, check_folder
-from wsi_deform.distribute.outcome import Outcome, OutcomeStatus
+from wsi_deform.distribute.models import loaded_model
+from wsi_deform.distribute.out_folder import OutFolderGoneError
+from wsi_deform.distribute.outcome import Outcome
 from wsi_deform.distribute.staging import publish, staging
 from wsi_deform.distribute.standing import (
     MAX_DEATHS,
@@ -33,19 +37,47 @@ from wsi_deform.distribute.standing import (
 from wsi_deform.distribute.unwritable import OutFolderUnwritableError, refuse_unwritable
 from wsi_deform.errors import SlideError, WsiDeformError
 from wsi_deform.faults import with_notes
+from wsi_deform.field_tasks import SegmentedField
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.model import Model
+from wsi_deform.segment import segment_fields
 from wsi_deform.slide.open import open_slide
 from wsi_deform.slide.reader import BadTileError
 from wsi_deform.slide.slide import Slide
-from wsi_deform.slide_files import FROM_MASK, OnField, complete_files, segment_to_files
+from wsi_deform.slide_files import FROM_MASK, OnField, complete_files, segment_to_files, with_more_cost
 
 BLANK_REMEDY = "Or leave such tiles out, which are then unlabelled in the mask: --on-bad-tile blank."
 
 logger = logging.getLogger(__name__)
 
 
-def segment_to_folder(job: SlideJob, on_field: OnField | None = None) -> Outcome:
+class FieldHelpers(Protocol):
+    """Those who help with the fields of a slide; called like ``segment_fields``.
+
+    Attributes:
+        flops: Operations of networks in other processes.
+        decoded_bytes: Bytes of tiles that other processes decoded.
+    """
+
+    flops: int
+    decoded_bytes: int
+
+    def __call__(
+        self,
+        slide: Slide,
+        model: Model,
+        budgets: Sequence[FieldBudget],
+        *,
+        labels: Labels | None = None,
+        batch: int = 1,
+    ) -> Iterator[SegmentedField]:
+        """The labelled samples of each field, in order."""
+        ...
+
+
+def segment_to_folder(
+    job: SlideJob, on_field: OnField | None = None, helpers: FieldHelpers | None = None
+) -> Outcome:
     """Segment a slide if it needs it; whatever goes wrong with it is recorded, not raised.
 
     New files are made aside and take their places when all are whole; until then, and where it fails, what an earlier
@@ -54,6 +86,7 @@ def segment_to_folder(job: SlideJob, on_field: OnField | None = None) -> Outcome
     Args:
         job: The slide, the model and where to write.
         on_field: Called after each field with how many are done and how many there are.
+        helpers: Who else does fields of the slide; None is nobody.
 
     Returns:
         What was done with the slide; its state also stands in the ledger. Where another process has the slide, or it
@@ -65,82 +98,22 @@ def segment_to_folder(job: SlideJob, on_field: OnField | None = None) -> Outcome
         MaskError: The ledger cannot be read.
     """
     folder = MaskFolder(job.out)
-    _check(job, folder)
+    check_out(job, folder)
     with leased(folder.lease(job.slide_id), expired=job.expired) as lease:
         ledger = Ledger(folder)
         if lease is not None:
             try:
-                return _turn(job, ledger, lease, on_field)
+                return _turn(job, ledger, lease, on_field, helpers)
             except LeaseLostError as error:
-                return _outcome(job, ledger.read(job.slide_id), "skipped", str(error), again="taken")
+                return outcome_of(job, ledger.read(job.slide_id), "skipped", str(error), again="taken")
         state = ledger.read(job.slide_id)
         by = f"process {state.pid} on {state.host}" if state.status == "running" else "another process"
-        return _outcome(job, state, "skipped", f"{by} is working on it", again="taken")
+        return outcome_of(job, state, "skipped", f"{by} is working on it", again="taken")
 
 
-def outcome_if_done(job: SlideJob, ledger: Ledger) -> Outcome | None:
-    """The outcome of a slide that needs no work, else None; nothing is taken or written.
-
-    Raises:
-        SlideError: The slide is missing or cannot be read.
-    """
-    result = ledger.read(job.slide_id).result
-    if result is None or (job.overwrite and result.attempt == job.seen):
-        return None
-    if not is_of(job, result, job.fingerprint(job.identity())) or broken_files(job, ledger.folder, result):
-        return None
-    return _outcome(job, result, "skipped", "already done with this model")
-
-
-def record_death(job: SlideJob, reason: str) -> Outcome:
-    """Record that the process that worked on a slide died, or could not tell how it went.
-
-    Args:
-        job: The slide.
-        reason: What is known of it, without a full stop.
-
-    Returns:
-        The outcome, "failed"; what an earlier call made of the slide stays.
-
-    Raises:
-        MaskError: The ledger cannot be written.
-    """
-    folder = MaskFolder(job.out)
-    _check(job, folder)
-    with leased(folder.lease(job.slide_id), expired=job.expired) as lease:
-        ledger = Ledger(folder)
-        before = ledger.read(job.slide_id)
-        if lease is None:
-            return _outcome(job, before, "skipped", "another process is working on it", again="taken")
-        before = without_the_dead(ledger.mend(before))
-        state = replace(
-            _blank(job, before), fingerprint=before.fingerprint, deaths=before.deaths, status="failed"
-        )
-        state = replace(
-            state,
-            error=f"slide {job.source.path}: {reason}. Most often memory runs out: use --memory-gib or fewer "
-            "--workers, or look at the file. --retry-failed tries it again.",
-        )
-        ledger.write(state)
-        return _outcome(job, state, "failed", state.error)
-
-
-def forget_attempt(job: SlideJob) -> None:
-    """Record that the newest attempt at a slide was ended from outside: it says nothing about the slide.
-
-    Raises:
-        MaskError: The ledger cannot be written.
-    """
-    folder = MaskFolder(job.out)
-    _check(job, folder)
-    with leased(folder.lease(job.slide_id)) as lease:
-        ledger = Ledger(folder)
-        before = ledger.read(job.slide_id)
-        if lease is not None and before.status == "running":
-            ledger.write(replace(before, status="not_started"))
-
-
-def _turn(job: SlideJob, ledger: Ledger, lease: Lease, on_field: OnField | None) -> Outcome:
+def _turn(
+    job: SlideJob, ledger: Ledger, lease: Lease, on_field: OnField | None, helpers: FieldHelpers | None
+) -> Outcome:
     """Decide what a slide needs whose lease is held, and do it."""
     before = ledger.mend(ledger.read(job.slide_id))
     if is_broken(before):
@@ -153,9 +126,9 @@ def _turn(job: SlideJob, ledger: Ledger, lease: Lease, on_field: OnField | None)
     try:
         identity = job.identity()
     except SlideError as error:
-        state = replace(_blank(job, before), status="failed", error=str(error))
+        state = replace(blank_state(job, before), status="failed", error=str(error))
         ledger.write(state)
-        return _outcome(job, state, "failed", state.error)
+        return outcome_of(job, state, "failed", state.error)
     fingerprint = job.fingerprint(identity)
     missing: Sequence[str] = ()
     if result is not None and is_of(job, result, fingerprint):
@@ -164,14 +137,14 @@ def _turn(job: SlideJob, ledger: Ledger, lease: Lease, on_field: OnField | None)
             if not missing:
                 if before.status != "done":
                     ledger.write(result)
-                return _outcome(job, result, "skipped", "already done with this model")
+                return outcome_of(job, result, "skipped", "already done with this model")
             if set(missing) <= FROM_MASK:
                 return _completed(job, ledger, lease, before, result, missing)
     deaths = deaths_before(before, fingerprint)
     if deaths and (refused := _after_deaths(job, ledger, before, fingerprint, deaths)):
         return refused
     running = replace(
-        _blank(job, before),
+        blank_state(job, before),
         status="running",
         attempt=uuid.uuid4().hex,
         fingerprint=fingerprint,
@@ -182,22 +155,22 @@ def _turn(job: SlideJob, ledger: Ledger, lease: Lease, on_field: OnField | None)
     )
     ledger.write(running)
     try:
-        state = _worked_on(job, ledger.folder, lease, running, on_field)
+        state = _worked_on(job, ledger.folder, lease, running, on_field, helpers)
     except BaseException:
         # Interrupted: as it was before, as far as the folder is still there, and the slide this process's.
         with suppress(WsiDeformError):
             lease.check()
-            _check(job, ledger.folder)
+            check_out(job, ledger.folder)
             status = before.status if before.status in ("done", "failed") else "not_started"
             ledger.write(replace(before, slide=running.slide, status=status, deaths=deaths))
         raise
     ledger.write(state)
     if state.status == "failed":
-        return _outcome(job, state, "failed", state.error)
+        return outcome_of(job, state, "failed", state.error)
     why = before.error if is_broken(before) else ""
     if result is not None and not job.overwrite:
         why = f"done again: {why_again(job, result, state.identity, missing)}"
-    return _outcome(job, state, "done", "; ".join(part for part in (why, state.remark) if part))
+    return outcome_of(job, state, "done", "; ".join(part for part in (why, state.remark) if part))
 
 
 def _after_deaths(
@@ -207,26 +180,31 @@ def _after_deaths(
     if deaths < MAX_DEATHS or job.retry_failed or job.overwrite:
         if job.is_isolated:
             return None
-        return _outcome(job, before, "skipped", "its process died", again="suspected")
+        return outcome_of(job, before, "skipped", "its process died", again="suspected")
     reason = before.error or (
         f"slide {job.source.path}: its process died {deaths} times while it was segmented. --retry-failed tries it "
         "again."
     )
     state = replace(
-        _blank(job, before), status="failed", fingerprint=fingerprint, deaths=deaths, error=reason
+        blank_state(job, before), status="failed", fingerprint=fingerprint, deaths=deaths, error=reason
     )
     ledger.write(state)
-    return _outcome(job, state, "failed", f"not tried again: {reason}")
+    return outcome_of(job, state, "failed", f"not tried again: {reason}")
 
 
 def _worked_on(
-    job: SlideJob, folder: MaskFolder, lease: Lease, running: State, on_field: OnField | None
+    job: SlideJob,
+    folder: MaskFolder,
+    lease: Lease,
+    running: State,
+    on_field: OnField | None,
+    helpers: FieldHelpers | None,
 ) -> State:
     """Segment the slide aside and move its files into place; the state that it then has, "done" or "failed"."""
     started = time.monotonic()
     try:
         with staging(folder, job.slide_id) as made:
-            slide, model = _opened(job), loaded_model(job.model, job.model_sha256, job.device)
+            slide, model = opened_slide(job), loaded_model(job.model, job.model_sha256, job.device)
             files = segment_to_files(
                 slide,
                 model,
@@ -237,16 +215,19 @@ def _worked_on(
                 threads=job.threads,
                 memory_gib=job.memory_gib,
                 on_field=on_field,
+                segment=helpers or segment_fields,
             )
+            if helpers is not None:
+                files = with_more_cost(files, decoded=helpers.decoded_bytes, flops=helpers.flops)
             if job.identity() != running.identity:
                 raise SlideError(
                     f"slide {job.source.path}: changed while it was read. Needed one that stays as it is. Segment it "
                     "again when it is whole."
                 )
-            _check(job, folder)
+            check_out(job, folder)
             lease.check()
             signatures = publish(made, folder, job.slide_id)
-            _check(job, folder)
+            check_out(job, folder)
         state = replace(running, status="done", deaths=0, kept=None, **asdict(files))
         return replace(_with_outputs(state, running.kept, signatures), seconds=_since(started))
     except (OutFolderGoneError, OutFolderUnwritableError, LeaseLostError):
@@ -258,7 +239,7 @@ def _worked_on(
 
 def _refuse_to_go_on(job: SlideJob, folder: MaskFolder, lease: Lease, error: Exception) -> None:
     """Raise, where what went wrong is not the slide's fault: its lease was lost, or no slide can be written."""
-    _check(job, folder)
+    check_out(job, folder)
     lease.check()
     refuse_unwritable(folder, error)
 
@@ -288,9 +269,9 @@ def _completed(
     try:
         with staging(ledger.folder, job.slide_id) as made:
             model = loaded_model(job.model, job.model_sha256, job.device)
-            slide, patches = _opened(job), job.wanted.patches
+            slide, patches = opened_slide(job), job.wanted.patches
             complete_files(slide, model, ledger.folder, missing, patches=patches, made=made)
-            _check(job, ledger.folder)
+            check_out(job, ledger.folder)
             lease.check()
             signatures = publish(made, ledger.folder, job.slide_id)
     except (OutFolderGoneError, OutFolderUnwritableError, LeaseLostError):
@@ -299,24 +280,18 @@ def _completed(
         _refuse_to_go_on(job, ledger.folder, lease, error)
         state = replace(_failed(job, before, error), kept=result)
         ledger.write(state)
-        return _outcome(job, state, "failed", state.error)
+        return outcome_of(job, state, "failed", state.error)
     state = replace(result, outputs={**result.outputs, **signatures})
     ledger.write(state)
-    return _outcome(job, state, "done", f"made {' and '.join(missing)} of a mask that was done")
+    return outcome_of(job, state, "done", f"made {' and '.join(missing)} of a mask that was done")
 
 
-def _blank(job: SlideJob, before: State) -> State:
-    """The state of a new attempt, before anything is known."""
-    return State(
-        slide_id=job.slide_id,
-        slide=str(job.source.absolute().path),
-        model=job.model_sha256,
-        versions=job.versions,
-        kept=before.result,
-    )
+def opened_slide(job: SlideJob) -> Slide:
+    """The slide of a job, open.
 
-
-def _opened(job: SlideJob) -> Slide:
+    Raises:
+        SlideError: It cannot be opened.
+    """
     source = job.source
     return open_slide(
         source.path,
@@ -337,21 +312,5 @@ def _labels(job: SlideJob, slide: Slide, model: Model) -> Labels | None:
     return open_labels(file, slide, model.classes, region=source.region)
 
 
-def _check(job: SlideJob, folder: MaskFolder) -> None:
-    if job.folder_identity:
-        check_folder(folder, job.folder_identity)
-
-
 def _since(started: float) -> float:
     return round(time.monotonic() - started, 3)
-
-
-def _outcome(job: SlideJob, state: State, status: OutcomeStatus, reason: str, *, again: str = "") -> Outcome:
-    return Outcome(
-        slide_id=job.slide_id,
-        slide=job.source.path,
-        status=status,
-        reason=reason,
-        state=state,
-        again=again,  # type: ignore[arg-type]
-    )

@@ -6,21 +6,30 @@ import logging
 import os
 import signal
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
 
 import torch
 
+from wsi_deform.distribute.attempts import record_death
 from wsi_deform.distribute.cluster import OtherVersionsError, connected, for_this_worker, lost
+from wsi_deform.distribute.crew import Crew
 from wsi_deform.distribute.job import SlideJob
 from wsi_deform.distribute.out_folder import OutFolderGoneError
 from wsi_deform.distribute.outcome import Outcome
-from wsi_deform.distribute.turn import record_death, segment_to_folder
+from wsi_deform.distribute.shared import SharedFields
+from wsi_deform.distribute.turn import segment_to_folder
 from wsi_deform.errors import MaskError
 from wsi_deform.faults import with_notes
 
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
 CONNECT_TIMEOUT_S = 20
+LOOK_S = 0.5
 STARTED = "wsi-deform-slide-started"
 
 
@@ -32,7 +41,7 @@ def segmented_by_workers(
     enough: Callable[[], bool] = lambda: False,
     started: Callable[[str], None] = lambda slide_id: None,
 ) -> Iterator[tuple[SlideJob, Outcome]]:
-    """Segment slides on workers, one slide at a time on each.
+    """Segment slides on workers, one slide at a time on each; those that are idle help with the fields of others.
 
     Args:
         jobs: The slides; workers see the same paths.
@@ -47,12 +56,13 @@ def segmented_by_workers(
         once more, and then fails alone.
 
     Raises:
-        SlideError: The scheduler cannot be reached or is lost, or a worker has other versions.
+        SlideError: The scheduler cannot be reached or is lost, or a worker has other versions; one that joins late with
+            others is named and left out, as long as there are more.
         MaskError: The mask folder is gone or cannot be written.
     """
     _quieten_dask()
     # One process needs none of it, and it takes a quarter of a second to import.
-    from distributed import Client, LocalCluster, as_completed
+    from distributed import Client, LocalCluster
 
     with ExitStack() as stack:
         if scheduler is None:
@@ -70,31 +80,110 @@ def segmented_by_workers(
         # A name of this call: a scheduler that stays passes on what other calls tell, too.
         topic = f"{STARTED}-{uuid.uuid4().hex}"
         client.subscribe_topic(topic, lambda event: started(event[1]))
-        futures = {
-            # "impure": the same slide twice is work twice; priority keeps the order of the slides.
-            client.submit(segment_on_worker, job, topic, pure=False, retries=0, priority=-number): job
-            for number, job in enumerate(jobs)
-        }
+        waiting = _Waiting(client, topic, jobs)
+        yield from waiting.outcomes(scheduler, enough)
+
+
+class _Waiting:
+    """The slides that are with dask: their futures, renewed where other workers may be given them than before."""
+
+    def __init__(self, client: Client, topic: str, jobs: Sequence[SlideJob]) -> None:
+        from distributed import as_completed
+
+        self._client, self._topic = client, topic
+        self._crew = Crew(client)
+        self._numbers = {job.slide_id: number for number, job in enumerate(jobs)}
+        self._jobs: dict[Future, tuple[SlideJob, int]] = {}
+        self._completed = as_completed([])
+        for job in jobs:
+            self._submit(job)
+
+    def outcomes(
+        self, scheduler: str | None, enough: Callable[[], bool]
+    ) -> Iterator[tuple[SlideJob, Outcome]]:
+        """Each job with its outcome, see ``segmented_by_workers``."""
         is_ending = False
-        for future in as_completed(futures):
+        for future in self._ended():
+            if future not in self._jobs:
+                continue  # given anew
             if future.cancelled():
                 if not is_ending:
                     raise lost(scheduler)
                 continue
-            job = futures[future]
+            job, generation = self._jobs.pop(future)
             error = future.exception()
-            if isinstance(error, OutFolderGoneError | MaskError | OtherVersionsError):
+            if isinstance(error, OutFolderGoneError | MaskError):
                 raise error
             if error is None:
                 yield job, future.result()
+            elif self._was_refused(error, generation):
+                self._submit(job)
+            elif isinstance(error, OtherVersionsError):
+                raise error
             else:
                 said = with_notes(error).rstrip(".")
                 yield job, record_death(job, f"its worker process died or failed ({said})")
             future.release()
-            if not is_ending and enough():
+            if is_ending:
+                continue
+            self._give_anew()
+            if enough():
                 is_ending = True
-                taken = {key for keys in client.processing().values() for key in keys}
-                client.cancel([each for each in futures if each.key not in taken and not each.done()])
+                self._client.cancel([each for each in self._not_taken() if not each.done()])
+
+    def _ended(self) -> Iterator[Future]:
+        """Futures as they end; where only some workers are allowed, those that join meanwhile are looked at."""
+        while not self._completed.is_empty():
+            if self._crew.allowed is not None and not self._completed.has_ready():
+                time.sleep(LOOK_S)
+                self._crew.look_if_changed()
+                self._give_anew()
+            else:
+                yield next(self._completed)
+
+    def _submit(self, job: SlideJob) -> None:
+        # "impure": the same slide twice is work twice; priority keeps the order of the slides.
+        future = self._client.submit(
+            segment_on_worker,
+            job,
+            self._topic,
+            pure=False,
+            retries=0,
+            priority=-self._numbers[job.slide_id],
+            workers=self._crew.allowed,
+        )
+        self._jobs[future] = job, self._crew.generation
+        self._completed.add(future)
+
+    def _was_refused(self, error: BaseException, generation: int) -> bool:
+        """Whether a slide failed since its worker cannot do any: who joins late is not known before."""
+        from distributed import KilledWorker
+
+        if isinstance(error, KilledWorker):
+            return False
+        if generation == self._crew.generation:
+            self._crew.look()
+        return generation != self._crew.generation
+
+    def _give_anew(self) -> None:
+        """What no worker has that may have it, to those that may."""
+        old = [each for each, (_, generation) in self._jobs.items() if generation != self._crew.generation]
+        if not old:
+            return
+        not_taken = set(self._not_taken())
+        for future in old:
+            job, _ = self._jobs[future]
+            if future in not_taken and not future.done():
+                del self._jobs[future]
+                future.cancel()
+                self._submit(job)
+
+    def _not_taken(self) -> list[Future]:
+        """The slides that no worker has that may have them."""
+        allowed = self._crew.allowed
+        held = self._client.processing().items()
+        taken = {key for worker, keys in held if allowed is None or worker in allowed for key in keys}
+        return [each for each in self._jobs if each.key not in taken]
 
 
 def segment_on_worker(job: SlideJob, topic: str) -> Outcome:
@@ -104,10 +193,12 @@ def segment_on_worker(job: SlideJob, topic: str) -> Outcome:
         job: The slide.
         topic: Of dask's events, told the slide's id as its turn begins.
     """
-    from distributed import get_worker
+    from distributed import get_client, get_worker
 
+    # Before anything is told: a worker with other versions has begun nothing.
+    here = for_this_worker(job)
     get_worker().log_event(topic, job.slide_id)
-    return segment_to_folder(for_this_worker(job))
+    return segment_to_folder(here, helpers=SharedFields(job, get_client()))
 
 
 def _quieten_dask() -> None:

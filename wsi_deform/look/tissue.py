@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from wsi_deform.errors import ShapeError, SlideError
 from wsi_deform.geometry import Point, Region, Size
+from wsi_deform.kernels.window import window_means
 from wsi_deform.look.lowres import low_res_picture, whole_view_size
 from wsi_deform.look.tissue_area import half_covered
 from wsi_deform.look.tissue_file import half_covered_cells, open_tissue_raster
@@ -250,18 +251,20 @@ def _smooth_planes(
 
     A band of rows at a time: only the three planes are ever held whole.
     """
-    from scipy import ndimage
-
     height, width = picture.shape[:2]
     brightest, chroma, mean = (np.empty((height, width), np.float32) for _ in range(3))
     for top in range(0, height, BAND_ROWS):
         bottom = min(top + BAND_ROWS, height)
         first, last = max(0, top - 1), min(height, bottom + 1)
-        band = picture[first:last] / np.float32(255.0)
-        smooth = ndimage.uniform_filter(band, size=(3, 3, 1), mode="nearest")[top - first : bottom - first]
-        brightest[top:bottom] = smooth.max(axis=2)
-        chroma[top:bottom] = brightest[top:bottom] - smooth.min(axis=2)
-        mean[top:bottom] = smooth.mean(axis=2)
+        red, green, blue = (
+            window_means(
+                (picture[first:last, :, channel] / np.float32(255.0)).astype(np.float32, copy=False), 3
+            )[top - first : bottom - first]
+            for channel in range(3)
+        )
+        most = np.maximum(np.maximum(red, green), blue, out=brightest[top:bottom])
+        np.subtract(most, np.minimum(np.minimum(red, green), blue), out=chroma[top:bottom])
+        np.divide(red + green + blue, np.float32(3), out=mean[top:bottom])
     return brightest, chroma, mean
 
 

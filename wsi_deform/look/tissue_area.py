@@ -7,8 +7,14 @@ border lies up to a cell outside the tissue. That is right for looking, and far 
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
+
+from wsi_deform.kernels.window import window_means
+
+_Cell = TypeVar("_Cell", np.float32, np.bool_)
 
 BLACK_LEVEL = 15
 # Cells from the edge of what was found to what is surely whole: one that smoothing added, one that the border crosses.
@@ -35,24 +41,34 @@ def half_covered(
         tissue, from those of glass to those of the tissue beside it: the mean of whole cells within 3; in pieces that
         have none of the cells nearest to that.
     """
-    from scipy import ndimage
-
     if tissue.all() or not tissue.any():
         return tissue
-    amount = picture.mean(axis=2, dtype=np.float32)
+    red, green, blue = picture[..., 0], picture[..., 1], picture[..., 2]
+    brightest = np.maximum(np.maximum(red, green), blue)
+    amount = (red.astype(np.float32) + green + blue) / np.float32(3)
     if not is_dark:
-        chroma = (picture.max(axis=2) - picture.min(axis=2)).astype(np.float32)
-        amount = chroma - amount
+        darkest = np.minimum(np.minimum(red, green), blue)
+        amount = (brightest - darkest).astype(np.float32) - amount
     # What a scanner left out is black, and no glass.
-    lit = ~tissue & (picture.max(axis=2) > BLACK_LEVEL)
+    lit = ~tissue & (brightest > BLACK_LEVEL)
     amount -= np.median(amount[~tissue if is_dark or not lit.any() else lit])
-    full = ndimage.maximum_filter(amount, 3, mode="nearest")
+    full = _of_neighbours(np.maximum, amount)
     whole = tissue
     for _ in range(BORDER_CELLS):
-        whole = ndimage.binary_erosion(whole, np.ones((3, 3), bool), border_value=1)
-        share = ndimage.uniform_filter(whole.astype(np.float32), NEAR_CELLS, mode="nearest")
-        of_whole = ndimage.uniform_filter(np.where(whole, amount, np.float32(0)), NEAR_CELLS, mode="nearest")
+        whole = _of_neighbours(np.minimum, whole)
+        share = window_means(whole.astype(np.float32), NEAR_CELLS)
+        of_whole = window_means(np.where(whole, amount, np.float32(0)), NEAR_CELLS)
         # Sums of a moving window end near 0, not at it: less than half a cell is none.
-        has_whole = share > 0.5 / NEAR_CELLS**2
-        full = np.where(has_whole, of_whole / np.where(has_whole, share, np.float32(1)), full)
+        np.divide(of_whole, share, out=full, where=share > 0.5 / NEAR_CELLS**2)
     return np.asarray(tissue & (whole | (2 * amount >= full)))
+
+
+def _of_neighbours(extreme: np.ufunc, cells: NDArray[_Cell]) -> NDArray[_Cell]:
+    """The least or greatest of each cell and the eight around it, as far as they are there."""
+    down = cells.copy()
+    extreme(down[1:], cells[:-1], out=down[1:])
+    extreme(down[:-1], cells[1:], out=down[:-1])
+    found = down.copy()
+    extreme(found[:, 1:], down[:, :-1], out=found[:, 1:])
+    extreme(found[:, :-1], down[:, 1:], out=found[:, :-1])
+    return found

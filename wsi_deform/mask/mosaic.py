@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from wsi_deform.errors import MaskError
 from wsi_deform.geometry import Region, Size, tile_grid, tile_region
+from wsi_deform.reverse.interpolation import Interpolation
 from wsi_deform.reverse.levels import MaskTile, kept_at_level, pyramid_sizes
-from wsi_deform.reverse.sampler import Interpolation, ReverseSampler
+from wsi_deform.reverse.sampler import ReverseSampler
 from wsi_deform.reverse.samples import FieldSamples
 
 TileKey = tuple[int, int, int]

@@ -29,7 +29,8 @@ from wsi_deform.files import write_aside
 from wsi_deform.geometry import Region, Size
 from wsi_deform.kernels.compiled import UNITS_PER_PX
 from wsi_deform.mask.tissue_limit import TissueLimit, reverse_sampler
-from wsi_deform.reverse.sampler import Interpolation, ReverseSampler
+from wsi_deform.reverse.interpolation import Interpolation
+from wsi_deform.reverse.sampler import ReverseSampler
 from wsi_deform.reverse.samples import FieldSamples
 
 # What NumPy and its archive raise on files that are missing, cut off or scrambled.

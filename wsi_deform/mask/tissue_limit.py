@@ -22,8 +22,9 @@ from wsi_deform.mask.blanks import BlankRegions
 from wsi_deform.mask.tissue_cells import Cells
 from wsi_deform.mask.tissue_pixels import add_zone_counts, cut
 from wsi_deform.reverse.histogram import add_label_counts
+from wsi_deform.reverse.interpolation import Interpolation
 from wsi_deform.reverse.levels import MaskTile, kept_at_level, pyramid_sizes
-from wsi_deform.reverse.sampler import Interpolation, ReverseSampler
+from wsi_deform.reverse.sampler import ReverseSampler
 from wsi_deform.reverse.samples import FieldSamples
 
 OUTSIDE, BORDER, TISSUE = 0, 1, 2

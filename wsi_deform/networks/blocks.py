@@ -79,12 +79,7 @@ class BlockNetwork(nn.Module):
             _unit(width, width, 3), _unit(width, width, 3, dilation=2), _unit(width, width, 3, dilation=4)
         )
         self.scorers = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d((width + 1) * (level + 1), SCORER_WIDTH, 3, padding=1),
-                nn.ReLU(inplace=True),
-                nn.Conv2d(SCORER_WIDTH, 1, 1),
-            )
-            for level in range(levels - 1 if scores else 0)
+            _Scorer((width + 1) * (level + 1)) for level in range(levels - 1 if scores else 0)
         )
         self.merges = nn.ModuleList(nn.Conv2d(width + 1, width, 1, bias=False) for _ in range(levels))
         self.head = nn.Sequential(
@@ -95,11 +90,8 @@ class BlockNetwork(nn.Module):
             nn.Conv2d(width, classes * LABELS_PER_CELL**2, 1),
             nn.PixelShuffle(LABELS_PER_CELL),
         )
-        for part in (self.joins, self.context, self.scorers, self.merges, self.head):
+        for part in (self.joins, self.context, self.merges, self.head):
             he_initialise(part)
-        for scorer in self.scorers:
-            # All alike at first: the first choices are those of the noise.
-            nn.init.zeros_(scorer[-1].weight)
         if frozen:
             self.backbone.requires_grad_(False)
             self.backbone.eval()
@@ -208,6 +200,16 @@ def raster(
     flat = flat.index_copy(0, at, inner.flatten(1))
     whole = flat.view(fields, rows, columns, channels + 1, side, side).permute(0, 3, 1, 4, 2, 5)
     return whole.reshape(fields, channels + 1, rows * side, columns * side)[:, :, : size[0], : size[1]]
+
+
+class _Scorer(nn.Sequential):
+    """Features of some levels -> a score for each cell; all alike at first, so that noise makes the first choices."""
+
+    def __init__(self, inputs: int) -> None:
+        last = nn.Conv2d(SCORER_WIDTH, 1, 1)
+        super().__init__(nn.Conv2d(inputs, SCORER_WIDTH, 3, padding=1), nn.ReLU(inplace=True), last)
+        he_initialise(self)
+        nn.init.zeros_(last.weight)
 
 
 def _together(rasters: Sequence[Tensor]) -> Tensor:

@@ -15,6 +15,7 @@ from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.annotation.labels import Labels
 from wsi_deform.cover import FieldBudget, budgets_of
 from wsi_deform.errors import SlideError
+from wsi_deform.field_tasks import SegmentedField
 from wsi_deform.geometry import Region, Size
 from wsi_deform.look import lowres
 from wsi_deform.mask.caption import LegendEntry, legend_of
@@ -26,7 +27,7 @@ from wsi_deform.notebook.shown import html_shown, png_shown, scale_text
 from wsi_deform.notebook.slide import SHOWN_PX, THUMBNAIL_PX, checked_side
 from wsi_deform.reverse.sampler import ReverseSampler
 from wsi_deform.scale import limits_to_tissue
-from wsi_deform.segment import SegmentedField, SegmentedSlide
+from wsi_deform.segment import SegmentedSlide
 from wsi_deform.segment import segment_slide as segmented_slide
 from wsi_deform.slide.identity import slide_identity
 from wsi_deform.slide.slide import Slide
@@ -223,7 +224,8 @@ def segment_slide(
         limit_to_tissue: Whether the mask is background outside the slide's tissue; None is yes, but for models that
             were trained on images without mpp.
         batch: Most fields per forward pass.
-        scheduler: Where tiles are read, see ``sample.gather.gather``.
+        scheduler: Who runs the tasks of fields, see ``segment.segment_fields``: "threads", "loop", "auto", or a
+            ``distributed.Client``, whose workers see the slide at its path.
         on_field: Called after each field with how many are done and how many there are.
 
     Returns:

@@ -9,6 +9,7 @@ from typing import Any
 from wsi_deform.anonymous import AS_THEY_ARE, LEFT_OUT, Names, without_files
 from wsi_deform.distribute.ledger import Ledger, State
 from wsi_deform.distribute.measurements import read_measurements
+from wsi_deform.distribute.records import newest_record
 from wsi_deform.errors import MaskError
 from wsi_deform.evaluate.folder import evaluations_in
 from wsi_deform.manifest.rows import Manifest
@@ -16,7 +17,7 @@ from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.redact import redacted_data
 from wsi_deform.report.cells import left_out
 from wsi_deform.report.evaluated import evaluated_sections, read_evaluation
-from wsi_deform.report.files import duration, read_json
+from wsi_deform.report.files import duration
 from wsi_deform.report.page import Fact, Section, write_report
 from wsi_deform.report.shown_slides import MAX_SLIDES, choose, slide_section
 from wsi_deform.report.tables import Table
@@ -174,17 +175,21 @@ def _measurements(path: Path, names: Names) -> Section:
 def out_provenance(
     folder: MaskFolder, names: Names, evaluations: Sequence[dict[str, Any]] = ()
 ) -> dict[str, Any]:
-    """What the newest record in ``runs/`` says, and how it was evaluated."""
+    """What the newest record in ``runs/`` that can be read says, which newer ones cannot, and how it was evaluated."""
     made: dict[str, Any] = {}
-    records = sorted(folder.run("x").parent.glob("[!.]*.json"))
-    if records:
-        # Records of older versions may hold the secrets of URLs.
-        record = redacted_data(read_json(records[-1]))
-        about = {name: record[name] for name in ("model", "model_sha256", "device") if name in record}
-        made = {"record": f"runs/{records[-1].name}", **about, **record.get("provenance", {})}
+    record, broken = newest_record(folder)
+    if record is not None:
+        about = {
+            name: record.data[name] for name in ("model", "model_sha256", "device") if name in record.data
+        }
+        made = {"record": f"runs/{record.name}", **about, **record.data.get("provenance", {})}
     made = made if names.are_shown else without_files(made)
+    if broken:
+        # Of the call that was cut off as it wrote it; it tells nothing of a slide.
+        made["records that cannot be read"] = [f"runs/{each.name}: {each.why}" for each in broken]
     for data in evaluations:
-        evaluated = redacted_data(data.get("provenance") or {})
+        found = redacted_data(data.get("provenance"))
+        evaluated = found if isinstance(found, dict) else {}
         kept = {
             name: evaluated[name]
             for name in ("wsi_deform", "time_utc", "git", "command")

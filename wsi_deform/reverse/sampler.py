@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,12 +22,11 @@ from wsi_deform.kernels.compiled import MIXED
 from wsi_deform.kernels.ordered import map_in_order
 from wsi_deform.limits import LONGEST_SIDE_PX
 from wsi_deform.reverse import mesh, mesh_pixels, nearest_pixels, quadtree
+from wsi_deform.reverse.interpolation import Interpolation
 from wsi_deform.reverse.levels import MaskTile, pyramid_sizes
 from wsi_deform.reverse.packed import packed_kept, packed_lattices, packed_samples, packed_scores
 from wsi_deform.reverse.pieces import piece_count
 from wsi_deform.reverse.samples import FieldSamples
-
-Interpolation = Literal["nearest", "linear"]
 
 Pruned = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32], NDArray[np.int64], NDArray[np.int32]]
 

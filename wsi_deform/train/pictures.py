@@ -20,7 +20,7 @@ from wsi_deform.drawing.panels import Stages, field_picture
 from wsi_deform.geometry import Size
 from wsi_deform.looks import label_looks, look_at_fields
 from wsi_deform.model import Model
-from wsi_deform.segment import points_of, sample_fields
+from wsi_deform.sampled_fields import points_of, sample_fields
 from wsi_deform.slide.slide import Slide
 
 MAX_CANDIDATES = 48

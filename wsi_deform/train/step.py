@@ -19,7 +19,7 @@ from wsi_deform.errors import TrainingError
 from wsi_deform.looks import Looks, label_looks, look_at_fields, score_losses
 from wsi_deform.model import Model
 from wsi_deform.networks.monai_losses import MonaiLoss
-from wsi_deform.segment import Sampled, points_of, sample_fields
+from wsi_deform.sampled_fields import Sampled, points_of, sample_fields
 from wsi_deform.train.losses import edge_losses, focal_sums, monai_loss_of
 from wsi_deform.train.ranks import Ranks, distributed, synchronise_batch_norm, without_idle_parameters
 

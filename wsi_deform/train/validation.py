@@ -10,7 +10,7 @@ import torch
 from wsi_deform.annotation.classes import UNLABELLED, ClassTable
 from wsi_deform.annotation.labels import Labels
 from wsi_deform.baselines.patch_files import grid_of, scores_of
-from wsi_deform.baselines.patch_grid import PatchSettings
+from wsi_deform.baselines.patch_settings import PatchSettings
 from wsi_deform.baselines.patches import Patches, slide_labels
 from wsi_deform.evaluate.means import labelled_miou, mean_classes
 from wsi_deform.evaluate.measures import Confusion, count_pairs, no_pairs

@@ -9,8 +9,7 @@ import secrets
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from wsi_deform.errors import SlideError
 from wsi_deform.slide.levels.box_means import stream_box_means
 from wsi_deform.slide.levels.build_lock import BuildLock
+from wsi_deform.slide.levels.build_progress import build_progress
 from wsi_deform.slide.levels.cache_folder import BYTES_VARIABLE, CACHE, PART_SUFFIX, SIDECAR_SUFFIX
 from wsi_deform.slide.levels.sidecar_file import DamagedSidecarError, SidecarFile, SidecarWriter
 from wsi_deform.slide.reader import Level, Reader
@@ -30,44 +30,6 @@ log = logging.getLogger(__name__)
 STORED_SHARE = 0.5
 # No slide takes more than this share of the cache: its finest missing levels are left out instead.
 MAX_SHARE_OF_CACHE = 0.25
-
-BuildProgress = Callable[[str, int, int], None]
-_progress: BuildProgress | None = None
-
-
-def set_build_progress(hook: BuildProgress | None) -> None:
-    """Have a function called while coarse levels of large slides are built in this process.
-
-    Args:
-        hook: Given the slide's name, rows of tiles done and rows of tiles in all, from any thread; None for
-            no calls. All are done in the last call of a build, also of one that fails.
-    """
-    global _progress
-    _progress = hook
-
-
-def tell_build_progress(name: str, done: int, total: int) -> None:
-    """Tell how a build goes that another process makes for this one; see ``set_build_progress``."""
-    if _progress is not None:
-        _progress(name, done, total)
-
-
-@contextmanager
-def build_progress(name: str) -> Iterator[Callable[[int, int], None]]:
-    """Tell how a build goes; gives what to call after each row of tiles of the slide."""
-    told = (0, 0)
-
-    def on_row(done: int, total: int) -> None:
-        nonlocal told
-        told = (done, total)
-        tell_build_progress(name, done, total)
-
-    try:
-        yield on_row
-    finally:
-        done, total = told
-        if done < total:
-            on_row(total, total)
 
 
 def first_level_within(levels: Sequence[Level], max_bytes: float) -> int | None:

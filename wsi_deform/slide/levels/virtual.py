@@ -20,14 +20,9 @@ from wsi_deform.slide.counting import CountingReader
 from wsi_deform.slide.declared import check_buildable
 from wsi_deform.slide.levels.blanks import NONE, BlankingReader
 from wsi_deform.slide.levels.box_means import box_mean_tile, coarse_levels, stream_box_means
+from wsi_deform.slide.levels.build_progress import build_progress
 from wsi_deform.slide.levels.mending import mended
-from wsi_deform.slide.levels.sidecar import (
-    Sidecar,
-    build_progress,
-    first_level_within,
-    kept_from,
-    sidecar_path,
-)
+from wsi_deform.slide.levels.sidecar import Sidecar, first_level_within, kept_from, sidecar_path
 from wsi_deform.slide.reader import (
     Address,
     BadTileError,
