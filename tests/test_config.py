@@ -87,7 +87,17 @@ def test_joint_is_the_default():
 
 
 NAMES = [
-    *("cityscapes", "deepglobe", "edge_based", "edge_oracle", "glas", "interpolation", "joint", "paper"),
+    *(
+        "blocks",
+        "cityscapes",
+        "deepglobe",
+        "edge_based",
+        "edge_oracle",
+        "glas",
+        "interpolation",
+        "joint",
+        "paper",
+    ),
     *("patches", "pca_histo", "single_loss", "uniform", "uniform_point"),
 ]
 

@@ -107,7 +107,7 @@ def test_a_quiet_command_writes_its_file_and_says_nothing(tmp_path: Path) -> Non
     assert (done.exit_code, done.output) == (0, "")
     assert (tmp_path / "m.csv").is_file()
     # What was asked to be printed is printed all the same.
-    assert CliRunner().invoke(main.typer_app, ["config", "list", "-q"]).stdout.startswith("cityscapes ")
+    assert CliRunner().invoke(main.typer_app, ["config", "list", "-q"]).stdout.startswith("blocks ")
 
 
 def test_pipes_get_no_colours_and_no_boxes(tmp_path: Path) -> None:

@@ -292,6 +292,7 @@ def test_a_row_of_the_csv_says_all_of_a_slide(tmp_path, mpp, unit, mean):
         "boundary distance gland": mean,
         "expected calibration error": "0.175000",
         "samples": "1200",
+        "read pixels": "1650000",
         "decoded pixels": "2500000",
         "decoded bytes": "7500000",
         "flops": "3210000000",

@@ -141,7 +141,7 @@ def test_outputs_may_differ_by_a_ten_thousandth_of_the_greatest_score_or_of_1(
         return torch.full((len(image), 1, *image.shape[2:]), greatest, dtype=torch.float64)
 
     model: Any = SimpleNamespace(
-        sees_tissue=False, sees_areas=False, segmentation=None, density=made, scores=made
+        has_blocks=False, sees_tissue=False, sees_areas=False, segmentation=None, density=made, scores=made
     )
     off: Callable[[float], Callable[[Tensor], Tensor]] = lambda by: lambda image: made(image) - by  # noqa: E731
     compared = verify(model, {part: off(0.99 * allowed)}, source=Path("x"))

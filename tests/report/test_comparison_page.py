@@ -112,9 +112,13 @@ def test_three_slides_are_shown_with_where_each_method_sampled_and_what_it_saw(
     monkeypatch.setattr(comparison, "truth_picture", lambda labels, size: f"truth of {labels}, {size}")
 
     def sampled(folder: MaskFolder, slide_id: str, size: Size) -> Any:
-        return SimpleNamespace(points_px=f"{folder.path.name} {slide_id}", labels=f"labels {size}")
+        samples = SimpleNamespace(points_px=f"{folder.path.name} {slide_id}")
+        return SimpleNamespace(samples=samples, labels=f"labels {size}")
 
     monkeypatch.setattr(comparison, "sampled_picture", sampled)
+    monkeypatch.setattr(
+        comparison, "levels_picture", lambda samples, picture, **named: None
+    )  # none in blocks
     monkeypatch.setattr(
         comparison,
         "sampling_points_figure",

@@ -136,7 +136,7 @@ def test_figures_are_written_as_png_and_svg(written: Path, tmp_path: Path) -> No
     names = {path.name for path in (tmp_path / "figures").iterdir()}
     kinds = {
         "calibration", "classes", "confusion", "cost-decoded-pixels", "cost-flops", "cost-peak-memory-bytes",
-        "cost-seconds", "frequency", "objects", "trimap",
+        "cost-read-pixels", "cost-seconds", "frequency", "objects", "trimap",
     }  # fmt: skip
     assert names == {f"{kind}-test.{form}" for kind in kinds for form in ("png", "svg")}
     assert (tmp_path / "figures" / "confusion-test.png").read_bytes().startswith(b"\x89PNG")

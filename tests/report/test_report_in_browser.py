@@ -63,7 +63,7 @@ def test_a_page_fits_desks_and_telephones_and_loads_nothing(tmp_path: Path) -> N
     page = report_folder(out.path)
     assert "<script" not in page.read_text(encoding="utf-8")
     for seen in asyncio.run(looked_at(page)):
-        assert seen["images"] == 10
+        assert seen["images"] == 11
         assert {key: seen[key] for key in ("sticksOut", "loaded", "broken", "lost")} == {
             "sticksOut": 0, "loaded": 0, "broken": 0, "lost": 0,
         }  # fmt: skip

@@ -92,7 +92,7 @@ def test_results_are_compared_on_the_same_slides_with_an_interval_of_the_differe
     assert "1 of the 1 slides with measured masks of both are shown" in text
     assert re.search(r"<h3>s1: mIoU 0\.\d{3}, a/out</h3>.*<h3>s1: mIoU 0\.\d{3}, b/out</h3>", text, re.DOTALL)
     assert {path.stem for path in (tmp_path / "figures").iterdir()} == {
-        "classes", "cost-decoded-pixels", "cost-flops", "cost-peak-memory-bytes", "cost-seconds",
+        "classes", "cost-decoded-pixels", "cost-flops", "cost-peak-memory-bytes", "cost-read-pixels", "cost-seconds",
     }  # fmt: skip
     assert "a/out: evaluated: wsi-deform" in text
 
