@@ -112,7 +112,7 @@ def test_patches_of_blocks_are_refused_before_a_slide_is_read(study, tmp_path):
             typer_app, [*arguments, "--out", str(tmp_path / "out"), "--device", "cpu", *more]
         )
         said = " ".join(done.output.split())
-        assert done.exit_code == 1, said
+        assert done.exit_code == 2, said
         assert "labels a field out of several looks, not one image such as a patch" in said
         assert "Needed --method sampled" in said
     model = load_model(study / "run")

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from wsi_deform.cover import normalised
 from wsi_deform.deform.blocks import CELL, BlockLayout, chosen_blocks, detail, impurity
+from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Size
 from wsi_deform.grids import even_grids
 from wsi_deform.look.fields import Field
@@ -28,6 +29,8 @@ from wsi_deform.slide.slide import Slide
 
 RGB = 3
 MAX_PLANNED_PX = 1 << 17
+IMPURITY_ODDS = 4.0
+"""Odds of a block per impurity: a block that is half one class and half another is worth odds of 2."""
 
 
 class FieldChange(Protocol):
@@ -127,7 +130,12 @@ def look_at_fields(
 
     Raises:
         SlideError: A tile cannot be read.
+        ShapeError: The views have no share of tissue, and the model looks at it.
     """
+    if model.sees_tissue and views.shape[1] == RGB:
+        raise ShapeError(
+            "views (B, 3, H, W): blocks that skip glass need the share of tissue too, (B, 4, H, W)."
+        )
     layout = model.layout(size)
     counts = layout.counts(model.block_settings.share, model.block_settings.split)
     cost = _Cost(tiles=[0] * len(fields), pixels=[layout.padded(0).area] * len(fields))
@@ -183,14 +191,14 @@ def score_losses(looks: Looks, fractions: Tensor, class_weights: Tensor | None =
         class_weights: (C,), or None.
 
     Returns:
-        (B,), the mean over the blocks of all further levels. The target is g / (1 + g) for a block of impurity g
-        relative to the mean of all blocks, so that the odds are g.
+        (B,), the mean over the blocks of all further levels. The target is g / (1 + g) with g of ``IMPURITY_ODDS``
+        times the block's impurity, so that the odds are g: the same in any batch, field and process.
     """
     losses = []
     for level, logits in enumerate(looks.scores, start=1):
         mixed = impurity(looks.layout.pooled(fractions, level), class_weights)
-        relative = mixed / mixed.mean().clamp_min(1e-6)
-        target = relative / (1 + relative)
+        odds = IMPURITY_ODDS * mixed
+        target = odds / (1 + odds)
         each = F.binary_cross_entropy_with_logits(logits, target.to(logits), reduction="none")
         losses.append(each.mean(dim=(1, 2, 3)))
     return torch.stack(losses).mean(dim=0)

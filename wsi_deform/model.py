@@ -140,6 +140,11 @@ class Model(nn.Module):
         return settings
 
     @property
+    def label_px(self) -> int:
+        """Side of what a label is of, px of the finest level that is read: 1 of the warp's samples."""
+        return LABEL if self.has_blocks else 1
+
+    @property
     def has_scorers(self) -> bool:
         """Whether it learns which blocks to read."""
         return self.has_blocks and len(self.blocks.scorers) > 0

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from wsi_deform.deform.blocks import LABEL
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Size
 from wsi_deform.slide.mpp.claims import mistaken_unit
@@ -93,7 +92,7 @@ def samples_remark(fields: Sequence[tuple[Slide, Size, Size]], model: Model) -> 
         fields: Slide, size of the region in level-0 px, and size of the sampled image, of each field.
         model: The model.
     """
-    finest_px = LABEL**2 if model.has_blocks else 1  # of a sample
+    finest_px = model.label_px**2  # of a sample
     small = [each for each in fields if each[1].area < finest_px * each[2].area]
     if not small:
         return ""

@@ -81,7 +81,9 @@ def step_results(ranks: Ranks, config: Config, folder: Path) -> dict[str, torch.
     items = training_fields(opened, model)
     # Of two shapes: the first batch holds one field of the other one, which only process 0 has.
     items[3] = replace(items[3], size=Size(40, 30), map_size=Size(40, 30))
-    shares = list(load(FieldViews(items), BATCHES, 0, rank=ranks.rank, world=ranks.world))
+    shares = list(
+        load(FieldViews(items, tissue=model.sees_tissue), BATCHES, 0, rank=ranks.rank, world=ranks.world)
+    )
     with register_module_forward_pre_hook(_in_double):
         return _learned(learner_of(model.double().train(), optimiser_of(model), ranks=ranks), shares)
 

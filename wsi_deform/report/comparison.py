@@ -184,15 +184,16 @@ def _slides(
                 is_slide=True,
             )
         ]
-        pictures += [
-            Picture(
-                image=levels_picture(each.samples, picture, size=size, title=method, mpp=opened.mpp_xy)
-                or sampling_points_figure(picture, each.samples.points_px, size=size, title=method, bar=bar),
-                caption=f"{slide_id}: where {method} looks.",
-                is_slide=True,
+        for method, each in seen.items():
+            image = levels_picture(each.samples, picture, size=size, title=method, mpp=opened.mpp_xy)
+            verb = "samples" if image is None else "looks"
+            if image is None:
+                image = sampling_points_figure(
+                    picture, each.samples.points_px, size=size, title=method, bar=bar
+                )
+            pictures.append(
+                Picture(image=image, caption=f"{slide_id}: where {method} {verb}.", is_slide=True)
             )
-            for method, each in seen.items()
-        ]
         sections.append(Section(title=f"{slide_id}: {why}", pictures=pictures, heading=3))
     return sections
 
