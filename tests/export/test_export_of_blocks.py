@@ -26,6 +26,7 @@ from wsi_deform.model_file import load_model
 from wsi_deform.slide.open import open_slide
 from wsi_deform.slide_files import segment_to_files
 
+pytestmark = pytest.mark.filterwarnings("ignore:parsing config_file")
 PARTS = ("look0", "look1", "look2", "scorer1", "scorer2", "merge0", "merge1", "merge2", "head")
 MISSING = [name for name in NEEDED if importlib.util.find_spec(name) is None]
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -105,7 +106,8 @@ def block_scores(model: Model) -> BlockScores:
 
 def block_parts(model: Model) -> dict[str, nn.Module]:
     """The parts by name, with weights of their own, on the CPU, in evaluation mode."""
-    network = copy.deepcopy(model.blocks).to("cpu").eval()
+    # In PyTorch's own memory format: torch.export takes weights in another one for parts of something larger.
+    network = copy.deepcopy(model.blocks).to("cpu", memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
     network.requires_grad_(False)
     parts: dict[str, nn.Module] = {f"look{level}": Look(network, level) for level in range(network.levels)}
     parts |= {f"scorer{level}": scorer for level, scorer in enumerate(network.scorers, start=1)}
