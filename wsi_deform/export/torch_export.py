@@ -38,9 +38,8 @@ def write_torch_export(part: nn.Module, path: Path, *, channels: int, size: Size
     example = example_input(channels, size, batch=2)
     try:
         with torch.no_grad():
-            program = torch.export.export(
-                part, (example,), dynamic_shapes={"image": {0: free, 2: free, 3: free}}
-            )
+            # By its place: whatever a part calls its input.
+            program = torch.export.export(part, (example,), dynamic_shapes=({0: free, 2: free, 3: free},))
             torch.export.save(program, path)
     except REFUSALS as error:
         pass_on_own_fault(error, "torch", "monai")
