@@ -36,8 +36,8 @@ def test_losses_and_gradients_of_two_processes_with_blocks_are_those_of_the_whol
         found = torch.load(tmp_path / f"rank{rank}.pt")["step"]
         assert found.keys() == whole.keys()
         for name, value in whole.items():
-            # A choice is all or nothing: where two blocks are nearly alike, rounding decides which is read, and from then
-            # on curves (.02 apart) and weights are two. What comes before any weight has moved is held.
+            # A choice is all or nothing: where two blocks are nearly alike, rounding decides which is read, and from
+            # then on curves (.02 apart) and weights are two. What comes before any weight has moved is held.
             if name == "curve":
                 assert float(found[name][0]) == pytest.approx(float(value[0]), rel=1e-6)
             if name == "curve" or name.startswith("state"):
