@@ -8,13 +8,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from dataclasses import field as attribute
 from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from wsi_deform.config_blocks import MAX_LEVELS
 from wsi_deform.cover import normalised
 from wsi_deform.deform.blocks import CELL, BlockLayout, chosen_blocks, detail, impurity
 from wsi_deform.errors import ShapeError
@@ -97,7 +97,6 @@ class _Cost:
     tiles: list[int]
     pixels: list[int]
     seconds: float = 0.0
-    windows: list[int] = attribute(default_factory=list)
 
 
 def look_at_fields(
@@ -266,7 +265,9 @@ def _chosen(
         wanted = priority[item, 0].detach().double().cpu()
         if seeds is not None or settings.choice in ("random", "tissue"):
             # Without a seed always the same: a slide is segmented alike each time.
-            generator = torch.Generator().manual_seed((0 if seeds is None else seeds[item]) + level)
+            # Seeds of neighbours follow each other: levels must not lead from one to the next.
+            seed = (MAX_LEVELS * (0 if seeds is None else seeds[item]) + level) % (1 << 63)
+            generator = torch.Generator().manual_seed(seed)
             drawn = torch.randn(wanted.shape, generator=generator, dtype=torch.float64)
             if settings.choice in ("random", "tissue"):
                 # Of whole shares of tissue any is as good as another.

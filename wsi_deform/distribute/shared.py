@@ -100,7 +100,7 @@ def fields_on_worker(job: SlideJob, turn: str, number: int, batch: FieldBatch) -
     context = _context(job, turn)
     model, decoded = context.model, context.slide.decoded_bytes
     graph, key = field_graph(context, batch)
-    with NetworkFlops(model.segmentation, model.deformation, model.positions, model.resizer) as flops:
+    with NetworkFlops(*model.networks) as flops:
         fields = get(graph, key)
     return FieldsDone(
         fields=fields,
