@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,9 +18,12 @@ from wsi_deform.cli.main import typer_app
 from wsi_deform.config import read_config
 from wsi_deform.config_blocks import scales_of
 from wsi_deform.cover import budgets_of
+from wsi_deform.distribute import shared
 from wsi_deform.distribute.models import model_sha256
 from wsi_deform.errors import ModelError
 from wsi_deform.evaluate.cost import slide_cost
+from wsi_deform.field_tasks import FieldContext
+from wsi_deform.flops import NetworkFlops
 from wsi_deform.geometry import Size
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.mask.samples import read_samples
@@ -46,6 +50,19 @@ def study(tmp_path_factory):
 @pytest.fixture(scope="module")
 def slide(study):
     return sorted((study / "slides").iterdir())[-1]
+
+
+def test_operations_of_fields_that_another_worker_does_are_counted(study, slide, monkeypatch):
+    model, opened = load_model(study / "run"), open_slide(slide)
+    budgets = budgets_of(opened, model)
+    with NetworkFlops(*model.networks) as alone:
+        list(segment_fields(opened, model, budgets))
+    here = SimpleNamespace(address="tcp://other", log_event=lambda topic, event: None)
+    monkeypatch.setattr("distributed.get_worker", lambda: here)
+    monkeypatch.setattr(shared, "_context", lambda job, turn: FieldContext(slide=opened, model=model))
+    found = shared.fields_on_worker(None, "turn", 0, budgets)
+    assert found.flops == alone.total > 0
+    assert len(found.fields) == 1
 
 
 def test_pixels_that_were_read_are_counted_and_kept(study, slide, tmp_path):
