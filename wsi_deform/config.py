@@ -135,7 +135,7 @@ def _todays(raw: Mapping[str, Any], source: str) -> dict[str, Any]:
             "config %s: no format is given and it is complete as of version 0.1, so that it is read as of then: %s. "
             "For today's defaults instead, write format: %d at its top.",
             source,
-            ", ".join(f"{key} {_yaml_value(value)}" for key, value in unlike.items()),
+            ", ".join(f"{key} {yaml_value(value)}" for key, value in unlike.items()),
             FORMAT,
         )
     return settings
@@ -170,12 +170,13 @@ def _yaml_lines(section: BaseModel, indent: str) -> list[str]:
             lines += [f"{indent}{key}:", *_yaml_lines(value, indent + "  ")]
         else:
             comment = f"  # {info.description}" if info.description else ""
-            lines.append(f"{indent}{key}: {_yaml_value(value)}{comment}")
-    lines += [f"{indent}{key}: {_yaml_value(value)}" for key, value in (section.model_extra or {}).items()]
+            lines.append(f"{indent}{key}: {yaml_value(value)}{comment}")
+    lines += [f"{indent}{key}: {yaml_value(value)}" for key, value in (section.model_extra or {}).items()]
     return lines
 
 
-def _yaml_value(value: Any) -> str:
+def yaml_value(value: Any) -> str:
+    """A value as a configuration writes it, on one line."""
     plain = list(value) if isinstance(value, tuple) else value
     text = yaml.safe_dump(plain, default_flow_style=True, width=10_000)
     return text.removesuffix("\n").removesuffix("\n...").strip()

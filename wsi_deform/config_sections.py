@@ -218,8 +218,10 @@ class SegmentationNetwork(_Section):
 class DeformationNetwork(_Section):
     """The network that sees the low-res view."""
 
-    widths: tuple[Width, ...] = Field((24, 24, 3), max_length=64)
-    kernel: Literal[3, 5, 7] = 3
+    widths: tuple[Width, ...] = Field(
+        (24, 24, 3), max_length=64, description="Channels of each convolution before the one of 1 x 1."
+    )
+    kernel: Literal[3, 5, 7] = Field(3, description="Side of their kernels.")
     dilations: tuple[Width, ...] | None = Field(
         None, description="Dilation of each convolution: larger context; null is 1."
     )
@@ -272,17 +274,23 @@ class Networks(_Section):
 class Optimiser(_Section):
     """Adam with a decaying learning rate."""
 
-    learning_rate: float = Field(2e-3, gt=0)
-    deformation_learning_rate: float = Field(1e-2, gt=0)
-    betas: tuple[float, float] = (0.9, 0.999)
-    weight_decay: float = Field(0.0, ge=0)
+    learning_rate: float = Field(2e-3, gt=0, description="Of the segmentation network, at its highest.")
+    deformation_learning_rate: float = Field(
+        1e-2, gt=0, description="Of the network that decides where to look, at its highest."
+    )
+    betas: tuple[float, float] = Field((0.9, 0.999), description="Adam's two decays per step.")
+    weight_decay: float = Field(0.0, ge=0, description="Times the weights, added to their gradients (L2).")
     warmup_epochs: float = Field(0.0, ge=0, description="Epochs in which the rates rise from 0.")
     deformation_warmup_epochs: float = Field(
         0.0, ge=0, description="The same for the deformation network alone."
     )
-    decay: Literal["cosine", "step", "none"] = "cosine"
+    decay: Literal["cosine", "step", "none"] = Field(
+        "cosine", description="How the rates fall. cosine: to 0 over the run. step: by 10 every step_epochs."
+    )
     step_epochs: int = Field(100, ge=1, description="With step: epochs between two decays by 10.")
-    clip_norm: float | None = Field(5.0, gt=0)
+    clip_norm: float | None = Field(
+        5.0, gt=0, description="Longer gradients are shortened to this norm; null never."
+    )
     ema: float | None = Field(
         None,
         gt=0,
@@ -319,7 +327,7 @@ class Augmentation(_Section):
 class Training(_Section):
     """The loop."""
 
-    epochs: int = Field(250, ge=1)
+    epochs: int = Field(250, ge=1, description="Passes over the training fields.")
     auxiliary_epochs: int = Field(
         50, ge=1, description="With edge_based: epochs of the network of positions, before all others."
     )
@@ -361,7 +369,7 @@ class Config(_Section):
         FORMAT, description="Of this file; without it, a whole one is read as of version 0.1."
     )
     name: str = Field("joint", description="For people.")
-    seed: int = 0
+    seed: int = Field(0, description="Of first weights, order and augmentation.")
     device: str = Field("auto", description="auto, cpu, cuda, cuda:1, mps")
     sampling: Sampling = Sampling()
     blocks: Blocks | None = Field(
