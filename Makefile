@@ -5,7 +5,7 @@ DEMO_OUT ?= demo
 # One process of tests for each core, at most 8: a process takes about 1 GB.
 PYTEST := -m pytest -n logical --maxprocesses 8 --dist worksteal
 
-.PHONY: demo test test-oldest lint bench fuzz clean
+.PHONY: demo test test-oldest lint docs bench fuzz clean
 
 demo: .venv
 	$(BIN)/wsi-deform demo --out $(DEMO_OUT)
@@ -22,6 +22,11 @@ lint: .venv
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The pages of docs/ as build/docs/index.html, which needs no network. A link that leads nowhere is an error.
+docs: .venv-docs
+	rm -rf build/docs
+	.venv-docs/bin/python -m sphinx -q -n -W --keep-going -b html -c docs -d build/doctrees . build/docs
 
 bench: .venv
 	$(BIN)/python -m pipelines.benchmarks
@@ -44,8 +49,13 @@ fuzz: .venv
 	.venv-oldest/bin/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	touch .venv-oldest
 
+.venv-docs: docs/requirements.txt
+	$(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --requirement docs/requirements.txt
+	touch .venv-docs
+
 clean:
-	rm -rf .venv .venv-oldest build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .venv-oldest .venv-docs build *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
 # Pin every version anew. CUDA packages stay out: on a machine with a GPU torch brings its own.
 .PHONY: lock
