@@ -101,7 +101,9 @@ def _read(um: float, config: Config) -> str:
 
 
 def _config(budget: str, changes: Sequence[str]) -> Config:
-    sides = sorted(int(side) for side in budget.lower().split("x"))
+    sides = sorted(int(side) for side in budget.lower().split("x") if side.isdecimal())
+    if len(sides) != 2:
+        raise ValueError(f"budget {budget}: needed short x long, such as 80x800")
     return read_config(
         find_config("uniform"), changes=[NETWORK, f"sampling.budget={sides}", "device=cpu", *changes]
     )
