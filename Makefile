@@ -25,7 +25,7 @@ lint: .venv
 
 # The pages of docs/ as build/docs/index.html, which needs no network. A link that leads nowhere is an error.
 docs: .venv-docs
-	rm -rf build/docs
+	rm -rf build/docs build/doctrees
 	.venv-docs/bin/python -m sphinx -q -n -W --keep-going -b html -c docs -d build/doctrees . build/docs
 
 bench: .venv

@@ -36,13 +36,17 @@ suppress_warnings = ["toc.not_included"]
 html_theme = "furo"
 templates_path = ["_templates"]
 html_additional_pages = {"index": "start.html"}
+# Two hyphens of an option stay two.
+smartquotes = False
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
 html_copy_source = False
 html_show_sphinx = False
 # Nothing is fetched when a page is read.
 html_theme_options = {"navigation_with_keys": False}
 
 HEADING = re.compile(r"^## (.+)$", re.MULTILINE)
-ENTRY = re.compile(r"^- \[[^\]]+\]\(([^)#:]+\.md)\)", re.MULTILINE)
+ENTRY = re.compile(r"^- \[([^\]]+)\]\(([^)#:]+)\.md\)", re.MULTILINE)
 
 
 def contents(index: str) -> str:
@@ -59,9 +63,10 @@ def contents(index: str) -> str:
     trees = []
     for caption, text in zip(parts[::2], parts[1::2], strict=True):
         # A page that several readers are sent to stands where it comes first.
-        entries = [entry for entry in ENTRY.findall(text) if not (entry in listed or listed.add(entry))]
+        entries = [(title, page) for title, page in ENTRY.findall(text) if page not in listed]
+        listed |= {page for _, page in entries}
         if entries:
-            lines = "\n".join(entry.removesuffix(".md") for entry in entries)
+            lines = "\n".join(f"{title} <{page}>" for title, page in entries)
             trees.append(f"```{{toctree}}\n:hidden:\n:caption: {caption}\n\n{lines}\n```\n")
     return "\n".join(trees)
 

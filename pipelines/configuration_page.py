@@ -27,8 +27,9 @@ Written from the program by `python -m pipelines.configuration_page`; a test com
     wsi-deform train --slides manifest.csv --set 'sampling.budget=[48, 480]' --set training.epochs=100
     wsi-deform config show uniform
 
-Defaults are those of `joint.yaml`; the [other files](../configs/README.md) differ by a few keys. Where the unit is –,
-the value is a share, a factor, a count of what the key names, or a word. `null` is nothing.
+A heading is a section: `budget` under *sampling* is `sampling.budget`. Defaults are those of `joint.yaml`; the
+[other files](../configs/README.md) differ by a few keys. Where the unit is –, the value is a share, a factor, a count
+of what the key names, or a word. `null` is nothing.
 """
 
 SUFFIXES = {
@@ -145,7 +146,7 @@ def _table(above: str, model: type[BaseModel]) -> Iterator[str]:
     for name, info in rows:
         default = yaml_value(info.get_default(call_default_factory=True))
         cells = (
-            f"`{above}{name}`",
+            f"`{name}`",
             f"`{default}`",
             values_of(info),
             unit_of(above + name),

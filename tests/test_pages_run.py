@@ -114,7 +114,7 @@ def test_python_of_the_napari_page_gives_it_every_level_in_um(
 
 
 def test_tables_of_the_budget_page_are_what_its_command_prints(capsys: pytest.CaptureFixture[str]) -> None:
-    budget("--budgets 40x40 80x80 160x160 80x800 320x320".split())
+    budget(["--budgets", "40x40", "80x80", "160x160", "80x800", "320x320"])
     first, *rows = capsys.readouterr().out.strip().splitlines()
     assert first == "A field of 2,048 um, read with its margins: 2,458 um a side."
     assert "\n".join(rows).strip() in page("budget.md")
@@ -127,7 +127,7 @@ def test_the_budget_page_says_how_densely_a_real_slide_is_sampled(
     slide = shared_data / "slides" / "CMU-1-Small-Region.svs"
     if not slide.is_file():
         pytest.skip(f"needs {slide.name}")
-    budget([str(slide), *"--budgets 20x20 40x40 80x80 160x160".split()])
+    budget([str(slide), *["--budgets", "20x20", "40x40", "80x80", "160x160"]])
     table = capsys.readouterr().out.strip().rpartition("\n\n")[2]
     assert table in page("budget.md")
 

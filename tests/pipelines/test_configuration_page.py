@@ -33,12 +33,12 @@ def test_every_key_of_a_file_is_on_it_and_explained() -> None:
 def test_rows_have_default_values_unit_and_meaning() -> None:
     page = PAGE.read_text(encoding="utf-8")
     for row in (
-        "| `fields.whole_below_mm2` | `16.0` | number, at least 0 | mm² | With side_um, slides up to this area are one "
+        "| `whole_below_mm2` | `16.0` | number, at least 0 | mm² | With side_um, slides up to this area are one "
         "field. |",
-        "| `training.epochs` | `250` | whole number, at least 1 | epochs | Passes over the training fields. |",
-        "| `networks.stain` | `none` | `none`, `macenko` | – | Colours are brought to one reference stain per slide. |",
-        "| `optimiser.betas` | `[0.9, 0.999]` | 2 numbers | – | Adam's two decays per step. |",
-        "| `networks.deformation.kernel` | `3` | `3`, `5`, `7` | – | Side of their kernels. |",
+        "| `epochs` | `250` | whole number, at least 1 | epochs | Passes over the training fields. |",
+        "| `stain` | `none` | `none`, `macenko` | – | Colours are brought to one reference stain per slide. |",
+        "| `betas` | `[0.9, 0.999]` | 2 numbers | – | Adam's two decays per step. |",
+        "| `kernel` | `3` | `3`, `5`, `7` | – | Side of their kernels. |",
         "| `hrnetv2` | `width` (needed), `stem_stride: 4`, `fuse: bilinear` |",
     ):
         assert row in page.splitlines()
