@@ -24,6 +24,7 @@ from wsi_deform.look.fields import Field
 from wsi_deform.model import Model
 from wsi_deform.networks.blocks import raster
 from wsi_deform.networks.groups import feature_steps
+from wsi_deform.networks.layers import resized
 from wsi_deform.sample.gather import gather
 from wsi_deform.sample.plan import plan_tiles
 from wsi_deform.slide.slide import Slide
@@ -238,7 +239,11 @@ def _priority(
     if choice == "learned":
         return layout.pooled(model.blocks.score(rasters), level)
     if choice == "features":
-        return layout.pooled(feature_steps(rasters[-1]), level)
+        steps = feature_steps(rasters[-1])
+        if views.shape[1] > RGB:
+            # The edge of glass is the largest step of all, and tells nothing of the tissue.
+            steps = steps * resized(views[:, RGB:], steps.shape[-2:])
+        return layout.pooled(steps, level)
     if choice == "labels":
         return impurity(layout.pooled(model.with_labels(fractions), level))
     if choice == "tissue":

@@ -26,8 +26,8 @@ from wsi_deform.errors import NOT_ONE_IMAGE, ConfigError, ModelError
 from wsi_deform.geometry import Size, sampled_size, size_of_area
 from wsi_deform.look.appearance import TrainingSlides
 from wsi_deform.networks.blocks import BlockNetwork
-from wsi_deform.networks.groups import GroupNetwork
 from wsi_deform.networks.deformation import DeformationNetwork
+from wsi_deform.networks.groups import GroupNetwork
 from wsi_deform.networks.layers import CHANNEL_MEAN, CHANNEL_STD
 from wsi_deform.networks.names import refuse_unknown_options
 from wsi_deform.networks.positions import PositionNetwork

@@ -77,7 +77,12 @@ def grouped(points: Tensor, groups: int, *, seed: int) -> tuple[NDArray[np.int64
     for start in range(STARTS if len(data) >= groups else 0):
         try:
             means, labels = kmeans2(
-                data, groups, iter=ROUNDS, minit="++", missing="raise", seed=np.random.default_rng((seed, start))
+                data,
+                groups,
+                iter=ROUNDS,
+                minit="++",
+                missing="raise",
+                seed=np.random.default_rng((seed, start)),
             )
         except ClusterError:  # a group became empty
             continue

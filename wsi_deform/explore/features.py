@@ -11,9 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wsi_deform.cover import FieldBudget, budgets_of, view_of
+from wsi_deform.deform.blocks import CELL, BlockLayout
 from wsi_deform.errors import SlideError
-from wsi_deform.looks import RGB
-from wsi_deform.looks import look_at_fields, rasters_of
+from wsi_deform.looks import RGB, look_at_fields, rasters_of
 from wsi_deform.model import Model
 from wsi_deform.networks.groups import smoothed
 from wsi_deform.networks.layers import resized
@@ -22,7 +22,11 @@ from wsi_deform.slide.slide import Slide
 MAX_FIELDS = 24
 """Fields that features are taken of, spread evenly over all: what is rare in a slide may be missed, time is bounded."""
 MAX_CELLS = 20_000
-IS_TISSUE = 0.5
+IS_TISSUE = 0.99
+EDGE_CELLS = (4, 2, 0)
+"""What an encoder sees near glass is the glass: cells so near to it are left out, fewer where little else is left."""
+ENOUGH = 4
+"""Parts of the cells that are wanted of a field: one of them is enough."""
 
 OnField = Callable[[int, int], None]
 
@@ -69,7 +73,9 @@ def cell_features(
     levels = [torch.cat([part.levels[level] for part in parts]) for level in range(len(parts[0].levels))]
     if not len(levels[0]):
         names = ", ".join(slide.slide_id for slide in slides)
-        raise SlideError(f"slide {names}: no tissue was found. Needed some: `wsi-deform inspect` shows what was.")
+        raise SlideError(
+            f"slide {names}: no tissue was found. Needed some: `wsi-deform inspect` shows what was."
+        )
     return CellFeatures(levels=levels, finest=torch.cat([part.finest for part in parts]))
 
 
@@ -87,7 +93,13 @@ def _of_field(
     padded = looks.layout.padded(0)
     share = F.pad(view[:, RGB:], (0, padded.width - size.width, 0, padded.height - size.height))
     share = F.interpolate(share, size=shape, mode="area" if shape[0] < padded.height else "nearest")
-    usable = (last[0, -1] > 0) & (share[0, 0] > IS_TISSUE)
+    # What lies in the margin of a field is seen at the edge of what is read, and its labels are cut off.
+    usable = (last[0, -1] > 0) & _kept(budget, looks.layout, shape).to(last.device)
+    for reach in EDGE_CELLS:
+        inner = -F.max_pool2d(-share, 2 * reach + 1, 1, reach)[0, 0] > IS_TISSUE
+        if (usable & inner).sum() >= most // ENOUGH:
+            break
+    usable = usable & inner
     rows, columns = (each.cpu().numpy() for each in usable.nonzero(as_tuple=True))
     picked = rng.permutation(len(rows))[:most]
     at = torch.from_numpy(rows[picked]), torch.from_numpy(columns[picked])
@@ -99,3 +111,16 @@ def _of_field(
         levels=[values(resized(each[:, :-1], shape)) for each in rasters],
         finest=values(smoothed(last[:, :-1], last[:, -1:])),
     )
+
+
+def _kept(budget: FieldBudget, layout: BlockLayout, shape: tuple[int, int]) -> Tensor:
+    """(rows, columns) of the finest cells: whether they lie in what the field decides of the mask."""
+    region, kept = budget.field.region, budget.field.kept_in_region
+    sides_px = (region.height, region.width)
+    finest_px = (layout.root.height << layout.levels - 1, layout.root.width << layout.levels - 1)
+    y, x = (
+        (torch.arange(count) + 0.5) * CELL * side / finest
+        for count, side, finest in zip(shape, sides_px, finest_px, strict=True)
+    )
+    rows, columns = (kept.y <= y) & (y < kept.bottom), (kept.x <= x) & (x < kept.right)
+    return rows[:, None] & columns[None, :]

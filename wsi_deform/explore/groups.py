@@ -10,16 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import nn
 
 from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.config import find_config, read_config
-from wsi_deform.errors import ConfigError
+from wsi_deform.cover import budgets_of
 from wsi_deform.data.study import median_mpp
+from wsi_deform.errors import ConfigError
 from wsi_deform.explore.clusters import components_of, grouped, nearest_mean_scores, told_scores
 from wsi_deform.explore.features import OnField, cell_features
-from wsi_deform.cover import budgets_of
 from wsi_deform.model import Model
 from wsi_deform.networks.encoders import weight_file
 from wsi_deform.networks.groups import GroupNetwork
@@ -29,8 +28,9 @@ from wsi_deform.unlike import training_slides
 
 ENCODER = "efficientnet-lite0"
 MAX_GROUPS = 32
-SHARE = 0.5
-MAX_PIXELS = 64e6
+SHARE = 2.0
+"""All tissue at all levels, with the margins of windows."""
+MAX_PIXELS = 128e6
 """That are read of all slides, about: so many take the encoder some minutes on two cores."""
 MIN_SHARE = 0.1
 WIDTH = 24
