@@ -49,7 +49,8 @@ class Blocks(BaseModel):
     choice: BlockChoice = Field(
         "learned",
         description="Where the next level is read. learned: a scorer says. detail: by the gradient of the brightness. "
-        "features: by how much the encoder's features differ from those around. tissue: by the tissue mask. random. labels: by the labels, an oracle.",
+        "features: by how much the encoder's features differ from those around. tissue: by the tissue mask. random. "
+        "labels: by the labels, an oracle.",
     )
     skip_glass: bool = Field(True, description="Blocks without tissue are not read.")
     noise: float = Field(

@@ -298,8 +298,8 @@ def find_model(run: Path) -> Path:
 
     Args:
         run: A run folder (its best model, or the last where there is no best yet), or either file of a model: the
-            ``.safetensors`` or the ``.json`` beside it; or what `model pack` wrote, which is checked and unpacked into the
-            user's cache.
+            ``.safetensors`` or the ``.json`` beside it; or what `model pack` wrote, which is checked and unpacked into
+            the user's cache.
 
     Raises:
         ModelError: There is none, or the file is of another kind.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import zipfile
@@ -83,7 +84,7 @@ def pack_model(run: Path, out: Path, *, licence: str, example: Slide | None = No
         SlideError: The example cannot be read.
 
     Convention:
-        Of the model's facts the command line that trained it is left out, which names folders. Slides are named nowhere.
+        Of the model's facts the command line that trained it is left out, which names folders.
     """
     if not licence.strip():
         raise ModelError(
@@ -202,8 +203,6 @@ def _measured(held: bytes | Path) -> tuple[int, str]:
     """Length and SHA-256 of a member."""
     if isinstance(held, Path):
         return held.stat().st_size, sha256_of(held)
-    import hashlib
-
     return len(held), hashlib.sha256(held).hexdigest()
 
 

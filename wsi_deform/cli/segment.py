@@ -51,8 +51,8 @@ def segment(
         str,
         typer.Option(
             metavar="RUN|FILE|URL",
-            help="Run folder of `wsi-deform train`, a model's .safetensors or .json, or what `model pack` wrote, also its "
-            "https URL.",
+            help="Run folder of `wsi-deform train`, a model's .safetensors or .json, or what `model pack` wrote, also "
+            "its https URL.",
         ),
     ],
     slide: Annotated[

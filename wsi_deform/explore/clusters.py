@@ -91,8 +91,8 @@ def grouped(points: Tensor, groups: int, *, seed: int) -> tuple[NDArray[np.int64
             best = (spread, means, labels)
     if best is None:
         raise SlideError(
-            f"{groups} groups: the tissue that was seen, {len(data):,} cells of 8 px, does not fall into so many. Needed "
-            "fewer groups, or more tissue."
+            f"{groups} groups: the tissue that was seen, {len(data):,} cells of 8 px, does not fall into so many. "
+            "Needed fewer groups, or more tissue."
         )
     _, means, labels = best
     order = np.argsort(-np.bincount(labels, minlength=groups), kind="stable")
@@ -140,5 +140,5 @@ def told_scores(points: Tensor, labels: NDArray[np.int64], groups: int) -> tuple
         return found
 
     with torch.enable_grad():
-        optimiser.step(loss)  # type: ignore[arg-type]
+        optimiser.step(loss)  # type: ignore[no-untyped-call]
     return (weight / scale).detach(), bias.detach()

@@ -52,7 +52,8 @@ def make_group_model(
         The class table, ``classes.yaml``. One that is there stays: somebody may have named the groups.
 
     Raises:
-        ModelError: The encoder's weights are not installed, or the folder holds groups of other slides or another number.
+        ModelError: The encoder's weights are not installed, or the folder holds groups of other slides or another
+            number of them.
         SlideError: See ``groups.group_model``.
     """
     weight_file(ENCODER)  # refused before anything is read

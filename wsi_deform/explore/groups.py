@@ -1,7 +1,7 @@
 """A model that groups the tissue of some slides by what it looks like: no labels, no training.
 
-An encoder of photographs sees the slides; k-means puts what it sees into K groups; the result is a model like any other,
-which ``segment`` takes: it reads a slide coarsely, then closer where features differ from those around.
+An encoder of photographs sees the slides; k-means puts what it sees into K groups; the result is a model like any
+other, which ``segment`` takes: it reads a slide coarsely, then closer where features differ from those around.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ MAX_PIXELS = 128e6
 """That are read of all slides, about: so many take the encoder some minutes on two cores."""
 MIN_SHARE = 0.1
 WIDTH = 24
+"""Principal components that are kept of features."""
+WINDOW_PX, MARGIN_PX = 128, 16
+FIELD_UM = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +85,8 @@ def group_model(
         on_field: Called after each field that is seen with how many are done and how many there are.
 
     Returns:
-        The model, in evaluation mode. The largest group is class 1; equal slides, settings and device give equal models.
+        The model, in evaluation mode. The largest group is class 1; equal slides, settings and device give equal
+        models.
 
     Raises:
         ModelError: The weights of the encoder are not installed.
@@ -129,11 +133,11 @@ def _model(
         "seed": settings.seed,
         "blocks.finest_um": settings.finest_um,
         "blocks.levels": 3,
-        "blocks.window_px": 128,
-        "blocks.margin_px": 16,
+        "blocks.window_px": WINDOW_PX,
+        "blocks.margin_px": MARGIN_PX,
         "blocks.share": share,
         "blocks.choice": choice,
-        "fields.side_um": 1024,
+        "fields.side_um": FIELD_UM,
         "fields.whole_below_mm2": 1,
         "networks.segmentation": network,
     }

@@ -19,7 +19,7 @@ from typing import Any
 
 from wsi_deform.errors import ModelError
 from wsi_deform.limits import MODEL, TEXT, in_unit
-from wsi_deform.paths import path_problem
+from wsi_deform.paths import RESERVED
 from wsi_deform.texts import parse_json
 
 FORMAT = "wsi-deform model package 1"
@@ -29,6 +29,7 @@ LICENCE, THUMBNAIL, RUNTIME = "licence.txt", "thumbnail.jpg", "runtime/"
 NEEDED = (WEIGHTS, FACTS, CARD, LICENCE)
 KNOWN = (*NEEDED, THUMBNAIL)
 MAX_MEMBERS = 256
+MAX_DEPTH = 5
 BLOCK_BYTES = 1 << 20
 REMEDY = "Do not use it; ask whoever shared it for one that `wsi-deform model pack` wrote."
 _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._+-]{0,99}")
@@ -96,10 +97,10 @@ def name_problem(name: str) -> str:
     if not name.startswith(RUNTIME):
         return "is no file of a model"
     parts = name.split("/")
-    if len(parts) > 5 or not all(_PART.fullmatch(part) for part in parts):
+    if len(parts) > MAX_DEPTH or not all(
+        _PART.fullmatch(part) and not RESERVED.fullmatch(part) for part in parts
+    ):
         return "is no plain name in runtime/"
-    if problem := path_problem(name):
-        return problem
     suffixes = [suffix.lower() for suffix in Path(name).suffixes]
     if found := next((suffix for suffix in suffixes if suffix in _PICKLES), ""):
         return f"ends in {found}: such files can run code"
@@ -131,9 +132,9 @@ def opened_package(path: Path) -> Iterator[tuple[zipfile.ZipFile, Contents]]:
         The zip and its contents; the checksums of the members are not compared yet, see ``member_blocks``.
 
     Raises:
-        ModelError: It cannot be read, is no shared model or of a newer version, is beyond the limit of ``limits.MODEL``,
-            or holds what is refused: names that lead elsewhere, twice the same name, links, compressed or encrypted
-            members, members longer than the file, pickles by their names.
+        ModelError: It cannot be read, is no shared model or of a newer version, is beyond the limit of
+            ``limits.MODEL``, or holds what is refused: names that lead elsewhere, twice the same name, links,
+            compressed or encrypted members, members longer than the file, pickles by their names.
     """
     try:
         size_bytes = path.stat().st_size

@@ -32,8 +32,8 @@ def model_path(model: str, checksum: str | None = None) -> Path:
         The path; of a URL the file in the user's cache, fetched if it is not there yet.
 
     Raises:
-        ModelError: A URL without a checksum or of another kind, a checksum that is none or is of another file, or a file
-            that cannot be fetched.
+        ModelError: A URL without a checksum or of another kind, a checksum that is none or is of another file, or a
+            file that cannot be fetched.
     """
     wanted = None if checksum is None else _digest(checksum)
     if _URL.match(model):
@@ -74,8 +74,8 @@ def _fetched(url: str, wanted: str) -> Path:
         raise ModelError(f"model: {error}") from error
     except remote_errors() as error:
         raise ModelError(
-            f"model {shown}: cannot be fetched ({redacted(str(error), url)}). Check the URL and the network; or download "
-            "it, and give its path."
+            f"model {shown}: cannot be fetched ({redacted(str(error), url)}). Check the URL and the network; or "
+            "download it, and give its path."
         ) from error
     return path
 
@@ -97,6 +97,6 @@ def _download(remote: object, aside: Path, shown: str) -> str:
 
 def _other(shown: str, found: str, wanted: str) -> ModelError:
     return ModelError(
-        f"model {shown}: its SHA-256 is {found}, not {wanted} as --checksum says. It is another file, or was changed on its "
-        "way. Do not use it; ask whoever shared it."
+        f"model {shown}: its SHA-256 is {found}, not {wanted} as --checksum says. It is another file, or was changed "
+        "on its way. Do not use it; ask whoever shared it."
     )

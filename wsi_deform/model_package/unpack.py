@@ -52,8 +52,8 @@ def unpacked(path: Path) -> Path:
         path: The file.
 
     Returns:
-        ``models/<its SHA-256>`` in the cache. What lies there is used again where every file is what the shared model says,
-        else it is made anew.
+        ``models/<its SHA-256>`` in the cache. What lies there is used again where every file is what the shared model
+        says, else it is made anew.
 
     Raises:
         ModelError: See ``contents.opened_package`` and ``contents.member_blocks``, or the cache cannot be written.

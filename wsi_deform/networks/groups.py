@@ -1,6 +1,6 @@
-"""The network of groups: an encoder that nobody trains further, and which of K groups each of its features is nearest to.
+"""The network of groups: an encoder that nobody trains further, and the group that each of its features is nearest to.
 
-It is a network of blocks whose parts are not learned from labels: ``explore`` computes them from a slide's own features.
+It is a network of blocks whose parts are not learned from labels: ``explore`` computes them from features of slides.
 
 Source:
     Ours. Features of a frozen encoder, principal components and k-means are each of the textbook.
@@ -98,11 +98,16 @@ class GroupNetwork(BlockNetwork):
             weight: (K, width): that -> scores of the groups.
             bias: (K,).
         """
+        join, merge = self.joins[level], self.merges[level]
         with torch.no_grad():
-            self.joins[level].weight.copy_(axes[:, :, None, None])
-            self.joins[level].bias.copy_(-axes @ mean)
-            self.merges[level].weight.copy_(weight[:, :, None, None])
-            self.merges[level].bias.copy_(bias)
+            for part, values in (
+                (join.weight, axes[:, :, None, None]),
+                (join.bias, -axes @ mean),
+                (merge.weight, weight[:, :, None, None]),
+                (merge.bias, bias),
+            ):
+                assert isinstance(part, Tensor)
+                part.copy_(values)
 
 
 def smoothed(features: Tensor, was_read: Tensor | None = None) -> Tensor:
@@ -137,4 +142,5 @@ def feature_steps(raster: Tensor) -> Tensor:
     """
     features, was_read = raster[:, :-1], raster[:, -1:]
     step = features - smoothed(features, was_read)
-    return torch.linalg.vector_norm(step, dim=1, keepdim=True) * was_read
+    distance: Tensor = torch.linalg.vector_norm(step, dim=1, keepdim=True)
+    return distance * was_read
