@@ -6,7 +6,9 @@ import csv
 import gzip
 import importlib.util
 import json
+import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +22,6 @@ from typer.testing import CliRunner
 from wsi_deform.annotation.classes import read_class_table
 from wsi_deform.cli.main import typer_app
 from wsi_deform.errors import ConfigError, SlideError
-from wsi_deform.explore import groups as explored
 from wsi_deform.explore.clusters import components_of, grouped, nearest_mean_scores, told_scores
 from wsi_deform.explore.groups import GroupSettings, group_model, group_names
 from wsi_deform.model_file import load_model
@@ -48,20 +49,25 @@ def halves() -> np.ndarray:
     return pixels
 
 
+def reference():
+    """The published weights, where the shared folder has them."""
+    named = os.environ.get("WSI_DEFORM_DATA")
+    data = Path(named) if named else Path(__file__).parents[2] / "shared" / "data"
+    return data.parent / "reference" / "efficientnet_lite0_blocks0-10_fp16.safetensors"
+
+
 @pytest.fixture(scope="module", autouse=True)
 def encoder(tmp_path_factory):
-    """Weights of an encoder that saw nothing stand for the published ones; even these tell such tissue apart."""
-    torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("weights") / "encoder.safetensors"
-    network = EfficientNetLite0()
-    safetensors.torch.save_file(network.state_dict(), path)
+    """The published weights, or an encoder that saw nothing where they are absent."""
+    path = reference()
+    if not path.is_file():
+        torch.manual_seed(0)
+        path = tmp_path_factory.mktemp("weights") / "encoder.safetensors"
+        safetensors.torch.save_file(EfficientNetLite0().state_dict(), path)
     with pytest.MonkeyPatch.context() as patch:
         for module in ("wsi_deform.explore.groups", "wsi_deform.explore.folder"):
             patch.setattr(f"{module}.weight_file", lambda name: path)
-        # Less than is read of slides for people: 128 px windows and three levels suit slides of some mm.
-        patch.setattr(explored, "MARGIN_PX", 0)
-        patch.setattr(explored, "WINDOW_PX", 32)
-        yield path
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -86,12 +92,14 @@ def out(tmp_path_factory):
 
 
 def test_groups_are_the_two_tissues_that_were_drawn(out):
+    if not reference().is_file():
+        pytest.skip(f"the encoder's weights not found at {reference()}; set WSI_DEFORM_DATA to run this test")
     labels = tifffile.imread(out / "masks" / "halves.ome.tif", key=0)
     inner = slice(SIDE // 4, -SIDE // 4)
-    # The pale part is larger, so it is group 1. The encoder is drawn: it need not be right everywhere.
-    assert (labels[inner, SIDE // 3 + 48 : -96] == 1).mean() > 0.9
-    assert (labels[inner, 96 : SIDE // 3 - 48] == 2).mean() > 0.9
-    assert (labels[:32] == 0).all()
+    # The pale part is larger, so it is group 1.
+    assert (labels[inner, SIDE // 3 + 48 : -96] == 1).mean() > 0.99
+    assert (labels[inner, 96 : SIDE // 3 - 48] == 2).mean() > 0.99
+    assert (labels[:8] == 0).all()
 
 
 def test_it_is_said_in_every_output_what_the_groups_are(out):
