@@ -107,7 +107,9 @@ def test_it_is_said_in_every_output_what_the_groups_are(out):
     with tifffile.TiffFile(out / "masks" / "halves.ome.tif") as opened:
         assert note in opened.ome_metadata
         assert "look-alike group 2" in opened.ome_metadata
-    assert note in (out / "measurements.csv").read_text()
+    measured = (out / "measurements.csv").read_text()
+    assert note in measured
+    assert "became background" not in measured
     assert "no diagnosis" in (out / "summary.md").read_text()
     assert "A group is no diagnosis" in (out / "model" / "best.md").read_text()
     assert [each["name"] for each in json.loads((out / "classes.json").read_text())["classes"]] == NAMES

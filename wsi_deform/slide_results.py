@@ -174,7 +174,10 @@ def slide_files_of(
         *slide.remarks,
         blank_remark(slide, blank_pixels),
         *remarks,
-        tissue_remark(counts, slide.region.size, classes) if wanted.limit_to_tissue else "",
+        # Glass looks like some group too: that it became background says nothing.
+        tissue_remark(counts, slide.region.size, classes, losses=method != "groups")
+        if wanted.limit_to_tissue
+        else "",
     ]
     count = classes.count
     return SlideFiles(
@@ -221,13 +224,14 @@ def _tiles(count: int) -> str:
     return f"{count} tile{'s' if count != 1 else ''}"
 
 
-def tissue_remark(counts: TissueCounts, size: Size, classes: ClassTable) -> str:
+def tissue_remark(counts: TissueCounts, size: Size, classes: ClassTable, *, losses: bool = True) -> str:
     """What people should know of the limit to tissue before they trust a mask; empty when all is well.
 
     Args:
         counts: Of the mask.
         size: Of the slide, or of the region of it that was segmented, px.
         classes: The class table.
+        losses: Whether it is told which classes lost much to the limit.
     """
     if classes.background is None:
         return "no class is the background: labels are not limited to tissue, glass has some class"
@@ -236,7 +240,7 @@ def tissue_remark(counts: TissueCounts, size: Size, classes: ClassTable) -> str:
     if share < MIN_TISSUE_SHARE:
         return f"tissue was found on {share:.2%} of the slide, all else is background: {remedy}"
     lost = []
-    for name, removed, kept in zip(classes.names, counts.removed, counts.pixels, strict=False):
+    for name, removed, kept in zip(classes.names, counts.removed, counts.pixels, strict=False) if losses else ():
         if removed > max(MAX_REMOVED_SHARE * (removed + kept), MIN_REMOVED_SHARE * size.area):
             lost.append(f"{removed / (removed + kept):.0%} of {name}")
     return f"{', '.join(lost)} lay outside the tissue and became background: {remedy}" if lost else ""
