@@ -16,7 +16,7 @@ app = App(help="Pack a model into one file to share, or check one that was share
 @app.command(
     examples=[
         "wsi-deform model pack run --out glands.zip --licence 'CC BY 4.0'",
-        "wsi-deform model pack run --out glands.zip --licence 'own slides, all rights' --example slide.svs",
+        "wsi-deform model pack run --out glands.zip --licence CC0 --example slide.svs",
     ]
 )
 def pack(
