@@ -240,7 +240,9 @@ def tissue_remark(counts: TissueCounts, size: Size, classes: ClassTable, *, loss
     if share < MIN_TISSUE_SHARE:
         return f"tissue was found on {share:.2%} of the slide, all else is background: {remedy}"
     lost = []
-    for name, removed, kept in zip(classes.names, counts.removed, counts.pixels, strict=False) if losses else ():
+    for name, removed, kept in (
+        zip(classes.names, counts.removed, counts.pixels, strict=False) if losses else ()
+    ):
         if removed > max(MAX_REMOVED_SHARE * (removed + kept), MIN_REMOVED_SHARE * size.area):
             lost.append(f"{removed / (removed + kept):.0%} of {name}")
     return f"{', '.join(lost)} lay outside the tissue and became background: {remedy}" if lost else ""

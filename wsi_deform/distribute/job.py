@@ -21,6 +21,10 @@ from wsi_deform.slide_results import WantedOutputs
 if TYPE_CHECKING:
     from wsi_deform.slide.slide import OnBadTile
 
+MASK_VERSION = 2
+"""Raised when the program makes other masks of the same slide, model and settings than before, beyond rounding; slides
+of earlier versions are then done again. Version 0.1.0 is 1."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlideJob:
@@ -91,7 +95,7 @@ class SlideJob:
         return known
 
     def fingerprint(self, identity: Mapping[str, str] | None = None) -> str:
-        """Hash of what the mask depends on: model, slide file, mpp override, tissue mask, method, how it is put back.
+        """Hash of what the mask depends on: model, slide file, mpp override, tissue mask, settings, ``MASK_VERSION``.
 
         Of an oracle also the labels, and of a slide with a region also that.
 
@@ -108,4 +112,5 @@ class SlideJob:
             parts.append({"label_channel": self.source.label_channel})
         if self.source.region is not None:
             parts.append({"region": list(astuple(self.source.region))})
+        parts.append({"masks": MASK_VERSION})
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wsi_deform.networks.layers import BatchNorm, he_initialise, require_image
+from wsi_deform.networks.layers import BatchNorm, he_initialise, normed, require_image
 
 EXPANSION = 6
 STEM_CHANNELS = 32
@@ -55,15 +55,30 @@ PIXEL_MEAN, PIXEL_SCALE = 127.0, 128.0
 
 
 class _Conv(nn.Conv2d):
-    """A convolution whose output has ``ceil(side / stride)`` pixels; an odd pixel of padding goes right and below."""
+    """A convolution whose output has ``ceil(side / stride)`` pixels; what is odd of its padding goes right and below.
 
-    def forward(self, input: Tensor) -> Tensor:
-        pads: list[int] = []
-        for axis in (1, 0):
-            side, kernel, stride = input.shape[2 + axis], self.kernel_size[axis], self.stride[axis]
-            padding = max((-(-side // stride) - 1) * stride + kernel - side, 0)
-            pads += [padding // 2, padding - padding // 2]
-        return super().forward(F.pad(input, pads) if any(pads) else input)
+    Args:
+        inputs: Channels that enter.
+        outputs: Channels that leave.
+        kernel: Side of the kernel, odd.
+        stride: 1 or 2.
+        groups: As in ``torch.nn.Conv2d``.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, *, stride: int, groups: int = 1) -> None:
+        # With stride 1 the padding is the same on all sides, and no copy of the image has to be made for it.
+        padding = kernel // 2 if stride == 1 else 0
+        super().__init__(inputs, outputs, kernel, stride=stride, padding=padding, groups=groups, bias=False)
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        # What `forward` calls, and `normed` with weights that normalise too.
+        if self.stride[0] == 1:
+            return super()._conv_forward(input, weight, bias)  # type: ignore[no-any-return]
+        # In terms of a side's last bit alone: torch.export nests the sizes of all convolutions before this one.
+        less, more = self.kernel_size[0] // 2 - 1, self.kernel_size[0] // 2
+        rows, columns = (less + side % 2 for side in input.shape[2:])
+        filled = F.pad(input, (columns, more, rows, more))
+        return super()._conv_forward(filled, weight, bias)  # type: ignore[no-any-return]
 
 
 class _Block(nn.Module):
@@ -76,7 +91,7 @@ class _Block(nn.Module):
         if self.expands:
             self._expand_conv = nn.Conv2d(inputs, wide, 1, bias=False)
             self._bn0 = _norm(wide)
-        self._depthwise_conv = _Conv(wide, wide, stage.kernel, stride=stride, groups=wide, bias=False)
+        self._depthwise_conv = _Conv(wide, wide, stage.kernel, stride=stride, groups=wide)
         self._bn1 = _norm(wide)
         self._project_conv = nn.Conv2d(wide, stage.channels, 1, bias=False)
         self._bn2 = _norm(stage.channels)
@@ -85,9 +100,9 @@ class _Block(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         inner = features
         if self.expands:
-            inner = F.relu6(self._bn0(self._expand_conv(inner)), inplace=True)
-        inner = F.relu6(self._bn1(self._depthwise_conv(inner)), inplace=True)
-        narrow: Tensor = self._bn2(self._project_conv(inner))
+            inner = F.relu6(normed(self._expand_conv, self._bn0, inner), inplace=True)
+        inner = F.relu6(normed(self._depthwise_conv, self._bn1, inner), inplace=True)
+        narrow: Tensor = normed(self._project_conv, self._bn2, inner)
         return narrow + features if self.adds else narrow
 
 
@@ -110,7 +125,7 @@ class EfficientNetLite0(nn.Module):
     def __init__(self, *, in_channels: int = 3) -> None:
         super().__init__()
         self.in_channels = in_channels
-        self._conv_stem = _Conv(in_channels, STEM_CHANNELS, 3, stride=2, bias=False)
+        self._conv_stem = _Conv(in_channels, STEM_CHANNELS, 3, stride=2)
         self._bn0 = _norm(STEM_CHANNELS)
         blocks, inputs = [], STEM_CHANNELS
         for stage in STAGES:
@@ -130,7 +145,7 @@ class EfficientNetLite0(nn.Module):
             Stride s -> (B, ``channels[s]``, ceil(H / s), ceil(W / s)).
         """
         require_image(image, self.in_channels, "EfficientNet-Lite0")
-        features = F.relu6(self._bn0(self._conv_stem(image)), inplace=True)
+        features = F.relu6(normed(self._conv_stem, self._bn0, image), inplace=True)
         leaving = {block: stride for stride, block in LEVELS.items()}
         maps = {}
         for number, block in enumerate(self._blocks):
