@@ -119,7 +119,7 @@ def test_a_label_says_how_closely_its_place_was_read():
 
 def test_a_slide_is_read_alike_each_time_whatever_the_choice():
     slide, _, _ = drawn()
-    for choice in ("learned", "detail", "tissue", "random"):
+    for choice in ("learned", "detail", "features", "tissue", "random"):
         model = make_model(f"blocks.choice={choice}")
         first, second = looked(slide, model), looked(slide, model)
         assert torch.equal(first.last.places, second.last.places)

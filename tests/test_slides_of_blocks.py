@@ -174,10 +174,11 @@ def test_a_card_and_a_report_say_how_blocks_are_read(study):
     assert scales_of(dense.blocks.model_dump()) == ((3.0,), "level-0 px")
 
 
-@pytest.mark.parametrize("choice", ["detail", "tissue", "random", "labels"])
+@pytest.mark.parametrize("choice", ["detail", "features", "tissue", "random", "labels"])
 def test_each_choice_has_words(choice):
     words = {
         "detail": "where there is most detail, by the gradient of the brightness and nothing learned",
+        "features": "where the encoder's features differ most from those around, and nothing learned from labels",
         "tissue": "where there is tissue, by a mask and nothing learned",
         "random": "at random places",
         "labels": "where classes meet in the labels, which must be known of every slide that it segments: an oracle",

@@ -49,7 +49,8 @@ class Blocks(BaseModel):
     choice: BlockChoice = Field(
         "learned",
         description="Where the next level is read. learned: a scorer says. detail: by the gradient of the brightness. "
-        "tissue: by the tissue mask. random. labels: by the labels, an oracle.",
+        "features: by how much the encoder's features differ from those around. tissue: by the tissue mask. random. "
+        "labels: by the labels, an oracle.",
     )
     skip_glass: bool = Field(True, description="Blocks without tissue are not read.")
     noise: float = Field(
@@ -84,6 +85,7 @@ class Blocks(BaseModel):
 CHOICES: dict[str, str] = {
     "learned": "where a scorer, which learns from labels, says that reading closer tells classes apart",
     "detail": "where there is most detail, by the gradient of the brightness and nothing learned",
+    "features": "where the encoder's features differ most from those around, and nothing learned from labels",
     "tissue": "where there is tissue, by a mask and nothing learned",
     "random": "at random places",
     "labels": "where classes meet in the labels, which must be known of every slide that it segments: an oracle for "

@@ -110,7 +110,14 @@ ANNOTATION = Limit(
     scale=MIB,
     of="a file of annotations, unpacked, which is read as a whole",
 )
-ALL = (TILE, STRIP, PICTURE, SLIDE, TILE_ROW, TEXT, ANNOTATION)
+MODEL = Limit(
+    variable="WSI_DEFORM_MAX_MODEL_MIB",
+    default=4096,
+    unit="MiB",
+    scale=MIB,
+    of="the file of a shared model",
+)
+ALL = (TILE, STRIP, PICTURE, SLIDE, TILE_ROW, TEXT, ANNOTATION, MODEL)
 
 LONGEST_SIDE_PX = 1 << 20
 """The longest side of a slide, px, such that 64-bit integers hold every squared distance; no variable changes it."""

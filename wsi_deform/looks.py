@@ -23,6 +23,8 @@ from wsi_deform.grids import even_grids
 from wsi_deform.look.fields import Field
 from wsi_deform.model import Model
 from wsi_deform.networks.blocks import raster
+from wsi_deform.networks.groups import feature_steps
+from wsi_deform.networks.layers import resized
 from wsi_deform.sample.gather import gather
 from wsi_deform.sample.plan import plan_tiles
 from wsi_deform.slide.slide import Slide
@@ -174,11 +176,24 @@ def label_looks(model: Model, looks: Looks) -> Tensor:
     Returns:
         (B, classes, h, w) of the labels' size, before the softmax.
     """
+    scores = model.blocks.label(rasters_of(model, looks))
+    return scores[:, :, : looks.grid.shape[1], : looks.grid.shape[2]]
+
+
+def rasters_of(model: Model, looks: Looks) -> list[Tensor]:
+    """Features of all levels at their places, those of the finest too, which is encoded here.
+
+    Args:
+        model: The model.
+        looks: Of ``look_at_fields``.
+
+    Returns:
+        By level, (B, width + 1, rows, columns).
+    """
     rasters, layout = list(looks.rasters), looks.layout
     if looks.last is not None:
         rasters.append(_raster_of(model, layout, looks.last, layout.levels - 1, len(looks.grid)))
-    scores = model.blocks.label(rasters)
-    return scores[:, :, : looks.grid.shape[1], : looks.grid.shape[2]]
+    return rasters
 
 
 def score_losses(looks: Looks, fractions: Tensor, class_weights: Tensor | None = None) -> Tensor:
@@ -223,6 +238,12 @@ def _priority(
     choice = model.block_settings.choice
     if choice == "learned":
         return layout.pooled(model.blocks.score(rasters), level)
+    if choice == "features":
+        steps = feature_steps(rasters[-1])
+        if views.shape[1] > RGB:
+            # The edge of glass is the largest step of all, and tells nothing of the tissue.
+            steps = steps * resized(views[:, RGB:], steps.shape[-2:])
+        return layout.pooled(steps, level)
     if choice == "labels":
         return impurity(layout.pooled(model.with_labels(fractions), level))
     if choice == "tissue":

@@ -27,6 +27,7 @@ from wsi_deform.geometry import Size, sampled_size, size_of_area
 from wsi_deform.look.appearance import TrainingSlides
 from wsi_deform.networks.blocks import BlockNetwork
 from wsi_deform.networks.deformation import DeformationNetwork
+from wsi_deform.networks.groups import GroupNetwork
 from wsi_deform.networks.layers import CHANNEL_MEAN, CHANNEL_STD
 from wsi_deform.networks.names import refuse_unknown_options
 from wsi_deform.networks.positions import PositionNetwork
@@ -38,7 +39,9 @@ ORACLES = ("edges", "edge_positions")
 
 MIN_SIDE_PX = 4
 NO_BLOCKS = "sampling.geometry warp: this model has no blocks. Needed sampling.geometry: blocks."
-BLOCK_OPTIONS = ("width", "frozen")
+BLOCK_OPTIONS = ("width", "frozen", "head")
+# Of labels, by training; or of look-alike tissue, by `wsi-deform explore`.
+HEADS = ("classes", "groups")
 # A fold of the grid has a cell of no area.
 MIN_RELATIVE_AREA = 1e-4
 
@@ -143,6 +146,11 @@ class Model(nn.Module):
     def label_px(self) -> int:
         """Side of what a label is of, px of the finest level that is read: 1 of the warp's samples."""
         return LABEL if self.has_blocks else 1
+
+    @property
+    def makes_groups(self) -> bool:
+        """Whether its classes are groups of look-alike tissue that nobody labelled, see ``explore``."""
+        return isinstance(self.segmentation, GroupNetwork)
 
     @property
     def has_scorers(self) -> bool:
@@ -497,6 +505,13 @@ def block_network(config: Config, classes: int) -> BlockNetwork:
     if settings is None:
         raise ModelError(NO_BLOCKS)
     refuse_unknown_options(f"{config.networks.segmentation.name} in blocks", options, BLOCK_OPTIONS)
+    head = options.pop("head", HEADS[0])
+    if head not in HEADS:
+        raise ModelError(f"networks.segmentation.head {head!r}: needed one of {', '.join(HEADS)}.")
+    if head == "groups":
+        return GroupNetwork(
+            classes=classes, levels=settings.levels, encoder=config.networks.segmentation.name, **options
+        )
     return BlockNetwork(
         classes=classes,
         levels=settings.levels,

@@ -81,7 +81,14 @@ def _purpose(about: Mapping[str, Any]) -> str:
     start = f"Segments {kind} into {len(names)} classes: {_joined(wanted)}" + (
         f", and {background}" if background in names and wanted != names else ""
     )
-    if blocks := about["config"].get("blocks"):
+    blocks = about["config"].get("blocks")
+    if about["config"]["networks"]["segmentation"].get("head") == "groups":
+        return (
+            f"Puts tissue into {len(wanted)} groups that look alike to an encoder of photographs, found without labels "
+            "(`wsi-deform explore`). A group is no diagnosis, and no class that anyone has named. Each field is "
+            f"{looks_text(blocks)}. {_scale(about['mpp'])}"
+        )
+    if blocks:
         return (
             f"{start}. Each field is {looks_text(blocks)}. It writes a mask at full resolution. "
             f"{_scale(about['mpp'])}"

@@ -27,6 +27,7 @@ from wsi_deform.errors import ConfigError, ModelError
 from wsi_deform.files import write_aside, write_json
 from wsi_deform.look.appearance import TrainingSlides
 from wsi_deform.model import Model
+from wsi_deform.model_package.unpack import is_package, unpacked
 from wsi_deform.networks.monai_alone import networks_alone
 from wsi_deform.texts import read_json
 
@@ -297,12 +298,15 @@ def find_model(run: Path) -> Path:
 
     Args:
         run: A run folder (its best model, or the last where there is no best yet), or either file of a model: the
-            ``.safetensors`` or the ``.json`` beside it.
+            ``.safetensors`` or the ``.json`` beside it; or what `model pack` wrote, which is checked and unpacked into
+            the user's cache.
 
     Raises:
         ModelError: There is none, or the file is of another kind.
     """
     needed = "Needed a run folder of `wsi-deform train`, or a model's .safetensors or .json"
+    if run.suffix.lower() not in MODEL_SUFFIXES and is_package(run):
+        run = unpacked(run)
     if run.is_dir():
         for name in ("best.safetensors", "last.safetensors"):
             if (run / name).is_file():

@@ -36,7 +36,7 @@ from wsi_deform.scale import limits_to_tissue
 from wsi_deform.segment import outside_label, region_note, segment_fields
 from wsi_deform.slide.slide import Slide
 from wsi_deform.slide_results import (
-    ORACLES,
+    NOTES,
     Method,
     SlideFiles,
     WantedOutputs,
@@ -218,7 +218,7 @@ def fields_to_files(
     )
     made = [kind for kind in wanted.kinds(has_mpp=True) if kind in FROM_MASK]
     _write_from_mask(slide, classes, _shown_downsample(slide, budgets), folder, made, folder, threads)
-    remarks = [ORACLES[method]] if method in ORACLES else []
+    remarks = [NOTES[method]] if method in NOTES else []
     remarks += [remark, NO_FOOTPRINT if wanted.footprint and slide.mpp_or_none is None else ""]
     return slide_files_of(
         slide,
@@ -365,10 +365,10 @@ def _write_fields(
     names = {f"class {index}": name for index, name in enumerate(classes.names)}
     limit = tissue_limit_of(slide, classes.background) if wanted.limit_to_tissue else None
     limited = "no" if limit is None else "yes"
-    oracle = {"method": f"{method}: {ORACLES[method]}"} if method in ORACLES else {}
+    note = {"method": f"{method}: {NOTES[method]}"} if method in NOTES else {}
     annotations = {
         "slide": slide.path.name,
-        **oracle,
+        **note,
         "limited to tissue": limited,
         **region_note(slide),
         **names,

@@ -19,19 +19,25 @@ if TYPE_CHECKING:
     from wsi_deform.model import Model
     from wsi_deform.slide.slide import Slide
 
-Method = Literal["sampled", "patches", "edge oracle", "blocks", "block oracle"]
+Method = Literal["sampled", "patches", "edge oracle", "blocks", "block oracle", "groups"]
 ORACLES: dict[str, str] = {
     "edge oracle": "oracle: sampled where its own labels have borders, for comparison, not for use",
     "block oracle": "oracle: read closely where its own labels have several classes, for comparison, not for use",
 }
 """Methods that look at the labels -> what people should know of them."""
 SHOWN_TILES = 3  # of those that could not be decoded
+NOTES = ORACLES | {
+    "groups": "groups of look-alike tissue, found without labels: no diagnosis, and no class that anyone has named",
+}
+"""Methods whose masks are no answer to a question that somebody asked -> what people should know of them."""
 # Remarked upon: a slide with less tissue, and a class that lost more of its pixels to the limit (and of the slide).
 MIN_TISSUE_SHARE, MAX_REMOVED_SHARE, MIN_REMOVED_SHARE = 0.001, 0.5, 0.001
 
 
 def method_of(model: Model) -> Method:
     """How a model looks at a slide."""
+    if model.makes_groups:
+        return "groups"
     if model.has_blocks:
         return "block oracle" if model.needs_labels else "blocks"
     return "edge oracle" if model.needs_labels else "sampled"
@@ -39,7 +45,7 @@ def method_of(model: Model) -> Method:
 
 def is_in_blocks(method: str) -> bool:
     """Whether pixels of several levels were read of a slide that was looked at so."""
-    return method in ("blocks", "block oracle")
+    return method in ("blocks", "block oracle", "groups")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +121,7 @@ class SlideFiles:
         blank_tiles: Tiles of the slide that could not be decoded and were left out.
         blank_pixels: Level-0 pixels of the mask that are unlabelled for that.
         method: How it was looked at: "sampled", "blocks", "patches", or "edge oracle" and "block oracle", which
-            look where labels say.
+            look where labels say; "groups" where blocks were grouped without labels.
         read_pixels: Pixels, of whatever levels, that entered a network: views, sampled images, windows with their
             margins, patches; None where nobody counted.
         decoded_pixels: Pixels of tiles of the slide that were decoded, of whatever level; None where nobody counted.
@@ -168,7 +174,10 @@ def slide_files_of(
         *slide.remarks,
         blank_remark(slide, blank_pixels),
         *remarks,
-        tissue_remark(counts, slide.region.size, classes) if wanted.limit_to_tissue else "",
+        # Glass looks like some group too: that it became background says nothing.
+        tissue_remark(counts, slide.region.size, classes, losses=method != "groups")
+        if wanted.limit_to_tissue
+        else "",
     ]
     count = classes.count
     return SlideFiles(
@@ -215,13 +224,14 @@ def _tiles(count: int) -> str:
     return f"{count} tile{'s' if count != 1 else ''}"
 
 
-def tissue_remark(counts: TissueCounts, size: Size, classes: ClassTable) -> str:
+def tissue_remark(counts: TissueCounts, size: Size, classes: ClassTable, *, losses: bool = True) -> str:
     """What people should know of the limit to tissue before they trust a mask; empty when all is well.
 
     Args:
         counts: Of the mask.
         size: Of the slide, or of the region of it that was segmented, px.
         classes: The class table.
+        losses: Whether it is told which classes lost much to the limit.
     """
     if classes.background is None:
         return "no class is the background: labels are not limited to tissue, glass has some class"
@@ -230,7 +240,9 @@ def tissue_remark(counts: TissueCounts, size: Size, classes: ClassTable) -> str:
     if share < MIN_TISSUE_SHARE:
         return f"tissue was found on {share:.2%} of the slide, all else is background: {remedy}"
     lost = []
-    for name, removed, kept in zip(classes.names, counts.removed, counts.pixels, strict=False):
+    for name, removed, kept in (
+        zip(classes.names, counts.removed, counts.pixels, strict=False) if losses else ()
+    ):
         if removed > max(MAX_REMOVED_SHARE * (removed + kept), MIN_REMOVED_SHARE * size.area):
             lost.append(f"{removed / (removed + kept):.0%} of {name}")
     return f"{', '.join(lost)} lay outside the tissue and became background: {remedy}" if lost else ""

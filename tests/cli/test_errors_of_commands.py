@@ -30,7 +30,7 @@ def refused(*arguments: object) -> list[str]:
     ("arguments", "said", "of"),
     [
         (["segmet"], "no such command 'segmet'. Did you mean segment?", ""),
-        (["xyzzy"], "no such command 'xyzzy'. Needed one of demo, inspect, train, ", ""),
+        (["xyzzy"], "no such command 'xyzzy'. Needed one of demo, inspect, explore, train, ", ""),
         (["segment", "--modle", "x"], "no such option: --modle. Did you mean --model?", " segment"),
         (
             ["--slides", "x"],

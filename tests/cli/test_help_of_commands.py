@@ -76,7 +76,7 @@ def test_segment_shows_its_options_in_groups() -> None:
 def test_an_option_says_its_value_its_default_and_whether_it_is_needed() -> None:
     said = {each.name: entry_of(each) for each in COMMANDS["wsi-deform segment"].params}
     assert (said["out"].names, said["out"].text[-14:]) == ("--out FOLDER", "[default: out]")
-    assert said["model"].text.endswith(".json. [required]")
+    assert said["model"].text.endswith("its https URL. [required]")
     # The way to turn off what is off anyway is not shown; it is there all the same.
     assert said["overwrite"].names == "--overwrite"
     assert said["geojson"].names == "--geojson / --no-geojson"

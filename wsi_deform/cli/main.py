@@ -17,9 +17,11 @@ from wsi_deform.cli import (
     demo,
     doctor,
     evaluate,
+    explore,
     export,
     inspect,
     manifest,
+    model,
     qupath_scripts,
     report,
     segment,
@@ -42,6 +44,7 @@ SLIDES_FAILED = {1: "at least one slide failed; the others are done"}
 
 typer_app.command(examples=demo.EXAMPLES, exits=INTERRUPTED)(demo.demo)
 typer_app.command(examples=inspect.EXAMPLES)(inspect.inspect)
+typer_app.command(examples=explore.EXAMPLES, exits=SLIDES_FAILED | INTERRUPTED)(explore.explore)
 typer_app.add_typer(manifest.app, name="manifest")
 typer_app.add_typer(annotation.app, name="annotation")
 typer_app.command(examples=train.EXAMPLES, exits=INTERRUPTED)(train.train)
@@ -53,6 +56,7 @@ typer_app.command(examples=view.EXAMPLES)(view.view)
 typer_app.command(name="qupath-scripts", examples=qupath_scripts.EXAMPLES)(qupath_scripts.qupath_scripts)
 typer_app.command(examples=report.EXAMPLES)(report.report)
 typer_app.command(examples=export.EXAMPLES)(export.export)
+typer_app.add_typer(model.app, name="model")
 typer_app.command(examples=submission.EXAMPLES)(submission.submission)
 typer_app.add_typer(config.app, name="config")
 typer_app.command(examples=doctor.EXAMPLES, exits=doctor.EXITS)(doctor.doctor)

@@ -26,6 +26,7 @@ from wsi_deform.cli.options import (
 from wsi_deform.cli.segment_bars import SegmentBars
 from wsi_deform.cli.start import imported_at_once
 from wsi_deform.distribute.child import Child
+from wsi_deform.redact import redacted
 
 if TYPE_CHECKING:
     from wsi_deform.baselines.patch_settings import PatchSettings
@@ -47,9 +48,11 @@ EXAMPLES = (
 
 def segment(
     model: Annotated[
-        Path,
+        str,
         typer.Option(
-            metavar="RUN", help="Run folder of `wsi-deform train`, or a model's .safetensors or .json."
+            metavar="RUN|FILE|URL",
+            help="Run folder of `wsi-deform train`, a model's .safetensors or .json, or what `model pack` wrote, also "
+            "its https URL.",
         ),
     ],
     slide: Annotated[
@@ -62,6 +65,12 @@ def segment(
             metavar="PATH",
             help="Folder of slides (subfolders too), one slide or its URL (FILE::NAME: one of its images), or a "
             "manifest CSV (for an oracle); may be given several times.",
+        ),
+    ] = None,
+    checksum: Annotated[
+        str | None,
+        typer.Option(
+            metavar="sha256:HEX", help="Of the model's file; needed for a URL, and refused where it differs."
         ),
     ] = None,
     out: Annotated[
@@ -253,10 +262,12 @@ def segment(
         )
         with imported_at_once():
             from wsi_deform.distribute.selection import selected_sources
+            from wsi_deform.model_package.fetch import model_path
             from wsi_deform.slide.path import slide_path
 
         paths = [slide_path(each) for each in (*(slides or ()), *(slide or ()))]
         found = selected_sources(paths, out=out, mpp=mpp, split=split, suffixes=ext or ())[:limit]
+        run = model_path(model, checksum)
         child: Child | None = None
         # One slide has no others to protect, and what a process imports takes as long as a small slide.
         if len(found) > 1 and not (in_process or dry_run or scheduler):
@@ -292,7 +303,7 @@ def segment(
             "wanted": wanted,
         }
         if dry_run:
-            show_plan(found, model, out, choices)
+            show_plan(found, run, out, choices)
             return
         bars = SegmentBars(console)
         with ExitStack() as watched:
@@ -300,12 +311,12 @@ def segment(
             watcher: Watcher = bars
             if log_json is not None:
                 named = {source.slide_id: str(source.path) for source in found}
-                log = EventLog(log_json, slides=named, about={"model": str(model), "out": str(out)})
+                log = EventLog(log_json, slides=named, about={"model": redacted(model), "out": str(out)})
                 watcher = Watchers(bars, watched.enter_context(log))
             watched.enter_context(bars)
             batch = segment_slides(
                 found,
-                model,
+                run,
                 out,
                 device=device,
                 workers=workers,

@@ -26,7 +26,7 @@ CELL = 8
 LABEL = 4
 """Px of the finest level per label."""
 
-BlockChoice = Literal["learned", "detail", "tissue", "random", "labels"]
+BlockChoice = Literal["learned", "detail", "features", "tissue", "random", "labels"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -185,6 +185,8 @@ def _method_of_blocks(about: Mapping[str, Any]) -> str:
             "learned": f"by the mean of `scorer{level}` over their cells, whose input is the features of all levels "
             f"before, resized (bilinear, edge on edge) to the cells of level {level - 1} and put behind each other",
             "detail": "by the mean size of the gradient of the brightness in the level before",
+            "features": "by the mean distance of its cells' features from the mean of the 3 x 3 cells around, in the "
+            "level before",
             "tissue": "by their share of tissue",
             "random": "at random",
             "labels": "by how mixed the labels in them are",

@@ -153,12 +153,12 @@ class BlockNetwork(nn.Module):
         return labelled
 
 
-def cells_of(maps: Mapping[int, Tensor]) -> Tensor:
+def cells_of(maps: Mapping[int, Tensor], strides: Sequence[int] = STRIDES) -> Tensor:
     """Feature maps of an encoder, by stride, at cells of 8 px: (N, channels of all, H / 8, W / 8)."""
     size = (maps[CELL].shape[2], maps[CELL].shape[3])
     at_cells = [
         F.pixel_unshuffle(maps[stride], CELL // stride) if stride < CELL else resized(maps[stride], size)
-        for stride in STRIDES
+        for stride in strides
     ]
     return torch.cat(at_cells, dim=1)
 

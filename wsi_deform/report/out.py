@@ -124,6 +124,7 @@ def _by(done: Sequence[State]) -> str:
     words = {
         "sampled": "from a few samples per slide",
         "blocks": "from blocks, some of which are read more closely",
+        "groups": "of groups of look-alike tissue, found without labels: no diagnosis",
         "patches": "from patches that cover the tissue (the baseline)",
         "edge oracle": "from samples placed by the slides' own labels: an oracle, for comparison and not for use",
         "block oracle": "from blocks that the slides' own labels choose: an oracle, for comparison and not for use",

@@ -232,6 +232,7 @@ def start_run(
     # Refused before anything is read.
     allocates(config)
     monai_loss_of(config, classes.count)
+    _refuse_groups(config)
     if config.networks.pretrained is None and init_from is None:
         _refuse_frozen(config)
     torch.manual_seed(config.seed)
@@ -414,6 +415,15 @@ def facts_of(config: Config, counters: Counters, row: dict[str, Any] | None) -> 
 def provenance_of(config: Config, command: Sequence[str] | None) -> dict[str, Any]:
     """Where a run comes from."""
     return provenance(command=command, config=config.model_dump(mode="json"), seed=config.seed)
+
+
+def _refuse_groups(config: Config) -> None:
+    """Refuse a head that is computed from features, not trained."""
+    if config.networks.segmentation.options.get("head") == "groups":
+        raise ConfigError(
+            f"config {config.name}: networks.segmentation.head groups is what `wsi-deform explore` makes without "
+            "labels. Needed head: classes, or none, to train on labels."
+        )
 
 
 def _refuse_frozen(config: Config) -> None:
