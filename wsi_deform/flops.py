@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
@@ -17,6 +18,7 @@ from wsi_deform.cover import FieldBudget
 from wsi_deform.deform.lattice import lattice_size
 from wsi_deform.geometry import Size
 from wsi_deform.model import Model
+from wsi_deform.networks.stand_in import has_stand_in, own_pass
 
 MAX_SIZES = 4
 """Sizes of images that are counted exactly, per network and process: counting a network of many small layers takes
@@ -42,6 +44,9 @@ class NetworkFlops:
         Once a network was counted at four sizes in this process, a pass of another size is taken to cost as much per
         pixel as that of the size nearest in area, which is off by what padding and rounding add (HRNetV2: 6 % between
         64 x 64 and 226 x 48). Passes in any thread are counted.
+
+        A network whose passes another runtime computes is counted as PyTorch would compute it: it does so once, for the
+        first size in this process, and the others follow by their areas.
     """
 
     def __init__(self, *networks: nn.Module | None) -> None:
@@ -65,6 +70,11 @@ class NetworkFlops:
 
     def _begin(self, network: nn.Module, given: tuple[Tensor, ...]) -> None:
         known = _KNOWN.setdefault(network, {})
+        if has_stand_in(network):
+            with self._lock:
+                if not known:
+                    known[tuple(given[0].shape[1:])] = _counted(network, given[0][:1])
+            return
         if tuple(given[0].shape[1:]) not in known and len(known) < MAX_SIZES:
             self._at_work.counter = _Counter()
             self._at_work.counter.__enter__()
@@ -80,6 +90,14 @@ class NetworkFlops:
                 known[shape] = counter.flops // batch
         with self._lock:
             self.total += batch * _flops_at(known, shape)
+
+
+def _counted(network: nn.Module, image: Tensor) -> int:
+    """Operations of PyTorch's own pass of one image."""
+    counter = _Counter()
+    with torch.no_grad(), counter:
+        own_pass(network, image)
+    return counter.flops
 
 
 _KNOWN: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], int]] = WeakKeyDictionary()

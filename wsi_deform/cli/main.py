@@ -20,6 +20,7 @@ from wsi_deform.cli import (
     export,
     inspect,
     manifest,
+    quantise,
     qupath_scripts,
     report,
     segment,
@@ -53,6 +54,7 @@ typer_app.command(examples=view.EXAMPLES)(view.view)
 typer_app.command(name="qupath-scripts", examples=qupath_scripts.EXAMPLES)(qupath_scripts.qupath_scripts)
 typer_app.command(examples=report.EXAMPLES)(report.report)
 typer_app.command(examples=export.EXAMPLES)(export.export)
+typer_app.command(examples=quantise.EXAMPLES)(quantise.quantise)
 typer_app.command(examples=submission.EXAMPLES)(submission.submission)
 typer_app.add_typer(config.app, name="config")
 typer_app.command(examples=doctor.EXAMPLES, exits=doctor.EXITS)(doctor.doctor)
