@@ -52,9 +52,9 @@ def written(part: Outputs, path: Path, *, channels: int, size: Size) -> None:
         with tracing(), torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             example = example_input(channels, size, batch=1)
-            traced = torch.jit.trace(part, example, check_trace=False)
+            traced = torch.jit.trace(part, example, check_trace=False)  # type: ignore[no-untyped-call]
             # Constants are folded by torch: OpenVINO takes three times as long for it.
-            frozen = torch.jit.freeze(traced)  # type: ignore[no-untyped-call]
+            frozen = torch.jit.freeze(traced)
             converted = openvino.convert_model(frozen)
         converted.reshape({each: [-1, channels, -1, -1] for each in converted.inputs})
         openvino.save_model(converted, str(path), compress_to_fp16=False)
