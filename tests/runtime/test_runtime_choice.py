@@ -147,7 +147,10 @@ def test_results_of_another_runtime_are_other_results():
 
 
 def test_who_chooses_imports_neither_torch_nor_a_runtime():
-    code = "import sys, wsi_deform.runtime.measured as m; m.fastest_runtime(); print({'torch', 'openvino'} & sys.modules.keys())"
+    code = (
+        "import sys, wsi_deform.runtime.measured as m; m.fastest_runtime(); "
+        "print({'torch', 'openvino'} & sys.modules.keys())"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
 
