@@ -110,8 +110,9 @@ def test_a_network_of_another_size_is_counted_by_its_area():
     with NetworkFlops(network) as counted:
         network(torch.zeros(2, 3, 4, 5))
         network(torch.zeros(1, 3, 8, 5))
-    # 2 outputs of 3 products and sums each, at 20 and at 40 px.
-    assert counted.total == 2 * (2 * 20 * 6) + 2 * 40 * 6
+        network(torch.zeros(1, 3, 300, 700))
+    # 2 outputs of 3 products and sums each.
+    assert counted.total == 2 * 6 * (2 * 20 + 40 + 300 * 700)
     take_out(network)
     assert not has_stand_in(network)
 
@@ -300,10 +301,10 @@ def test_fields_are_looked_at_and_the_cost_is_measured(study):
     model = load_model(study / "run")
     slides = [open_labelled(row, model.classes) for row in read_manifest(study / "manifest.csv").rows]
     count = sum(len(budgets_of(slide, model)) for slide, _ in slides)
-    seen = quantise.calibration_images(model, model.segmentation, slides, fields=64, seed=0)
-    assert len(seen) == count
+    seen, looked = quantise.calibration_images(model, model.segmentation, slides, fields=64, seed=0)
+    assert len(seen) == looked == count
     assert {(len(each), each.shape[1]) for each in seen} == {(1, 4)}
-    assert len(quantise.calibration_images(model, model.segmentation, slides, fields=1, seed=0)) == 1
+    assert quantise.calibration_images(model, model.segmentation, slides, fields=1, seed=0)[1] == 1
     own = type(model.segmentation).forward
 
     def alike(image: torch.Tensor) -> torch.Tensor:

@@ -12,8 +12,6 @@ from wsi_deform.model_file import find_model, load_model
 from wsi_deform.runtime.choice import TORCH, Asked, Runtime, chosen_runtime, device_asked
 from wsi_deform.runtime.identity import model_sha256
 from wsi_deform.runtime.measured import fastest_runtime
-from wsi_deform.runtime.quantised import read_quantised
-from wsi_deform.runtime.use import use_runtime
 
 __all__ = ["chosen_model", "loaded_model", "model_sha256", "runtime_of"]
 
@@ -64,9 +62,13 @@ def runtime_of(asked: Asked, device: str, path: Path, sha256: str) -> Runtime:
     Raises:
         ModelError: See ``choice.chosen_runtime``.
     """
-    return chosen_runtime(
-        asked, device, quantised=lambda: read_quantised(path, sha256).digest, fastest=fastest_runtime
-    )
+
+    def digest() -> str:
+        from wsi_deform.runtime.quantised import read_quantised
+
+        return read_quantised(path, sha256).digest
+
+    return chosen_runtime(asked, device, quantised=digest, fastest=fastest_runtime)
 
 
 def loaded_model(path: Path, sha256: str, device: str, runtime: Runtime = TORCH) -> Model:
@@ -85,4 +87,9 @@ def loaded_model(path: Path, sha256: str, device: str, runtime: Runtime = TORCH)
 @lru_cache(maxsize=1)
 def _loaded(path: Path, sha256: str, device: str, runtime: Runtime) -> Model:
     model = load_model(find_model(path), device=device)
+    if runtime.name == "torch":
+        return model
+    # Only here: few calls need it.
+    from wsi_deform.runtime.use import use_runtime
+
     return use_runtime(model, runtime, path=path, model_sha256=sha256)

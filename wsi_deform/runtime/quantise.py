@@ -97,8 +97,8 @@ def quantise(
     name, network = next((name, part) for name, part in parts_of(model).items() if name in QUANTISED_PARTS)
     channels = channels_of(model, name)
     written = prepared(network, name, "openvino", model_sha256=sha256, channels=channels)
-    tell(f"looking at {fields} training fields")
-    seen = calibration_images(model, network, training, fields=fields, seed=seed)
+    tell(f"looking at up to {fields} training fields")
+    seen, looked = calibration_images(model, network, training, fields=fields, seed=seed)
     folder = quantised_folder(path)
     with write_folder_aside(folder) as aside:
         tell(f"quantising, over {len(seen)} images")
@@ -115,7 +115,7 @@ def quantise(
             "networks": {name: file.name},
             "files": checksums(aside),
             **measured,
-            "fields": fields,
+            "fields": looked,
             "seed": seed,
             "images": len(seen),
             "packages": {"openvino": package_version("openvino"), "nncf": _nncf_version()},
@@ -138,7 +138,7 @@ def require_nncf() -> None:
 
 def calibration_images(
     model: Model, network: nn.Module, training: Labelled, *, fields: int, seed: int
-) -> list[NDArray[np.float32]]:
+) -> tuple[list[NDArray[np.float32]], int]:
     """What a network is given as the model segments training fields.
 
     Args:
@@ -149,7 +149,7 @@ def calibration_images(
         seed: Of the draw.
 
     Returns:
-        (B, channels, H, W) arrays.
+        (B, channels, H, W) arrays, and of how many fields they are.
     """
     found: list[NDArray[np.float32]] = []
     budgets = [
@@ -173,7 +173,7 @@ def calibration_images(
                 pass
     finally:
         hook.remove()
-    return found
+    return found, len(drawn)
 
 
 def measured_cost(
