@@ -1,10 +1,16 @@
 """README's promises that a machine can check."""
 
 import re
+import shlex
 from pathlib import Path
 from typing import Any
 
-from tiny_study import tiny_model, tiny_study
+import pytest
+from tiny_study import SIZE, tiny_model, tiny_study
+from typer.testing import CliRunner
+
+from wsi_deform.cli.main import typer_app
+from wsi_deform.drawn.study import draw_study
 
 ROOT = Path(__file__).parents[1]
 
@@ -18,13 +24,9 @@ def test_readme_names_the_two_commands_and_only_targets_that_exist():
 
 
 def test_every_command_in_readme_exists():
-    from typer.testing import CliRunner
-
-    from wsi_deform.cli.main import typer_app
-
     readme = (ROOT / "README.md").read_text()
-    commands = set(re.findall(r"(?:^ +|`)wsi-deform ([a-z]+)", readme, re.MULTILINE))
-    assert {"train", "segment", "evaluate", "demo", "inspect", "manifest"} <= commands
+    commands = set(re.findall(r"(?:^ +|`)wsi-deform ([a-z-]+)", readme, re.MULTILINE))
+    assert {"train", "segment", "evaluate", "demo", "view", "manifest"} <= commands
     for command in commands:
         result = CliRunner().invoke(typer_app, [command, "--help"])
         assert result.exit_code == 0, command
@@ -49,3 +51,53 @@ def test_python_in_readme_runs(tmp_path, monkeypatch):
     assert said["labels"].shape == (80, 320)
     assert [one.shape for one in said["lazy"]] == [(160, 640, 3), (160, 640)]
     assert (tmp_path / "out" / "masks" / "slide.ome.tif").is_file()
+
+
+# A network of few parameters and one epoch; everything else is as README has it.
+TINY = (
+    "--set", "sampling.budget=[12, 48]", "--set", "training.epochs=1", "--set", "device=cpu",
+    "--set", "networks.segmentation={name: hrnetv2, width: 4, stem_stride: 1}",
+)  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_the_five_commands_lead_from_outlines_to_measures(tmp_path, monkeypatch):
+    readme = (ROOT / "README.md").read_text()
+    assert len(readme.split()) <= 1200
+    (block,) = re.findall(r"## My slides in five commands\n\n((?:    .*\n)+)", readme)
+    commands = [shlex.split(line) for line in block.splitlines()]
+    assert [each[1] for each in commands] == ["annotation", "manifest", "train", "segment", "evaluate"]
+    study = draw_study(tmp_path / "drawn", train=4, val=0, test=0, size=SIZE, mpp=0.5, slides_per_patient=1)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "drawn" / "slides").rename("slides")
+    Path("outlines").mkdir()
+    for mask in sorted((tmp_path / "drawn" / "labels").iterdir()):
+        name = mask.name.partition(".")[0]
+        _call(
+            [
+                "annotation",
+                "from-mask",
+                str(mask),
+                "--classes",
+                str(study.classes),
+                "--out",
+                f"outlines/{name}.geojson.gz",
+            ]
+        )
+    for _, *arguments in commands:
+        # As a shell does.
+        given = [
+            name
+            for each in arguments
+            for name in (sorted(map(str, Path().glob(each))) if each.endswith("*") else [each])
+        ]
+        _call([*given, *(TINY if arguments[0] == "train" else ())])
+    assert len(list(Path("out/masks").glob("*.ome.tif"))) == 4
+    assert len(list(Path("out/geojson").glob("*.geojson.gz"))) == 4
+    (summary,) = Path("out/evaluation").glob("test/summary.md")
+    assert "mIoU" in summary.read_text()
+
+
+def _call(arguments: list[str]) -> None:
+    result = CliRunner().invoke(typer_app, arguments)
+    assert result.exit_code == 0, (arguments, result.output)

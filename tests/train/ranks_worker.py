@@ -90,6 +90,8 @@ def step_results(ranks: Ranks, config: Config, folder: Path) -> dict[str, torch.
 
 def _learned(learner: Learner, shares: Sequence[Sequence[FieldBatch]]) -> dict[str, torch.Tensor]:
     model = learner.model
+    # Curves of blocks part by rounding after the first step: no more than that is of use.
+    steps = [(0, 0)] if model.has_blocks else [(e, n) for e in range(EPOCHS) for n in range(len(shares))]
     found: dict[str, torch.Tensor] = {}
     for number, share in enumerate(shares):
         loss, numbers = learner.loss(share, epoch=0, step=number, edge_weight=0.5)
@@ -104,9 +106,8 @@ def _learned(learner: Learner, shares: Sequence[Sequence[FieldBatch]]) -> dict[s
             if weight.grad is not None
         }
     losses = [
-        training_step(learner, share, epoch=epoch, step=number, edge_weight=0.5)["loss"]
-        for epoch in range(EPOCHS)
-        for number, share in enumerate(shares)
+        training_step(learner, shares[number], epoch=epoch, step=number, edge_weight=0.5)["loss"]
+        for epoch, number in steps
     ]
     found["curve"] = torch.tensor(losses, dtype=torch.float64)
     return found | {f"state.{name}": tensor for name, tensor in model.state_dict().items()}

@@ -37,16 +37,14 @@ def test_losses_and_gradients_of_two_processes_with_blocks_are_those_of_the_whol
         assert found.keys() == whole.keys()
         for name, value in whole.items():
             # A choice is all or nothing: where two blocks are nearly alike, rounding decides which is read, and from
-            # then on curves (.02 apart) and weights are two. What comes before any weight has moved is held.
-            if name == "curve":
-                assert float(found[name][0]) == pytest.approx(float(value[0]), rel=1e-6)
-            if name == "curve" or name.startswith("state"):
+            # then on weights are two. What comes before any weight has moved is held.
+            if name.startswith("state"):
                 continue
             relative, absolute = next(limit for kind, limit in LIMITS.items() if name.startswith(kind))
             if name.startswith("gradient1"):
-                # Adam divides by gradients near 0, and 30 normalisations pass on what that changes: rounding of
-                # 1e-11 in the first step is up to 2.5e-7 of the largest gradient, of about 1e4, in the second.
-                relative, absolute = 1e-5, 1e-6
+                # One field alone: normalisations over few cells make rounding of 1e-11 up to 5e-9 of the largest
+                # gradient, of about 1e4; what is 0 gets rounding alone.
+                relative, absolute = 1e-7, 1e-6
             most = relative * float(value.abs().max()) + absolute
             assert float((found[name] - value).abs().max()) <= most, name
 

@@ -14,7 +14,7 @@ from wsi_deform.export.onnx import require_onnx, run_onnx, write_onnx
 from wsi_deform.export.readme import readme_text
 from wsi_deform.export.torch_export import run_torch_export, write_torch_export
 from wsi_deform.export.torchscript import TRACED_SIZE, require_torchscript, run_torchscript, write_torchscript
-from wsi_deform.export.verify import TOLERANCE, Runner, fitting, verify
+from wsi_deform.export.verify import TOLERANCE, Runner, fitting, side_step, verify
 from wsi_deform.files import write_folder_aside, write_json, write_text
 from wsi_deform.model import Model
 from wsi_deform.model_card import model_card
@@ -98,10 +98,14 @@ def _write_networks(model: Model, format: Format, folder: Path) -> dict[str, str
         return {part: WEIGHTS[part] for part in parts}
     parts = block_parts(model) if model.has_blocks else parts
     files = {part: f"{part}{SUFFIXES[format]}" for part in parts}
-    write = {"onnx": write_onnx, "torchscript": write_torchscript, "torch-export": write_torch_export}[format]
     for part, network in parts.items():
         size = fitting(model, part, TRACED_SIZE)
-        write(network, folder / files[part], channels=len(input_channels(model, part)), size=size)
+        path, channels = folder / files[part], len(input_channels(model, part))
+        if format == "torch-export":
+            write_torch_export(network, path, channels=channels, size=size, step=side_step(part))
+        else:
+            write = write_onnx if format == "onnx" else write_torchscript
+            write(network, path, channels=channels, size=size)
     return files
 
 

@@ -85,10 +85,16 @@ def _scale(part: str, needed: Tensor) -> float:
 
 def fitting(model: Model, part: str, size: Size) -> Size:
     """The size, or less where the network of that part takes no larger image."""
-    if part.startswith("look"):
-        # Whole strides of the encoder, and as different from each other as the sizes are.
-        return Size(max(1, size.width // 8) * STRIDE, max(1, size.height // 8) * STRIDE)
+    step = side_step(part)
+    if step > 1:
+        # As different from each other as the sizes are.
+        return Size(max(1, size.width // 8) * step, max(1, size.height // 8) * step)
     fixed = getattr(model.segmentation, "fixed_size", None)
     if part == "deformation" or fixed is None:
         return size
     return Size(min(size.width, fixed[1]), min(size.height, fixed[0]))
+
+
+def side_step(part: str) -> int:
+    """What the sides of a part's images are multiples of: whole strides of an encoder, or 1."""
+    return STRIDE if part.startswith("look") else 1

@@ -55,15 +55,28 @@ PIXEL_MEAN, PIXEL_SCALE = 127.0, 128.0
 
 
 class _Conv(nn.Conv2d):
-    """A convolution whose output has ``ceil(side / stride)`` pixels; an odd pixel of padding goes right and below."""
+    """A convolution whose output has ``ceil(side / stride)`` pixels; what is odd of its padding goes right and below.
+
+    Args:
+        inputs: Channels that enter.
+        outputs: Channels that leave.
+        kernel: Side of the kernel, odd.
+        stride: 1 or 2.
+        groups: As in ``torch.nn.Conv2d``.
+    """
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, *, stride: int, groups: int = 1) -> None:
+        # With stride 1 the padding is the same on all sides, and no copy of the image has to be made for it.
+        padding = kernel // 2 if stride == 1 else 0
+        super().__init__(inputs, outputs, kernel, stride=stride, padding=padding, groups=groups, bias=False)
 
     def forward(self, input: Tensor) -> Tensor:
-        pads: list[int] = []
-        for axis in (1, 0):
-            side, kernel, stride = input.shape[2 + axis], self.kernel_size[axis], self.stride[axis]
-            padding = max((-(-side // stride) - 1) * stride + kernel - side, 0)
-            pads += [padding // 2, padding - padding // 2]
-        return super().forward(F.pad(input, pads) if any(pads) else input)
+        if self.stride[0] == 1:
+            return super().forward(input)
+        # In terms of a side's last bit alone: torch.export nests the sizes of all convolutions before this one.
+        less, more = self.kernel_size[0] // 2 - 1, self.kernel_size[0] // 2
+        rows, columns = (less + side % 2 for side in input.shape[2:])
+        return super().forward(F.pad(input, (columns, more, rows, more)))
 
 
 class _Block(nn.Module):
@@ -76,7 +89,7 @@ class _Block(nn.Module):
         if self.expands:
             self._expand_conv = nn.Conv2d(inputs, wide, 1, bias=False)
             self._bn0 = _norm(wide)
-        self._depthwise_conv = _Conv(wide, wide, stage.kernel, stride=stride, groups=wide, bias=False)
+        self._depthwise_conv = _Conv(wide, wide, stage.kernel, stride=stride, groups=wide)
         self._bn1 = _norm(wide)
         self._project_conv = nn.Conv2d(wide, stage.channels, 1, bias=False)
         self._bn2 = _norm(stage.channels)
@@ -110,7 +123,7 @@ class EfficientNetLite0(nn.Module):
     def __init__(self, *, in_channels: int = 3) -> None:
         super().__init__()
         self.in_channels = in_channels
-        self._conv_stem = _Conv(in_channels, STEM_CHANNELS, 3, stride=2, bias=False)
+        self._conv_stem = _Conv(in_channels, STEM_CHANNELS, 3, stride=2)
         self._bn0 = _norm(STEM_CHANNELS)
         blocks, inputs = [], STEM_CHANNELS
         for stage in STAGES:
