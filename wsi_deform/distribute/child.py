@@ -24,12 +24,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wsi_deform.errors import MaskError, WsiDeformError
+from wsi_deform.runtime.choice import Asked
 
 if TYPE_CHECKING:
     from wsi_deform.distribute.chosen import ChosenModel
     from wsi_deform.distribute.job import SlideJob
     from wsi_deform.distribute.outcome import Outcome
-    from wsi_deform.runtime.choice import Asked
 
 # So long it may take to abandon a slide in good order; then it is killed.
 PATIENCE_S = 20.0
@@ -67,7 +67,7 @@ class Child:
         """Its number, 0 where there is none now."""
         return 0 if self._process is None else int(self._process.pid or 0)
 
-    def model(self, run: Path, device: str, asked: Asked) -> ChosenModel:
+    def model(self, run: Path, device: str, asked: Asked = Asked()) -> ChosenModel:
         """Have the process load a model, with which it then segments.
 
         Args:
