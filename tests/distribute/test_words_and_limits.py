@@ -350,8 +350,8 @@ def test_a_fingerprint_is_of_model_file_mpp_and_settings(tmp_path):
     source = base.source
     settings = {"interpolation": None, "limit_to_tissue": None}
     parts = ["m1", {"bytes": "3"}, None, settings]
-    assert of(base) == hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-    parts += [{"label_channel": 2}, {"region": [1, 2, 3, 4]}]
+    assert of(base) == hashlib.sha256(json.dumps([*parts, {"masks": 2}], sort_keys=True).encode()).hexdigest()
+    parts += [{"label_channel": 2}, {"region": [1, 2, 3, 4]}, {"masks": 2}]
     oracle = replace(base, needs_labels=True, source=replace(source, label_channel=2, region=region))
     assert of(oracle) == hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     # Labels are nothing to a model that is not shown them, nor what is written besides.
@@ -434,6 +434,12 @@ def test_tiles_that_were_left_out_are_named_up_to_some():
     [
         (["mask", "overlay"], {}, "mask, overlay missing or not whole"),
         ([], {"model": "m0", "blank_tiles": 2}, "another model"),
+        (
+            [],
+            {"mask_version": 1, "versions": {"wsi_deform": "0.1.0"}},
+            "made by wsi-deform 0.1.0, whose masks differ",
+        ),
+        ([], {"mask_version": 1}, "made by wsi-deform of unknown version, whose masks differ"),
         ([], {"blank_tiles": 2}, "2 tiles had been left out"),
         ([], {"identity": {"bytes": "4", "content": "a"}}, "another file (bytes changed)"),
         ([], {"identity": {}}, "other settings"),
@@ -442,7 +448,7 @@ def test_tiles_that_were_left_out_are_named_up_to_some():
 )
 def test_why_a_slide_is_done_again_is_said(tmp_path, missing, result, said):
     identity = {"bytes": "3", "content": "a"}
-    before = replace(DONE, **{"identity": identity} | result)
+    before = replace(DONE, **{"identity": identity, "mask_version": 2} | result)
     assert why_again(job_of(tmp_path), before, identity, missing) == said
     lenient = job_of(tmp_path, on_bad_tile="blank")
     assert "left out" not in why_again(lenient, before, identity, missing)

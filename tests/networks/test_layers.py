@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from wsi_deform.networks.layers import BatchNorm, he_initialise, resized
+from wsi_deform.networks.layers import BatchNorm, Chain, he_initialise, resized
 
 
 def test_batch_norm_equals_torch_where_torch_works():
@@ -59,3 +59,43 @@ def test_norms_start_as_no_change():
     he_initialise(norms)
     for norm in norms[:3]:
         assert (norm.weight.tolist(), norm.bias.tolist()) == ([1, 1, 1, 1], [0, 0, 0, 0])
+
+
+def test_a_convolution_normalises_by_itself_where_nothing_is_learned():
+    """3 x 2 + 1 = 7; less the mean 1, through the deviation sqrt(9) = 3, times 6, plus .5: 12.5."""
+    convolution, norm = nn.Conv2d(1, 1, 1), BatchNorm(1, eps=0.0).eval()
+    layers = (
+        (convolution, "weight", 3.0),
+        (convolution, "bias", 1.0),
+        (norm, "weight", 6.0),
+        (norm, "bias", 0.5),
+    )
+    with torch.no_grad():
+        for layer, name, value in layers:
+            getattr(layer, name).fill_(value)
+        norm.running_mean.fill_(1.0)
+        norm.running_var.fill_(9.0)
+    image = torch.full((1, 1, 2, 2), 2.0)
+    chain = Chain(convolution, norm, nn.ReLU())
+    called: list[str] = []
+    norm.register_forward_hook(lambda *_: called.append("norm"))
+    with torch.no_grad():
+        assert chain(image).tolist() == [[[[12.5, 12.5], [12.5, 12.5]]]]
+    assert not called
+    # With a gradient, and while traced, the normalisation is a layer of its own.
+    assert chain(image).tolist() == [[[[12.5, 12.5], [12.5, 12.5]]]]
+    assert called == ["norm"]
+    # What changes in the layers is seen the next time.
+    with torch.no_grad():
+        norm.running_mean.fill_(7.0)
+        assert chain(image).tolist() == [[[[0.5, 0.5], [0.5, 0.5]]]]
+
+
+def test_in_training_a_chain_normalises_by_the_batch():
+    torch.manual_seed(0)
+    chain, plain = Chain(nn.Conv2d(2, 3, 3, bias=False), BatchNorm(3)), nn.Sequential()
+    plain.extend(chain)
+    image = torch.randn(4, 2, 6, 6)
+    with torch.no_grad():
+        assert torch.equal(chain(image), plain(image))
+        assert float(chain[1].running_mean.abs().max()) > 0

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from wsi_deform.distribute.job import SlideJob
+from wsi_deform.distribute.job import MASK_VERSION, SlideJob
 from wsi_deform.distribute.lease import leased
 from wsi_deform.distribute.ledger import Ledger, State
 from wsi_deform.distribute.out_folder import check_folder
@@ -86,6 +86,7 @@ def blank_state(job: SlideJob, before: State) -> State:
         slide=str(job.source.absolute().path),
         model=job.model_sha256,
         versions=job.versions,
+        mask_version=MASK_VERSION,
         kept=before.result,
     )
 

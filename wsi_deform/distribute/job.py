@@ -22,6 +22,10 @@ from wsi_deform.slide_results import WantedOutputs
 if TYPE_CHECKING:
     from wsi_deform.slide.slide import OnBadTile
 
+MASK_VERSION = 2
+"""Raised when the program makes other masks of the same slide, model and settings than before, beyond rounding; slides
+of earlier versions are then done again. Version 0.1.0 is 1."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SlideJob:
@@ -102,7 +106,7 @@ class SlideJob:
         return tuple(self.fingerprint(identity, each) for each in (self.runtime, *self.runtime.others()))
 
     def fingerprint(self, identity: Mapping[str, str] | None = None, runtime: Runtime | None = None) -> str:
-        """Hash of what the mask depends on: model, slide file, mpp override, tissue mask, method, how it is put back.
+        """Hash of what the mask depends on: model, slide file, mpp override, tissue mask, settings, ``MASK_VERSION``.
 
         Of an oracle also the labels, of a slide with a region also that, and of another runtime than torch also that.
 
@@ -122,4 +126,5 @@ class SlideJob:
             parts.append({"region": list(astuple(self.source.region))})
         if (settings := (runtime or self.runtime).settings()) is not None:
             parts.append(settings)
+        parts.append({"masks": MASK_VERSION})
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -67,6 +67,7 @@ class State:
         host: The machine that worked on it.
         pid: Its process there.
         versions: Package -> version.
+        mask_version: ``MASK_VERSION`` of the program that made it.
         kept: The newest finished result before this attempt, whose files still lie there; None when there is none or
             this attempt is "done".
     """
@@ -109,6 +110,7 @@ class State:
     host: str = ""
     pid: int = 0
     versions: Mapping[str, Any] = field(default_factory=dict)
+    mask_version: int = 1
     kept: State | None = None
 
     @property

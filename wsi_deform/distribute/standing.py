@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
-from wsi_deform.distribute.job import SlideJob
+from wsi_deform.distribute.job import MASK_VERSION, SlideJob
 from wsi_deform.distribute.ledger import State
 from wsi_deform.distribute.staging import broken
 from wsi_deform.mask.folder import MaskFolder
@@ -48,6 +48,8 @@ def why_again(job: SlideJob, result: State, identity: Mapping[str, str], missing
     changed = [name for name, value in identity.items() if result.identity.get(name) != value]
     if result.model != job.model_sha256:
         return "another model"
+    if result.mask_version != MASK_VERSION:
+        return f"made by wsi-deform {result.versions.get('wsi_deform', 'of unknown version')}, whose masks differ"
     if result.blank_tiles and job.on_bad_tile == "fail":
         return f"{result.blank_tiles} tiles had been left out"
     if changed and result.identity:

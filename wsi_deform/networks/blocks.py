@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from wsi_deform.errors import ModelError
 from wsi_deform.networks.efficientnet import PIXEL_MEAN, PIXEL_SCALE, EfficientNetLite0
-from wsi_deform.networks.layers import BatchNorm, he_initialise, require_image, resized
+from wsi_deform.networks.layers import BatchNorm, Chain, he_initialise, require_image, resized
 
 STRIDES = (4, 8, 16)
 """Of the feature maps that are used."""
@@ -218,10 +218,10 @@ def _together(rasters: Sequence[Tensor]) -> Tensor:
     return torch.cat([resized(each, size) for each in rasters], dim=1)
 
 
-def _unit(inputs: int, outputs: int, kernel: int, *, dilation: int = 1) -> nn.Sequential:
+def _unit(inputs: int, outputs: int, kernel: int, *, dilation: int = 1) -> Chain:
     """Convolution, normalisation, ReLU; the size stays."""
     padding = dilation * (kernel // 2)
-    return nn.Sequential(
+    return Chain(
         nn.Conv2d(inputs, outputs, kernel, padding=padding, dilation=dilation, bias=False),
         BatchNorm(outputs),
         nn.ReLU(inplace=True),

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wsi_deform.networks.layers import BatchNorm, he_initialise, require_image
+from wsi_deform.networks.layers import BatchNorm, he_initialise, normed, require_image
 
 EXPANSION = 6
 STEM_CHANNELS = 32
@@ -70,13 +70,15 @@ class _Conv(nn.Conv2d):
         padding = kernel // 2 if stride == 1 else 0
         super().__init__(inputs, outputs, kernel, stride=stride, padding=padding, groups=groups, bias=False)
 
-    def forward(self, input: Tensor) -> Tensor:
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        # What `forward` calls, and `normed` with weights that normalise too.
         if self.stride[0] == 1:
-            return super().forward(input)
+            return super()._conv_forward(input, weight, bias)  # type: ignore[no-any-return]
         # In terms of a side's last bit alone: torch.export nests the sizes of all convolutions before this one.
         less, more = self.kernel_size[0] // 2 - 1, self.kernel_size[0] // 2
         rows, columns = (less + side % 2 for side in input.shape[2:])
-        return super().forward(F.pad(input, (columns, more, rows, more)))
+        filled = F.pad(input, (columns, more, rows, more))
+        return super()._conv_forward(filled, weight, bias)  # type: ignore[no-any-return]
 
 
 class _Block(nn.Module):
@@ -98,9 +100,9 @@ class _Block(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         inner = features
         if self.expands:
-            inner = F.relu6(self._bn0(self._expand_conv(inner)), inplace=True)
-        inner = F.relu6(self._bn1(self._depthwise_conv(inner)), inplace=True)
-        narrow: Tensor = self._bn2(self._project_conv(inner))
+            inner = F.relu6(normed(self._expand_conv, self._bn0, inner), inplace=True)
+        inner = F.relu6(normed(self._depthwise_conv, self._bn1, inner), inplace=True)
+        narrow: Tensor = normed(self._project_conv, self._bn2, inner)
         return narrow + features if self.adds else narrow
 
 
@@ -143,7 +145,7 @@ class EfficientNetLite0(nn.Module):
             Stride s -> (B, ``channels[s]``, ceil(H / s), ceil(W / s)).
         """
         require_image(image, self.in_channels, "EfficientNet-Lite0")
-        features = F.relu6(self._bn0(self._conv_stem(image)), inplace=True)
+        features = F.relu6(normed(self._conv_stem, self._bn0, image), inplace=True)
         leaving = {block: stride for stride, block in LEVELS.items()}
         maps = {}
         for number, block in enumerate(self._blocks):

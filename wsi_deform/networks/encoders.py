@@ -18,6 +18,7 @@ from wsi_deform.networks.layers import (
     CHANNEL_MEAN,
     CHANNEL_STD,
     BatchNorm,
+    Chain,
     he_initialise,
     require_image,
     resized,
@@ -96,7 +97,7 @@ class EncoderNetwork(nn.Module):
         self.in_channels, self.frozen = in_channels, frozen
         self.backbone = EfficientNetLite0()
         entering = sum(self.backbone.channels.values()) + in_channels - RGB
-        self.head = nn.Sequential(
+        self.head = Chain(
             nn.Conv2d(entering, width, 1, bias=False),
             BatchNorm(width),
             nn.ReLU(inplace=True),
