@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
@@ -17,10 +18,13 @@ from wsi_deform.cover import FieldBudget
 from wsi_deform.deform.lattice import lattice_size
 from wsi_deform.geometry import Size
 from wsi_deform.model import Model
+from wsi_deform.networks.stand_in import has_stand_in, own_pass
 
 MAX_SIZES = 4
 """Sizes of images that are counted exactly, per network and process: counting a network of many small layers takes
 several times as long as its pass."""
+CORNER_PX = 64
+"""Sides of what is counted of a network that does not run: a multiple of these."""
 WEIGHTS_FLOPS, CHANNEL_FLOPS = 6, 7
 SAMPLE_FLOPS = WEIGHTS_FLOPS + 3 * CHANNEL_FLOPS
 """Bilinear interpolation: 1 - x, 1 - y and four products of a point; four products and three sums of a channel."""
@@ -42,6 +46,9 @@ class NetworkFlops:
         Once a network was counted at four sizes in this process, a pass of another size is taken to cost as much per
         pixel as that of the size nearest in area, which is off by what padding and rounding add (HRNetV2: 6 % between
         64 x 64 and 226 x 48). Passes in any thread are counted.
+
+        A network whose passes another runtime computes is counted as PyTorch would compute it: it does so once, for a
+        corner of the first image, and all sizes follow by their areas.
     """
 
     def __init__(self, *networks: nn.Module | None) -> None:
@@ -65,6 +72,12 @@ class NetworkFlops:
 
     def _begin(self, network: nn.Module, given: tuple[Tensor, ...]) -> None:
         known = _KNOWN.setdefault(network, {})
+        if has_stand_in(network):
+            with self._lock:
+                if not known:
+                    corner = _corner(given[0])
+                    known[tuple(corner.shape[1:])] = _counted(network, corner)
+            return
         if tuple(given[0].shape[1:]) not in known and len(known) < MAX_SIZES:
             self._at_work.counter = _Counter()
             self._at_work.counter.__enter__()
@@ -80,6 +93,22 @@ class NetworkFlops:
                 known[shape] = counter.flops // batch
         with self._lock:
             self.total += batch * _flops_at(known, shape)
+
+
+def _corner(images: Tensor) -> Tensor:
+    """A small part of the first of (B, C, H, W), whole strides of it; all of it where it is small."""
+    height, width = (
+        min(side, max(CORNER_PX, side // 4 // CORNER_PX * CORNER_PX)) for side in images.shape[2:]
+    )
+    return images[:1, :, :height, :width].contiguous()
+
+
+def _counted(network: nn.Module, image: Tensor) -> int:
+    """Operations of PyTorch's own pass of one image."""
+    counter = _Counter()
+    with torch.no_grad(), counter:
+        own_pass(network, image)
+    return counter.flops
 
 
 _KNOWN: WeakKeyDictionary[nn.Module, dict[tuple[int, ...], int]] = WeakKeyDictionary()

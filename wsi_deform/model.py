@@ -64,7 +64,10 @@ class Model(nn.Module):
             evaluation mode: only ``train.positions`` trains it, before anything else.
         resizer: A finer image -> the sampled image; None unless the configuration asks for one.
         segmentation: Sampled image -> scores.
+        computed_by: What computes the networks, and how precisely, in words for masks; see ``runtime``.
     """
+
+    computed_by = "torch float32"
 
     def __init__(
         self,

@@ -103,7 +103,7 @@ def segment_to_files(
             files = _patches_to_files(
                 slide, model, folder, wanted, wanted.patches, batch, threads, memory_gib, on_field
             )
-        return _with_cost(files, decoded=slide.decoded_bytes - decoded, flops=network_flops.total)
+        return _with_cost(files, model, decoded=slide.decoded_bytes - decoded, flops=network_flops.total)
     with network_flops:
         budgets = budgets_of(slide, model)
     batch = fields_per_batch(model, budgets, wanted=batch, memory_gib=memory_gib)
@@ -118,12 +118,14 @@ def segment_to_files(
             folder,
             wanted=wanted,
             remark=slide_remark(slide, model),
+            computed_by=model.computed_by,
             method=method_of(model),
             threads=threads,
             on_field=on_field,
         )
     return _with_cost(
         files,
+        model,
         decoded=slide.decoded_bytes - decoded,
         flops=network_flops.total + sampling_flops(model, budgets),
     )
@@ -143,10 +145,11 @@ class _Work:
         self.pixels = None if self.pixels is None or field.pixels is None else self.pixels + field.pixels
 
 
-def _with_cost(files: SlideFiles, *, decoded: int, flops: int) -> SlideFiles:
-    """With what making them cost."""
+def _with_cost(files: SlideFiles, model: Model, *, decoded: int, flops: int) -> SlideFiles:
+    """With what making them cost, and what computed it."""
     return replace(
         files,
+        runtime=model.computed_by,
         decoded_pixels=decoded // RGB_BYTES,
         decoded_bytes=decoded,
         flops=flops,
@@ -180,6 +183,7 @@ def fields_to_files(
     *,
     wanted: WantedOutputs,
     remark: str = "",
+    computed_by: str = "",
     method: Method = "sampled",
     threads: int = 1,
     on_field: OnField | None = None,
@@ -194,6 +198,7 @@ def fields_to_files(
         folder: Where to; made if missing.
         wanted: See ``segment_to_files``; None as interpolation is nearest, and None as limit to tissue is no.
         remark: What is already known that people should know before they trust the mask.
+        computed_by: What computed the networks, for the mask; empty where nobody knows.
         method: How the fields were sampled, see ``SlideFiles``.
         threads: See ``segment_to_files``.
         on_field: See ``segment_to_files``.
@@ -212,6 +217,7 @@ def fields_to_files(
         segmented,
         folder,
         wanted=wanted,
+        computed_by=computed_by,
         method=method,
         threads=threads,
         on_field=on_field,
@@ -354,6 +360,7 @@ def _write_fields(
     folder: MaskFolder,
     *,
     wanted: WantedOutputs,
+    computed_by: str,
     method: Method,
     threads: int,
     on_field: OnField | None,
@@ -369,6 +376,7 @@ def _write_fields(
     annotations = {
         "slide": slide.path.name,
         **note,
+        **({"networks computed by": computed_by} if computed_by else {}),
         "limited to tissue": limited,
         **region_note(slide),
         **names,

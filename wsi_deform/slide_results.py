@@ -122,6 +122,7 @@ class SlideFiles:
         blank_pixels: Level-0 pixels of the mask that are unlabelled for that.
         method: How it was looked at: "sampled", "blocks", "patches", or "edge oracle" and "block oracle", which
             look where labels say; "groups" where blocks were grouped without labels.
+        runtime: What computed the networks, and how precisely, such as "torch float32".
         read_pixels: Pixels, of whatever levels, that entered a network: views, sampled images, windows with their
             margins, patches; None where nobody counted.
         decoded_pixels: Pixels of tiles of the slide that were decoded, of whatever level; None where nobody counted.
@@ -145,6 +146,7 @@ class SlideFiles:
     blank_tiles: int = 0
     blank_pixels: int = 0
     method: Method = "sampled"
+    runtime: str = "torch float32"
     read_pixels: int | None = None
     decoded_pixels: int | None = None
     decoded_bytes: int | None = None

@@ -333,7 +333,7 @@ def test_no_slides_are_an_error():
 
 def test_the_hash_of_a_model_is_of_all_its_bytes_and_of_what_its_masks_depend_on(tmp_path, monkeypatch):
     facts = {"mpp": 0.5, "classes": [], "config": {"sampling": 1, "fields": 1, "networks": 1, "seed": 1}}
-    monkeypatch.setattr("wsi_deform.distribute.models.read_model_facts", lambda path: facts)
+    monkeypatch.setattr("wsi_deform.runtime.identity.read_model_facts", lambda path: facts)
     used = json.dumps([0.5, [], {"sampling": 1, "fields": 1, "networks": 1}], sort_keys=True).encode()
     path = tmp_path / "m.safetensors"
     path.write_bytes(b"x" * (1 << 20) + b"end")

@@ -355,7 +355,7 @@ def test_an_extra_that_is_missing_says_what_to_install(tmp_path, monkeypatch):
     assert found["czi"].text == (
         'not installed; for CZI that OpenSlide does not read: pip install "wsi-deform[czi]"'
     )
-    assert [*found] == ["remote", "czi", "onnx", "pretrained", "sets"]
+    assert [*found] == ["remote", "czi", "onnx", "openvino", "quantise", "pretrained", "sets"]
 
 
 def test_an_extra_of_which_a_part_is_missing_too_old_or_broken_is_told(tmp_path, monkeypatch):

@@ -141,7 +141,7 @@ def write_patch_files(
     tissue = counted_tissue(slide, limited=limit_to_tissue)
     counts = TissueCounts(tissue, slide.size, limit=limit, tile_px=TILE_PX)
     annotations = patch_annotations(slide, classes, grid.text, limited=limit is not None)
-    annotations |= region_note(slide)
+    annotations |= region_note(slide) | {"networks computed by": model.computed_by}
     shown = shown_downsample(slide, grid.level)
     patches = Patches(
         slide,

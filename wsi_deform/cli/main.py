@@ -22,6 +22,7 @@ from wsi_deform.cli import (
     inspect,
     manifest,
     model,
+    quantise,
     qupath_scripts,
     report,
     segment,
@@ -57,6 +58,7 @@ typer_app.command(name="qupath-scripts", examples=qupath_scripts.EXAMPLES)(qupat
 typer_app.command(examples=report.EXAMPLES)(report.report)
 typer_app.command(examples=export.EXAMPLES)(export.export)
 typer_app.add_typer(model.app, name="model")
+typer_app.command(examples=quantise.EXAMPLES)(quantise.quantise)
 typer_app.command(examples=submission.EXAMPLES)(submission.submission)
 typer_app.add_typer(config.app, name="config")
 typer_app.command(examples=doctor.EXAMPLES, exits=doctor.EXITS)(doctor.doctor)

@@ -41,6 +41,7 @@ EXAMPLES = (
     "wsi-deform segment a.svs b.svs --model run/best.json",
     "wsi-deform segment --slides manifest.csv --split test --model run",
     "wsi-deform segment --slides slides/ --model run --device cuda --fields 8",
+    "wsi-deform segment --slides slides/ --model run --runtime openvino",
     "wsi-deform segment --slides slides/ --ext svs --model run --dry-run",
     "wsi-deform segment --slides slides/ --model run --workers 4 --memory-gib 24",
 )
@@ -184,6 +185,22 @@ def segment(
         int | None,
         typer.Option(min=0, metavar="N", help="This level, 0 the finest.", rich_help_panel=PATCHES),
     ] = None,
+    runtime: Annotated[
+        Literal["auto", "torch", "openvino", "onnx"],
+        typer.Option(
+            metavar="auto|torch|openvino|onnx",
+            help="What computes the networks; auto: the fastest that doctor has measured here, else torch.",
+            rich_help_panel=MACHINES,
+        ),
+    ] = "auto",
+    precision: Annotated[
+        Literal["float32", "int8"],
+        typer.Option(
+            metavar="float32|int8",
+            help="int8: what `wsi-deform quantise` stored beside the model, with OpenVINO.",
+            rich_help_panel=MACHINES,
+        ),
+    ] = "float32",
     workers: Annotated[
         int, typer.Option(min=1, metavar="N", help="Processes here.", rich_help_panel=MACHINES)
     ] = 1,
@@ -280,6 +297,7 @@ def segment(
                 child.start()
         with imported_at_once():
             from wsi_deform.distribute.batch import segment_slides
+            from wsi_deform.runtime.choice import Asked
             from wsi_deform.slide_results import WantedOutputs
 
             if child is None and not dry_run:
@@ -296,6 +314,7 @@ def segment(
             limit_to_tissue=limit_to_tissue,
             patches=patches,
         )
+        asked = Asked(name=runtime, precision=precision)
         choices: dict[str, Any] = {
             "overwrite": overwrite,
             "on_bad_tile": on_bad_tile,
@@ -303,7 +322,7 @@ def segment(
             "wanted": wanted,
         }
         if dry_run:
-            show_plan(found, run, out, choices)
+            show_plan(found, run, out, choices | {"device": device, "runtime": asked})
             return
         bars = SegmentBars(console)
         with ExitStack() as watched:
@@ -319,6 +338,7 @@ def segment(
                 run,
                 out,
                 device=device,
+                runtime=asked,
                 workers=workers,
                 scheduler=scheduler,
                 fields=fields,

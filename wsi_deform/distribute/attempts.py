@@ -25,7 +25,8 @@ def outcome_if_done(job: SlideJob, ledger: Ledger) -> Outcome | None:
     result = ledger.read(job.slide_id).result
     if result is None or (job.overwrite and result.attempt == job.seen):
         return None
-    if not is_of(job, result, job.fingerprint(job.identity())) or broken_files(job, ledger.folder, result):
+    wanted = job.fingerprints(job.identity())
+    if not is_of(job, result, wanted) or broken_files(job, ledger.folder, result):
         return None
     return outcome_of(job, result, "skipped", "already done with this model")
 

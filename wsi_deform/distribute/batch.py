@@ -23,6 +23,7 @@ from wsi_deform.distribute.tables import Tables
 from wsi_deform.errors import NOT_ONE_IMAGE, ModelError, SlideError
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.provenance import provenance
+from wsi_deform.runtime.choice import Asked
 from wsi_deform.scale import limits_to_tissue
 from wsi_deform.slide_results import WantedOutputs
 
@@ -36,6 +37,7 @@ def segment_slides(
     out: Path,
     *,
     device: str = "auto",
+    runtime: Asked = Asked(),
     overwrite: bool = False,
     on_bad_tile: OnBadTile = "fail",
     retry_failed: bool = False,
@@ -61,6 +63,7 @@ def segment_slides(
         model: A run folder of `train`, or a file of a model, see ``find_model``.
         out: The mask folder; made if missing.
         device: "auto", or a torch device.
+        runtime: What computes the networks; "auto" is what `doctor` measured to be the fastest here, else torch.
         overwrite: Segment again what was done before this call.
         on_bad_tile: What becomes of a slide with a tile that cannot be decoded: "fail", or "blank", which leaves such
             tiles out: they are unlabelled in the mask, and counted.
@@ -93,16 +96,16 @@ def segment_slides(
     is_by_workers = scheduler is not None or workers > 1
     # Model and device must be there before anything is written.
     chosen = (
-        _chosen_model(model, device, scheduler)
+        _chosen_model(model, device, runtime, scheduler)
         if child is None or is_by_workers
-        else child.model(model, device)
+        else child.model(model, device, runtime)
     )
     if wanted.patches is not None and chosen.has_blocks:
         raise ModelError(NOT_ONE_IMAGE.format(name=f"model {chosen.path}"))
     classes, needs_labels = chosen.classes, chosen.needs_labels and wanted.patches is None
     if needs_labels:
         sources = with_labels(sources, chosen.path)
-    about = provenance(command=command)
+    about = provenance(command=command) | {"runtime": chosen.runtime.text}
     template = SlideJob(
         source=sources[0],
         model=chosen.path,
@@ -110,6 +113,7 @@ def segment_slides(
         out=folder.path,
         folder_identity=prepare_folder(folder, classes),
         device=chosen.device,
+        runtime=chosen.runtime,
         wanted=wanted,
         needs_labels=needs_labels,
         batch=fields,
@@ -117,7 +121,12 @@ def segment_slides(
         overwrite=overwrite,
         on_bad_tile=on_bad_tile,
         retry_failed=retry_failed,
-        versions={"wsi_deform": about["wsi_deform"], "python": about["python"], **about["packages"]},
+        versions={
+            "wsi_deform": about["wsi_deform"],
+            "python": about["python"],
+            **about["packages"],
+            **chosen.runtime.versions(),
+        },
     )
     jobs = []
     for source in sources:
@@ -157,12 +166,12 @@ def segment_slides(
     return Batch(out=out, outcomes=tables.in_order(), record=tables.record)
 
 
-def _chosen_model(run: Path, device: str, scheduler: str | None) -> ChosenModel:
+def _chosen_model(run: Path, device: str, runtime: Asked, scheduler: str | None) -> ChosenModel:
     """The model, loaded by this process; a scheduler's workers choose their devices themselves."""
     # Only here: it imports torch, which the process of a child has no use for.
     from wsi_deform.distribute.models import chosen_model
 
-    return chosen_model(run, device, is_here=scheduler is None)
+    return chosen_model(run, device, runtime, is_here=scheduler is None)
 
 
 def _has_failed(outcomes: Mapping[str, Outcome]) -> bool:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from wsi_deform.errors import MaskError, WsiDeformError
+from wsi_deform.runtime.choice import Asked
 
 if TYPE_CHECKING:
     from wsi_deform.distribute.chosen import ChosenModel
@@ -66,12 +67,13 @@ class Child:
         """Its number, 0 where there is none now."""
         return 0 if self._process is None else int(self._process.pid or 0)
 
-    def model(self, run: Path, device: str) -> ChosenModel:
+    def model(self, run: Path, device: str, asked: Asked = Asked()) -> ChosenModel:
         """Have the process load a model, with which it then segments.
 
         Args:
             run: A run folder or a file of a model, see ``model_file.find_model``.
             device: "auto", or a torch device.
+            asked: The runtime that was asked for.
 
         Returns:
             What a call must know of it.
@@ -82,7 +84,7 @@ class Child:
             MaskError: The process cannot be started, or died as it loaded the model.
         """
         try:
-            connection = self._begin((run, device))
+            connection = self._begin((run, device, asked))
             while (message := _received(connection))[0] != "end":
                 self._hear(*message)
         except EOFError:
@@ -151,7 +153,7 @@ class Child:
         theirs.close()
         self._connection, self._is_ready = mine, False
 
-    def _begin(self, asked: SlideJob | tuple[Path, str]) -> Connection:
+    def _begin(self, asked: SlideJob | tuple[Path, str, Asked]) -> Connection:
         """Hand a slide or a model over, to a new process where the last one died while it had nothing to do."""
         for _ in range(STARTS):
             if self._connection is None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wsi_deform.annotation.classes import ClassTable
+from wsi_deform.runtime.choice import TORCH, Runtime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -20,6 +21,7 @@ class ChosenModel:
         mpp: Um per px of its training slides, or None where they had none.
         needs_labels: Whether it is an oracle, which is shown the slide's labels.
         has_blocks: Whether it reads fields in blocks, and so labels no patches.
+        runtime: What computes its networks.
     """
 
     path: Path
@@ -29,3 +31,4 @@ class ChosenModel:
     mpp: float | None
     needs_labels: bool
     has_blocks: bool = False
+    runtime: Runtime = TORCH

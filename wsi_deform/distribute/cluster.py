@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -74,10 +74,14 @@ def lost(scheduler: str | None) -> SlideError:
     )
 
 
-def versions_here() -> dict[str, str]:
-    """Name -> version of what is compared; of Python only as far as 3.11."""
+def versions_here(also: Iterable[str] = ()) -> dict[str, str]:
+    """Name -> version of what is compared; of Python only as far as 3.11.
+
+    Args:
+        also: Further packages.
+    """
     found = {"python": platform.python_version()}
-    for name in COMPARED:
+    for name in (*COMPARED, *also):
         try:
             found[name] = version(name)
         except PackageNotFoundError:
@@ -132,7 +136,7 @@ def for_this_worker(job: SlideJob) -> SlideJob:
 
     worker = get_worker()
     wanted = {name.replace("_", "-"): _comparable(name, str(each)) for name, each in job.versions.items()}
-    if other := difference(wanted, versions_here()):
+    if other := difference(wanted, versions_here(job.runtime.versions())):
         raise OtherVersionsError(refusal(f"worker {worker.address}", other))
     memory_gib = None if job.memory_gib is None else job.memory_gib / worker.state.nthreads
     return replace(job, device=device_name(job.device), is_isolated=True, memory_gib=memory_gib)

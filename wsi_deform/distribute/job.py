@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from wsi_deform.distribute.sources import SlideSource
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Point
+from wsi_deform.runtime.choice import TORCH, Runtime
 from wsi_deform.slide.identity import slide_identity
 from wsi_deform.slide_results import WantedOutputs
 
@@ -37,6 +38,7 @@ class SlideJob:
         out: The mask folder.
         folder_identity: Of the mask folder, see ``out_folder.prepare_folder``; empty is not looked at.
         device: Torch device, e.g. "cpu".
+        runtime: What computes the networks.
         threads: Threads that render and encode the mask; more than 1 gained nothing on 2 cores (benchmark `mask`).
         wanted: What is written besides the mask, and how that is put back.
         needs_labels: Whether the model is an oracle that is shown the slide's labels.
@@ -57,6 +59,7 @@ class SlideJob:
     out: Path
     folder_identity: str = ""
     device: str = "cpu"
+    runtime: Runtime = TORCH
     threads: int = 1
     wanted: WantedOutputs = WantedOutputs()
     needs_labels: bool = False
@@ -94,13 +97,22 @@ class SlideJob:
             known |= {f"labels {name}": value for name, value in labels.items()}
         return known
 
-    def fingerprint(self, identity: Mapping[str, str] | None = None) -> str:
+    def fingerprints(self, identity: Mapping[str, str]) -> tuple[str, ...]:
+        """Hashes of all results that will do, the job's own first; others where nobody asked for a runtime.
+
+        Args:
+            identity: What ``identity`` returned.
+        """
+        return tuple(self.fingerprint(identity, each) for each in (self.runtime, *self.runtime.others()))
+
+    def fingerprint(self, identity: Mapping[str, str] | None = None, runtime: Runtime | None = None) -> str:
         """Hash of what the mask depends on: model, slide file, mpp override, tissue mask, settings, ``MASK_VERSION``.
 
-        Of an oracle also the labels, and of a slide with a region also that.
+        Of an oracle also the labels, of a slide with a region also that, and of another runtime than torch also that.
 
         Args:
             identity: What ``identity`` returned; None asks again.
+            runtime: None is the job's.
 
         Raises:
             SlideError: As ``identity``.
@@ -112,5 +124,7 @@ class SlideJob:
             parts.append({"label_channel": self.source.label_channel})
         if self.source.region is not None:
             parts.append({"region": list(astuple(self.source.region))})
+        if (settings := (runtime or self.runtime).settings()) is not None:
+            parts.append(settings)
         parts.append({"masks": MASK_VERSION})
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

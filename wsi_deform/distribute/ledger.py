@@ -44,6 +44,7 @@ class State:
         mpp_xy: The same along x and y; None also of earlier versions.
         remark: What people should know before they trust the mask; else empty.
         method: How it was looked at, see ``SlideFiles``.
+        runtime: What computed the networks, and how precisely; in states of older versions that was torch.
         fields: Number of fields, or patches.
         samples: Number of samples, or pixels of all patches.
         tiles: Number of tiles read.
@@ -88,6 +89,7 @@ class State:
     mpp_xy: tuple[float, ...] | None = None
     remark: str = ""
     method: str = "sampled"
+    runtime: str = "torch float32"
     fields: int = 0
     samples: int = 0
     tiles: int = 0

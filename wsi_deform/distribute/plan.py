@@ -12,7 +12,7 @@ from wsi_deform.distribute.job import SlideJob
 from wsi_deform.distribute.labelled import with_labels
 from wsi_deform.distribute.lease import is_left
 from wsi_deform.distribute.ledger import Ledger, is_broken
-from wsi_deform.distribute.models import model_sha256
+from wsi_deform.distribute.models import model_sha256, runtime_of
 from wsi_deform.distribute.out_folder import refuse_other_classes
 from wsi_deform.distribute.sources import SlideSource
 from wsi_deform.distribute.standing import (
@@ -25,8 +25,9 @@ from wsi_deform.distribute.standing import (
 )
 from wsi_deform.errors import SlideError
 from wsi_deform.mask.folder import MaskFolder
-from wsi_deform.model import is_oracle, refuse_patches
+from wsi_deform.model import device_name, is_oracle, refuse_patches
 from wsi_deform.model_file import find_model, read_model_facts
+from wsi_deform.runtime.choice import Asked, device_asked
 from wsi_deform.scale import limits_to_tissue
 from wsi_deform.slide.path import SlidePath
 from wsi_deform.slide.slide import OnBadTile
@@ -70,6 +71,8 @@ def planned_slides(
     on_bad_tile: OnBadTile = "fail",
     retry_failed: bool = False,
     wanted: WantedOutputs = WantedOutputs(),
+    device: str = "auto",
+    runtime: Asked = Asked(),
 ) -> tuple[PlannedSlide, ...]:
     """Say what ``segment_slides`` would do with these arguments.
 
@@ -81,6 +84,8 @@ def planned_slides(
         on_bad_tile: What becomes of a slide with a tile that cannot be decoded.
         retry_failed: Whether slides that killed their process are tried again.
         wanted: What is written.
+        device: "auto", or a torch device.
+        runtime: The runtime that was asked for.
 
     Returns:
         One for each slide, in their order.
@@ -97,6 +102,7 @@ def planned_slides(
     if wanted.patches is not None:
         refuse_patches(facts["config"], f"model {path}")
     sha256 = model_sha256(path)
+    chosen = runtime_of(runtime, device_name(device_asked(runtime, device)), path, sha256)
     folder = MaskFolder(out.absolute())
     refuse_other_classes(folder, class_table_from_data(facts["classes"], f"model {path}: classes"))
     needs_labels = is_oracle(facts["config"]) and wanted.patches is None
@@ -111,6 +117,7 @@ def planned_slides(
             model=path,
             model_sha256=sha256,
             out=folder.path,
+            runtime=chosen,
             wanted=replace(wanted, limit_to_tissue=is_limited),
             needs_labels=needs_labels,
             overwrite=overwrite,
@@ -134,7 +141,7 @@ def _decided(job: SlideJob, ledger: Ledger) -> tuple[Action, str]:
         return "fail", str(error)
     fingerprint = job.fingerprint(identity)
     missing: list[str] = []
-    if result is not None and is_of(job, result, fingerprint):
+    if result is not None and is_of(job, result, job.fingerprints(identity)):
         missing = broken_files(job, ledger.folder, result)
         if not job.overwrite and not missing:
             return "skip", "already done with this model"

@@ -308,7 +308,7 @@ def _context(job: SlideJob, turn: str) -> FieldContext:
     with _opening:
         if turn not in _contexts:
             here = for_this_worker(job)
-            model = loaded_model(here.model, here.model_sha256, here.device)
+            model = loaded_model(here.model, here.model_sha256, here.device, here.runtime)
             limit_caches(here.memory_gib)
             _contexts[turn] = FieldContext(slide=opened_slide(here), model=model)
             while len(_contexts) > MAX_CONTEXTS:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from wsi_deform.distribute.job import MASK_VERSION, SlideJob
@@ -13,18 +13,18 @@ from wsi_deform.mask.folder import MaskFolder
 MAX_DEATHS = 2
 
 
-def is_of(job: SlideJob, result: State, fingerprint: str) -> bool:
+def is_of(job: SlideJob, result: State, fingerprints: Collection[str]) -> bool:
     """Whether a finished result is what a job asks for.
 
     Args:
         job: What is asked for.
         result: The result.
-        fingerprint: Of the job.
+        fingerprints: Of results that will do, see ``SlideJob.fingerprints``.
 
     Convention:
         A result that lacks tiles is not where that shall be a failure.
     """
-    return result.fingerprint == fingerprint and (job.on_bad_tile == "blank" or not result.blank_tiles)
+    return result.fingerprint in fingerprints and (job.on_bad_tile == "blank" or not result.blank_tiles)
 
 
 def broken_files(job: SlideJob, folder: MaskFolder, result: State) -> list[str]:
@@ -54,6 +54,8 @@ def why_again(job: SlideJob, result: State, identity: Mapping[str, str], missing
         return f"{result.blank_tiles} tiles had been left out"
     if changed and result.identity:
         return f"another file ({', '.join(changed)} changed)"
+    if not result.runtime.startswith(job.runtime.text):
+        return f"another runtime (its networks were computed by {result.runtime})"
     return "other settings"
 
 

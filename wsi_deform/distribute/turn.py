@@ -131,7 +131,7 @@ def _turn(
         return outcome_of(job, state, "failed", state.error)
     fingerprint = job.fingerprint(identity)
     missing: Sequence[str] = ()
-    if result is not None and is_of(job, result, fingerprint):
+    if result is not None and is_of(job, result, job.fingerprints(identity)):
         missing = broken_files(job, ledger.folder, result)
         if not job.overwrite or result.attempt != job.seen:
             if not missing:
@@ -204,7 +204,8 @@ def _worked_on(
     started = time.monotonic()
     try:
         with staging(folder, job.slide_id) as made:
-            slide, model = opened_slide(job), loaded_model(job.model, job.model_sha256, job.device)
+            slide = opened_slide(job)
+            model = loaded_model(job.model, job.model_sha256, job.device, job.runtime)
             files = segment_to_files(
                 slide,
                 model,
@@ -268,7 +269,7 @@ def _completed(
     """Make files of a finished slide that can be made from its mask."""
     try:
         with staging(ledger.folder, job.slide_id) as made:
-            model = loaded_model(job.model, job.model_sha256, job.device)
+            model = loaded_model(job.model, job.model_sha256, job.device, job.runtime)
             slide, patches = opened_slide(job), job.wanted.patches
             complete_files(slide, model, ledger.folder, missing, patches=patches, made=made)
             check_out(job, ledger.folder)

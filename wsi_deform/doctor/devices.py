@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from wsi_deform.doctor.finding import Finding, Remark, tried
+from wsi_deform.runtime.measured import processor_name
 
 TOPIC = "devices"
 GIB = 1 << 30
@@ -82,20 +83,12 @@ def _quota() -> float:
 def _processor() -> str:
     import torch
 
-    name, machine = _processor_name(), platform.machine()
+    name, machine = processor_name(), platform.machine()
     features = str(torch.backends.cpu.get_cpu_capability())
     text = f"{name or machine}, {machine}, torch uses {features}"
     if features in SLOW and machine.lower() in ("x86_64", "amd64"):
         raise Remark(text, "Without AVX2 networks are several times slower: does a virtual machine hide it?")
     return text
-
-
-def _processor_name() -> str:
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor()
 
 
 def _threads() -> str:

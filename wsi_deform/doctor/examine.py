@@ -13,6 +13,7 @@ from wsi_deform.doctor.extras import extra_findings
 from wsi_deform.doctor.finding import Finding, tried
 from wsi_deform.doctor.privacy import Shortener
 from wsi_deform.doctor.readers import codec_findings, reader_findings
+from wsi_deform.doctor.runtimes import runtime_findings
 from wsi_deform.doctor.storage import out_findings, place_findings
 from wsi_deform.doctor.trial import segment_finding
 from wsi_deform.doctor.versions import version_findings
@@ -29,7 +30,8 @@ def findings(out: Path | None = None) -> Iterator[Finding]:
         What was found, as it is found, in words that can be shown to anybody.
 
     Convention:
-        Where something is broken all else is looked at nevertheless. All that is written is removed again.
+        Where something is broken all else is looked at nevertheless. All that is written is removed again, but for
+        which runtime is the fastest, which `segment` reads.
     """
     shorten = Shortener(({} if out is None else {"OUT": out}) | _cache())
     with ExitStack() as stack:
@@ -51,6 +53,7 @@ def _all(out: Path | None, stack: ExitStack) -> Iterator[Finding]:
         yield from _whole("extras", lambda: extra_findings(_new(folder / "extras")))
     else:
         yield made
+    yield from _whole("runtimes", runtime_findings)
     yield from _whole("dask", dask_findings)
     if made.status == "ok":
         yield segment_finding(_new(folder / "segment"))

@@ -22,6 +22,8 @@ def extra_findings(folder: Path) -> Iterator[Finding]:
     yield _extra("remote", "slides at https addresses", ("aiohttp",), _remote)
     yield _extra("czi", "CZI that OpenSlide does not read", ("pylibCZIrw",), lambda: _czi(folder))
     yield _extra("onnx", "export to ONNX", ("onnx", "onnxruntime", "onnxscript"), _onnx)
+    yield _extra("openvino", "networks computed by OpenVINO", ("openvino",), _openvino)
+    yield _extra("quantise", "networks in int8", ("nncf", "openvino"), _quantise)
     yield _extra(
         "pretrained",
         "ImageNet weights of efficientnet-lite0",
@@ -90,6 +92,27 @@ def _onnx() -> str:
         f"onnx {onnx.__version__}, onnxruntime {onnxruntime.__version__}, onnxscript {onnxscript.__version__}"
     )
     return f"a graph runs ({said})"
+
+
+def _openvino() -> str:
+    """A sum, compiled and run."""
+    import numpy as np
+
+    from wsi_deform.runtime.openvino_engine import quiet_openvino
+
+    openvino = quiet_openvino()
+    opset = openvino.opset13
+    given = [opset.parameter([3], np.float32) for _ in range(2)]
+    model = openvino.Model([opset.add(*given)], given)
+    values = np.array([1, 2, 3], np.float32), np.array([10, 20, 30], np.float32)
+    (found,) = openvino.compile_model(model, "CPU")(values).values()
+    if found.tolist() != [11.0, 22.0, 33.0]:
+        raise ValueError(f"a sum comes out as {found.tolist()}")
+    return f"a network runs (openvino {version_of('openvino')})"
+
+
+def _quantise() -> str:
+    return f"there (nncf {version_of('nncf')}); tried by `wsi-deform quantise`, which measures what it costs"
 
 
 def _sets(folder: Path) -> str:

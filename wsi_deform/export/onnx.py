@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -37,7 +37,14 @@ def require_onnx() -> None:
         )
 
 
-def write_onnx(part: nn.Module, path: Path, *, channels: int, size: Size = TRACED_SIZE) -> None:
+def write_onnx(
+    part: nn.Module,
+    path: Path,
+    *,
+    channels: int,
+    size: Size = TRACED_SIZE,
+    outputs: Sequence[str] = (OUTPUT,),
+) -> None:
     """Export a network with free batch, height and width.
 
     Args:
@@ -45,6 +52,7 @@ def write_onnx(part: nn.Module, path: Path, *, channels: int, size: Size = TRACE
         path: Where to.
         channels: Channels of its input.
         size: Size of the example.
+        outputs: Names of what it gives.
 
     Raises:
         ModelError: torch cannot express the network in ONNX.
@@ -60,7 +68,7 @@ def write_onnx(part: nn.Module, path: Path, *, channels: int, size: Size = TRACE
                 dynamo=True,
                 dynamic_shapes=free,
                 input_names=[INPUT],
-                output_names=[OUTPUT],
+                output_names=list(outputs),
                 verbose=False,
             )
             if program is None:

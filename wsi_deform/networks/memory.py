@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from wsi_deform.geometry import Size
+from wsi_deform.networks.stand_in import own_pass
 
 # Convolutions use scratch memory that no tensor shows: 2.25 was never too little for HRNetV2, BasicUNet and DynUNet.
 SCRATCH = 2.25
@@ -48,12 +49,13 @@ def forward_bytes(network: nn.Module, size: Size, *, channels: int = 3) -> int:
         channels: Channels of the image.
 
     Returns:
-        Bytes, with room for the scratch memory of convolutions; extrapolated by area.
+        Bytes, with room for the scratch memory of convolutions; extrapolated by area. Where another runtime computes
+        its passes, what PyTorch would need.
     """
     probe = Size(min(size.width, 128), min(size.height, 128))
     device = next(network.parameters()).device
     image = torch.zeros(1, channels, *probe.shape, device=device)
     counter = _LiveBytes()
     with torch.no_grad(), counter:
-        network(image)
+        own_pass(network, image)
     return round(SCRATCH * (counter.peak + image.nbytes) * size.area / probe.area)
