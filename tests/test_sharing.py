@@ -24,30 +24,48 @@ from wsi_deform.model_package import fetch
 from wsi_deform.model_package.contents import content_problem, name_problem
 from wsi_deform.model_package.fetch import model_path
 from wsi_deform.model_package.unpack import models_folder
+from wsi_deform.runtime.identity import model_sha256
+from wsi_deform.runtime.quantised import checksums, read_quantised
 from wsi_deform.sharing import check_model, pack_model
 from wsi_deform.slide.slide import Slide
 
 CLASSES = ClassTable.from_names(["background", "tumour"])
 MEMBERS = [
+    "best.int8/quantised.json",
+    "best.int8/segmentation.bin",
+    "best.int8/segmentation.xml",
     "best.json",
     "best.md",
     "best.safetensors",
     "licence.txt",
-    "runtime/int8/model.onnx",
     "thumbnail.jpg",
 ]
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A run folder with a model for another runtime."""
+    """A run folder with a model and its quantised networks."""
     folder = block_run(tmp_path_factory.mktemp("study") / "run", classes=CLASSES)
-    (folder / "runtime" / "int8").mkdir(parents=True)
-    (folder / "runtime" / "int8" / "model.onnx").write_bytes(b"\x08\x08 an ONNX file")
     about = json.loads((folder / "best.json").read_text())
     about["provenance"] = {"command": "wsi-deform train --slides /home/anna/slides.csv", "python": "3.11"}
     about["data"] = {"manifest": "/home/anna/slides.csv", "data_licences": {"CC BY 4.0": 3}}
+    # A path, of which the name alone is passed on.
+    about["config"]["networks"]["pretrained"] = "/home/anna/weights.safetensors"
     (folder / "best.json").write_text(json.dumps(about))
+    quantised = folder / "best.int8"
+    quantised.mkdir()
+    (quantised / "segmentation.xml").write_text("<net/>")
+    (quantised / "segmentation.bin").write_bytes(b"\x08\x08 weights")
+    facts = {
+        "format": "wsi-deform quantised 1",
+        "model": "best.safetensors",
+        "model_sha256": model_sha256(folder / "best.safetensors"),
+        "networks": {"segmentation": "segmentation.xml"},
+        "files": checksums(quantised),
+        "loss_points": 0.125,
+        "provenance": {"command": "wsi-deform quantise /home/anna/run", "python": "3.11"},
+    }
+    (quantised / "quantised.json").write_text(json.dumps(facts))
     return folder
 
 
@@ -70,13 +88,7 @@ def digest(path):
 
 def test_the_file_holds_the_model_its_card_the_licence_and_checksums_stored_as_they_are(packed, run):
     with zipfile.ZipFile(packed) as opened:
-        assert sorted(opened.namelist()) == [
-            "best.json",
-            "best.md",
-            "best.safetensors",
-            "contents.json",
-            *MEMBERS[3:],
-        ]
+        assert sorted(opened.namelist()) == sorted([*MEMBERS, "contents.json"])
         assert {each.compress_type for each in opened.infolist()} == {zipfile.ZIP_STORED}
         contents = json.loads(opened.read("contents.json"))
         for name in MEMBERS:
@@ -103,6 +115,11 @@ def test_a_shared_model_is_loaded_like_a_run(packed, run):
     assert load_model(packed).classes == CLASSES
     folder = find_model(packed).parent
     assert folder == models_folder() / digest(packed)
+    # Its quantised networks are still its own, though the path of its pretrained weights is not in it.
+    weights = folder / "best.safetensors"
+    quantised = read_quantised(weights, model_sha256(weights))
+    assert quantised.loss_points == 0.125
+    assert quantised.files["segmentation"].read_text() == "<net/>"
     # What was changed in the cache is not used.
     (folder / "best.json").write_text("{}")
     assert load_model(packed).classes == CLASSES
@@ -151,10 +168,10 @@ def write_all(written, held):
     [
         "../evil.json",
         "/etc/passwd",
-        "runtime/../../evil",
+        "best.int8/../../evil",
         "C:/evil",
-        "runtime\\..\\evil",
-        "runtime/aux",
+        "best.int8\\..\\evil",
+        "best.int8/aux",
         "notes.txt",
     ],
 )
@@ -171,16 +188,16 @@ def test_pickles_are_refused_by_name_and_by_content(packed, run, tmp_path):
     import pickle
 
     data = pickle.dumps({"a": 1})
-    assert name_problem("runtime/weights.pt").startswith("ends in .pt")
+    assert name_problem("best.int8/weights.pt").startswith("ends in .pt")
     assert content_problem(data[:4], data[-1:]).startswith("is a pickle")
     bad = rewritten(
         packed,
         tmp_path / "bad.zip",
-        lambda into, held: write_all(into, with_listed(held, "runtime/model.dat", data)),
+        lambda into, held: write_all(into, with_listed(held, "best.int8/model.dat", data)),
     )
-    with pytest.raises(ModelError, match="runtime/model.dat is a pickle"):
+    with pytest.raises(ModelError, match="best.int8/model.dat is a pickle"):
         check_model(bad)
-    path = run / "runtime" / "other.dat"
+    path = run / "best.int8" / "other.dat"
     path.write_bytes(data)
     try:
         with pytest.raises(ModelError, match="is a pickle, which runs code"):
@@ -194,18 +211,18 @@ def test_pickles_are_refused_by_name_and_by_content(packed, run, tmp_path):
 def test_bombs_duplicates_links_and_changed_bytes_are_refused(packed, tmp_path):
     def compressed(into, held):
         write_all(into, held)
-        into.writestr("runtime/zeros.bin", bytes(1 << 20), compress_type=zipfile.ZIP_DEFLATED)
+        into.writestr("best.int8/zeros.bin", bytes(1 << 20), compress_type=zipfile.ZIP_DEFLATED)
 
     def twice(into, held):
         write_all(into, held)
         into.writestr("best.json", held["best.json"])
 
     def link(into, held):
-        write_all(into, with_listed(held, "runtime/a", b"/etc/passwd"))
-        into.getinfo("runtime/a").external_attr = 0o120777 << 16
+        write_all(into, with_listed(held, "best.int8/a", b"/etc/passwd"))
+        into.getinfo("best.int8/a").external_attr = 0o120777 << 16
 
     def unlisted(into, held):
-        write_all(into, held | {"runtime/a": b"x"})
+        write_all(into, held | {"best.int8/a": b"x"})
 
     def changed(into, held):
         write_all(into, held | {"best.md": held["best.md"][:-1] + b"!"})
@@ -220,7 +237,7 @@ def test_bombs_duplicates_links_and_changed_bytes_are_refused(packed, tmp_path):
             (compressed, "is compressed"),
             (twice, "two members called 'best.json'"),
             (link, "is no plain file"),
-            (unlisted, "differ in runtime/a"),
+            (unlisted, "differ in best.int8/a"),
             (changed, "best.md is not what its contents.json says"),
             (without, "without licence.txt"),
         )
@@ -317,3 +334,14 @@ def test_segment_takes_a_shared_model(packed, tmp_path):
     refused = CliRunner().invoke(typer_app, [*arguments, "--model", "https://example.org/m.zip"])
     assert refused.exit_code == 2
     assert "a URL without a checksum" in refused.output
+
+
+def test_quantised_networks_of_another_model_are_not_packed(run, tmp_path):
+    facts = run / "best.int8" / "quantised.json"
+    before = facts.read_text()
+    facts.write_text(before.replace(model_sha256(run / "best.safetensors"), "0" * 64))
+    try:
+        with pytest.raises(ModelError, match=r"made of another model than best\.safetensors is now"):
+            pack_model(run, tmp_path / "out.zip", licence="x")
+    finally:
+        facts.write_text(before)

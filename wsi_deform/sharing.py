@@ -28,7 +28,7 @@ from wsi_deform.model_package.contents import (
     FORMAT,
     LICENCE,
     MAX_MEMBERS,
-    RUNTIME,
+    QUANTISED,
     THUMBNAIL,
     WEIGHTS,
     Contents,
@@ -38,7 +38,11 @@ from wsi_deform.model_package.contents import (
 )
 from wsi_deform.model_package.unpack import checked_package, is_package
 from wsi_deform.provenance import provenance
+from wsi_deform.runtime.identity import model_sha256
+from wsi_deform.runtime.quantised import FACTS as QUANTISED_FACTS
+from wsi_deform.runtime.quantised import quantised_folder, read_quantised
 from wsi_deform.slide.slide import Slide
+from wsi_deform.texts import read_json
 
 THUMBNAIL_PX = 768
 QUALITY = 85
@@ -80,7 +84,7 @@ def pack_model(run: Path, out: Path, *, licence: str, example: Slide | None = No
 
     Raises:
         ModelError: There is no such model, it cannot be loaded, no licence was named, the suffix is another one, or
-            ``runtime`` beside the model holds what may not be passed on.
+            its quantised networks are of another model, or hold what may not be passed on.
         SlideError: The example cannot be read.
 
     Convention:
@@ -102,7 +106,7 @@ def pack_model(run: Path, out: Path, *, licence: str, example: Slide | None = No
         LICENCE: licence.strip() + "\n",
     }
     held: dict[str, bytes | Path] = {name: text.encode() for name, text in texts.items()}
-    held |= {WEIGHTS: weights} | runtime_files(weights.parent / RUNTIME.rstrip("/"))
+    held |= {WEIGHTS: weights} | _quantised(weights, facts)
     if example is not None:
         held[THUMBNAIL] = _picture(example)
     members = {name: _measured(one) for name, one in sorted(held.items())}
@@ -150,8 +154,21 @@ def check_text(checked: Checked) -> str:
     )
 
 
-def runtime_files(folder: Path) -> dict[str, Path]:
-    """The files of a model for other runtimes: name in a shared model -> path; none where there is no such folder.
+def _quantised(weights: Path, facts: Mapping[str, Any]) -> dict[str, bytes | Path]:
+    """The quantised networks of a model, if it has some, as those of the model whose facts are passed on."""
+    folder = quantised_folder(weights)
+    found: dict[str, bytes | Path] = dict(plain_files(folder))
+    if not found:
+        return {}
+    read_quantised(weights, model_sha256(weights))
+    about = read_json(folder / QUANTISED_FACTS)
+    about |= {"model": WEIGHTS, "model_sha256": model_sha256(weights, facts=facts)}
+    about["provenance"] = _without_private(about.get("provenance"))
+    return found | {QUANTISED + QUANTISED_FACTS: (json.dumps(about, indent=2) + "\n").encode()}
+
+
+def plain_files(folder: Path) -> dict[str, Path]:
+    """The files of quantised networks: name in a shared model -> path; none where there is no such folder.
 
     Raises:
         ModelError: One is a link, a pickle or an archive, or has a name that cannot be packed.
@@ -160,7 +177,7 @@ def runtime_files(folder: Path) -> dict[str, Path]:
     for path in sorted(folder.rglob("*")) if folder.is_dir() and not folder.is_symlink() else ():
         if path.is_dir() and not path.is_symlink():
             continue
-        name = RUNTIME + path.relative_to(folder).as_posix()
+        name = QUANTISED + path.relative_to(folder).as_posix()
         problem = name_problem(name) if path.is_file() and not path.is_symlink() else "is no plain file"
         if not problem:
             with path.open("rb") as opened:
@@ -177,10 +194,13 @@ def runtime_files(folder: Path) -> dict[str, Path]:
     return found
 
 
+def _without_private(provenance: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {key: value for key, value in (provenance or {}).items() if key not in PRIVATE}
+
+
 def _public(facts: Mapping[str, Any]) -> dict[str, Any]:
     """The facts of a model without what names folders of the machine where it was trained."""
-    known = {key: value for key, value in (facts.get("provenance") or {}).items() if key not in PRIVATE}
-    public = dict(facts) | {"provenance": known}
+    public = dict(facts) | {"provenance": _without_private(facts.get("provenance"))}
     public.pop("explored", None)
     config = dict(facts["config"])
     networks = dict(config["networks"])

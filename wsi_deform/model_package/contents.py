@@ -1,8 +1,8 @@
 """What a shared model's file holds, and what is refused of one that a stranger sent, before anything of it is unpacked.
 
 It is a zip whose members are stored as they are, so that its size bounds theirs: ``best.safetensors`` and ``best.json``
-(the model), ``best.md`` (its card), ``licence.txt`` (of the data), ``thumbnail.jpg`` (of an example), ``runtime/`` (the
-model for other runtimes), and ``contents.json``, which has the length and the SHA-256 of each of the others.
+(the model), ``best.md`` (its card), ``licence.txt`` (of the data), ``thumbnail.jpg`` (of an example), ``best.int8/``
+(its quantised networks), and ``contents.json``, which has the length and the SHA-256 of each of the others.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from wsi_deform.texts import parse_json
 FORMAT = "wsi-deform model package 1"
 CONTENTS = "contents.json"
 WEIGHTS, FACTS, CARD = "best.safetensors", "best.json", "best.md"
-LICENCE, THUMBNAIL, RUNTIME = "licence.txt", "thumbnail.jpg", "runtime/"
+LICENCE, THUMBNAIL, QUANTISED = "licence.txt", "thumbnail.jpg", "best.int8/"
 NEEDED = (WEIGHTS, FACTS, CARD, LICENCE)
 KNOWN = (*NEEDED, THUMBNAIL)
 MAX_MEMBERS = 256
@@ -89,18 +89,18 @@ def name_problem(name: str) -> str:
     """What is wrong with the name of a member; empty when nothing is.
 
     Convention:
-        ``KNOWN`` names, and files in ``runtime/`` up to four folders deep, of plain letters: no ``..``, no root, no
+        ``KNOWN`` names, and files in ``QUANTISED`` up to four folders deep, of plain letters: no ``..``, no root, no
         drive, no backslash, nothing that Windows takes for a device.
     """
     if name in KNOWN:
         return ""
-    if not name.startswith(RUNTIME):
+    if not name.startswith(QUANTISED):
         return "is no file of a model"
     parts = name.split("/")
     if len(parts) > MAX_DEPTH or not all(
         _PART.fullmatch(part) and not RESERVED.fullmatch(part) for part in parts
     ):
-        return "is no plain name in runtime/"
+        return f"is no plain name in {QUANTISED}"
     suffixes = [suffix.lower() for suffix in Path(name).suffixes]
     if found := next((suffix for suffix in suffixes if suffix in _PICKLES), ""):
         return f"ends in {found}: such files can run code"
@@ -178,7 +178,7 @@ def member_blocks(opened: zipfile.ZipFile, member: Member, path: Path) -> Iterat
             f"model {path}: {member.name} is not what its {CONTENTS} says (SHA-256 {digest.hexdigest()}, needed "
             f"{member.sha256}). The file is damaged, or was changed. {REMEDY}"
         )
-    if member.name.startswith(RUNTIME) and (problem := content_problem(first, last)):
+    if member.name.startswith(QUANTISED) and (problem := content_problem(first, last)):
         raise ModelError(f"model {path}: {member.name} {problem}. {REMEDY}")
 
 

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from wsi_deform.errors import ModelError
 from wsi_deform.model_file import CHECKSUM, read_model_facts
 
 
-def model_sha256(model: Path) -> str:
+def model_sha256(model: Path, *, facts: Mapping[str, Any] | None = None) -> str:
     """Hash of a model: its tensors (or the checksum of them, which loading checks), and what else its masks depend on.
 
     Args:
         model: A ``.safetensors`` file.
+        facts: Those of the JSON that it shall have beside it; None reads what it has.
 
     Raises:
         ModelError: It, or the JSON beside it, cannot be read.
     """
-    facts = read_model_facts(model)
+    facts = read_model_facts(model) if facts is None else facts
     config = facts["config"]
     used = [
         facts["mpp"],
