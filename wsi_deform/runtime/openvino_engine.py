@@ -55,8 +55,8 @@ def written(part: Outputs, path: Path, *, channels: int, size: Size) -> None:
             traced = torch.jit.trace(part, example, check_trace=False)  # type: ignore[no-untyped-call]
             # Constants are folded by torch: OpenVINO takes three times as long for it.
             frozen = torch.jit.freeze(traced)
-            converted = openvino.convert_model(frozen)
-        converted.reshape({each: [-1, channels, -1, -1] for each in converted.inputs})
+            given = (openvino.PartialShape([-1, channels, -1, -1]), openvino.Type.f32)
+            converted = openvino.convert_model(frozen, input=[given])
         openvino.save_model(converted, str(path), compress_to_fp16=False)
     except Exception as error:  # its own, of whatever type; all are said in one way
         reason = str(error).strip().partition("\n")[0]
