@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 
 import pytest
 import torch
 from torch import nn
-from torch.utils._python_dispatch import _get_current_dispatch_mode_stack
+from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
 from torch.utils.flop_counter import FlopCounterMode
 
 from wsi_deform.annotation.classes import ClassTable
@@ -48,6 +50,41 @@ def test_a_pass_without_autograd_is_counted_alike():
         with mode(), NetworkFlops(network := small()) as counted:
             network(torch.zeros(1, 3, 7, 10))
         assert counted.total == BY_HAND, mode
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [("hrnetv2", {"width": 4}), ("efficientnet-lite0", {"width": 4}), ("pspnet", {"depth": 18})],
+)
+def test_a_pass_that_is_counted_computes_the_same_bits(name, options):
+    torch.manual_seed(0)
+    network = segmentation_network(name, classes=3, in_channels=3, **options).eval()
+    image = torch.randn(1, 3, 30, 45)
+    with torch.inference_mode():
+        plain = network(image)
+        with NetworkFlops(network):
+            counted = network(image)
+    assert torch.equal(counted, plain)
+
+
+@pytest.mark.skipif(
+    not hasattr(TorchDispatchMode, "_should_skip_dynamo"),
+    reason="this torch cannot be told not to import them",
+)
+def test_counting_imports_neither_compiler_nor_algebra():
+    """2 CPU s of every process that segments a slide."""
+    script = (
+        "import sys, torch\n"
+        "from wsi_deform.flops import NetworkFlops\n"
+        "from wsi_deform.networks.registry import segmentation_network\n"
+        "network = segmentation_network('hrnetv2', classes=2, in_channels=3, width=4).eval()\n"
+        "with torch.inference_mode(), NetworkFlops(network) as counted:\n"
+        "    network(torch.zeros(1, 3, 16, 24))\n"
+        "assert counted.total > 0\n"
+        "print(*sorted({'torch._dynamo', 'sympy'} & set(sys.modules)))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"
 
 
 def test_passes_add_up_over_batches_sizes_networks_and_threads():

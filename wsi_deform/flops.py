@@ -130,8 +130,14 @@ class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         super().__init__()  # type: ignore[no-untyped-call]
         self.flops = 0
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        # Else torch hides the method below from its compiler, and imports that for it: 1.8 CPU s of every process.
+        return False
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func._overloadpacket not in flop_registry:
+        # Resizing has no formula, and PyTorch takes it apart in Python: other rounding, and a second of imports.
+        if func._overloadpacket not in flop_registry and not func.name().startswith("aten::upsample"):
             # Without autograd (inference mode) a convolution comes here whole, as an operation that has no formula.
             with self:
                 parts = func.decompose(*args, **(kwargs or {}))
