@@ -34,7 +34,7 @@ def refused(*arguments: object) -> list[str]:
         (["segment", "--modle", "x"], "no such option: --modle. Did you mean --model?", " segment"),
         (
             ["--slides", "x"],
-            "no such option: --slides. It is an option of train, segment, evaluate, report: ",
+            "no such option: --slides. It is an option of train, segment, evaluate, report, quantise: ",
             "",
         ),
         (["config", "shw"], "no such command 'shw'. Did you mean show?", " config"),

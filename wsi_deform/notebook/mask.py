@@ -48,6 +48,7 @@ class SlideMask(SegmentedSlide):
         remark: What people should know before they trust the mask; else empty.
         is_limited: Whether it is limited to tissue, where a class is the background.
         method: How the slide was looked at, see ``SlideFiles``.
+        computed_by: What computed the networks, and how precisely.
     """
 
     slide: Slide
@@ -57,6 +58,7 @@ class SlideMask(SegmentedSlide):
     remark: str
     is_limited: bool
     method: Method = "sampled"
+    computed_by: str = "torch float32"
 
     @property
     def level_sizes(self) -> tuple[Size, ...]:
@@ -161,10 +163,11 @@ class SlideMask(SegmentedSlide):
             MaskFolder(Path(folder)),
             wanted=wanted,
             remark=self.remark,
+            computed_by=self.computed_by,
             method=self.method,
             threads=threads,
         )
-        return replace(files, tiles=self.tiles)
+        return replace(files, tiles=self.tiles, runtime=self.computed_by)
 
     @cached_property
     def _sampler(self) -> ReverseSampler:
@@ -260,6 +263,7 @@ def segment_slide(
         remark=slide_remark(slide, model),
         is_limited=is_limited,
         method=method_of(model),
+        computed_by=model.computed_by,
     )
 
 
