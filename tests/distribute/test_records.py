@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -78,3 +79,19 @@ def test_a_file_where_records_should_lie_is_refused_by_name(tmp_path: Path) -> N
     (tmp_path / "runs").write_text("")
     with pytest.raises(OutFolderUnwritableError, match=r"runs: cannot be written: File exists"):
         _new_record(MaskFolder(tmp_path))
+
+
+def test_of_calls_that_began_in_one_second_the_last_is_the_newest(tmp_path):
+    folder = MaskFolder(tmp_path)
+    names = ["20261130T222426Z", *(f"20261130T222426Z-{number}" for number in range(1, 11))]
+    for name in names:
+        folder.run(name).parent.mkdir(exist_ok=True)
+        folder.run(name).write_text(json.dumps({"call": name}), encoding="utf-8")
+        record, broken = newest_record(folder)
+        assert record is not None
+        assert record.data == {"call": name}
+        assert broken == ()
+    folder.run("20261130T222427Z").write_text("{}", encoding="utf-8")
+    record, _ = newest_record(folder)
+    assert record is not None
+    assert record.name == "20261130T222427Z.json"

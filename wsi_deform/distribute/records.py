@@ -49,12 +49,18 @@ def newest_record(folder: MaskFolder) -> tuple[Record | None, tuple[BrokenRecord
         empty record may be that of a call that has just begun.
     """
     broken: list[BrokenRecord] = []
-    for path in sorted(folder.run("x").parent.glob("[!.]*.json"), reverse=True):
+    for path in sorted(folder.run("x").parent.glob("[!.]*.json"), key=_age, reverse=True):
         found = _read(path)
         if isinstance(found, Record):
             return found, tuple(broken)
         broken.append(found)
     return None, tuple(broken)
+
+
+def _age(path: Path) -> tuple[str, int, str]:
+    """When a call began: the second, and of the calls of one second (``-1``, ``-2``, ...) which."""
+    stamp, _, number = path.stem.partition("-")
+    return stamp, int(number) if number.isdecimal() else 0, path.name
 
 
 def _read(path: Path) -> Record | BrokenRecord:
