@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
 
+import dask
 import numpy as np
 import pytest
 
@@ -30,6 +31,7 @@ from wsi_deform.distribute.standing import why_again
 from wsi_deform.distribute.summary import BatchReport, write_record, write_summary
 from wsi_deform.distribute.tables import Tables
 from wsi_deform.distribute.turn import segment_to_folder
+from wsi_deform.distribute.workers import KEEP_MEMORY
 from wsi_deform.errors import MaskError, SlideError
 from wsi_deform.geometry import Region, Size
 from wsi_deform.mask.folder import MaskFolder
@@ -480,3 +482,14 @@ def test_a_long_name_that_cannot_be_used_is_shown_by_its_beginning(tmp_path):
     (source,) = slide_sources(tmp_path, out=tmp_path / "out")
     assert source.slide_id == "x" * 100 + "..."
     assert f"its name {'x' * 40}... cannot name outputs" in source.problem
+
+
+def test_dask_is_told_not_to_have_workers_give_memory_back_at_once():
+    import distributed  # noqa: F401 - its defaults
+
+    name = "distributed.nanny.pre-spawn-environ"
+    assert dask.config.get(name)["MALLOC_TRIM_THRESHOLD_"] == 65536
+    with dask.config.set(KEEP_MEMORY):
+        # None is what its processes do not get.
+        assert dask.config.get(name)["MALLOC_TRIM_THRESHOLD_"] is None
+        assert dask.config.get(name)["OMP_NUM_THREADS"] == 1

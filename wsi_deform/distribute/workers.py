@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT_S = 20
 LOOK_S = 0.5
 STARTED = "wsi-deform-slide-started"
+# dask has its processes give memory back at once, for which glibc maps every larger tensor anew: twice the CPU time.
+KEEP_MEMORY = {"distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None}
 
 
 def segmented_by_workers(
@@ -62,12 +64,13 @@ def segmented_by_workers(
     """
     _quieten_dask()
     # One process needs none of it, and it takes a quarter of a second to import.
+    import dask
     from distributed import Client, LocalCluster
 
     with ExitStack() as stack:
         if scheduler is None:
             count = min(workers, len(jobs))
-            with _interrupts_ignored():
+            with _interrupts_ignored(), dask.config.set(KEEP_MEMORY):
                 # Spawned, one thread each: torch and numba use threads of their own.
                 cluster = LocalCluster(
                     n_workers=count, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0"
