@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT_S = 20
 LOOK_S = 0.5
 STARTED = "wsi-deform-slide-started"
-# dask has its processes give memory back at once, for which glibc maps every larger tensor anew: twice the CPU time.
+# dask has its processes give memory back at once: two workers took a quarter more CPU time (benchmark `batch`).
 KEEP_MEMORY = {"distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None}
 
 
