@@ -358,7 +358,11 @@ class Training(_Section):
     )
     compile: bool = Field(False, description="torch.compile of the segmentation network.")
     workers: int = Field(0, ge=0, description="Loader processes (spawned); 0 reads in the main process.")
-    cache_gib: float = Field(2.0, ge=0, description="Memory for decoded tiles, and as much for label masks.")
+    cache_gib: float = Field(
+        2.0,
+        ge=0,
+        description="Memory for decoded tiles, for plain images and for label masks, so much of each.",
+    )
     threads: int | None = Field(None, ge=1, description="Threads of torch; null leaves its default.")
 
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Region
-from wsi_deform.slide.cache import PICTURES, TILE_CACHE
+from wsi_deform.slide.cache import PICTURES, TILE_CACHE, set_cache_bytes
 from wsi_deform.slide.open import open_slide
 
 SIDE = 1100
@@ -50,6 +50,30 @@ def test_the_newest_image_stays_though_it_is_larger_than_the_limit(tmp_path, sma
     for row in range(3):
         assert (slide.read_tile(0, 0, row) == 9).all()
     assert len(decoded) == 1
+
+
+def test_tiles_of_coarse_levels_stay_when_their_image_had_to_leave(tmp_path, small_caches, monkeypatch):
+    TILE_CACHE.set_limit(10 * PIXELS_BYTES)
+    PICTURES.set_limit(100)
+    for name in "ab":
+        Image.fromarray(np.full((SIDE, SIDE, 3), ord(name), np.uint8)).save(tmp_path / f"{name}.png")
+    slides = [open_slide(tmp_path / f"{name}.png") for name in "ab"]
+    for slide in slides:
+        slide.read_tile(1, 0, 0)
+    decoded = []
+    original = Image.Image.convert
+    monkeypatch.setattr(Image.Image, "convert", lambda *a, **o: decoded.append(1) or original(*a, **o))
+    for _ in range(3):
+        for slide, value in zip(slides, b"ab", strict=True):
+            assert (slide.read_tile(1, 0, 0) == value).all()
+    assert not decoded
+
+
+def test_a_cache_that_was_asked_for_is_one_for_whole_images_too(small_caches):
+    set_cache_bytes(3 * PIXELS_BYTES)
+    assert PICTURES.limit_bytes == 3 * PIXELS_BYTES
+    set_cache_bytes(0)
+    assert (TILE_CACHE.limit_bytes, PICTURES.limit_bytes) == (0, 3 * PIXELS_BYTES)
 
 
 def test_an_image_that_changed_while_it_was_away_is_refused(tmp_path, small_caches):

@@ -110,8 +110,12 @@ PICTURES = PictureCache(512 << 20)
 
 
 def set_cache_bytes(limit_bytes: int) -> None:
-    """Limit the decoded tiles that this process keeps over all slides; 0 keeps none."""
+    """Limit the decoded tiles that this process keeps over all slides; 0 keeps none.
+
+    As many bytes of whole plain images are kept where that is more than ``PICTURES`` holds anyway.
+    """
     TILE_CACHE.set_limit(limit_bytes)
+    PICTURES.set_limit(max(PICTURES.limit_bytes, limit_bytes))
 
 
 if hasattr(os, "register_at_fork"):

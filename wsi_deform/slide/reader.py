@@ -187,6 +187,11 @@ class TilesReader(Protocol):
         ...
 
 
+def is_picture(reader: Reader) -> bool:
+    """Whether a reader decodes a plain image as a whole and may let it go, ``is_picture`` of it."""
+    return bool(getattr(reader, "is_picture", False))
+
+
 def tiles_of(reader: Reader, tiles: Sequence[Address]) -> Iterator[NDArray[np.uint8]]:
     """Read several tiles from any reader, each (H, W, 3) uint8 RGB, in the best way that it has."""
     if isinstance(reader, TilesReader) and reader.reads_ahead:

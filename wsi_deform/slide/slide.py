@@ -244,7 +244,7 @@ class Slide:
             SlideError: The tile cannot be read.
         """
         token, reader = self._reader()
-        if level >= reader.stored_levels and reader.in_memory:
+        if level >= reader.stored_levels and reader.stays_in_memory:
             pixels = reader.read_tile(level, column, row)
         else:
             pixels = TILE_CACHE.get((token, level, column, row), lambda: reader.read_tile(level, column, row))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from wsi_deform.geometry import Point, Region, Size, tile_grid, tile_region
 from wsi_deform.kernels.ahead import ahead_in
-from wsi_deform.slide.reader import Level, Reader, TilesReader, tiles_of
+from wsi_deform.slide.reader import Level, Reader, TilesReader, is_picture, tiles_of
 
 # Levels are added until the long side is no longer than this.
 COARSE_ENOUGH_PX = 512
@@ -233,6 +233,11 @@ def _every_tile(reader: Reader, stored: int, grid: Size) -> Iterator[NDArray[np.
     if isinstance(reader, TilesReader) and reader.reads_ahead:
         for row in rows:
             yield from reader.read_tiles(row)
+        return
+    if is_picture(reader):
+        # Nothing to wait for: its pixels are in memory.
+        for row in rows:
+            yield from (reader.read_tile(*tile) for tile in row)
         return
     with ThreadPoolExecutor(READ_THREADS, thread_name_prefix="slide-ahead") as pool:
         addresses = (address for row in rows for address in row)

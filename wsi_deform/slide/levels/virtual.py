@@ -30,6 +30,7 @@ from wsi_deform.slide.reader import (
     Reader,
     SlideInfo,
     TilesReader,
+    is_picture,
     tiles_of,
 )
 
@@ -48,7 +49,9 @@ class VirtualReader:
         reader: The reader of the stored levels.
         append: Whether missing levels are appended.
         stored_levels: Number of levels that the file stores; those from here on are virtual.
-        in_memory: Whether the virtual levels are held in memory once they are built.
+        in_memory: Whether the virtual levels are small enough to be built in memory.
+        stays_in_memory: Whether they stay there once they are built, so that their tiles need no other cache. Those of
+            a plain image go when a study has more of them than fit a limit.
 
     Convention:
         A pixel of the k-th virtual level is the mean over the ``2**k x 2**k`` pixels of the coarsest stored
@@ -93,7 +96,8 @@ class VirtualReader:
         self._lock = threading.Lock()
         self._built: Sidecar | _Held | None = None
         # Of a study's many plain images only so many levels stay in memory as fit a limit.
-        self._is_picture = self.in_memory and getattr(reader, "is_picture", False)
+        self._is_picture = self.in_memory and is_picture(reader)
+        self.stays_in_memory = self.in_memory and not self._is_picture
         self._token = next(_TOKENS)
 
     @property
