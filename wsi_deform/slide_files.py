@@ -29,7 +29,8 @@ from wsi_deform.mask.samples import SamplesWriter
 from wsi_deform.mask.tiff import write_mask
 from wsi_deform.mask.tissue_limit import TissueCounts
 from wsi_deform.memory import fields_per_batch, limit_caches, peak_memory_bytes
-from wsi_deform.model import Model, refuse_patches
+from wsi_deform.model import Model
+from wsi_deform.model_kind import refuse_patches
 from wsi_deform.reverse.interpolation import Interpolation
 from wsi_deform.reverse.samples import FieldSamples
 from wsi_deform.scale import limits_to_tissue
