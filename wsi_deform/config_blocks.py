@@ -52,7 +52,7 @@ class Blocks(BaseModel):
         "features: by how much the encoder's features differ from those around. tissue: by the tissue mask. random. "
         "labels: by the labels, an oracle.",
     )
-    skip_glass: bool = Field(True, description="Blocks without tissue are not read.")
+    skip_glass: bool = Field(True, description="Blocks that are tissue on less than 1 % are not read.")
     noise: float = Field(
         0.5,
         ge=0,

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from wsi_deform.config_blocks import MAX_LEVELS
 from wsi_deform.cover import normalised
-from wsi_deform.deform.blocks import CELL, BlockLayout, chosen_blocks, detail, impurity
+from wsi_deform.deform.blocks import CELL, LEAST_TISSUE, BlockLayout, chosen_blocks, detail, impurity
 from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Size
 from wsi_deform.grids import even_grids
@@ -277,7 +277,7 @@ def _chosen(
     settings, found = model.block_settings, []
     tissue = layout.pooled(views[:, RGB:], level)[:, 0] if settings.skip_glass else None
     for item in range(len(views)):
-        allowed = None if tissue is None else (tissue[item] > 0).cpu()
+        allowed = None if tissue is None else (tissue[item] >= LEAST_TISSUE).cpu()
         if level > 1:
             parents = seen[-1].places
             children = layout.children(level, parents[parents[:, 0] == item, 1:])

@@ -26,6 +26,14 @@ CELL = 8
 LABEL = 4
 """Px of the finest level per label."""
 
+LEAST_TISSUE = 0.01
+"""Share of a block that is tissue from which on the block is not glass.
+
+Of 76 GlaS biopsies (windows of 64 px, 2.5 um per px) this leaves 56 % of the pixels of whole fields to be read, where
+any share above 0 left 79 %: shares are differences of sums, and a third of those above 0 were rounding (below 1e-9).
+Of the glands' pixels 0.34 % lie in blocks that it leaves out; 0.26 % in blocks without a pixel of tissue.
+"""
+
 BlockChoice = Literal["learned", "detail", "features", "tissue", "random", "labels"]
 
 
