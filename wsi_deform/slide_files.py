@@ -12,7 +12,7 @@ from wsi_deform.annotation.labels import Labels
 from wsi_deform.baselines.patch_files import shown_downsample, write_patch_files
 from wsi_deform.baselines.patch_grid import level_of
 from wsi_deform.baselines.patch_settings import PatchSettings
-from wsi_deform.cover import FieldBudget, budgets_of, counted_tissue, tissue_limit_of
+from wsi_deform.cover import FieldBudget, budgets_of
 from wsi_deform.field_tasks import SegmentedField
 from wsi_deform.flops import NetworkFlops, sampling_flops
 from wsi_deform.mask.blanks import BlankRegions
@@ -45,6 +45,7 @@ from wsi_deform.slide_results import (
     method_of,
     slide_files_of,
 )
+from wsi_deform.tissue_cover import counted_tissue, tissue_limit_of
 from wsi_deform.unlike import slide_remark
 
 OnField = Callable[[int, int], None]

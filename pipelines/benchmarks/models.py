@@ -23,6 +23,7 @@ from pipelines.benchmarks.drawn_slides import CLASSES, MPP, Block, DrawnFile, Mo
 from pipelines.benchmarks.measure import Row
 from pipelines.benchmarks.results import Settings
 from wsi_deform.config import read_config
+from wsi_deform.config_blocks import BUDGETS
 from wsi_deform.config_sections import Config
 from wsi_deform.geometry import Region
 from wsi_deform.manifest.rows import Manifest, ManifestRow
@@ -163,10 +164,13 @@ def with_budget(config: Config, side: float) -> Config:
     return config.model_copy(update={"sampling": sampling})
 
 
-def with_share(config: Config, share: float) -> Config:
-    """The configuration of blocks with another share of pixels that are read."""
-    assert config.blocks is not None
-    return config.model_copy(update={"blocks": config.blocks.model_copy(update={"share": share})})
+def with_block_budget(config: Config, factor: float) -> Config:
+    """The configuration of blocks with a budget of so many times the pixels."""
+    blocks = config.blocks
+    assert blocks is not None
+    said = {key: getattr(blocks, key) for key in BUDGETS}
+    changed = {key: type(value)(value * factor) for key, value in said.items() if value is not None}
+    return config.model_copy(update={"blocks": blocks.model_copy(update=changed)})
 
 
 class _Progress(NullWatcher):

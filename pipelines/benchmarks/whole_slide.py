@@ -43,7 +43,7 @@ from pipelines.benchmarks.drawn_slides import (
     drawn_file,
 )
 from pipelines.benchmarks.measure import Case, Facts, Pool, Row, Work
-from pipelines.benchmarks.models import trained_models, with_budget, with_share
+from pipelines.benchmarks.models import trained_models, with_block_budget, with_budget
 from pipelines.benchmarks.parts import Stopwatch, accuracy, extrapolated_work, part_of, sampled_confusion
 from pipelines.benchmarks.results import Settings
 from wsi_deform.baselines.patch_grid import PatchGrid, patch_grid
@@ -206,7 +206,7 @@ def ours(
     """The method."""
     loaded = _loaded(model, zero=zero)
     if loaded.has_blocks:
-        loaded.config = with_share(loaded.config, loaded.block_settings.share * factor)
+        loaded.config = with_block_budget(loaded.config, factor)
     else:
         loaded.config = with_budget(loaded.config, loaded.config.sampling.budget[0] * factor**0.5)
     flops: list[int] = []

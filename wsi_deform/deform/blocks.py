@@ -118,12 +118,7 @@ class BlockLayout:
         Raises:
             ShapeError: Another number of parts than of further levels.
         """
-        further = self.levels - 1
-        parts = [2.0**number for number in range(further)] if split is None else list(split)
-        if len(parts) != further:
-            raise ShapeError(
-                f"{len(parts)} parts of the budget: needed {further}, one for each further level."
-            )
+        parts = parts_of(self, split)
         window = self.read_px**2
         left = max(0.0, share * self.dense_px - self.padded(0).area)
         found: list[int] = []
@@ -204,6 +199,23 @@ class BlockLayout:
         found = torch.zeros(self.blocks(level - 1).shape, dtype=torch.bool)
         found[blocks[:, 0], blocks[:, 1]] = True
         return found.repeat_interleave(2, 0).repeat_interleave(2, 1)[:rows, :columns]
+
+
+def parts_of(layout: BlockLayout, split: Sequence[float] | None) -> list[float]:
+    """What each further level gets of what the first look leaves, as any positive numbers.
+
+    Args:
+        layout: The levels.
+        split: As for ``BlockLayout.counts``.
+
+    Raises:
+        ShapeError: Another number of parts than of further levels.
+    """
+    further = layout.levels - 1
+    parts = [2.0**number for number in range(further)] if split is None else list(split)
+    if len(parts) != further:
+        raise ShapeError(f"{len(parts)} parts of the budget: needed {further}, one for each further level.")
+    return parts
 
 
 def chosen_blocks(priority: Tensor, allowed: Tensor | None, count: int) -> Tensor:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 MASK_VERSION = 3
 """Raised when the program makes other masks of the same slide, model and settings than before, beyond rounding; slides
-of earlier versions are then done again. Version 0.1.0 is 1; since 3, blocks that are tissue on less than 1 % are glass."""
+of earlier versions are then done again. Version 0.1.0 is 1; since 3, blocks of which less than 1 % is
+tissue are glass."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
