@@ -143,7 +143,8 @@ def test_holes_up_to_a_quarter_of_a_square_millimetre_are_kept(monkeypatch, mpp,
     """Cells of 8 um, or of a pixel: 250,000 um2 are so many."""
     asked = []
     monkeypatch.setattr(
-        "wsi_deform.tissue_cover.with_border", lambda tissue, *, hole_cells: asked.append(hole_cells) or tissue
+        "wsi_deform.tissue_cover.with_border",
+        lambda tissue, *, hole_cells: asked.append(hole_cells) or tissue,
     )
     tissue_limit_of(drawn(mpp=mpp), 0)
     assert asked == [cells]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 from torch import nn
 
 from wsi_deform.config_blocks import Blocks
@@ -9,12 +13,15 @@ from wsi_deform.config_sections import Config
 from wsi_deform.deform.blocks import LABEL, BlockLayout
 from wsi_deform.errors import ModelError
 from wsi_deform.geometry import Size
+from wsi_deform.networks.block_encoders import OPTIONS_OF, trained_on
 from wsi_deform.networks.blocks import BlockNetwork
 from wsi_deform.networks.groups import GroupNetwork
 from wsi_deform.networks.names import refuse_unknown_options
 
 NO_BLOCKS = "sampling.geometry warp: this model has no blocks. Needed sampling.geometry: blocks."
-BLOCK_OPTIONS = ("width", "frozen", "head")
+BLOCK_OPTIONS = ("width", "frozen", "head", "trained_um", "pixel_mean", "pixel_std")
+FURTHEST_SCALE = 4.0
+"""Most that um per px of the finest level may be of those that an encoder was trained at, or these of it."""
 # Of labels, by training; or of look-alike tissue, by `wsi-deform explore`.
 HEADS = ("classes", "groups")
 
@@ -108,18 +115,80 @@ def block_network(config: Config, classes: int) -> BlockNetwork:
     settings, options = config.blocks, config.networks.segmentation.options
     if settings is None:
         raise ModelError(NO_BLOCKS)
-    refuse_unknown_options(f"{config.networks.segmentation.name} in blocks", options, BLOCK_OPTIONS)
+    name = config.networks.segmentation.name
+    accepted = (*BLOCK_OPTIONS, *OPTIONS_OF.get(name, ()))
+    refuse_unknown_options(f"{name} in blocks", options, accepted)
+    refuse_scale(config, options.pop("trained_um", None))
+    own = encoder_arguments(config)
+    options = {key: value for key, value in options.items() if key in ("width", "frozen", "head")}
     head = options.pop("head", HEADS[0])
     if head not in HEADS:
         raise ModelError(f"networks.segmentation.head {head!r}: needed one of {', '.join(HEADS)}.")
     if head == "groups":
-        return GroupNetwork(
-            classes=classes, levels=settings.levels, encoder=config.networks.segmentation.name, **options
-        )
+        return GroupNetwork(classes=classes, levels=settings.levels, encoder=name, **options)
     return BlockNetwork(
         classes=classes,
         levels=settings.levels,
-        encoder=config.networks.segmentation.name,
+        encoder=name,
         scores=settings.choice == "learned",
         **options,
+        **own,
     )
+
+
+def encoder_arguments(config: Config) -> dict[str, Any]:
+    """Arguments of ``BlockNetwork`` that say more of its encoder than its name; none where there is no more to say."""
+    segmentation = config.networks.segmentation
+    options, own = segmentation.options, OPTIONS_OF.get(segmentation.name, ())
+    found = {key: options[key] for key in ("pixel_mean", "pixel_std") if options.get(key) is not None}
+    if inner := {key: value for key, value in options.items() if key in own}:
+        found["encoder_options"] = inner
+    return found
+
+
+def refuse_scale(config: Config, trained_um: float | None, source: str = "trained_um") -> None:
+    """Refuse an encoder that sees tissue at quite another scale than it was trained at.
+
+    Args:
+        config: The configuration; has blocks.
+        trained_um: um per px that it was trained at; None where nobody knows.
+        source: Where that is said, for the error.
+
+    Raises:
+        ModelError: The finest level has more than 4 times these um per px, or less than a fourth; or has none.
+    """
+    if trained_um is None or config.blocks is None:
+        return
+    if isinstance(trained_um, bool) or not isinstance(trained_um, (int, float)) or trained_um <= 0:
+        raise ModelError(f"{source} {trained_um!r}: needed um per px, a number above 0.")
+    finest = config.blocks.finest_um
+    if finest is None or not 1 / FURTHEST_SCALE <= finest / trained_um <= FURTHEST_SCALE:
+        found = "has no um per px (finest_px)" if finest is None else f"has {finest:g}"
+        raise ModelError(
+            f"encoder {config.networks.segmentation.name}: trained at {trained_um:g} um per px ({source}), and the "
+            f"finest level {found}. Needed blocks.finest_um from {trained_um / FURTHEST_SCALE:g} to "
+            f"{trained_um * FURTHEST_SCALE:g}, or an encoder that was trained at such a scale."
+        )
+
+
+def check_weights(config: Config, network: BlockNetwork, path: Path) -> None:
+    """Refuse weights that say of themselves that they were trained on images otherwise scaled.
+
+    Args:
+        config: The configuration.
+        network: The network that they are for.
+        path: The file.
+
+    Raises:
+        ModelError: Its metadata (``block_encoders.trained_on``) and the settings differ.
+    """
+    pixels, um = trained_on(path)
+    refuse_scale(config, um, f"metadata of {path}")
+    if pixels is not None and not np.allclose(
+        (*pixels.mean, *pixels.scale), (*network.pixels.mean, *network.pixels.scale), atol=0.5
+    ):
+        mean, std = ([round(each / 255, 4) for each in part] for part in (pixels.mean, pixels.scale))
+        raise ModelError(
+            f"weights {path}: trained with pixel_mean {mean} and pixel_std {std}, says its metadata; "
+            f"networks.segmentation has others. Needed pixel_mean: {mean}, pixel_std: {std} there."
+        )
