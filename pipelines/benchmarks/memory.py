@@ -2,7 +2,8 @@
 
 The default configuration with a quarter of its samples per field and a small network, so that what a slide needs shows
 beside what a network needs; and blocks, as large as they are by default, whose encoder is what it is. Slides are drawn
-as they are read; fields in which no tissue is found are left out.
+as they are read; fields in which no tissue is found are left out. Blocks stand beside what ``--memory-gib`` takes a
+field to need, and their largest slide has no more tissue than the one before.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from pipelines.benchmarks.drawn_slides import CLASSES, MPP, DrawnReader
 from pipelines.benchmarks.measure import Case, Facts, Pool, Row, Work
 from pipelines.benchmarks.results import Settings
 from wsi_deform.config import read_config
+from wsi_deform.cover import budgets_of
+from wsi_deform.memory import looks_bytes
 from wsi_deform.model import Model
 from wsi_deform.slide.cache import TILE_CACHE
 from wsi_deform.slide.slide import Slide
@@ -36,7 +39,9 @@ BLOCKS = (
     "device=cpu",
 )
 GEOMETRIES = {"": SETTINGS, "blocks, ": BLOCKS}
-WARM_UP_PX = 2048
+TISSUE_PX = 61_440
+WARM_UP_PX, SEVERAL_PX = 2048, 20_480
+MIB = 1 << 20
 
 
 def benchmark(settings: Settings) -> list[Row]:
@@ -68,7 +73,8 @@ def work(*, side: int, threads: int, geometry: str = "") -> Work:
 
     def once(side_px: int) -> Facts:
         TILE_CACHE.forget()
-        slide = Slide.from_reader(DrawnReader(side_px), slide_id="drawn")
+        tissue_px = TISSUE_PX if model.has_blocks else None
+        slide = Slide.from_reader(DrawnReader(side_px, tissue_px), slide_id="drawn")
         with tempfile.TemporaryDirectory(prefix="wsi-deform-memory-") as path:
             files = segment_to_files(slide, model, path, threads=threads)
         return {
@@ -79,4 +85,12 @@ def work(*, side: int, threads: int, geometry: str = "") -> Work:
         }
 
     once(WARM_UP_PX)
-    return Work(run=lambda _: once(side))
+    return Work(run=lambda _: once(side), facts=_estimate(model))
+
+
+def _estimate(model: Model) -> Facts:
+    """What ``--memory-gib`` takes looking at a field to need, of a slide of several."""
+    if not model.has_blocks:
+        return {}
+    slide = Slide.from_reader(DrawnReader(SEVERAL_PX), slide_id="drawn")
+    return {"looks_mib": looks_bytes(model, budgets_of(slide, model)) / MIB}
