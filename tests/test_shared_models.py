@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import struct
+import threading
 import zipfile
 
 import fsspec
@@ -14,6 +15,7 @@ import pytest
 from blocks_study import block_run
 from drawn_reader import ArrayReader
 from PIL import Image
+from range_server import RangeServer
 from typer.testing import CliRunner
 
 from wsi_deform.annotation.classes import ClassTable
@@ -333,6 +335,26 @@ def test_a_url_needs_its_checksum_and_is_fetched_once(packed, shared_at, tmp_pat
     monkeypatch.setenv("WSI_DEFORM_CACHE", str(tmp_path / "other"))
     with pytest.raises(ModelError, match=r"more than 0\.01 MiB"):
         model_path(url, f"sha256:{digest(packed)}")
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_server_that_gives_parts_or_none_is_read_once_from_end_to_end(
+    packed, tmp_path, monkeypatch, ranges
+):
+    monkeypatch.setattr(fetch, "SCHEMES", ("http",))
+    monkeypatch.setenv("WSI_DEFORM_CACHE", str(tmp_path / "cache"))
+    wanted = f"sha256:{digest(packed)}"
+    with RangeServer(packed.parent, ranges=ranges) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        found = model_path(server.url(packed.name), wanted)
+        assert found.read_bytes() == packed.read_bytes()
+        assert server.sent_bytes == packed.stat().st_size
+        with pytest.raises(
+            ModelError, match=r"none\.zip: cannot be fetched \((HTTP status 404|no such file)"
+        ):
+            model_path(server.url("none.zip"), "sha256:" + "0" * 64)
+        server.shutdown()
+    assert model_path(server.url(packed.name), wanted) == found
 
 
 def test_only_https_is_fetched_and_a_path_may_have_a_checksum_too(packed, run):
