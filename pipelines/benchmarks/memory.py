@@ -3,7 +3,8 @@
 The default configuration with a quarter of its samples per field and a small network, so that what a slide needs shows
 beside what a network needs; and blocks, as large as they are by default, whose encoder is what it is. Slides are drawn
 as they are read; fields in which no tissue is found are left out. Blocks stand beside what ``--memory-gib`` takes a
-field to need, and their largest slide has no more tissue than the one before.
+field to need; their largest fields are of one size on all slides, and tissue is no larger than
+``TISSUE_PX``.
 """
 
 from __future__ import annotations
@@ -33,14 +34,14 @@ SETTINGS = (
 BLOCKS = (
     "sampling.geometry=blocks",
     "networks.segmentation={name: efficientnet-lite0}",
-    "fields.side_um=2048",
+    "fields.side_um=1707",
     "augmentation.shift_cells=0",
     "augmentation.warp_cells=0",
     "device=cpu",
 )
 GEOMETRIES = {"": SETTINGS, "blocks, ": BLOCKS}
-TISSUE_PX = 61_440
-WARM_UP_PX, SEVERAL_PX = 2048, 20_480
+TISSUE_PX = 40_960
+WARM_UP_PX = 2048
 MIB = 1 << 20
 
 
@@ -85,12 +86,12 @@ def work(*, side: int, threads: int, geometry: str = "") -> Work:
         }
 
     once(WARM_UP_PX)
-    return Work(run=lambda _: once(side), facts=_estimate(model))
+    return Work(run=lambda _: once(side), facts=_estimate(model, side))
 
 
-def _estimate(model: Model) -> Facts:
-    """What ``--memory-gib`` takes looking at a field to need, of a slide of several."""
+def _estimate(model: Model, side: int) -> Facts:
+    """What ``--memory-gib`` takes looking at a field of the slide to need."""
     if not model.has_blocks:
         return {}
-    slide = Slide.from_reader(DrawnReader(SEVERAL_PX), slide_id="drawn")
+    slide = Slide.from_reader(DrawnReader(side, TISSUE_PX), slide_id="drawn")
     return {"looks_mib": looks_bytes(model, budgets_of(slide, model)) / MIB}
