@@ -24,12 +24,16 @@ NOT_NEEDED = (
     "aiohttp",
     "dask",
     "distributed",
+    "fsspec",
     "matplotlib",
     "monai",
     "onnx",
     "pandas",
+    "scipy.ndimage",
     "scipy.signal",
     "scipy.stats",
+    "shapely",
+    "skimage",
     "tensorboard",
     "torch.utils.tensorboard",
     "zarr",
@@ -80,6 +84,22 @@ def test_threads_of_numpy_sleep_soon_unless_the_user_says_when(monkeypatch: pyte
     monkeypatch.delenv("OPENBLAS_THREAD_TIMEOUT")
     let_idle_threads_sleep()
     assert os.environ["OPENBLAS_THREAD_TIMEOUT"] == "14"
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [({}, "4000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)],
+)
+def test_threads_of_torch_sleep_soon_unless_the_user_says_when(
+    monkeypatch: pytest.MonkeyPatch, said: dict[str, str], expected: str | None
+) -> None:
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.setenv(name, "")  # so that what is set below does not stay
+        monkeypatch.delenv(name)
+    for name, value in said.items():
+        monkeypatch.setenv(name, value)
+    let_idle_threads_sleep()
+    assert os.environ.get("GOMP_SPINCOUNT") == expected
 
 
 def test_the_command_line_is_loaded_without_numpy_whose_threads_are_set_when_it_starts() -> None:

@@ -12,14 +12,19 @@ OBJECTS_PER_COLLECTION = 10_000
 
 
 def let_idle_threads_sleep() -> None:
-    """Let OpenBLAS's threads sleep soon after they have nothing to do; call it before NumPy is imported.
+    """Let threads of OpenBLAS and PyTorch sleep soon after they have nothing to do; call it before either is loaded.
 
     Convention:
-        NumPy and SciPy each start a thread per core, which spins for 2^26 cycles before it sleeps: .2 s for nothing
-        on two cores. Two to the 14th is still longer than from one call to the next in a loop of them. Who set
-        ``OPENBLAS_THREAD_TIMEOUT`` keeps it.
+        NumPy and SciPy each start a thread of OpenBLAS per core, which spins for 2^26 cycles before it sleeps: .2 s for
+        nothing on two cores. Two to the 14th is still longer than from one call to the next in a loop of them.
+        PyTorch's threads (libgomp) spin 300,000 times, some milliseconds, wherever one waits for another: where other
+        programs share the cores that is most of what a forward pass takes, in CPU seconds and by the clock. 4,000
+        times outlast what lies between two operations of a network. Who set ``OPENBLAS_THREAD_TIMEOUT``,
+        ``GOMP_SPINCOUNT`` or ``OMP_WAIT_POLICY`` keeps it.
     """
     os.environ.setdefault("OPENBLAS_THREAD_TIMEOUT", "14")
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "4000")
 
 
 @contextmanager
