@@ -138,3 +138,42 @@ def test_garbage_is_collected_again_after_an_import_that_fails() -> None:
         assert gc.isenabled()
     finally:
         gc.unfreeze()
+
+
+PROGRAM = """
+import atexit, os, sys, threading
+class Left:
+    def __del__(self, write=os.write):
+        write(1, b"freed\\n")
+sys.left = Left()
+atexit.register(print, "handled")
+if sys.argv.pop(1) == "thread":
+    threading.Thread(target=lambda: [threading.main_thread().join(), print("waited")]).start()
+from wsi_deform.cli.main import app
+app()
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "code", "expected"),
+    [
+        ("wsi-deform", "alone", 0, ["handled"]),
+        ("wsi-deform", "thread", 0, ["waited", "handled", "freed"]),
+        ("somebodys", "alone", 0, ["handled", "freed"]),
+        ("wsi-deform", "alone", 2, ["handled"]),
+    ],
+)
+def test_the_program_ends_with_its_code_and_handlers_but_frees_nothing(
+    tmp_path: Path, name: str, given: str, code: int, expected: list[str]
+) -> None:
+    (tmp_path / name).write_text(PROGRAM)
+    arguments = ["config", "--help"] if code == 0 else ["config", "--what"]
+    done = subprocess.run(
+        [sys.executable, tmp_path / name, given, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    assert done.returncode == code, done.stderr
+    assert [line for line in done.stdout.splitlines() if line in ("handled", "waited", "freed")] == expected

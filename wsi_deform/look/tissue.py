@@ -26,8 +26,8 @@ GLASS_CHROMA, STAINED_CHROMA = 0.03, 0.08
 # Optical density -log10(I / I0) of unstained or gray tissue is above this; JPEG noise of glass is below.
 GLASS_DENSITY, STAINED_DENSITY = 0.06, 0.12
 # Fluorescence, and the area that scanners do not scan: everything darker than this is background.
-OTSU_BINS = 256
 BLACK = 0.06
+OTSU_BINS = 256
 MIN_TISSUE_UM2, MIN_HOLE_UM2 = 10_000.0, 10_000.0
 MIN_TISSUE_PX, MIN_HOLE_PX = 16, 16
 
