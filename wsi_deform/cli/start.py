@@ -67,10 +67,12 @@ def end_at_once(code: int) -> None:
         What was registered with ``atexit`` is called, and what was printed is written. Where another thread is still to
         be waited for, nothing is done: Python ends by itself.
     """
+    # CPython's own, which no document promises.
+    run_exit_functions = getattr(atexit, "_run_exitfuncs", None)
     waits = any(not one.daemon for one in threading.enumerate() if one is not threading.main_thread())
-    if waits or threading.current_thread() is not threading.main_thread():
+    if run_exit_functions is None or waits or threading.current_thread() is not threading.main_thread():
         return
-    atexit._run_exitfuncs()
+    run_exit_functions()
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()
