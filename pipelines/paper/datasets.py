@@ -73,7 +73,8 @@ DATA_SETS = {
             budgets=((32, 43), (64, 86)),
             settings=(*PHOTO, *BOTH_FLIPS),
             stands_for="DeepGlobe",
-            looks=Looks(finest=2.0, window_px=32, shares=(0.08, 0.26)),
+            # Plants are small: windows of 32 px reach .638 on the validation images at a share of .26, of 16 px .669.
+            looks=Looks(finest=2.0, window_px=16, shares=(0.08, 0.26)),
         ),
         DataSet(
             name="glas",

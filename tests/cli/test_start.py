@@ -24,12 +24,16 @@ NOT_NEEDED = (
     "aiohttp",
     "dask",
     "distributed",
+    "fsspec",
     "matplotlib",
     "monai",
     "onnx",
     "pandas",
+    "scipy.ndimage",
     "scipy.signal",
     "scipy.stats",
+    "shapely",
+    "skimage",
     "tensorboard",
     "torch.utils.tensorboard",
     "zarr",
@@ -82,6 +86,22 @@ def test_threads_of_numpy_sleep_soon_unless_the_user_says_when(monkeypatch: pyte
     assert os.environ["OPENBLAS_THREAD_TIMEOUT"] == "14"
 
 
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [({}, "4000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)],
+)
+def test_threads_of_torch_sleep_soon_unless_the_user_says_when(
+    monkeypatch: pytest.MonkeyPatch, said: dict[str, str], expected: str | None
+) -> None:
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.setenv(name, "")  # so that what is set below does not stay
+        monkeypatch.delenv(name)
+    for name, value in said.items():
+        monkeypatch.setenv(name, value)
+    let_idle_threads_sleep()
+    assert os.environ.get("GOMP_SPINCOUNT") == expected
+
+
 def test_the_command_line_is_loaded_without_numpy_whose_threads_are_set_when_it_starts() -> None:
     asked = "import sys, wsi_deform.cli.main; print('numpy' in sys.modules)"
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
@@ -118,3 +138,42 @@ def test_garbage_is_collected_again_after_an_import_that_fails() -> None:
         assert gc.isenabled()
     finally:
         gc.unfreeze()
+
+
+PROGRAM = """
+import atexit, os, sys, threading
+class Left:
+    def __del__(self, write=os.write):
+        write(1, b"freed\\n")
+sys.left = Left()
+atexit.register(print, "handled")
+if sys.argv.pop(1) == "thread":
+    threading.Thread(target=lambda: [threading.main_thread().join(), print("waited")]).start()
+from wsi_deform.cli.main import app
+app()
+"""
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "code", "expected"),
+    [
+        ("wsi-deform", "alone", 0, ["handled"]),
+        ("wsi-deform", "thread", 0, ["waited", "handled", "freed"]),
+        ("somebodys", "alone", 0, ["handled", "freed"]),
+        ("wsi-deform", "alone", 2, ["handled"]),
+    ],
+)
+def test_the_program_ends_with_its_code_and_handlers_but_frees_nothing(
+    tmp_path: Path, name: str, given: str, code: int, expected: list[str]
+) -> None:
+    (tmp_path / name).write_text(PROGRAM)
+    arguments = ["config", "--help"] if code == 0 else ["config", "--what"]
+    done = subprocess.run(
+        [sys.executable, tmp_path / name, given, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    assert done.returncode == code, done.stderr
+    assert [line for line in done.stdout.splitlines() if line in ("handled", "waited", "freed")] == expected

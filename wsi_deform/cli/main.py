@@ -33,7 +33,7 @@ from wsi_deform.cli import (
 from wsi_deform.cli.app import App, Debug, Quiet, Verbose
 from wsi_deform.cli.console import set_talk
 from wsi_deform.cli.help import INTERRUPTED
-from wsi_deform.cli.start import let_idle_threads_sleep
+from wsi_deform.cli.start import end_at_once, is_own_program, let_idle_threads_sleep
 from wsi_deform.redact import redacted
 
 typer_app = App(
@@ -105,6 +105,10 @@ def app() -> None:
     let_idle_threads_sleep()
     try:
         typer_app()
+    except SystemExit as ended:
+        if isinstance(ended.code, int) and is_own_program():
+            end_at_once(ended.code)
+        raise
     finally:
         # After typer, which shows an error that nobody foresaw with all that it quotes.
         sys.excepthook = show_redacted

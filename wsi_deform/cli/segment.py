@@ -291,8 +291,7 @@ def segment(
             child = stack.enter_context(Child())
             if workers == 1:
                 with imported_at_once():
-                    # Both need them, and they start no thread: what is here before the fork is imported once.
-                    import fsspec  # noqa: F401
+                    # Both need it, and it starts no thread: what is here before the fork is imported once.
                     import psutil  # noqa: F401
                 child.start()
         with imported_at_once():

@@ -174,6 +174,8 @@ def _outside(
 ) -> NDArray[np.float64]:
     """What the background gives to some rows of the view."""
     outside = 1.0 - y.inside[first:last, None] * x.inside[None, :]
+    if not outside.any():  # as nearly always; memory that is not written to costs nothing yet
+        return np.zeros((*outside.shape, len(background)))
     return np.asarray(outside[..., None] * background)
 
 

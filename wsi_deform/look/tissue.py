@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from wsi_deform.errors import ShapeError, SlideError
 from wsi_deform.geometry import Point, Region, Size
+from wsi_deform.kernels.connected import connected_parts
 from wsi_deform.kernels.window import window_means
 from wsi_deform.look.lowres import low_res_picture, whole_view_size
 from wsi_deform.look.tissue_area import half_covered
@@ -26,6 +27,7 @@ GLASS_CHROMA, STAINED_CHROMA = 0.03, 0.08
 GLASS_DENSITY, STAINED_DENSITY = 0.06, 0.12
 # Fluorescence, and the area that scanners do not scan: everything darker than this is background.
 BLACK = 0.06
+OTSU_BINS = 256
 MIN_TISSUE_UM2, MIN_HOLE_UM2 = 10_000.0, 10_000.0
 MIN_TISSUE_PX, MIN_HOLE_PX = 16, 16
 
@@ -272,9 +274,29 @@ def _threshold(values: NDArray[np.float32], least: float, most: float) -> float:
     """Otsu's threshold within [least, most]: slides of only glass or only tissue have one mode to split."""
     if values.size == 0 or float(values.max()) - float(values.min()) < 1e-6:
         return least
-    from skimage.filters import threshold_otsu
+    return float(np.clip(_otsu(values), least, most))
 
-    return float(np.clip(threshold_otsu(values), least, most))
+
+def _otsu(values: NDArray[np.float32]) -> float:
+    """The threshold between two modes that leaves them the furthest apart.
+
+    Args:
+        values: (N,) float32 of more than one value.
+
+    Convention:
+        To the bit what ``skimage.filters.threshold_otsu`` gives, whose package takes as long to import as a small slide
+        to segment: the centre of one of 256 bins, with sums in float32.
+
+    Source:
+        Otsu, "A threshold selection method from gray-level histograms", 1979, equation 14.
+    """
+    found, edges = np.histogram(values, bins=OTSU_BINS)
+    counts, centres = found.astype(np.float32), (edges[:-1] + edges[1:]) / 2
+    moments = counts * centres
+    lower, upper = np.cumsum(counts), np.cumsum(counts[::-1])[::-1]
+    lower_means, upper_means = np.cumsum(moments) / lower, (np.cumsum(moments[::-1]) / upper[::-1])[::-1]
+    between = lower[:-1] * upper[1:] * (lower_means[:-1] - upper_means[1:]) ** 2
+    return float(centres[np.argmax(between)])
 
 
 def _cleaned(tissue: NDArray[np.bool_], pixel_um2: float | None) -> NDArray[np.bool_]:
@@ -289,9 +311,7 @@ def _cleaned(tissue: NDArray[np.bool_], pixel_um2: float | None) -> NDArray[np.b
 
 def _without_small(mask: NDArray[np.bool_], max_px: int) -> NDArray[np.bool_]:
     """The mask without its connected parts, by edges, of at most so many pixels."""
-    from scipy import ndimage
-
-    parts, count = ndimage.label(mask)
+    parts, count = connected_parts(mask)
     kept = np.bincount(parts.ravel(), minlength=count + 1) > max_px
     kept[0] = False
     return np.asarray(kept[parts])

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Region, Size
+from wsi_deform.kernels.compiled import compiled
 from wsi_deform.reverse.sampler import ReverseSampler
 from wsi_deform.slide.tiff.tiles import TiffTiles
 
@@ -93,51 +94,79 @@ def overlay(
         raise ShapeError(
             f"picture {picture.shape}, labels {labels.shape}: needed (H, W, 3) and (H, W) of one size."
         )
-    palette = np.zeros((256, 3), np.float32)
-    palette[: len(colours)] = colours
-    tinted = np.zeros(256, np.float32)
-    tinted[: len(colours)] = 1.0
-    if background is not None:
-        tinted[background] = 0.0
     drawn = np.empty_like(picture)
-    height = len(labels)
-    for top in range(0, height, BAND_ROWS):
-        bottom = min(top + BAND_ROWS, height)
-        # An outline is two pixels wide: rows beyond it decide nothing.
-        first, last = max(0, top - 2), min(height, bottom + 2)
-        outline = _outline(labels[first:last], thick=min(labels.shape) > THIN_BELOW_PX)[
-            top - first : bottom - first
-        ]
-        band = labels[top:bottom]
-        alpha = (tinted[band] * np.where(outline, np.float32(LINE_ALPHA), np.float32(FILL_ALPHA)))[..., None]
-        blended = palette[band]
-        blended -= picture[top:bottom]
-        blended *= alpha
-        blended += picture[top:bottom]
-        drawn[top:bottom] = np.rint(blended, out=blended)
+    thick = min(labels.shape) > THIN_BELOW_PX
+    _draw(
+        np.ascontiguousarray(picture),
+        np.ascontiguousarray(labels),
+        _tints(colours, background),
+        _outline(np.ascontiguousarray(labels)),
+        thick,
+        drawn,
+    )
     return drawn
 
 
-def _outline(labels: NDArray[np.uint8], *, thick: bool) -> NDArray[np.bool_]:
-    """Pixels with another label among their eight neighbours; with ``thick`` their four neighbours too."""
-    outline = np.zeros(labels.shape, np.bool_)
-    for here, there in (
-        (np.s_[:, 1:], np.s_[:, :-1]),
-        (np.s_[1:, :], np.s_[:-1, :]),
-        (np.s_[1:, 1:], np.s_[:-1, :-1]),
-        (np.s_[1:, :-1], np.s_[:-1, 1:]),
-    ):
-        differ = labels[here] != labels[there]
-        outline[here] |= differ
-        outline[there] |= differ
-    if not thick:
-        return outline
-    grown = outline.copy()
-    grown[1:] |= outline[:-1]
-    grown[:-1] |= outline[1:]
-    grown[:, 1:] |= outline[:, :-1]
-    grown[:, :-1] |= outline[:, 1:]
-    return grown
+def _tints(colours: Sequence[tuple[int, int, int]], background: int | None) -> NDArray[np.uint8]:
+    """What is drawn for each label, inside and on its outline, in each channel, over each value of the picture.
+
+    Returns:
+        (256, 2, 3, 256) uint8.
+    """
+    values = np.arange(256, dtype=np.float32)
+    tints = np.empty((256, 2, 3, 256), np.uint8)
+    tints[:] = np.arange(256, dtype=np.uint8)
+    for label, colour in enumerate(colours):
+        if label == background:
+            continue
+        for line, alpha in enumerate((np.float32(FILL_ALPHA), np.float32(LINE_ALPHA))):
+            for channel, value in enumerate(colour):
+                tints[label, line, channel] = np.rint((np.float32(value) - values) * alpha + values)
+    return tints
+
+
+@compiled
+def _outline(labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Pixels with another label among their eight neighbours."""
+    height, width = labels.shape
+    outline = np.zeros((height, width), np.bool_)
+    for y in range(height):
+        for x in range(width):
+            label = labels[y, x]
+            # Each pair of neighbours once.
+            if x + 1 < width and labels[y, x + 1] != label:
+                outline[y, x] = outline[y, x + 1] = True
+            if y + 1 == height:
+                continue
+            for other in range(max(0, x - 1), min(width, x + 2)):
+                if labels[y + 1, other] != label:
+                    outline[y, x] = outline[y + 1, other] = True
+    return outline
+
+
+@compiled
+def _draw(
+    picture: NDArray[np.uint8],
+    labels: NDArray[np.uint8],
+    tints: NDArray[np.uint8],
+    outline: NDArray[np.bool_],
+    thick: bool,
+    drawn: NDArray[np.uint8],
+) -> None:
+    """Look up each pixel; a thick outline has the four neighbours of its pixels too."""
+    height, width = labels.shape
+    for y in range(height):
+        for x in range(width):
+            line = outline[y, x]
+            if thick and not line:
+                line = (
+                    (x > 0 and outline[y, x - 1])
+                    or (x + 1 < width and outline[y, x + 1])
+                    or (y > 0 and outline[y - 1, x])
+                    or (y + 1 < height and outline[y + 1, x])
+                )
+            for channel in range(3):
+                drawn[y, x, channel] = tints[labels[y, x], int(line), channel, picture[y, x, channel]]
 
 
 def _picked(

@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import numpy as np
-import shapely
 from numpy.typing import NDArray
 
 from wsi_deform.kernels.compiled import Longs
 from wsi_deform.mask.polygons import Polygon
 from wsi_deform.mask.stretches import FEWEST, kept_vertices, moved_vertices, stretch_keys
+
+if TYPE_CHECKING:
+    import shapely
 
 Key = tuple[int, int, int, int]
 """First two vertices of a stretch, from its lower end: no two stretches share them."""
@@ -84,6 +87,9 @@ class Simplifier:
 
     def _refined(self, polygon: Polygon) -> int:
         """Lower the tolerance of stretches that make a polygon invalid; how many."""
+        # Slow to import, and most outlines are exact.
+        import shapely
+
         found = self._simpler(polygon)
         rings = [moved[kept] for moved, kept, *_ in found]
         shape = None
@@ -100,6 +106,8 @@ class Simplifier:
 
     def _faulty(self, stretches: dict[Key, NDArray[np.float64]], shape: shapely.Polygon) -> set[Key]:
         """Stretches that cross themselves or others, or lie where the polygon is not valid."""
+        import shapely
+
         keys = list(stretches)
         lines = np.array([shapely.LineString(each) for each in stretches.values()])
         faulty = {keys[i] for i in np.flatnonzero(~shapely.is_simple(lines))}

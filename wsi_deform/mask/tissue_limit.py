@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from wsi_deform.annotation.classes import UNLABELLED
 from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Region, Size
 from wsi_deform.kernels.compiled import Longs
+from wsi_deform.kernels.connected import connected_parts
 from wsi_deform.mask.blanks import BlankRegions
 from wsi_deform.mask.tissue_cells import Cells
 from wsi_deform.mask.tissue_pixels import add_zone_counts, cut
@@ -48,7 +48,7 @@ def with_border(tissue: NDArray[np.bool_], *, hole_cells: int = 0) -> NDArray[np
     grown[:, 1:] |= taller[:, :-1]
     grown[:, :-1] |= taller[:, 1:]
     if hole_cells > 0:
-        holes, count = ndimage.label(~grown)
+        holes, count = connected_parts(~grown)
         filled = np.bincount(holes.ravel(), minlength=count + 1) <= hole_cells
         # What touches the slide's edge is no hole: it may be glass all around.
         for edge in (holes[0], holes[-1], holes[:, 0], holes[:, -1]):

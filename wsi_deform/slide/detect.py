@@ -15,6 +15,7 @@ from wsi_deform.slide.openslide_reader import OpenSlideReader, detect_vendor
 from wsi_deform.slide.path import SlidePath, SlideUrl, file_of
 from wsi_deform.slide.reader import Reader
 from wsi_deform.slide.remote import DOWNLOAD, RemoteFile
+from wsi_deform.slide.tiff.first_page import is_aperio
 from wsi_deform.slide.tiff.reader import TiffReader
 
 TIFF_SUFFIXES = (".tif", ".tiff")
@@ -23,6 +24,7 @@ DIRECT_VENDORS = (None, "aperio", "generic-tiff")
 
 ZIP_MAGIC = b"PK\x03\x04"
 PICTURE_MAGIC = (b"\x89PNG", b"\xff\xd8", b"BM")
+MIRAX_SUFFIX = ".mrxs"  # such a file is a JPEG of its slide
 
 REMEDY = (
     "Copy the file again in case it is damaged; otherwise convert it to a tiled pyramidal TIFF, where libvips can read "
@@ -131,6 +133,12 @@ def _candidates(path: Path, head: bytes) -> list[tuple[str, Callable[[Path, str]
     refuse_container(path, magic, is_tiff=magic in TIFF_MAGIC)
     if magic == ZIP_MAGIC:
         return [("zarr", _open_zarr)]
+    # OpenSlide opens a file four times to tell what it is. What is DICOM as well is that to it.
+    if not is_dicom(head):
+        if magic in TIFF_MAGIC and is_aperio(path):
+            return [("tiff", TiffReader), ("openslide", OpenSlideReader)]
+        if magic.startswith(PICTURE_MAGIC) and path.suffix.lower() != MIRAX_SUFFIX:
+            return [("image", ImageReader)]
     vendor = detect_vendor(path)
     if magic in TIFF_MAGIC and vendor in DIRECT_VENDORS:
         return [("tiff", TiffReader), *([] if vendor is None else [("openslide", OpenSlideReader)])]

@@ -89,7 +89,8 @@ def without_suffix(name: str) -> str:
     for suffix in DOUBLE_SUFFIXES:
         if lower.endswith(suffix) and len(name) > len(suffix):
             return name[: -len(suffix)]
-    suffix = Path(lower).suffix
+    dot = lower.rfind(".")
+    suffix = lower[dot:] if dot > 0 else ""
     known = suffix in SLIDE_SUFFIXES or suffix == ZARR_SUFFIX
     return name[: -len(suffix)] if known and len(name) > len(suffix) else name
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 from urllib.parse import unquote, urlsplit
-from urllib.request import url2pathname
 
 from wsi_deform.paths import IMAGE_MARK, split_image
 from wsi_deform.redact import redacted_url
@@ -91,6 +90,9 @@ def slide_path(path: str | Path | SlideUrl) -> SlidePath:
     url, image = _without_image(path)
     split = urlsplit(url)
     if split.scheme in _LOCAL_SCHEMES and IMAGE_MARK not in url:
+        # It brings HTTP along, which paths do without.
+        from urllib.request import url2pathname
+
         local = url2pathname(split.netloc + split.path)
         return Path(f"{local}{IMAGE_MARK}{image}" if image else local)
     return SlideUrl(url, image)

@@ -7,8 +7,6 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import fsspec
-
 from wsi_deform.errors import SlideError
 from wsi_deform.redact import redacted
 from wsi_deform.slide.path import SlideUrl
@@ -128,6 +126,9 @@ def file_system(url: SlideUrl) -> tuple[Any, str]:
     Raises:
         SlideError: The protocol is not known, or its package is not installed.
     """
+    # Slow to import, and slides on this machine do without it.
+    import fsspec
+
     try:
         files, where = fsspec.core.url_to_fs(url.url, **storage_options(url))
     except ImportError as error:

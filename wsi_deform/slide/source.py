@@ -8,7 +8,7 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from wsi_deform.errors import SlideError
 from wsi_deform.slide.path import SlidePath
@@ -73,6 +73,7 @@ class LocalFile:
             SlideError: It cannot be opened.
         """
         self.path: SlidePath = path
+        self._place = path
         try:
             self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
@@ -102,6 +103,11 @@ class LocalFile:
                 "or the network folder that it lies on."
             ) from error
         return found
+
+    def opened(self) -> BinaryIO:
+        """The same file with a position of its own, under the name that a link leads to; to be closed by the caller."""
+        place = self._place.resolve() if self._place.is_symlink() else self._place
+        return place.open("rb")
 
     def read_many(self, ranges: Sequence[tuple[int, int]]) -> list[bytes]:
         """Read several ranges, one after the other."""

@@ -120,7 +120,8 @@ def read_index(source: ByteSource, asked: str = "") -> TiffIndex:
     """
     try:
         if isinstance(source, LocalFile):
-            with tifffile.TiffFile(source.path) as tif:
+            # An open file: of a path tifffile looks up every folder.
+            with source.opened() as opened, tifffile.TiffFile(opened) as tif:
                 return _index_from_tif(tif, source, asked)
         with SourceFile(source) as file, tifffile.TiffFile(file, name=source.path.name) as tif:
             return _index_from_tif(tif, source, asked)

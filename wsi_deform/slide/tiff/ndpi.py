@@ -7,6 +7,8 @@ from pathlib import Path
 
 import tifffile
 
+from wsi_deform.slide.tiff.first_page import first_page
+
 FILTER_SET, WAVELENGTH_NM = 65434, 65451
 TIFF_MAGIC = (b"II", b"MM")
 
@@ -24,6 +26,9 @@ def ndpi_remarks(path: Path) -> tuple[str, ...]:
         with path.open("rb") as file:
             if file.read(2) not in TIFF_MAGIC:
                 return ()  # VMS and VMU are text
+            page = first_page(file, is_ndpi=True)
+            if page is not None and (FILTER_SET not in page.entries or page.is_zero(WAVELENGTH_NM)):
+                return ()  # nearly always, and the file need not be parsed
             file.seek(0)
             with tifffile.TiffFile(file, is_ndpi=True) as tif:
                 tags = tif.pages.first.tags

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import numpy as np
@@ -73,4 +74,5 @@ def stack_pages(series: Any, path: SlidePath) -> tuple[list[Any], tuple[str, ...
 
 
 def _share_file(tif: Any, other: Any) -> bool:
-    return tif is other or bool(tif.filehandle.path == other.filehandle.path)
+    paths = tif.filehandle.path, other.filehandle.path
+    return tif is other or os.path.realpath(paths[0]) == os.path.realpath(paths[1])
