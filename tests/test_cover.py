@@ -14,13 +14,11 @@ from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.config import read_config
 from wsi_deform.cover import (
     budgets_of,
-    counted_tissue,
     field_masses,
     field_side_px,
     fields_of,
     sampled_size_of,
     spacing_px,
-    tissue_limit_of,
     tissue_of,
     view_of,
 )
@@ -28,6 +26,7 @@ from wsi_deform.geometry import Region, Size
 from wsi_deform.look.fields import Field
 from wsi_deform.model import Model
 from wsi_deform.slide.slide import Slide
+from wsi_deform.tissue_cover import counted_tissue, tissue_limit_of
 
 SIZE = Size(512, 128)
 FIELDS = "fields={side_um: 64, whole_below_mm2: 0, margin: 0"
@@ -144,7 +143,8 @@ def test_holes_up_to_a_quarter_of_a_square_millimetre_are_kept(monkeypatch, mpp,
     """Cells of 8 um, or of a pixel: 250,000 um2 are so many."""
     asked = []
     monkeypatch.setattr(
-        "wsi_deform.cover.with_border", lambda tissue, *, hole_cells: asked.append(hole_cells) or tissue
+        "wsi_deform.tissue_cover.with_border",
+        lambda tissue, *, hole_cells: asked.append(hole_cells) or tissue,
     )
     tissue_limit_of(drawn(mpp=mpp), 0)
     assert asked == [cells]

@@ -106,6 +106,22 @@ def test_blocks_without_tissue_are_not_read():
     assert len(everywhere.last.places) == 16 * 8
 
 
+def test_blocks_of_slivers_and_of_rounding_are_glass():
+    slide, _, _ = drawn()
+    model = make_model("blocks.choice=tissue", "blocks.share=2.0")
+    (budget,) = budgets_of(slide, model)
+    view = view_of(slide, budget.field, model.map_size(budget.size), tissue=True)
+    # Blocks are 16 x 16 px of the first look, their quarters 8 x 8. Tissue shares are differences of sums.
+    view[3] = 1e-14
+    view[3, 3, 3] = 0.009 * 16 * 16
+    view[3, 3, 67] = 0.011 * 16 * 16
+    with torch.no_grad():
+        looks = look_at_fields(model, [slide], [budget.field], view[None], size=budget.size)
+    assert _blocks_of_level_1(looks) == 1
+    assert looks.last.places.tolist() == [[0, 0, 8]]
+    assert looks.pixels == (128 * 64 + 2 * 32**2,)
+
+
 def test_a_label_says_how_closely_its_place_was_read():
     slide, _, _ = drawn()
     looks = looked(slide, make_model("blocks.choice=detail"))

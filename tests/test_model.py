@@ -5,8 +5,10 @@ from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.config import read_config
 from wsi_deform.errors import ConfigError, ModelError
 from wsi_deform.geometry import Size
-from wsi_deform.model import Model, area_input, device_name, network_input
+from wsi_deform.model import Model
 from wsi_deform.model_file import load_model, save_model
+from wsi_deform.networks.device import device_name
+from wsi_deform.networks.inputs import area_input, network_input
 
 CLASSES = ClassTable.from_names(["background", "benign", "tumour"])
 SMALL = "networks.segmentation={name: hrnetv2, width: 2, stem_stride: 4}"

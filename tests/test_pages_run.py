@@ -19,11 +19,12 @@ from typer.testing import CliRunner
 
 import wsi_deform
 from pipelines.budget import main as budget
-from wsi_deform import looks
+from wsi_deform import block_choice
 from wsi_deform.annotation.outlines import open as formats
 from wsi_deform.cli.main import typer_app
 from wsi_deform.errors import ModelError
-from wsi_deform.networks import registry
+from wsi_deform.networks import block_encoders, registry
+from wsi_deform.networks.blocks import BlockNetwork
 from wsi_deform.slide import detect
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -46,10 +47,11 @@ def run(command: str) -> None:
 @pytest.fixture
 def extending(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Runs the example that names something; what it plugs in is out again after the test."""
-    places = ((detect, "_candidates"), (formats, "FORMATS"), (looks, "detail"))
+    places = ((detect, "_candidates"), (formats, "FORMATS"), (block_choice, "detail"))
     for place, name in places:
         monkeypatch.setattr(place, name, getattr(place, name))
     monkeypatch.setattr(registry, "_OWN_NETWORKS", dict(registry._OWN_NETWORKS))
+    monkeypatch.setattr(block_encoders, "ENCODERS", dict(block_encoders.ENCODERS))
 
     def example(named: str) -> dict[str, Any]:
         (code,) = (each for each in python_of("extending.md") if named in each)
@@ -193,9 +195,24 @@ def test_the_format_of_the_extending_page_is_read(tmp_path: Path, extending: Any
     assert found.remarks == ("Points and lines, no areas and left out: 1",)
 
 
+def test_the_encoder_of_the_extending_page_is_one_of_blocks(extending: Any) -> None:
+    extending("class Patches")
+    network = BlockNetwork(classes=2, levels=2, encoder="patches", width=4)
+    network.encode(torch.zeros(1, 3, 32, 16), 0).sum().backward()
+    assert network.backbone.proj.weight.grad is not None
+
+
+def test_weights_of_the_extending_page_say_what_they_were_trained_on(
+    extending: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with contextlib.chdir(tmp_path):
+        extending("um_per_px")
+    assert capsys.readouterr().out.strip().endswith(", 0.5)")
+
+
 def test_the_choice_of_blocks_of_the_extending_page_prefers_blue(extending: Any) -> None:
     said = extending("def blueness")
     view = torch.full((1, 3, 2, 3), 200.0)
     view[0, 1, 0, 2] = 80.0
-    assert looks.detail is said["blueness"]
-    assert looks.detail(view).tolist() == [[[[0.0, 0.0, 120.0], [0.0, 0.0, 0.0]]]]
+    assert block_choice.detail is said["blueness"]
+    assert block_choice.detail(view).tolist() == [[[[0.0, 0.0, 120.0], [0.0, 0.0, 0.0]]]]

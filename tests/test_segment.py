@@ -7,7 +7,7 @@ from PIL import Image
 
 from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.config import read_config
-from wsi_deform.cover import FieldBudget, fields_of, tissue_limit_of, view_of
+from wsi_deform.cover import FieldBudget, fields_of, view_of
 from wsi_deform.deform.grid import cell_areas, sampling_grid
 from wsi_deform.errors import SlideError
 from wsi_deform.geometry import Region, Size
@@ -18,6 +18,7 @@ from wsi_deform.scale import mpp_remark
 from wsi_deform.segment import outside_label, segment_fields, segment_slide
 from wsi_deform.slide.open import open_slide
 from wsi_deform.slide.slide import Slide
+from wsi_deform.tissue_cover import tissue_limit_of
 
 CLASSES = ClassTable.from_names(["background", "dark"])
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -36,11 +36,27 @@ class Blocks(BaseModel):
     margin_px: int = Field(
         0, ge=0, le=256, description="Read around a window on every side, and cut off; a multiple of 16."
     )
-    share: float = Field(
+    share: float | None = Field(
         0.5,
         gt=0,
         le=8,
         description="Pixels read, of all levels and with margins, / pixels of the field at the finest.",
+    )
+    px_per_mm2: float | None = Field(
+        None,
+        gt=0,
+        description="The same as pixels per mm2 of the field, in place of share, which is null then.",
+    )
+    px: int | None = Field(
+        None,
+        ge=1,
+        description="The same as a number of pixels, of each field or of the slide (budget_of), in place of share, "
+        "which is null then.",
+    )
+    budget_of: Literal["field", "slide"] = Field(
+        "field",
+        description="field: each field has its own budget. slide: the blocks of all fields of a slide compete for one; "
+        "in training each field has the mean.",
     )
     split: tuple[Annotated[float, Field(gt=0)], ...] | None = Field(
         None,
@@ -52,7 +68,7 @@ class Blocks(BaseModel):
         "features: by how much the encoder's features differ from those around. tissue: by the tissue mask. random. "
         "labels: by the labels, an oracle.",
     )
-    skip_glass: bool = Field(True, description="Blocks without tissue are not read.")
+    skip_glass: bool = Field(True, description="Blocks that are tissue on less than 1 % are not read.")
     noise: float = Field(
         0.5,
         ge=0,
@@ -70,16 +86,62 @@ class Blocks(BaseModel):
     def _fits(self) -> Blocks:
         if (self.finest_um is None) == (self.finest_px is None):
             raise ValueError("needed one of finest_um and finest_px; set the other to null")
+        self._refuse_budgets()
         if self.split is not None and len(self.split) != self.levels - 1:
             raise ValueError(
                 f"split of {len(self.split)} parts: needed {self.levels - 1}, one for each level but the coarsest"
             )
-        if self.levels > 1 and self.share * 4 ** (self.levels - 1) <= 1:
-            raise ValueError(
-                f"share {self.share:g}: the first look alone reads {0.25 ** (self.levels - 1):.3g} of the finest "
-                "level's pixels. Needed more, or further levels"
-            )
         return self
+
+    def _refuse_budgets(self) -> None:
+        """A budget said twice, or not at all, or that cannot be."""
+        said = [name for name in BUDGETS if getattr(self, name) is not None]
+        if len(said) != 1:
+            raise ValueError(f"needed one of {', '.join(BUDGETS)}; set the others to null")
+        if self.px_per_mm2 is not None and self.finest_um is None:
+            raise ValueError(
+                "px_per_mm2 with finest_px: images have no mm2. Needed finest_um, or share or px"
+            )
+        if self.budget_of == "slide" and self.choice == "labels":
+            raise ValueError(
+                "budget_of slide with choice labels: an oracle is shown the labels of a field when that is read, "
+                "and the budget is shared out before. Needed budget_of: field"
+            )
+        share = None if self.px is not None else self.share_of(1)
+        if self.levels > 1 and share is not None and share * 4 ** (self.levels - 1) <= 1:
+            raise ValueError(
+                f"{said[0]} {getattr(self, said[0]):g}: the first look alone reads "
+                f"{0.25 ** (self.levels - 1):.3g} of the finest level's pixels"
+                + (
+                    ""
+                    if self.finest_um is None
+                    else f", {self._mm2 * 0.25 ** (self.levels - 1):,.0f} per mm2"
+                )
+                + ". Needed more, or further levels"
+            )
+
+    @property
+    def _mm2(self) -> float:
+        """Pixels of the finest level per mm2."""
+        assert self.finest_um is not None
+        return 1e6 / self.finest_um**2
+
+    def share_of(self, dense_px: int) -> float:
+        """The budget as ``share``.
+
+        Args:
+            dense_px: Pixels of what it is of, a field or all fields of a slide, at the finest level.
+        """
+        if self.share is not None:
+            return self.share
+        if self.px_per_mm2 is not None:
+            return self.px_per_mm2 / self._mm2
+        assert self.px is not None
+        return self.px / dense_px
+
+
+BUDGETS = ("share", "px_per_mm2", "px")
+"""Keys of which one says how much is read."""
 
 
 CHOICES: dict[str, str] = {
@@ -121,5 +183,23 @@ def looks_text(blocks: Mapping[str, Any]) -> str:
     closer = " and ".join(filter(None, (", ".join(further[:-1]), further[-1])))
     return (
         f"read whole at {first} {unit} per px, then closer, at {closer}, in windows of {blocks['window_px']} px, "
-        f"{CHOICES[blocks['choice']]}: at most {100 * blocks['share']:.3g} % of the pixels of the finest level in all"
+        f"{CHOICES[blocks['choice']]}: at most {budget_text(blocks)} in all"
     )
+
+
+def budget_text(blocks: Mapping[str, Any]) -> str:
+    """How much is read, after the words "at most".
+
+    Args:
+        blocks: The section as plain data; one of an earlier version says ``share`` alone.
+    """
+    of_slide = blocks.get("budget_of") == "slide"
+    if blocks["share"] is not None:
+        text = f"{100 * blocks['share']:.3g} % of the pixels of the finest level"
+    elif blocks["px_per_mm2"] is not None:
+        text = f"{blocks['px_per_mm2']:,.6g} pixels per mm2"
+    else:
+        return f"{blocks['px']:,} pixels of a " + (
+            "slide, whose fields compete for them," if of_slide else "field"
+        )
+    return text + (" of a slide, whose fields compete for them," if of_slide else "")

@@ -206,7 +206,9 @@ class SegmentationNetwork(_Section):
 
     model_config = ConfigDict(extra="allow", frozen=True)
     name: str = Field(
-        "hrnetv2", description="hrnetv2, pspnet, efficientnet-lite0, or monai:NAME, e.g. monai:DynUNet"
+        "hrnetv2",
+        description="hrnetv2, pspnet, efficientnet-lite0, or monai:NAME, e.g. monai:DynUNet; in blocks the encoder: "
+        "efficientnet-lite0, resnet18, resnet34, resnet50, resnet101 or vit.",
     )
 
     @property

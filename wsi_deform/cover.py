@@ -7,18 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from wsi_deform.block_choice import shared_blocks
+from wsi_deform.config_blocks import Blocks
+from wsi_deform.config_sections import Fields
+from wsi_deform.deform.blocks import BlockLayout
 from wsi_deform.deform.budget import allocate_samples
 from wsi_deform.geometry import Region, Size, size_of_area
 from wsi_deform.look.fields import SQUARE, Field, cover_exactly, cover_with_fields, cut_to_tissue
 from wsi_deform.look.lowres import low_res_view
 from wsi_deform.look.stain import Normalisation, StainChoice, normalisation, stain_of
 from wsi_deform.look.tissue import TissueMask, tissue_mask, tissue_mask_from_file
-from wsi_deform.mask.tissue_limit import TissueLimit, with_border
 from wsi_deform.model import MIN_SIDE_PX, Model
 from wsi_deform.scale import has_tissue, px_from_um, refuse_too_coarse
 from wsi_deform.slide.slide import Slide
@@ -27,16 +28,23 @@ from wsi_deform.slide.slide import Slide
 TISSUE_PX = 768
 # Inner edges of fields are multiples of 4 mask tiles, where fields are long enough: few tiles show several.
 ALIGN_PX = 2048
-# Lumens and cysts are white and belong to their glands: enclosed glass up to 0.56 mm across is not cut out.
-HOLE_UM2 = 250_000.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FieldBudget:
-    """A field and the size of its sampled image, px."""
+    """A field and how much of it is read.
+
+    Attributes:
+        field: Where it lies.
+        size: Size of its sampled image, or labels, px.
+        windows: Where it is read in blocks, how many of levels 1, 2, ... it gets; None is as many as a field alone.
+        seen_px: Pixels that a network was shown to know that.
+    """
 
     field: Field
     size: Size
+    windows: tuple[int, ...] | None = None
+    seen_px: int = 0
 
 
 def budgets_of(slide: Slide, model: Model) -> tuple[FieldBudget, ...]:
@@ -49,7 +57,55 @@ def budgets_of(slide: Slide, model: Model) -> tuple[FieldBudget, ...]:
     """
     fields = fields_of(slide, model, everywhere=slide.is_cropped)
     sizes = allocated_sizes(slide, fields, model)
+    if model.has_blocks and model.block_settings.budget_of == "slide" and len(fields) > 1:
+        return _competing(slide, fields, sizes, model)
     return tuple(FieldBudget(field=field, size=size) for field, size in zip(fields, sizes, strict=True))
+
+
+def _competing(
+    slide: Slide, fields: Sequence[Field], sizes: Sequence[Size], model: Model
+) -> tuple[FieldBudget, ...]:
+    """Fields whose blocks compete for the pixels of their slide."""
+    layouts = [model.layout(size) for size in sizes]
+    dense = sum(layout.dense_px for layout in layouts)
+    stain, tissue = model.config.networks.stain, model.sees_tissue
+    views = (
+        view_of(slide, field, layout.root, tissue=tissue, stain=stain)
+        for field, layout in zip(fields, layouts, strict=True)
+    )
+    budget_px = model.block_settings.share_of(dense) * dense
+    windows, seen = shared_blocks(model, layouts, views, budget_px=budget_px)
+    return tuple(
+        FieldBudget(field=field, size=size, windows=of_field, seen_px=px)
+        for field, size, of_field, px in zip(fields, sizes, windows, seen, strict=True)
+    )
+
+
+def windows_of(budget: FieldBudget, model: Model) -> tuple[int, ...]:
+    """How many blocks of levels 1, 2, ... of a field are read, where ``model.has_blocks``."""
+    if budget.windows is not None:
+        return budget.windows
+    layout, settings = model.layout(budget.size), model.block_settings
+    return layout.counts(settings.share_of(layout.dense_px), settings.split)
+
+
+def block_share(slide: Slide, layout: BlockLayout, model: Model) -> float:
+    """Pixels read of a field / its pixels at the finest level, where fields do not compete: in training.
+
+    Raises:
+        SlideError: See ``fields_of``.
+    """
+    settings = model.block_settings
+    if settings.px is None or settings.budget_of == "field":
+        return settings.share_of(layout.dense_px)
+    known, key = _DENSE.setdefault(slide, {}), (model.config.fields, settings)
+    if key not in known:
+        fields = fields_of(slide, model, everywhere=slide.is_cropped)
+        known[key] = sum(model.layout(sampled_size_of(slide, field, model)).dense_px for field in fields)
+    return settings.share_of(known[key])
+
+
+_DENSE: WeakKeyDictionary[Slide, dict[tuple[Fields, Blocks], int]] = WeakKeyDictionary()
 
 
 def allocated_sizes(slide: Slide, fields: Sequence[Field], model: Model) -> list[Size]:
@@ -155,73 +211,6 @@ def tissue_of(slide: Slide) -> TissueMask:
 
 
 _TISSUE: WeakKeyDictionary[Slide, TissueMask] = WeakKeyDictionary()
-
-
-def counted_tissue(slide: Slide, *, limited: bool) -> NDArray[np.bool_]:
-    """The cells of a slide that count as tissue in its measurements.
-
-    Args:
-        slide: An open slide.
-        limited: Whether its mask is limited to tissue.
-
-    Returns:
-        (H, W), cells of ``tissue_of`` that its region touches. One cell, False, for an image without mpp whose mask
-        is not limited: nobody says that it shows tissue.
-
-    Raises:
-        SlideError: See ``tissue_of``.
-    """
-    if not limited and slide.mpp_or_none is None and slide.tissue_path is None:
-        return np.zeros((1, 1), np.bool_)
-    found = tissue_of(slide)
-    if not slide.is_cropped:
-        return found.counted
-    return np.asarray(found.counted & _cells_inside(slide.region, found, whole=False))
-
-
-def _cells_inside(region: Region, found: TissueMask, *, whole: bool) -> NDArray[np.bool_]:
-    """(H, W), the cells of a tissue mask that lie in a region, whole or in part."""
-    height, width = found.tissue.shape
-    left, right = np.arange(width) * found.downsample.x, np.arange(1, width + 1) * found.downsample.x
-    top, bottom = np.arange(height) * found.downsample.y, np.arange(1, height + 1) * found.downsample.y
-    if whole:
-        columns, rows = (
-            (left >= region.x) & (right <= region.right),
-            (top >= region.y) & (bottom <= region.bottom),
-        )
-    else:
-        columns, rows = (
-            (right > region.x) & (left < region.right),
-            (bottom > region.y) & (top < region.bottom),
-        )
-    return np.asarray(rows[:, None] & columns)
-
-
-def tissue_limit_of(slide: Slide, background: int | None) -> TissueLimit | None:
-    """Where a slide's mask may have other labels than background.
-
-    Args:
-        slide: An open slide.
-        background: The background class.
-
-    Returns:
-        Its tissue and one cell of the tissue mask around it; where the tissue was found by colour also the holes in it
-        up to ``HOLE_UM2``. None where no class is the background. Of a slide with a region, all outside it.
-
-    Raises:
-        SlideError: See ``tissue_of``.
-    """
-    if background is None:
-        return None
-    found = tissue_of(slide)
-    hole_cells, mpp = 0, slide.mpp_or_none
-    if slide.tissue_path is None and mpp is not None:
-        hole_cells = int(HOLE_UM2 / (found.downsample.x * found.downsample.y * mpp**2))
-    cells = with_border(found.tissue, hole_cells=hole_cells)
-    if slide.is_cropped:
-        # Outside its region nothing is labelled; cells that its edge crosses are left as they are.
-        cells = cells | ~_cells_inside(slide.region, found, whole=True)
-    return TissueLimit(cells=cells, size=slide.size, background=background)
 
 
 def normalised(slide: Slide, images: Tensor, stain: StainChoice) -> Tensor:

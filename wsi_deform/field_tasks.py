@@ -20,7 +20,7 @@ from torch import Tensor
 
 from wsi_deform.annotation.classes import UNLABELLED
 from wsi_deform.annotation.labels import Labels
-from wsi_deform.cover import FieldBudget, view_of
+from wsi_deform.cover import FieldBudget, view_of, windows_of
 from wsi_deform.geometry import Region, Size
 from wsi_deform.looks import Looks, label_looks, look_at_fields
 from wsi_deform.model import Model
@@ -173,7 +173,13 @@ def fetch_task(source: FieldSource, batch: FieldBatch, planned: PlannedFields | 
     if isinstance(planned, Views):
         fields, size = [budget.field for budget in batch], batch[0].size
         sampled = look_at_fields(
-            opened.model, slides, fields, planned.views, size=size, fractions=planned.targets
+            opened.model,
+            slides,
+            fields,
+            planned.views,
+            size=size,
+            fractions=planned.targets,
+            counts=[windows_of(budget, opened.model) for budget in batch],
         )
     else:
         sampled = read_fields(opened.model, slides, planned)
@@ -217,7 +223,7 @@ def label_task(source: FieldSource, batch: FieldBatch, fetched: Fetched) -> tupl
                 samples=samples,
                 tiles=sampled.tiles[number],
                 blanks=fetched.blanks,
-                pixels=sampled.pixels[number],
+                pixels=sampled.pixels[number] + budget.seen_px,
             )
         )
     return tuple(found)

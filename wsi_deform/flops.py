@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from wsi_deform.cover import FieldBudget
+from wsi_deform.cover import FieldBudget, windows_of
 from wsi_deform.deform.lattice import lattice_size
 from wsi_deform.geometry import Size
 from wsi_deform.model import Model
@@ -164,10 +164,9 @@ def sampling_flops(model: Model, budgets: Sequence[FieldBudget]) -> int:
     sampling = model.config.sampling
     total = 0
     if model.has_blocks:
-        settings = model.block_settings
         for budget in budgets:
-            layout = model.layout(budget.size)
-            total += layout.read_pixels(layout.counts(settings.share, settings.split)) * SAMPLE_FLOPS
+            read_px = model.layout(budget.size).read_pixels(windows_of(budget, model)) + budget.seen_px
+            total += read_px * SAMPLE_FLOPS
         return total
     for budget in budgets:
         size, view = budget.size, model.map_size(budget.size)

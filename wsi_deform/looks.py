@@ -14,22 +14,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from wsi_deform.block_choice import RGB, Windows, allowed_blocks, first_raster, priority_of
 from wsi_deform.config_blocks import MAX_LEVELS
-from wsi_deform.cover import normalised
-from wsi_deform.deform.blocks import CELL, BlockLayout, chosen_blocks, detail, impurity
+from wsi_deform.cover import block_share, normalised
+from wsi_deform.deform.blocks import CELL, BlockLayout, chosen_blocks, impurity
 from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Size
 from wsi_deform.grids import even_grids
 from wsi_deform.look.fields import Field
 from wsi_deform.model import Model
 from wsi_deform.networks.blocks import raster
-from wsi_deform.networks.groups import feature_steps
-from wsi_deform.networks.layers import resized
 from wsi_deform.sample.gather import gather
 from wsi_deform.sample.plan import plan_tiles
 from wsi_deform.slide.slide import Slide
 
-RGB = 3
 MAX_PLANNED_PX = 1 << 17
 IMPURITY_ODDS = 4.0
 """Odds of a block per impurity: a block that is half one class and half another is worth odds of 2."""
@@ -45,19 +43,6 @@ class FieldChange(Protocol):
     def colour(self, items: Sequence[int], images: Tensor) -> Tensor:
         """(N, 3, k, k) images of these fields, RGB in [0, 255] -> with the colours that their views were given."""
         ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Windows:
-    """What was read of one level.
-
-    Attributes:
-        images: (N, 3, k, k) RGB in [0, 255], margins included.
-        places: (N, 3) int64: field, row and column of the block of each.
-    """
-
-    images: Tensor
-    places: Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -111,6 +96,7 @@ def look_at_fields(
     fractions: Tensor | None = None,
     change: FieldChange | None = None,
     seeds: Sequence[int] | None = None,
+    counts: Sequence[tuple[int, ...]] | None = None,
     scheduler: Any = "auto",
 ) -> Looks:
     """Look at fields, level by level.
@@ -124,6 +110,7 @@ def look_at_fields(
         fractions: (B, C, H, W) class fractions of the pixels of the first look, for an oracle.
         change: Augmentation; ``views`` and ``fractions`` are changed already.
         seeds: Of the noise on the scores of each field, in training; None is no noise.
+        counts: How many blocks of levels 1, 2, ... of each field are read; None asks the settings.
         scheduler: Where tiles are read, see ``sample.gather.gather``.
 
     Returns:
@@ -138,17 +125,19 @@ def look_at_fields(
             "views (B, 3, H, W): blocks that skip glass need the share of tissue too, (B, 4, H, W)."
         )
     layout = model.layout(size)
-    counts = layout.counts(model.block_settings.share, model.block_settings.split)
+    if counts is None:
+        split = model.block_settings.split
+        counts = [layout.counts(block_share(slide, layout, model), split) for slide in slides]
     cost = _Cost(tiles=[0] * len(fields), pixels=[layout.padded(0).area] * len(fields))
-    rasters = [
-        raster(model.blocks.encode(_filled(views[:, :RGB], layout), 0), len(fields), layout.cells(0).shape)
-    ]
+    rasters = [first_raster(model, layout, views)]
     scores: list[Tensor] = []
     seen: list[Windows] = []
     for level in range(1, layout.levels):
-        priority = _priority(model, layout, level, views, rasters, seen, fractions)
+        priority = priority_of(model, layout, level, views, rasters, seen, fractions)
         scores.append(priority)
-        blocks = _chosen(model, layout, level, priority, views, seen, counts[level - 1], seeds)
+        blocks = _chosen(
+            model, layout, level, priority, views, seen, [each[level - 1] for each in counts], seeds
+        )
         windows = _read(model, slides, fields, layout, level, blocks, change, scheduler, cost, views.device)
         seen.append(windows)
         if level < layout.levels - 1:
@@ -218,51 +207,6 @@ def score_losses(looks: Looks, fractions: Tensor, class_weights: Tensor | None =
     return torch.stack(losses).mean(dim=0)
 
 
-def _filled(view: Tensor, layout: BlockLayout) -> Tensor:
-    """(B, 3, H, W) with its right and bottom edge repeated up to a whole number of strides."""
-    padded = layout.padded(0)
-    right, down = padded.width - view.shape[3], padded.height - view.shape[2]
-    return F.pad(view, (0, right, 0, down), mode="replicate") if right or down else view
-
-
-def _priority(
-    model: Model,
-    layout: BlockLayout,
-    level: int,
-    views: Tensor,
-    rasters: Sequence[Tensor],
-    seen: Sequence[Windows],
-    fractions: Tensor | None,
-) -> Tensor:
-    """(B, 1, rows, columns): what reading each block of a level is worth, by the model's choice."""
-    choice = model.block_settings.choice
-    if choice == "learned":
-        return layout.pooled(model.blocks.score(rasters), level)
-    if choice == "features":
-        steps = feature_steps(rasters[-1])
-        if views.shape[1] > RGB:
-            # The edge of glass is the largest step of all, and tells nothing of the tissue.
-            steps = steps * resized(views[:, RGB:], steps.shape[-2:])
-        return layout.pooled(steps, level)
-    if choice == "labels":
-        return impurity(layout.pooled(model.with_labels(fractions), level))
-    if choice == "tissue":
-        return layout.pooled(views[:, RGB:], level)
-    if choice == "random":
-        return torch.zeros(len(views), 1, *layout.blocks(level).shape)
-    if level == 1:
-        return layout.pooled(detail(views[:, :RGB]), level)
-    # Of what was read of the level before: its windows' quarters.
-    windows, inner = seen[-1], slice(layout.margin_px, layout.margin_px + layout.window_px)
-    found = F.avg_pool2d(detail(windows.images)[:, :, inner, inner], layout.window_px // 2)
-    whole = raster(found, len(views), _doubled(layout.blocks(level - 1)), windows.places)[:, :1]
-    return whole[:, :, : layout.blocks(level).height, : layout.blocks(level).width]
-
-
-def _doubled(size: Size) -> tuple[int, int]:
-    return 2 * size.height, 2 * size.width
-
-
 def _chosen(
     model: Model,
     layout: BlockLayout,
@@ -270,14 +214,14 @@ def _chosen(
     priority: Tensor,
     views: Tensor,
     seen: Sequence[Windows],
-    count: int,
+    counts: Sequence[int],
     seeds: Sequence[int] | None,
 ) -> list[Tensor]:
     """The blocks of a level that are read, (N, 2) row and column, for each field."""
     settings, found = model.block_settings, []
-    tissue = layout.pooled(views[:, RGB:], level)[:, 0] if settings.skip_glass else None
+    tissue = allowed_blocks(layout, level, views[:, RGB:]) if settings.skip_glass else None
     for item in range(len(views)):
-        allowed = None if tissue is None else (tissue[item] > 0).cpu()
+        allowed = None if tissue is None else tissue[item]
         if level > 1:
             parents = seen[-1].places
             children = layout.children(level, parents[parents[:, 0] == item, 1:])
@@ -295,7 +239,7 @@ def _chosen(
                 wanted = wanted + 1e-6 * drawn
             elif settings.choice == "learned":
                 wanted = wanted + settings.noise * drawn
-        found.append(chosen_blocks(wanted, allowed, count))
+        found.append(chosen_blocks(wanted, allowed, counts[item]))
     return found
 
 

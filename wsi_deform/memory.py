@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from wsi_deform.cover import FieldBudget
+from wsi_deform.cover import FieldBudget, windows_of
 from wsi_deform.errors import ModelError
 from wsi_deform.geometry import Size
 from wsi_deform.model import Model
@@ -153,7 +153,7 @@ def fields_per_batch(
             # As much as if all of it were done at the size of what is read: its residual blocks are at a smaller one.
             field += forward_bytes(model.resizer.features, read)
     if model.has_blocks:
-        field += looks_bytes(model, largest)
+        field += looks_bytes(model, budgets)
     elif model.device.type == "cpu":
         field += forward_bytes(model.segmentation, largest, channels=4 if model.sees_areas else 3)
     caches = TILE_CACHE.limit_bytes - TILE_CACHE.held_bytes + strips_to_come_bytes()
@@ -168,15 +168,16 @@ def fields_per_batch(
     return min(wanted, fits)
 
 
-def looks_bytes(model: Model, labels: Size) -> int:
+def looks_bytes(model: Model, budgets: Sequence[FieldBudget]) -> int:
     """Memory that looking at a field and labelling it needs at most, where ``model.has_blocks``.
 
     Args:
         model: The model; its networks are run once on small images where they run on the CPU.
-        labels: Size of the labels of the field.
+        budgets: The fields of a slide, of which the largest counts, with the most blocks that any of them reads.
     """
-    layout, settings, networks = model.layout(labels), model.block_settings, model.blocks
-    windows = layout.counts(settings.share, settings.split)
+    networks, largest_size = model.blocks, max((each.size for each in budgets), key=lambda size: size.area)
+    layout, of_fields = model.layout(largest_size), [windows_of(each, model) for each in budgets]
+    windows = [max(each[level] for each in of_fields) for level in range(layout.levels - 1)]
     width = networks.width + 1
     rasters = sum(4 * width * layout.cells(level).area for level in range(layout.levels))
     pixels = 4 * 3 * layout.read_pixels(windows)

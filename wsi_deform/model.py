@@ -2,51 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from wsi_deform.annotation.classes import ClassTable
-from wsi_deform.config_blocks import Blocks
 from wsi_deform.config_sections import Config
-from wsi_deform.deform.blocks import LABEL, BlockLayout
 from wsi_deform.deform.density import deformation_map, density_of, uniform_map
 from wsi_deform.deform.equation2 import solved_lattices
 from wsi_deform.deform.lattice import lattice_size, uniform_lattice
-from wsi_deform.deform.targets import (
-    EdgeScale,
-    class_number_target,
-    edge_target,
-    region_target,
-    target_map,
-)
+from wsi_deform.deform.targets import target_map, wanted_map
 from wsi_deform.errors import NOT_ONE_IMAGE, ConfigError, ModelError
 from wsi_deform.geometry import Size, sampled_size, size_of_area
 from wsi_deform.look.appearance import TrainingSlides
-from wsi_deform.networks.blocks import BlockNetwork
+from wsi_deform.model_blocks import BlockModel, block_network
+from wsi_deform.model_kind import ORACLES
 from wsi_deform.networks.deformation import DeformationNetwork
-from wsi_deform.networks.groups import GroupNetwork
-from wsi_deform.networks.layers import CHANNEL_MEAN, CHANNEL_STD
-from wsi_deform.networks.names import refuse_unknown_options
+from wsi_deform.networks.inputs import area_input, network_input, rgb_of_input, view_input
 from wsi_deform.networks.positions import PositionNetwork
 from wsi_deform.networks.registry import segmentation_network
 from wsi_deform.networks.resizer import Resizer
 
-# Densities of oracles, whose samples lie where the labels of the slide that they segment say.
-ORACLES = ("edges", "edge_positions")
-
 MIN_SIDE_PX = 4
-NO_BLOCKS = "sampling.geometry warp: this model has no blocks. Needed sampling.geometry: blocks."
-BLOCK_OPTIONS = ("width", "frozen", "head")
-# Of labels, by training; or of look-alike tissue, by `wsi-deform explore`.
-HEADS = ("classes", "groups")
-# A fold of the grid has a cell of no area.
-MIN_RELATIVE_AREA = 1e-4
 
 
-class Model(nn.Module):
+class Model(BlockModel):
     """Both networks and what they were made for.
 
     Args:
@@ -78,14 +57,7 @@ class Model(nn.Module):
         trained_on: TrainingSlides | None = None,
     ) -> None:
         super().__init__()
-        _refuse_misfits(config)
-        if mpp is None and config.lengths_in_um:
-            found = " and ".join(f"{key} {value:g}" for key, value in config.lengths_in_um.items())
-            raise ConfigError(
-                f"config {config.name}: {found} are in um, and the training images have no um per pixel. Needed an mpp "
-                "in the files or in the column mpp of the manifest, or nothing in um: fields.side_um=null (with "
-                "fields.side_px, if images are to be cut) and sampling.coarsest_um=null (coarsest_px, if it matters)."
-            )
+        _refuse_misfits(config, mpp)
         self.config = config
         self.classes = classes
         self.mpp = mpp
@@ -131,45 +103,6 @@ class Model(nn.Module):
             return self.blocks.parts()
         parts = (self.segmentation, self.deformation, self.positions, self.resizer)
         return [part for part in parts if part is not None]
-
-    @property
-    def has_blocks(self) -> bool:
-        """Whether fields are read in blocks, see ``deform.blocks``, and not as one warped image."""
-        return self.config.sampling.geometry == "blocks"
-
-    @property
-    def block_settings(self) -> Blocks:
-        """The section ``blocks`` of its configuration, where ``has_blocks``."""
-        settings = self.config.blocks
-        if settings is None:
-            raise ModelError(NO_BLOCKS)
-        return settings
-
-    @property
-    def label_px(self) -> int:
-        """Side of what a label is of, px of the finest level that is read: 1 of the warp's samples."""
-        return LABEL if self.has_blocks else 1
-
-    @property
-    def makes_groups(self) -> bool:
-        """Whether its classes are groups of look-alike tissue that nobody labelled, see ``explore``."""
-        return isinstance(self.segmentation, GroupNetwork)
-
-    @property
-    def has_scorers(self) -> bool:
-        """Whether it learns which blocks to read."""
-        return self.has_blocks and len(self.blocks.scorers) > 0
-
-    @property
-    def blocks(self) -> BlockNetwork:
-        """The networks of blocks, where ``has_blocks``.
-
-        Raises:
-            ModelError: It has none.
-        """
-        if not isinstance(self.segmentation, BlockNetwork):
-            raise ModelError(NO_BLOCKS)
-        return self.segmentation
 
     @property
     def device(self) -> torch.device:
@@ -218,35 +151,6 @@ class Model(nn.Module):
             return Size(long, short) if sampled.width >= sampled.height else Size(short, long)
         scale = self.config.sampling.map_scale
         return Size(max(1, round(sampled.width * scale)), max(1, round(sampled.height * scale)))
-
-    def labelled_size(self, region: Size, root_px: float) -> Size:
-        """Size of the labels of a field, where ``has_blocks``.
-
-        Args:
-            region: Of the field, square level-0 px.
-            root_px: Level-0 px per px of the first look.
-
-        Returns:
-            As many labels as ``layout`` turns into the nearest whole size of the first look.
-        """
-        scale = 2 ** (self.block_settings.levels - 1)
-        multiple = max(1, LABEL // scale)
-        width, height = (
-            multiple * max(1, round(side / root_px / multiple)) * scale // LABEL
-            for side in (region.width, region.height)
-        )
-        return Size(width, height)
-
-    def layout(self, labels: Size) -> BlockLayout:
-        """The blocks of a field with so many labels, where ``has_blocks``."""
-        settings = self.block_settings
-        scale = 2 ** (settings.levels - 1)
-        return BlockLayout(
-            root=Size(labels.width * LABEL // scale, labels.height * LABEL // scale),
-            levels=settings.levels,
-            window_px=settings.window_px,
-            margin_px=settings.margin_px,
-        )
 
     @property
     def sees_tissue(self) -> bool:
@@ -398,19 +302,15 @@ class Model(nn.Module):
                 fractions, cells=sampling.edge_lattice, smoothness=sampling.edge_smoothness
             )
         settings = self.config.loss
-        kinds = ("edge", "region") if settings.edge_target == "both" else (settings.edge_target,)
         # What an oracle samples by is a density, on whatever scale the loss is.
-        scale: EdgeScale = "mean" if self.needs_labels else settings.edge_scale
-        maps = []
-        for kind in kinds:
-            if kind == "edge":
-                strength = edge_target(fractions, blur_std=settings.edge_blur)
-            elif kind == "class_numbers":
-                strength = class_number_target(fractions, blur_std=settings.edge_blur)
-            else:
-                strength = region_target(fractions, self.classes.background, blur_std=settings.edge_blur)
-            maps.append(target_map(strength, floor=settings.edge_floor, scale=scale))
-        return torch.stack(maps).mean(0)
+        return wanted_map(
+            fractions,
+            settings.edge_target,
+            background=self.classes.background,
+            blur_std=settings.edge_blur,
+            floor=settings.edge_floor,
+            scale="mean" if self.needs_labels else settings.edge_scale,
+        )
 
     def entering_pixels(self, read: Size, view: Size) -> int:
         """Pixels of one field that enter a network, of a warp.
@@ -473,112 +373,21 @@ class Model(nn.Module):
         return scores
 
 
-def is_oracle(config: Mapping[str, Any]) -> bool:
-    """Whether what a model reads lies where the labels of the slide that it segments say.
-
-    Args:
-        config: Its configuration as a model file holds it.
-    """
-    if config["sampling"].get("geometry") == "blocks":
-        return bool(config["blocks"]["choice"] == "labels")
-    return config["sampling"]["density"] in ORACLES
-
-
-def refuse_patches(config: Mapping[str, Any], name: str = "this model") -> None:
-    """Refuse a model that cannot label one image by itself.
-
-    Args:
-        config: Its configuration as a model file holds it.
-        name: What the message calls it.
+def _refuse_misfits(config: Config, mpp: float | None) -> None:
+    """Settings that contradict each other, or the images.
 
     Raises:
-        ModelError: It reads fields in blocks.
-    """
-    if config["sampling"].get("geometry") == "blocks":
-        raise ModelError(NOT_ONE_IMAGE.format(name=name))
-
-
-def block_network(config: Config, classes: int) -> BlockNetwork:
-    """The networks of blocks that a configuration asks for.
-
-    Raises:
-        ModelError: Another encoder, or an option that it does not have.
-    """
-    settings, options = config.blocks, config.networks.segmentation.options
-    if settings is None:
-        raise ModelError(NO_BLOCKS)
-    refuse_unknown_options(f"{config.networks.segmentation.name} in blocks", options, BLOCK_OPTIONS)
-    head = options.pop("head", HEADS[0])
-    if head not in HEADS:
-        raise ModelError(f"networks.segmentation.head {head!r}: needed one of {', '.join(HEADS)}.")
-    if head == "groups":
-        return GroupNetwork(
-            classes=classes, levels=settings.levels, encoder=config.networks.segmentation.name, **options
-        )
-    return BlockNetwork(
-        classes=classes,
-        levels=settings.levels,
-        encoder=config.networks.segmentation.name,
-        scores=settings.choice == "learned",
-        **options,
-    )
-
-
-def network_input(rgb: Tensor) -> Tensor:
-    """Centre and scale RGB in [0, 255], (B, 3, H, W), per channel as ImageNet networks expect."""
-    mean = torch.tensor(CHANNEL_MEAN, device=rgb.device).view(1, 3, 1, 1)
-    std = torch.tensor(CHANNEL_STD, device=rgb.device).view(1, 3, 1, 1)
-    return (rgb.float() / 255 - mean) / std
-
-
-def rgb_of_input(seen: Tensor) -> Tensor:
-    """``network_input`` backwards: (B, 3, H, W) to RGB, of which [0, 255] is what images hold; float32."""
-    mean = torch.tensor(CHANNEL_MEAN, device=seen.device).view(1, 3, 1, 1)
-    std = torch.tensor(CHANNEL_STD, device=seen.device).view(1, 3, 1, 1)
-    return (seen.float() * std + mean) * 255
-
-
-def view_input(view: Tensor) -> Tensor:
-    """A low-res view, (B, 3 or 4, H, W), RGB in [0, 255] and the share of tissue, as networks see it."""
-    seen = network_input(view[:, :3])
-    # Centred like the colours: half tissue is 0.
-    return torch.cat((seen, 2 * view[:, 3:] - 1), dim=1) if view.shape[1] > 3 else seen
-
-
-def _refuse_misfits(config: Config) -> None:
-    """Settings that contradict each other.
-
-    Raises:
-        ConfigError: A resizer whose samples do not lie evenly.
+        ConfigError: A resizer whose samples do not lie evenly; lengths in um of images that have no um per pixel.
     """
     if config.networks.resizer is not None and config.sampling.density != "uniform":
         raise ConfigError(
             f"networks.resizer, sampling.density {config.sampling.density}: a resizer makes an even image out of a "
             "finer even one. Needed sampling.density=uniform, or networks.resizer=null."
         )
-
-
-def area_input(relative: Tensor) -> Tensor:
-    """Cell areas / their mean, (B, 1, h, w), as a channel: 0 for a cell of mean size, 1 for one e^2 = 7.4 times it."""
-    return relative.float().clamp_min(MIN_RELATIVE_AREA).log() / 2
-
-
-def device_name(name: str) -> str:
-    """The device that a name means here.
-
-    Args:
-        name: "auto" (CUDA, else MPS, else CPU) or any torch device.
-
-    Raises:
-        ModelError: This machine does not have it.
-    """
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        torch.zeros(1, device=torch.device(name))
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(
-            f'device "{name}": {reason}. Needed auto, cpu, cuda or mps, as this machine has.'
-        ) from error
-    return name
+    if mpp is None and config.lengths_in_um:
+        found = " and ".join(f"{key} {value:g}" for key, value in config.lengths_in_um.items())
+        raise ConfigError(
+            f"config {config.name}: {found} are in um, and the training images have no um per pixel. Needed an mpp "
+            "in the files or in the column mpp of the manifest, or nothing in um: fields.side_um=null (with "
+            "fields.side_px, if images are to be cut) and sampling.coarsest_um=null (coarsest_px, if it matters)."
+        )

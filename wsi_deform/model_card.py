@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from wsi_deform.annotation.mean_classes import MeanClasses
-from wsi_deform.config_blocks import looks_text, scales_of
+from wsi_deform.config_blocks import budget_text, looks_text, scales_of
 from wsi_deform.files import write_text
 from wsi_deform.manifest.licences import licences_text
 from wsi_deform.model_file import read_model_facts
@@ -295,8 +295,8 @@ def _blocks(blocks: Mapping[str, Any], sampling: Mapping[str, Any]) -> list[str]
             else f"split {_joined([*map(str, split)])}"
         )
         read += (
-            f"; windows of {blocks['window_px']} px{margin}; pixels read, of all levels: {blocks['share']:g} of those "
-            f"of the finest, {parts}"
+            f"; windows of {blocks['window_px']} px{margin}; pixels read, of all levels: at most "
+            f"{budget_text(blocks)}; {parts}"
         )
     lines = [read]
     if blocks["levels"] > 1:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from wsi_deform.annotation.classes import UNLABELLED, ClassTable
 from wsi_deform.annotation.labels import Labels
-from wsi_deform.cover import FieldBudget, budgets_of, tissue_limit_of
+from wsi_deform.cover import FieldBudget, budgets_of
 from wsi_deform.errors import ShapeError
 from wsi_deform.field_tasks import (
     Fetched,
@@ -37,6 +37,7 @@ from wsi_deform.reverse.sampler import ReverseSampler
 from wsi_deform.reverse.samples import FieldSamples
 from wsi_deform.scale import limits_to_tissue
 from wsi_deform.slide.slide import Slide
+from wsi_deform.tissue_cover import tissue_limit_of
 
 if TYPE_CHECKING:
     from distributed import Client

@@ -12,7 +12,7 @@ from wsi_deform.annotation.labels import Labels
 from wsi_deform.baselines.patch_files import shown_downsample, write_patch_files
 from wsi_deform.baselines.patch_grid import level_of
 from wsi_deform.baselines.patch_settings import PatchSettings
-from wsi_deform.cover import FieldBudget, budgets_of, counted_tissue, tissue_limit_of
+from wsi_deform.cover import FieldBudget, budgets_of
 from wsi_deform.field_tasks import SegmentedField
 from wsi_deform.flops import NetworkFlops, sampling_flops
 from wsi_deform.mask.blanks import BlankRegions
@@ -29,7 +29,8 @@ from wsi_deform.mask.samples import SamplesWriter
 from wsi_deform.mask.tiff import write_mask
 from wsi_deform.mask.tissue_limit import TissueCounts
 from wsi_deform.memory import fields_per_batch, limit_caches, peak_memory_bytes
-from wsi_deform.model import Model, refuse_patches
+from wsi_deform.model import Model
+from wsi_deform.model_kind import refuse_patches
 from wsi_deform.reverse.interpolation import Interpolation
 from wsi_deform.reverse.samples import FieldSamples
 from wsi_deform.scale import limits_to_tissue
@@ -44,6 +45,7 @@ from wsi_deform.slide_results import (
     method_of,
     slide_files_of,
 )
+from wsi_deform.tissue_cover import counted_tissue, tissue_limit_of
 from wsi_deform.unlike import slide_remark
 
 OnField = Callable[[int, int], None]

@@ -28,7 +28,7 @@ from wsi_deform.files import write_aside
 from wsi_deform.geometry import Point, Region, Size, tile_region
 from wsi_deform.slide.reader import Level, SlideInfo
 
-TILE_PX = 256
+TILE_PX, GLASS = 256, 244
 MPP = 0.25
 COARSEST_PX = 512
 BLOCKS_WITH_TISSUE = 0.7
@@ -248,9 +248,9 @@ class DrawnReader:
     Implements ``Reader``. Levels differ by 2 and end when the long side is at most 512 px.
     """
 
-    def __init__(self, side_px: int) -> None:
-        """Describe a slide of ``side_px`` x ``side_px``."""
-        self._tiles = texture_tiles()
+    def __init__(self, side_px: int, tissue_px: int | None = None) -> None:
+        """Describe a slide of ``side_px`` x ``side_px``, glass but for ``tissue_px`` x ``tissue_px`` at its corner."""
+        self._tiles, self._tissue_px = texture_tiles(), tissue_px
         levels = []
         downsample = 1
         while True:
@@ -273,6 +273,8 @@ class DrawnReader:
         """Decode one tile; see ``Reader``."""
         found = self.info.levels[level]
         region = tile_region(column, row, found.tile, found.size)
+        if self._tissue_px is not None and max(column, row) * TILE_PX << level >= self._tissue_px:
+            return np.full((region.height, region.width, 3), GLASS, np.uint8)
         chosen = (level * 2_654_435_761 + column * 40_503 + row * 30_011) % TEXTURES
         tile: NDArray[np.uint8] = imagecodecs.jpeg8_decode(self._tiles[chosen])
         return tile[: region.height, : region.width]

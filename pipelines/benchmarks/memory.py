@@ -2,7 +2,9 @@
 
 The default configuration with a quarter of its samples per field and a small network, so that what a slide needs shows
 beside what a network needs; and blocks, as large as they are by default, whose encoder is what it is. Slides are drawn
-as they are read; fields in which no tissue is found are left out.
+as they are read; fields in which no tissue is found are left out. Blocks stand beside what ``--memory-gib`` takes a
+field to need; their largest fields are of one size on all slides, and tissue is no larger than
+``TISSUE_PX``.
 """
 
 from __future__ import annotations
@@ -15,6 +17,8 @@ from pipelines.benchmarks.drawn_slides import CLASSES, MPP, DrawnReader
 from pipelines.benchmarks.measure import Case, Facts, Pool, Row, Work
 from pipelines.benchmarks.results import Settings
 from wsi_deform.config import read_config
+from wsi_deform.cover import budgets_of
+from wsi_deform.memory import looks_bytes
 from wsi_deform.model import Model
 from wsi_deform.slide.cache import TILE_CACHE
 from wsi_deform.slide.slide import Slide
@@ -30,13 +34,15 @@ SETTINGS = (
 BLOCKS = (
     "sampling.geometry=blocks",
     "networks.segmentation={name: efficientnet-lite0}",
-    "fields.side_um=2048",
+    "fields.side_um=1707",
     "augmentation.shift_cells=0",
     "augmentation.warp_cells=0",
     "device=cpu",
 )
 GEOMETRIES = {"": SETTINGS, "blocks, ": BLOCKS}
+TISSUE_PX = 40_960
 WARM_UP_PX = 2048
+MIB = 1 << 20
 
 
 def benchmark(settings: Settings) -> list[Row]:
@@ -68,7 +74,8 @@ def work(*, side: int, threads: int, geometry: str = "") -> Work:
 
     def once(side_px: int) -> Facts:
         TILE_CACHE.forget()
-        slide = Slide.from_reader(DrawnReader(side_px), slide_id="drawn")
+        tissue_px = TISSUE_PX if model.has_blocks else None
+        slide = Slide.from_reader(DrawnReader(side_px, tissue_px), slide_id="drawn")
         with tempfile.TemporaryDirectory(prefix="wsi-deform-memory-") as path:
             files = segment_to_files(slide, model, path, threads=threads)
         return {
@@ -79,4 +86,12 @@ def work(*, side: int, threads: int, geometry: str = "") -> Work:
         }
 
     once(WARM_UP_PX)
-    return Work(run=lambda _: once(side))
+    return Work(run=lambda _: once(side), facts=_estimate(model, side))
+
+
+def _estimate(model: Model, side: int) -> Facts:
+    """What ``--memory-gib`` takes looking at a field of the slide to need."""
+    if not model.has_blocks:
+        return {}
+    slide = Slide.from_reader(DrawnReader(side, TISSUE_PX), slide_id="drawn")
+    return {"looks_mib": looks_bytes(model, budgets_of(slide, model)) / MIB}

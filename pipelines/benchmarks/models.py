@@ -1,13 +1,16 @@
 """Models for ``whole_slide``, trained in minutes on drawn slides: enough to compare accuracy at a cost, no more.
 
-Both networks are HRNetV2-W18. Ours is trained by the package's own loop on warped sampled images. The one that patches
+Two are HRNetV2-W18. Ours is trained by the package's own loop on warped sampled images. The one that patches
 are segmented with is trained on full-resolution and two and four times coarser patches of the same slides (half of
 them around a gland, which are rare), with the same loss and optimiser and about as many FLOPs. The focal loss and
-samples that average their cells are what was the default when the page's numbers were made.
+samples that average their cells are what was the default when the page's numbers were made. Blocks are trained by the
+same loop for as many steps, as ``configs/blocks.yaml`` has them: on the encoder's ImageNet weights where the extra
+``pretrained`` is installed, else from scratch.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import time
 from collections.abc import Iterator
@@ -22,12 +25,14 @@ from torch import Tensor
 from pipelines.benchmarks.drawn_slides import CLASSES, MPP, Block, DrawnFile, Mosaic, drawn_file
 from pipelines.benchmarks.measure import Row
 from pipelines.benchmarks.results import Settings
-from wsi_deform.config import read_config
+from wsi_deform.config import find_config, read_config
+from wsi_deform.config_blocks import BUDGETS
 from wsi_deform.config_sections import Config
 from wsi_deform.geometry import Region
 from wsi_deform.manifest.rows import Manifest, ManifestRow
 from wsi_deform.model import Model
 from wsi_deform.model_file import load_model, save_model
+from wsi_deform.networks.encoders import PUBLISHED
 from wsi_deform.slide.open import open_slide
 from wsi_deform.train.loop import train
 from wsi_deform.train.losses import focal_loss
@@ -37,6 +42,7 @@ FIELD_UM = 2048
 FIRST_SEED = 100  # slides to train on share no seed with slides to measure on
 SAY_EVERY_S = 20.0
 LEVELS = 3
+ENCODER = "efficientnet-lite0"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,10 +88,11 @@ QUICK = Plan(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trained:
-    """The two models."""
+    """The models; ``ours`` warps."""
 
     ours: Path
     patches: Path
+    blocks: Path
 
 
 def benchmark(settings: Settings) -> list[Row]:
@@ -100,15 +107,21 @@ def plan_of(settings: Settings) -> Plan:
 
 
 def trained_models(settings: Settings) -> Trained:
-    """Train both models once; later calls find them in the cache."""
+    """Train the models once; later calls find them in the cache."""
     plan = plan_of(settings)
     folder = settings.cache / "models" / ("quick" if settings.quick else "full")
-    models = Trained(ours=folder / "ours.safetensors", patches=folder / "patches.safetensors")
+    models = Trained(
+        ours=folder / "ours.safetensors",
+        patches=folder / "patches.safetensors",
+        blocks=folder / "blocks.safetensors",
+    )
     torch.set_num_threads(settings.threads)
     if not models.ours.is_file():
         _train_ours(plan, models.ours, settings)
     if not models.patches.is_file():
         _train_patches(plan, models.patches, settings)
+    if not models.blocks.is_file():
+        _train_blocks(plan, models.blocks, settings)
     return models
 
 
@@ -139,15 +152,38 @@ def _config(plan: Plan, *, stem_stride: int, warped: bool) -> Config:
     )
 
 
-def _train_ours(plan: Plan, path: Path, settings: Settings) -> None:
+def _manifest(plan: Plan, settings: Settings, folder: Path) -> Manifest:
     rows = tuple(
         ManifestRow(slide=file.slide, slide_id=file.slide.stem, split="train", mask=file.labels)
         for file in _files(plan, settings)
     )
+    return Manifest(rows=rows, folder=folder)
+
+
+def _train_blocks(plan: Plan, path: Path, settings: Settings) -> None:
+    is_pretrained = importlib.util.find_spec(PUBLISHED[ENCODER][1]) is not None
+    config = read_config(
+        find_config("blocks"),
+        changes=[
+            f"networks.segmentation={{name: {ENCODER}, width: 64, frozen: {str(is_pretrained).lower()}}}",
+            f"networks.pretrained={ENCODER if is_pretrained else 'null'}",
+            f"training.epochs={max(1, plan.steps * 2 // plan.slides)}",
+            "training.validate_every=1000",
+            f"fields.side_um={FIELD_UM}",
+            "device=cpu",
+        ],
+    )
+    run = path.with_name("blocks-run")
+    print(f"  blocks: {config.training.epochs} epochs of {plan.slides} slides, pretrained: {is_pretrained}")
+    train(config, _manifest(plan, settings, run), CLASSES, run, watcher=_Progress("blocks"))
+    save_model(load_model(run / "last.safetensors"), path, facts={"steps": plan.steps})
+
+
+def _train_ours(plan: Plan, path: Path, settings: Settings) -> None:
     config = _config(plan, stem_stride=2, warped=True)
     run = path.with_name("run")
     print(f"  ours: {config.training.epochs} epochs of {plan.slides} slides, {plan.budget}^2 samples each")
-    train(config, Manifest(rows=rows, folder=run), CLASSES, run, watcher=_Progress())
+    train(config, _manifest(plan, settings, run), CLASSES, run, watcher=_Progress("ours"))
     model = load_model(run / "last.safetensors")
     # A slide to train on is smaller than a field; the same distance between samples is another budget.
     field_px = FIELD_UM / MPP * (1 + 2 * config.fields.margin)
@@ -163,23 +199,26 @@ def with_budget(config: Config, side: float) -> Config:
     return config.model_copy(update={"sampling": sampling})
 
 
-def with_share(config: Config, share: float) -> Config:
-    """The configuration of blocks with another share of pixels that are read."""
-    assert config.blocks is not None
-    return config.model_copy(update={"blocks": config.blocks.model_copy(update={"share": share})})
+def with_block_budget(config: Config, factor: float) -> Config:
+    """The configuration of blocks with a budget of so many times the pixels."""
+    blocks = config.blocks
+    assert blocks is not None
+    said = {key: getattr(blocks, key) for key in BUDGETS}
+    changed = {key: type(value)(value * factor) for key, value in said.items() if value is not None}
+    return config.model_copy(update={"blocks": blocks.model_copy(update=changed)})
 
 
 class _Progress(NullWatcher):
     """Says the loss now and then."""
 
-    def __init__(self) -> None:
-        self.said = time.monotonic()
+    def __init__(self, name: str) -> None:
+        self.name, self.said = name, time.monotonic()
 
     def epoch(self, row: dict[str, object]) -> None:
         """An epoch is done."""
         if time.monotonic() - self.said > SAY_EVERY_S:
             self.said = time.monotonic()
-            print(f"  ours: epoch {row['epoch']}, loss {row['loss']:.3f}")
+            print(f"  {self.name}: epoch {row['epoch']}, loss {row['loss']:.3f}")
 
 
 def _train_patches(plan: Plan, path: Path, settings: Settings) -> None:

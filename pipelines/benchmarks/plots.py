@@ -98,9 +98,19 @@ def _plot_outlines(axes: Any, rows: Sequence[Row]) -> None:
 
 
 def _plot_memory(axes: Any, rows: Sequence[Row]) -> None:
-    sides = [int(row["side"]) for row in rows]
-    for column, label in (("peak_mib", "peak"), ("base_mib", "before")):
-        axes.plot(sides, [number(row, column) for row in rows], marker="o", ms=4, label=label)
+    sides = sorted({int(row["side"]) for row in rows})
+    for geometry in dict.fromkeys(row.get("geometry", "") for row in rows):
+        own = sorted(
+            (row for row in rows if row.get("geometry", "") == geometry), key=lambda row: int(row["side"])
+        )
+        for column, label in (("peak_mib", "peak"), ("base_mib", "before")):
+            axes.plot(
+                [int(row["side"]) for row in own],
+                [number(row, column) for row in own],
+                marker="o",
+                ms=4,
+                label=f"{geometry}{label}",
+            )
     axes.set(
         xscale="log",
         xlabel="side of the slide, 1,000 px",

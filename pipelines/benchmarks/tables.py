@@ -230,7 +230,7 @@ def memory_table(rows: Sequence[Row]) -> str:
     """Peak memory per geometry and side; the bars below."""
     columns = (
         ("case", "case"), ("fields", "fields"), ("samples", "samples"), ("read Mpx", "read_mpx"), ("tiles", "tiles"),
-        ("before MiB", "base_mib"), ("peak MiB", "peak_mib"),
+        ("before MiB", "base_mib"), ("peak MiB", "peak_mib"), ("looks, as estimated, MiB", "looks_mib"),
     )  # fmt: skip
     ordered = sorted(rows, key=lambda row: (row.get("geometry", ""), int(row["side"])))
     bars = []

@@ -1,8 +1,7 @@
 """Whole slide: from file to mask with HRNetV2-W18 on the same threads; accuracy beside cost.
 
 - ``ours`` with several budgets of samples: fields, deformation map, mip gather, network, reverse sampling, mask file.
-- ``blocks`` is a model given by ``--model`` that reads fields in blocks, with several shares of their pixels; what it
-  costs follows the pixels that it reads.
+- ``blocks`` reads fields in blocks, with several budgets of pixels; what it costs follows the pixels that it reads.
 - ``patches`` is `wsi-deform segment --method patches` (``wsi_deform.baselines``): MONAI's ``SlidingWindowInferer`` on
   every window that touches tissue, at full resolution (level 0) and at coarser levels, with our tile reading and our
   mask writer, no overlap.
@@ -43,7 +42,7 @@ from pipelines.benchmarks.drawn_slides import (
     drawn_file,
 )
 from pipelines.benchmarks.measure import Case, Facts, Pool, Row, Work
-from pipelines.benchmarks.models import trained_models, with_budget, with_share
+from pipelines.benchmarks.models import trained_models, with_block_budget, with_budget
 from pipelines.benchmarks.parts import Stopwatch, accuracy, extrapolated_work, part_of, sampled_confusion
 from pipelines.benchmarks.results import Settings
 from wsi_deform.baselines.patch_grid import PatchGrid, patch_grid
@@ -75,7 +74,7 @@ DARK = 128.0
 def benchmark(settings: Settings) -> list[Row]:
     """Run it."""
     models = trained_models(settings)
-    ours = [str(path) for path in settings.models] or [str(models.ours)]
+    ours = [str(path) for path in settings.models] or [str(models.ours), str(models.blocks)]
     quick = settings.quick
     blocks: Blocks = QUICK_BLOCKS if quick else {}
     rows: list[Row] = []
@@ -108,8 +107,8 @@ def _groups(
     factors = (1.0,) if quick else (0.5, 1.0, 2.0)
     parts = {0: 0.1} if quick else {0: 1 / 120, 2: 1 / 20} if large else {0: 0.1, 1: 0.1, 2: 0.5}
     networks = [
-        _ours_case(given, model, factor, number)
-        for number, model in enumerate(ours_models)
+        _ours_case(given, model, factor, _number(ours_models, at))
+        for at, model in enumerate(ours_models)
         for factor in factors
     ]
     networks += [_patches_case(given, patches_model, level, part) for level, part in parts.items()]
@@ -132,6 +131,12 @@ def _ours_case(given: dict[str, Any], model: str, factor: float, number: int, *,
     name = f"{kind} x{factor:g}" + (f", model {number + 1}" if number else "") + (", zero" if zero else "")
     params = {**given, "model": model, "factor": factor, "zero": zero}
     return Case(name=name, factory="whole_slide:ours", params=params)
+
+
+def _number(models: Sequence[str], at: int) -> int:
+    """Of a model, how many of its kind come before it."""
+    kind = _has_blocks(models[at])
+    return sum(_has_blocks(each) == kind for each in models[:at])
 
 
 def _has_blocks(model: str) -> bool:
@@ -206,7 +211,7 @@ def ours(
     """The method."""
     loaded = _loaded(model, zero=zero)
     if loaded.has_blocks:
-        loaded.config = with_share(loaded.config, loaded.block_settings.share * factor)
+        loaded.config = with_block_budget(loaded.config, factor)
     else:
         loaded.config = with_budget(loaded.config, loaded.config.sampling.budget[0] * factor**0.5)
     flops: list[int] = []

@@ -28,8 +28,8 @@ from wsi_deform.distribute.models import model_sha256
 from wsi_deform.distribute.sources import slide_sources
 from wsi_deform.errors import MaskError, ModelError
 from wsi_deform.mask.folder import MaskFolder
-from wsi_deform.model import device_name
 from wsi_deform.model_file import find_model
+from wsi_deform.networks.device import device_name
 
 # Run by every Python that finds it on its path: what opens pictures of certain names says so, dies, or takes long.
 HARM = """

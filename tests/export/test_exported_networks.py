@@ -15,9 +15,9 @@ from wsi_deform.export.networks import (
 )
 from wsi_deform.export.verify import example_input
 from wsi_deform.geometry import Size
-from wsi_deform.model import network_input
 from wsi_deform.model_file import load_model, save_model
 from wsi_deform.networks.deformation import DeformationNetwork
+from wsi_deform.networks.inputs import network_input
 
 
 @pytest.mark.parametrize("inputs", ["rgb", "rgb+tissue"])

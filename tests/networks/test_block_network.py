@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from wsi_deform.errors import ModelError, ShapeError
-from wsi_deform.networks.blocks import BlockNetwork, encoder_input, raster
+from wsi_deform.networks.blocks import BlockNetwork, raster
 
 
 def network(**options):
@@ -23,7 +23,7 @@ def test_images_that_are_not_rgb_are_refused():
 
 
 def test_the_encoder_sees_what_its_published_weights_were_trained_on():
-    assert encoder_input(torch.tensor([0.0, 127.0, 255.0])).tolist() == [-127 / 128, 0.0, 1.0]
+    assert network().pixels(torch.tensor([0.0, 127.0, 255.0])).tolist() == [-127 / 128, 0.0, 1.0]
 
 
 def test_windows_lie_where_their_blocks_are_and_all_else_is_empty():
@@ -115,7 +115,7 @@ def test_published_weights_find_their_places():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"encoder": "resnet"}, "needed an encoder. Known: efficientnet-lite0"),
+        ({"encoder": "resnet"}, "needed an encoder. Did you mean 'resnet50'"),
         ({"width": 0}, "blocks with 0 width"),
         ({"levels": 0}, "blocks with 0 levels"),
     ],

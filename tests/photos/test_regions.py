@@ -19,7 +19,7 @@ from wsi_deform.annotation.raster import open_label_mask
 from wsi_deform.baselines.patch_settings import PatchSettings
 from wsi_deform.cli.main import typer_app
 from wsi_deform.config import parse_config, read_config
-from wsi_deform.cover import fields_of, tissue_limit_of
+from wsi_deform.cover import fields_of
 from wsi_deform.data.central_crops import with_central_crops
 from wsi_deform.data.crops import moved_fields
 from wsi_deform.data.fields import LabelledField
@@ -38,6 +38,7 @@ from wsi_deform.model_file import save_model
 from wsi_deform.reverse.sampler import ReverseSampler
 from wsi_deform.slide.open import open_slide
 from wsi_deform.slide_results import WantedOutputs
+from wsi_deform.tissue_cover import tissue_limit_of
 
 CLASSES = ClassTable.from_names(["road", "sky"])
 PART = Region(30, 10, 40, 20)

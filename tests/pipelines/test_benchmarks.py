@@ -125,6 +125,14 @@ def test_reader_without_a_file_has_levels_of_any_size_and_clips_its_edge() -> No
     assert reader.read_tile(0, 781, 781).shape == (65, 65, 3)
 
 
+def test_reader_without_a_file_is_glass_beyond_its_tissue() -> None:
+    reader = drawn_slides.DrawnReader(4096, tissue_px=1024)
+    assert reader.read_tile(0, 3, 3).std() > 5
+    for level, column, row in ((0, 4, 0), (0, 0, 4), (1, 2, 1)):
+        assert (reader.read_tile(level, column, row) == 244).all()
+    assert reader.read_tile(1, 1, 1).std() > 5
+
+
 def test_case_that_fails_is_a_row_with_its_reason_and_the_others_go_on() -> None:
     cases = [
         measure.Case(name="lost", factory="start:imports", params={"what": "import nowhere"}),

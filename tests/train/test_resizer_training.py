@@ -20,8 +20,9 @@ from wsi_deform.grids import even_grids
 from wsi_deform.look.fields import Field
 from wsi_deform.manifest.read import read_manifest
 from wsi_deform.memory import fields_per_batch
-from wsi_deform.model import Model, network_input, rgb_of_input
+from wsi_deform.model import Model
 from wsi_deform.model_file import load_model
+from wsi_deform.networks.inputs import network_input, rgb_of_input
 from wsi_deform.report.run import report_run
 from wsi_deform.sampled_fields import sample_fields
 from wsi_deform.segment import segment_fields, segment_slide

@@ -21,7 +21,7 @@ from wsi_deform.baselines.patch_grid import (
 from wsi_deform.baselines.patch_settings import PatchSettings
 from wsi_deform.baselines.patch_tiles import patch_tiles
 from wsi_deform.baselines.patches import LabelledBlock, Patches
-from wsi_deform.cover import counted_tissue, normalised, tissue_limit_of, tissue_of
+from wsi_deform.cover import normalised, tissue_of
 from wsi_deform.geometry import Region
 from wsi_deform.mask.blanks import BlankRegions
 from wsi_deform.mask.folder import MaskFolder
@@ -33,6 +33,7 @@ from wsi_deform.memory import patches_per_batch
 from wsi_deform.model import Model
 from wsi_deform.segment import region_note
 from wsi_deform.slide.slide import Slide
+from wsi_deform.tissue_cover import counted_tissue, tissue_limit_of
 
 TILE_PX = 512
 # Maps and outlines of a pixel each would fill disks; nobody looks at more of them at once.

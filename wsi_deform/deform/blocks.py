@@ -26,6 +26,14 @@ CELL = 8
 LABEL = 4
 """Px of the finest level per label."""
 
+LEAST_TISSUE = 0.01
+"""Share of a block that is tissue from which on the block is not glass.
+
+Of 76 GlaS biopsies (windows of 64 px, 2.5 um per px) this leaves 56 % of the pixels of whole fields to be read, where
+any share above 0 left 79 %: shares are differences of sums, and a third of those above 0 were rounding (below 1e-9).
+Of the glands' pixels 0.34 % lie in blocks that it leaves out; 0.26 % in blocks without a pixel of tissue.
+"""
+
 BlockChoice = Literal["learned", "detail", "features", "tissue", "random", "labels"]
 
 
@@ -110,12 +118,7 @@ class BlockLayout:
         Raises:
             ShapeError: Another number of parts than of further levels.
         """
-        further = self.levels - 1
-        parts = [2.0**number for number in range(further)] if split is None else list(split)
-        if len(parts) != further:
-            raise ShapeError(
-                f"{len(parts)} parts of the budget: needed {further}, one for each further level."
-            )
+        parts = parts_of(self, split)
         window = self.read_px**2
         left = max(0.0, share * self.dense_px - self.padded(0).area)
         found: list[int] = []
@@ -196,6 +199,23 @@ class BlockLayout:
         found = torch.zeros(self.blocks(level - 1).shape, dtype=torch.bool)
         found[blocks[:, 0], blocks[:, 1]] = True
         return found.repeat_interleave(2, 0).repeat_interleave(2, 1)[:rows, :columns]
+
+
+def parts_of(layout: BlockLayout, split: Sequence[float] | None) -> list[float]:
+    """What each further level gets of what the first look leaves, as any positive numbers.
+
+    Args:
+        layout: The levels.
+        split: As for ``BlockLayout.counts``.
+
+    Raises:
+        ShapeError: Another number of parts than of further levels.
+    """
+    further = layout.levels - 1
+    parts = [2.0**number for number in range(further)] if split is None else list(split)
+    if len(parts) != further:
+        raise ShapeError(f"{len(parts)} parts of the budget: needed {further}, one for each further level.")
+    return parts
 
 
 def chosen_blocks(priority: Tensor, allowed: Tensor | None, count: int) -> Tensor:

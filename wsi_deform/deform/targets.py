@@ -16,6 +16,7 @@ from torch import Tensor
 from wsi_deform.errors import ShapeError
 
 EdgeScale = Literal["mean", "paper"]
+TargetKind = Literal["edge", "region", "both", "class_numbers"]
 
 
 def edge_target(fractions: Tensor, *, blur_std: float = 1.0) -> Tensor:
@@ -151,6 +152,41 @@ def target_map(edges: Tensor, *, floor: float = 0.03, scale: EdgeScale = "mean")
     mean = scaled.mean((2, 3), keepdim=True)
     flat = largest <= least
     return torch.where(flat, torch.ones_like(scaled), scaled / torch.where(flat, torch.ones_like(mean), mean))
+
+
+def wanted_map(
+    fractions: Tensor,
+    kind: TargetKind,
+    *,
+    background: int | None,
+    blur_std: float,
+    floor: float,
+    scale: EdgeScale,
+) -> Tensor:
+    """The target deformation map of labels.
+
+    Args:
+        fractions: As for ``edge_target``.
+        kind: Dense at edges, in regions of other classes than the background, at the mean of both, or at edges of
+            class numbers.
+        background: Index of the background class, or None.
+        blur_std: As for ``edge_target``.
+        floor: As for ``target_map``.
+        scale: As for ``target_map``.
+
+    Returns:
+        (B, 1, H, W).
+    """
+    maps = []
+    for each in ("edge", "region") if kind == "both" else (kind,):
+        if each == "edge":
+            strength = edge_target(fractions, blur_std=blur_std)
+        elif each == "class_numbers":
+            strength = class_number_target(fractions, blur_std=blur_std)
+        else:
+            strength = region_target(fractions, background, blur_std=blur_std)
+        maps.append(target_map(strength, floor=floor, scale=scale))
+    return torch.stack(maps).mean(0)
 
 
 def _require_fractions(fractions: Tensor, blur_std: float) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from wsi_deform.distribute.job import SlideJob
 from wsi_deform.errors import SlideError
 from wsi_deform.faults import with_notes
-from wsi_deform.model import device_name
+from wsi_deform.networks.device import device_name
 from wsi_deform.provenance import RECORDED_PACKAGES
 from wsi_deform.texts import read_json
 

@@ -22,9 +22,10 @@ from wsi_deform.slide_results import WantedOutputs
 if TYPE_CHECKING:
     from wsi_deform.slide.slide import OnBadTile
 
-MASK_VERSION = 2
+MASK_VERSION = 3
 """Raised when the program makes other masks of the same slide, model and settings than before, beyond rounding; slides
-of earlier versions are then done again. Version 0.1.0 is 1."""
+of earlier versions are then done again. Version 0.1.0 is 1; since 3, blocks of which less than 1 % is
+tissue are glass."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,8 +7,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from wsi_deform.distribute.chosen import ChosenModel
-from wsi_deform.model import Model, device_name
+from wsi_deform.model import Model
 from wsi_deform.model_file import find_model, load_model
+from wsi_deform.networks.device import device_name
 from wsi_deform.runtime.choice import TORCH, Asked, Runtime, chosen_runtime, device_asked
 from wsi_deform.runtime.identity import model_sha256
 from wsi_deform.runtime.measured import fastest_runtime

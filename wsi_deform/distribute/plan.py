@@ -25,8 +25,9 @@ from wsi_deform.distribute.standing import (
 )
 from wsi_deform.errors import SlideError
 from wsi_deform.mask.folder import MaskFolder
-from wsi_deform.model import device_name, is_oracle, refuse_patches
 from wsi_deform.model_file import find_model, read_model_facts
+from wsi_deform.model_kind import is_oracle, refuse_patches
+from wsi_deform.networks.device import device_name
 from wsi_deform.runtime.choice import Asked, device_asked
 from wsi_deform.scale import limits_to_tissue
 from wsi_deform.slide.path import SlidePath

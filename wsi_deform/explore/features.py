@@ -11,10 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from wsi_deform.block_choice import RGB
 from wsi_deform.cover import FieldBudget, budgets_of, view_of
 from wsi_deform.deform.blocks import CELL, BlockLayout
 from wsi_deform.errors import SlideError
-from wsi_deform.looks import RGB, look_at_fields, rasters_of
+from wsi_deform.looks import look_at_fields, rasters_of
 from wsi_deform.model import Model
 from wsi_deform.networks.groups import smoothed
 from wsi_deform.networks.layers import resized

@@ -15,9 +15,9 @@ from wsi_deform.explore.features import UnseenSlideError
 from wsi_deform.explore.groups import ENCODER, GroupSettings, group_model
 from wsi_deform.files import write_text
 from wsi_deform.memory import limit_caches
-from wsi_deform.model import device_name
 from wsi_deform.model_card import write_model_card
 from wsi_deform.model_file import read_model_facts, save_model
+from wsi_deform.networks.device import device_name
 from wsi_deform.networks.encoders import weight_file
 from wsi_deform.provenance import provenance
 from wsi_deform.slide.slide import Slide

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,7 +18,8 @@ from torch import Tensor, nn
 
 from wsi_deform.deform.blocks import STRIDE
 from wsi_deform.model import Model
-from wsi_deform.networks.blocks import BlockNetwork, cells_of, encoder_input, raster
+from wsi_deform.model_blocks import encoder_arguments
+from wsi_deform.networks.blocks import BlockNetwork, cells_of, raster
 
 Channels = dict[str, tuple[float, float | None]]
 
@@ -33,11 +35,12 @@ class Look(nn.Module):
     def __init__(self, network: BlockNetwork, level: int) -> None:
         super().__init__()
         self.backbone, self.join = network.backbone, network.joins[level]
+        self.pixels, self.strides = network.pixels, network.strides
         self.context = network.context if level == 0 else nn.Identity()
 
     def forward(self, image: Tensor) -> Tensor:
         """(N, 3, H, W) RGB in [0, 255], sides multiples of 16 -> (N, width, H / 8, W / 8)."""
-        cells = cells_of(self.backbone(encoder_input(image)))
+        cells = cells_of(self.backbone(self.pixels(image)), self.strides)
         features: Tensor = self.context(self.join(cells))
         return features
 
@@ -52,14 +55,29 @@ class BlockScores(nn.Module):
         width: As ``BlockNetwork``.
         frozen: As ``BlockNetwork``.
         scores: As ``BlockNetwork``.
+        options: Further arguments of ``BlockNetwork``.
     """
 
     def __init__(
-        self, *, classes: int, levels: int, encoder: str, width: int, frozen: bool, scores: bool
+        self,
+        *,
+        classes: int,
+        levels: int,
+        encoder: str,
+        width: int,
+        frozen: bool,
+        scores: bool,
+        **options: Any,
     ) -> None:
         super().__init__()
         self.network = BlockNetwork(
-            classes=classes, levels=levels, encoder=encoder, width=width, frozen=frozen, scores=scores
+            classes=classes,
+            levels=levels,
+            encoder=encoder,
+            width=width,
+            frozen=frozen,
+            scores=scores,
+            **options,
         )
 
     def forward(self, image: Tensor) -> Tensor:
@@ -94,6 +112,7 @@ def block_arguments(model: Model) -> dict[str, object]:
         "width": network.width,
         "frozen": network.frozen,
         "scores": model.has_scorers,
+        **encoder_arguments(model.config),
     }
 
 

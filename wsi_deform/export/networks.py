@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from wsi_deform.deform.density import deformation_map
 from wsi_deform.export.blocks import block_arguments, block_channels, block_scores
-from wsi_deform.model import Model, area_input
+from wsi_deform.model import Model
 from wsi_deform.networks.deformation import DeformationNetwork
+from wsi_deform.networks.inputs import area_input
 from wsi_deform.networks.layers import CHANNEL_MEAN, CHANNEL_STD
 from wsi_deform.networks.registry import segmentation_network
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from wsi_deform.config_blocks import scales_of
+from wsi_deform.config_blocks import budget_text, scales_of
 from wsi_deform.model_card import reading_text
 
 MAX_NAMED = 8
@@ -202,8 +202,9 @@ def _method_of_blocks(about: Mapping[str, Any]) -> str:
             "nothing was read, and the last channel is 1 where something was."
         )
     steps += [
-        "The best are as many as the budget allows: `wsi_deform.deform.blocks.BlockLayout.counts` of share "
-        f"{blocks['share']:g}" + (f" and split {blocks['split']}." if blocks["split"] is not None else "."),
+        f"The best are as many as the budget allows, at most {budget_text(blocks)} in all: "
+        "`wsi_deform.cover.windows_of`"
+        + (f", split {blocks['split']}." if blocks["split"] is not None else "."),
         f"`merge0` to `merge{finest}` of the features of each level, resized to the cells of level {finest} and "
         f"summed; `head` scores that sum, one label for 4 x 4 px of level {finest}; classes: {names}.",
         "Mask: every pixel of the slide takes its class from the labels around it "

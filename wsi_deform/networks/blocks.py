@@ -10,23 +10,21 @@ Source:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wsi_deform.errors import ModelError
-from wsi_deform.networks.efficientnet import PIXEL_MEAN, PIXEL_SCALE, EfficientNetLite0
+from wsi_deform.networks.block_encoders import STRIDES, Pixels, block_encoder
 from wsi_deform.networks.layers import BatchNorm, Chain, he_initialise, require_image, resized
 
-STRIDES = (4, 8, 16)
-"""Of the feature maps that are used."""
 CELL = 8
 """Px per cell, where they come together."""
 SCORER_WIDTH = 32
 LABELS_PER_CELL = 2
 """Along each axis."""
-ENCODERS = {"efficientnet-lite0": EfficientNetLite0}
 
 
 class BlockNetwork(nn.Module):
@@ -35,16 +33,21 @@ class BlockNetwork(nn.Module):
     Args:
         classes: Classes to score.
         levels: Levels of the blocks, the first look among them.
-        encoder: A key of ``ENCODERS``.
+        encoder: A key of ``block_encoders.ENCODERS``.
         width: Channels per level, and of the head.
         frozen: The encoder keeps its weights and the statistics of its normalisation.
         scores: Whether there are scorers, one for each further level.
+        encoder_options: Of the encoder itself.
+        pixel_mean: Means of RGB in [0, 1] that the encoder's weights were trained with; None is those of its published
+            weights.
+        pixel_std: The same of standard deviations.
 
     Raises:
         ModelError: Another encoder, or a size that cannot be.
 
     Attributes:
-        backbone: (N, 3, H, W) of ``encoder_input`` -> feature maps by stride; one for all levels.
+        backbone: (N, 3, H, W) of ``pixels`` -> feature maps by stride; one for all levels.
+        pixels: RGB in [0, 255] -> what the encoder's weights were trained on.
         joins: By level, feature maps at cells -> (N, width, H / 8, W / 8).
         context: Features of the first look -> the same with what lies around.
         scorers: By level, features of all levels so far -> a score for each cell.
@@ -61,19 +64,23 @@ class BlockNetwork(nn.Module):
         width: int = 96,
         frozen: bool = False,
         scores: bool = True,
+        encoder_options: Mapping[str, Any] | None = None,
+        pixel_mean: Sequence[float] | None = None,
+        pixel_std: Sequence[float] | None = None,
     ) -> None:
         super().__init__()
-        if encoder not in ENCODERS:
-            raise ModelError(
-                f"networks.segmentation.name {encoder!r} with sampling.geometry blocks: needed an encoder. "
-                f"Known: {', '.join(ENCODERS)}."
-            )
+        if (pixel_mean is None) != (pixel_std is None):
+            raise ModelError("pixel_mean or pixel_std alone: needed both, or neither.")
         for what, found in (("classes", classes), ("width", width), ("levels", levels)):
             if found < 1:
                 raise ModelError(f"blocks with {found} {what}: needed at least 1.")
         self.classes, self.levels, self.width, self.frozen = classes, levels, width, frozen
-        self.backbone = ENCODERS[encoder]()
-        entering = sum(self.backbone.channels[each] * max(1, CELL // each) ** 2 for each in STRIDES)
+        self.backbone, self.pixels = block_encoder(encoder, encoder_options or {})
+        if pixel_mean is not None and pixel_std is not None:
+            self.pixels = Pixels.of_unit(pixel_mean, pixel_std)
+        self.channels: Mapping[int, int] = self.backbone.channels  # type: ignore[assignment]
+        self.strides = tuple(each for each in STRIDES if each in self.channels)
+        entering = sum(self.channels[each] * max(1, CELL // each) ** 2 for each in self.strides)
         self.joins = nn.ModuleList(_unit(entering, width, 1) for _ in range(levels))
         self.context = nn.Sequential(
             _unit(width, width, 3), _unit(width, width, 3, dilation=2), _unit(width, width, 3, dilation=4)
@@ -119,8 +126,8 @@ class BlockNetwork(nn.Module):
         """
         require_image(images, 3, "blocks")
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            maps = self.backbone(encoder_input(images))
-        features: Tensor = self.joins[level](cells_of(maps))
+            maps = self.backbone(self.pixels(images))
+        features: Tensor = self.joins[level](cells_of(maps, self.strides))
         return self.context(features) if level == 0 else features
 
     def score(self, rasters: Sequence[Tensor]) -> Tensor:
@@ -155,17 +162,15 @@ class BlockNetwork(nn.Module):
 
 def cells_of(maps: Mapping[int, Tensor], strides: Sequence[int] = STRIDES) -> Tensor:
     """Feature maps of an encoder, by stride, at cells of 8 px: (N, channels of all, H / 8, W / 8)."""
-    size = (maps[CELL].shape[2], maps[CELL].shape[3])
+    rows, columns = maps[strides[-1]].shape[2:]
+    size = (rows * strides[-1] // CELL, columns * strides[-1] // CELL)
+    if CELL in maps:
+        size = (maps[CELL].shape[2], maps[CELL].shape[3])
     at_cells = [
         F.pixel_unshuffle(maps[stride], CELL // stride) if stride < CELL else resized(maps[stride], size)
         for stride in strides
     ]
     return torch.cat(at_cells, dim=1)
-
-
-def encoder_input(images: Tensor) -> Tensor:
-    """RGB in [0, 255] as the encoder's published weights were trained on it: (pixel - 127) / 128."""
-    return (images.float() - PIXEL_MEAN) / PIXEL_SCALE
 
 
 def raster(

@@ -14,7 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from wsi_deform.networks.blocks import LABELS_PER_CELL, BlockNetwork, cells_of, encoder_input
+from wsi_deform.errors import ModelError
+from wsi_deform.networks.blocks import LABELS_PER_CELL, BlockNetwork, cells_of
 from wsi_deform.networks.layers import require_image, resized
 
 GROUP_STRIDES = (8, 16)
@@ -32,7 +33,7 @@ class GroupNetwork(BlockNetwork):
     Args:
         classes: Groups, and the background before them.
         levels: Levels of the blocks, the first look among them.
-        encoder: A key of ``ENCODERS``.
+        encoder: A key of ``block_encoders.ENCODERS`` that has the strides of ``GROUP_STRIDES``.
         width: Channels that features are projected to.
         frozen: The encoder keeps its weights; there is no other way.
 
@@ -53,7 +54,9 @@ class GroupNetwork(BlockNetwork):
         super().__init__(
             classes=classes, levels=levels, encoder=encoder, width=width, frozen=frozen, scores=False
         )
-        entering = sum(self.backbone.channels[stride] for stride in GROUP_STRIDES)
+        if not set(GROUP_STRIDES) <= {*self.strides}:
+            raise ModelError(f"head groups with {encoder}: needed an encoder with strides 8 and 16.")
+        entering = sum(self.channels[stride] for stride in GROUP_STRIDES)
         self.joins = nn.ModuleList(nn.Conv2d(entering, width, 1) for _ in range(levels))
         self.merges = nn.ModuleList(nn.Conv2d(width, classes - 1, 1) for _ in range(levels))
         self.context = nn.Sequential()
@@ -65,7 +68,7 @@ class GroupNetwork(BlockNetwork):
         found = []
         for part in torch.split(images, WINDOWS_AT_ONCE):
             with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-                maps = self.backbone(encoder_input(part))
+                maps = self.backbone(self.pixels(part))
             found.append(self.joins[level](cells_of(maps, GROUP_STRIDES)))
         return torch.cat(found)
 

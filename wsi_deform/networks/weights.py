@@ -23,6 +23,11 @@ _NESTS = ("state_dict", "model_state_dict", "model", "network", "net")
 #: before those of the backbone.
 _PREFIXES = ("module.", "_orig_mod.", "model.", "network.", "backbone.", "encoder.")
 RGB_CHANNELS = 3
+#: Suffixes of files that hold a whole network, with why they are not opened.
+_PROGRAMS = {
+    ".pt2": "a program of torch.export, of which PyTorch reads what is no plain tensor by pickle, which runs code.",
+    ".onnx": "a network of ONNX, which is not trained further here.",
+}
 #: What torch and safetensors raise on files that are cut off or scrambled, beside UnpicklingError.
 _READ_ERRORS = (
     RuntimeError, ValueError, EOFError, OSError, LookupError, TypeError, AttributeError, AssertionError,
@@ -179,6 +184,11 @@ def _read(path: Path) -> object:
     if not path.is_file():
         raise ModelError(
             f"weights {path}: no such file. Download it and give its path; nothing is fetched here."
+        )
+    if path.suffix in _PROGRAMS:
+        raise ModelError(
+            f"weights {path}: {_PROGRAMS[path.suffix]} Needed the weights alone, as .safetensors, and the network by "
+            "name (networks.segmentation.name): docs/extending.md, An encoder."
         )
     try:
         if path.suffix == ".safetensors":

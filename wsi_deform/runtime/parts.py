@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from wsi_deform.errors import ModelError
 from wsi_deform.model import Model
-from wsi_deform.networks.blocks import STRIDES
+from wsi_deform.networks.block_encoders import STRIDES
 from wsi_deform.networks.stand_in import own_pass, take_out
 
 ENCODER = "encoder"
@@ -40,8 +41,17 @@ def parts_of(model: Model) -> dict[str, nn.Module]:
     Returns:
         ``segmentation`` and, where the density is learned, ``deformation``; of blocks ``encoder``, which sees all px.
         What is left (a resizer, a network of positions, scorers and head of blocks) is PyTorch's.
+
+    Raises:
+        ModelError: An encoder whose feature maps have other strides than runtimes are prepared for.
     """
     if model.has_blocks:
+        if model.blocks.strides != STRIDES:
+            name = model.config.networks.segmentation.name
+            raise ModelError(
+                f"encoder {name}: gives feature maps of strides {', '.join(map(str, model.blocks.strides))}; other "
+                f"runtimes compute those with {', '.join(map(str, STRIDES))}. Needed runtime torch, or another encoder."
+            )
         return {ENCODER: model.blocks.backbone}
     parts: dict[str, nn.Module] = {"segmentation": model.segmentation}
     if model.deformation is not None:

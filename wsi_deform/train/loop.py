@@ -15,7 +15,7 @@ from wsi_deform.annotation.mean_classes import MeanClasses
 from wsi_deform.config_sections import Config
 from wsi_deform.data.batches import load
 from wsi_deform.manifest.rows import Manifest
-from wsi_deform.model import device_name
+from wsi_deform.networks.device import device_name
 from wsi_deform.train.keep import keep_model
 from wsi_deform.train.log import RunLog, epoch_row
 from wsi_deform.train.pictures import chosen_fields, draw_fields

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from wsi_deform.annotation.classes import class_table_from_data
 from wsi_deform.errors import ModelError
 from wsi_deform.files import write_json
-from wsi_deform.model import Model, block_network
+from wsi_deform.model import Model
+from wsi_deform.model_blocks import block_network
 from wsi_deform.model_file import read_stored
 from wsi_deform.networks.registry import segmentation_network
 from wsi_deform.train.differences import differences

@@ -25,7 +25,8 @@ from wsi_deform.deform.lattice import uniform_lattice
 from wsi_deform.errors import TrainingError
 from wsi_deform.files import write_text
 from wsi_deform.geometry import Size
-from wsi_deform.model import Model, view_input
+from wsi_deform.model import Model
+from wsi_deform.networks.inputs import view_input
 from wsi_deform.networks.positions import PositionNetwork
 from wsi_deform.train import checkpoint
 from wsi_deform.train.checkpoint import load_checkpoint, save_checkpoint, stored_counters

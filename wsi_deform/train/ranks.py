@@ -102,7 +102,7 @@ def joined_ranks(device: str) -> Iterator[Ranks]:
     """Join the processes that ``torchrun`` started, or be one alone.
 
     Args:
-        device: Name of the device, of ``model.device_name``. On CUDA each process takes the GPU of its
+        device: Name of the device, of ``networks.device.device_name``. On CUDA each process takes the GPU of its
             LOCAL_RANK, whatever number the name has; with several processes a number would be one GPU for all.
 
     Yields:

@@ -24,6 +24,7 @@ from wsi_deform.files import write_json, write_text
 from wsi_deform.manifest.licences import licences_of
 from wsi_deform.manifest.rows import Manifest, Split
 from wsi_deform.model import Model
+from wsi_deform.model_blocks import check_weights
 from wsi_deform.model_card import LICENCES
 from wsi_deform.model_file import finish_saving
 from wsi_deform.networks.encoders import weight_file
@@ -107,7 +108,10 @@ def start_run(
     model = Model(config=config, classes=classes, mpp=median_mpp([slide for slide, _ in training]))
     items = training_fields(training, model)
     if config.networks.pretrained is not None:
-        report = load_pretrained(model.segmentation, weight_file(config.networks.pretrained))
+        weights = weight_file(config.networks.pretrained)
+        report = load_pretrained(model.segmentation, weights)
+        if model.has_blocks:
+            check_weights(config, model.blocks, weights)
         logger.info("pretrained weights: %s", report.text())
         if report.remark:
             logger.warning("pretrained weights %s: %s", report.path.name, report.remark)
