@@ -94,7 +94,7 @@ class Forked:
 
     def __init__(
         self,
-        module: str,
+        module: str | Path,
         *arguments: object,
         said: Path,
         variables: Mapping[str, str] | None = None,
@@ -104,7 +104,7 @@ class Forked:
         """Start ``python -m module arguments``.
 
         Args:
-            module: Name of a module that can be run.
+            module: Name of a module that can be run, or a script.
             arguments: Of its command line.
             said: File that gets what it says.
             variables: Added to the environment of this process.
@@ -179,7 +179,7 @@ def _is_running() -> None:
     """Nothing is to be done."""
 
 
-def _run(module: str, arguments: list[str], said: Path, folder: Path | None) -> None:
+def _run(module: str | Path, arguments: list[str], said: Path, folder: Path | None) -> None:
     for number in (1, 2):
         file = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         os.dup2(file, number)
@@ -189,5 +189,8 @@ def _run(module: str, arguments: list[str], said: Path, folder: Path | None) -> 
     )
     if folder is not None:
         os.chdir(folder)
-    sys.argv = [module, *arguments]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    sys.argv = [str(module), *arguments]
+    if isinstance(module, Path):
+        runpy.run_path(str(module), run_name="__main__")
+    else:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
