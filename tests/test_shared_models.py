@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import struct
+import threading
 import zipfile
 
 import fsspec
@@ -14,6 +15,7 @@ import pytest
 from blocks_study import block_run
 from drawn_reader import ArrayReader
 from PIL import Image
+from range_server import RangeServer
 from typer.testing import CliRunner
 
 from wsi_deform.annotation.classes import ClassTable
@@ -26,7 +28,7 @@ from wsi_deform.model_package.fetch import model_path
 from wsi_deform.model_package.unpack import models_folder
 from wsi_deform.runtime.identity import model_sha256
 from wsi_deform.runtime.quantised import checksums, read_quantised
-from wsi_deform.sharing import check_model, pack_model
+from wsi_deform.sharing import check_model, check_text, pack_model
 from wsi_deform.slide.slide import Slide
 
 CLASSES = ClassTable.from_names(["background", "tumour"])
@@ -140,6 +142,32 @@ def test_commands_pack_and_check_and_print_checksums(run, tmp_path):
     no_licence = invoke(typer_app, ["model", "pack", str(run), "--out", str(out), "--licence", " "])
     assert no_licence.exit_code == 2
     assert "no licence of the data" in no_licence.output
+    # Nobody is there to be asked.
+    asked = invoke(typer_app, ["model", "pack", str(run), "--out", str(out)])
+    assert asked.exit_code == 2
+    assert "no licence of the data" in asked.output
+
+
+def test_an_unpacked_model_is_checked_against_its_contents_and_has_its_licence(packed, tmp_path):
+    folder = tmp_path / "unpacked"
+    with zipfile.ZipFile(packed) as opened:
+        opened.extractall(folder)
+    (folder / "notes.txt").write_text("mine")
+    found = check_model(folder)
+    assert found.contents is not None
+    assert "licence of the data: CC BY 4.0" in check_text(found)
+    assert "sha256:" not in check_text(found)
+    card = folder / "best.md"
+    good = card.read_bytes()
+    card.write_bytes(good[:-1] + b"!")
+    with pytest.raises(ModelError, match=r"best\.md is not what its contents\.json says"):
+        check_model(folder)
+    card.write_bytes(good + b"!")
+    with pytest.raises(ModelError, match=r"differ in best\.md"):
+        check_model(folder)
+    card.unlink()
+    with pytest.raises(ModelError, match=r"differ in best\.md"):
+        check_model(folder)
 
 
 def rewritten(source, target, change):
@@ -251,9 +279,13 @@ def test_bombs_duplicates_links_and_changed_bytes_are_refused(packed, tmp_path):
     (tmp_path / "long.zip").write_bytes(declared)
     with pytest.raises(ModelError, match=r"its members declare 1,07\d,\d{3},\d{3} bytes, more than"):
         check_model(tmp_path / "long.zip")
-    (tmp_path / "cut.zip").write_bytes(packed.read_bytes()[:-200])
-    with pytest.raises(ModelError, match=r"cut\.zip"):
-        check_model(tmp_path / "cut.zip")
+    for kept in (200, len(packed.read_bytes()) - 200):
+        (tmp_path / "cut.zip").write_bytes(packed.read_bytes()[:kept])
+        for used in (check_model, load_model):
+            with pytest.raises(
+                ModelError, match=r"cut\.zip: cannot be read as a shared model \(File is not a zip"
+            ):
+                used(tmp_path / "cut.zip")
 
 
 def test_a_file_beyond_the_limit_is_refused_before_it_is_read(packed, monkeypatch):
@@ -303,6 +335,26 @@ def test_a_url_needs_its_checksum_and_is_fetched_once(packed, shared_at, tmp_pat
     monkeypatch.setenv("WSI_DEFORM_CACHE", str(tmp_path / "other"))
     with pytest.raises(ModelError, match=r"more than 0\.01 MiB"):
         model_path(url, f"sha256:{digest(packed)}")
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_a_server_that_gives_parts_or_none_is_read_once_from_end_to_end(
+    packed, tmp_path, monkeypatch, ranges
+):
+    monkeypatch.setattr(fetch, "SCHEMES", ("http",))
+    monkeypatch.setenv("WSI_DEFORM_CACHE", str(tmp_path / "cache"))
+    wanted = f"sha256:{digest(packed)}"
+    with RangeServer(packed.parent, ranges=ranges) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        found = model_path(server.url(packed.name), wanted)
+        assert found.read_bytes() == packed.read_bytes()
+        assert server.sent_bytes == packed.stat().st_size
+        with pytest.raises(
+            ModelError, match=r"none\.zip: cannot be fetched \((HTTP status 404|no such file)"
+        ):
+            model_path(server.url("none.zip"), "sha256:" + "0" * 64)
+        server.shutdown()
+    assert model_path(server.url(packed.name), wanted) == found
 
 
 def test_only_https_is_fetched_and_a_path_may_have_a_checksum_too(packed, run):

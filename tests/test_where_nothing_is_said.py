@@ -30,7 +30,7 @@ from wsi_deform.train.log import RunLog
 from wsi_deform.train.loop import TrainingResult
 from wsi_deform.train.losses import edge_loss, edge_losses, focal_loss, focal_sums
 from wsi_deform.train.ranks import Ranks
-from wsi_deform.train.step import hash_of
+from wsi_deform.train.step_loss import hash_of
 
 
 def defaults(function: Callable[..., Any]) -> dict[str, Any]:

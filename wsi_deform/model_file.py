@@ -304,7 +304,7 @@ def find_model(run: Path) -> Path:
     Raises:
         ModelError: There is none, or the file is of another kind.
     """
-    needed = "Needed a run folder of `wsi-deform train`, or a model's .safetensors or .json"
+    needed = "Needed a run folder of `wsi-deform train`, or a model's .safetensors or .json or shared .zip"
     if run.suffix.lower() not in MODEL_SUFFIXES and is_package(run):
         run = unpacked(run)
     if run.is_dir():

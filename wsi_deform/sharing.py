@@ -33,6 +33,7 @@ from wsi_deform.model_package.contents import (
     WEIGHTS,
     Contents,
     content_problem,
+    folder_contents,
     name_problem,
     sha256_of,
 )
@@ -60,7 +61,7 @@ class Checked:
     Attributes:
         path: The file or folder.
         sha256: Of a shared model's file, whole; None of a folder.
-        contents: Of a shared model's file; None of a folder.
+        contents: Of a shared model, as a file or unpacked; None of a run folder.
         facts: What the model's JSON says.
     """
 
@@ -123,7 +124,7 @@ def pack_model(run: Path, out: Path, *, licence: str, example: Slide | None = No
 
 
 def check_model(path: Path) -> Checked:
-    """Check a model that somebody shared, or a run folder: every byte of it, and that it can be loaded.
+    """Check a model that somebody shared, as a file or unpacked, or a run folder: every byte of it, and that it loads.
 
     Raises:
         ModelError: It is none, is damaged or refused, see ``model_package.contents``, or cannot be loaded.
@@ -132,6 +133,8 @@ def check_model(path: Path) -> Checked:
     sha256 = contents = None
     if is_package(path):
         contents, sha256 = checked_package(path), sha256_of(path)
+    elif path.is_dir():
+        contents = folder_contents(path)
     load_model(path)
     return Checked(path=path, sha256=sha256, contents=contents, facts=read_model_facts(find_model(path)))
 
@@ -149,7 +152,7 @@ def check_text(checked: Checked) -> str:
             *lines,
             f"licence of the data: {contents.licence}",
             f"{checked.path}: whole, and the model loads.",
-            f"sha256:{checked.sha256}",
+            *(() if checked.sha256 is None else (f"sha256:{checked.sha256}",)),
         ]
     )
 

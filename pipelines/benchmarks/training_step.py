@@ -34,9 +34,10 @@ from wsi_deform.sampled_fields import plan_field
 from wsi_deform.slide.cache import TILE_CACHE
 from wsi_deform.slide.open import open_slide
 from wsi_deform.train.losses import edge_loss, focal_loss
-from wsi_deform.train.run import training_fields
 from wsi_deform.train.schedule import optimiser_of
-from wsi_deform.train.step import change_of_step, labels_of, learner_of, training_step
+from wsi_deform.train.step import learner_of, training_step
+from wsi_deform.train.step_loss import change_of_step, labels_of
+from wsi_deform.train.training_fields import training_fields
 
 SETTINGS = {
     "not channels_last": "networks.channels_last=false",

@@ -23,9 +23,9 @@ from wsi_deform.geometry import Size
 from wsi_deform.manifest.read import read_manifest
 from wsi_deform.model import Model
 from wsi_deform.train.ranks import Ranks, joined_ranks, synchronise_batch_norm
-from wsi_deform.train.run import training_fields
 from wsi_deform.train.schedule import optimiser_of
 from wsi_deform.train.step import Learner, learner_of, training_step
+from wsi_deform.train.training_fields import training_fields
 
 BATCHES = ([0, 1, 2, 3], [4], [3, 1, 0])
 EPOCHS = 3

@@ -17,7 +17,7 @@ from wsi_deform.manifest.read import read_manifest
 from wsi_deform.train.allocation import allocated_fields
 from wsi_deform.train.loop import train
 from wsi_deform.train.ranks import Ranks
-from wsi_deform.train.run import start_run
+from wsi_deform.train.start import start_run
 
 TINY = [
     "sampling.budget=[16, 16]",

@@ -21,11 +21,11 @@ from wsi_deform.errors import TrainingError
 from wsi_deform.geometry import Size
 from wsi_deform.manifest.read import read_manifest
 from wsi_deform.slide.cache import TILE_CACHE
-from wsi_deform.train import run as run_module
+from wsi_deform.train import start as start_module
 from wsi_deform.train.checkpoint import stored_counters
 from wsi_deform.train.identity import check_identity, identity_of, labels_remark
 from wsi_deform.train.ranks import Ranks
-from wsi_deform.train.run import start_run
+from wsi_deform.train.start import start_run
 
 DATA = Path(__file__).parents[1] / "data_of_earlier_versions"
 HASHES = {
@@ -113,7 +113,7 @@ def test_an_earlier_run_killed_while_it_is_taken_over_goes_on(earlier, start, mo
     run, _ = earlier
     config = read_config(run / "config.yaml")
     with monkeypatch.context() as patched:
-        patched.setattr(run_module, "write_text", lambda *_: 1 / 0)
+        patched.setattr(start_module, "write_text", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             start(config, run)
     assert not (run / "config.yaml").read_text().startswith("format")

@@ -13,7 +13,7 @@ from wsi_deform.geometry import Size
 from wsi_deform.manifest.read import read_manifest
 from wsi_deform.manifest.rows import Manifest
 from wsi_deform.model_file import load_model
-from wsi_deform.train import step
+from wsi_deform.train import step_loss
 from wsi_deform.train.loop import train
 
 TINY = [
@@ -138,14 +138,14 @@ def test_loss_that_is_not_finite_names_the_slides(study, tmp_path):
 
 def test_gradient_that_is_not_finite_names_the_slides(study, tmp_path, monkeypatch):
     manifest, classes = study
-    focal_sums = step.focal_sums
+    focal_sums = step_loss.focal_sums
 
     def with_infinite_slope(scores, *given, **named):
         segmentation, weight = focal_sums(scores, *given, **named)
         zero = (scores - scores.detach()).abs().sum()
         return segmentation + zero.sqrt(), weight  # 0, with a slope of 0 / 0
 
-    monkeypatch.setattr(step, "focal_sums", with_infinite_slope)
+    monkeypatch.setattr(step_loss, "focal_sums", with_infinite_slope)
     with pytest.raises(TrainingError, match=r"gradient is nan, of a loss of \d\.\d+, on slides P0\d\d-"):
         train(read_config(changes=TINY), manifest, classes, tmp_path)
 

@@ -27,7 +27,8 @@ from wsi_deform.train.balance import Balance, balance_of
 from wsi_deform.train.checkpoint import Counters
 from wsi_deform.train.identity import check_identity, identity_of
 from wsi_deform.train.ranks import Ranks, RanksBatchNorm, joined_ranks
-from wsi_deform.train.run import Run, _check_ranks, _data_facts
+from wsi_deform.train.run import Run
+from wsi_deform.train.start import _check_ranks, _data_facts
 
 CLASSES = ClassTable.from_names(["background", "gland"])
 

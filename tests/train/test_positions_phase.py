@@ -29,7 +29,7 @@ from wsi_deform.segment import segment_slide
 from wsi_deform.train import positions
 from wsi_deform.train.loop import train
 from wsi_deform.train.ranks import Ranks
-from wsi_deform.train.run import start_run
+from wsi_deform.train.start import start_run
 from wsi_deform.train.watcher import NullWatcher
 
 TINY = [
@@ -190,7 +190,7 @@ def test_a_checkpoint_of_the_first_phase_is_due_when_the_newest_is_old_enough(st
     learn = positions.learn_positions
     monkeypatch.setattr(positions, "time", SimpleNamespace(monotonic=lambda: now))
     monkeypatch.setattr(positions, "save_checkpoint", noting)
-    monkeypatch.setattr("wsi_deform.train.run.learn_positions", stopped)
+    monkeypatch.setattr("wsi_deform.train.start.learn_positions", stopped)
     config = read_config(changes=[*TINY, "training.batch=1", "training.auxiliary_epochs=2"])
     with pytest.raises(StopIteration):
         start_run(config, *study, tmp_path, None, ranks=Ranks(), checkpoint_every_s=90.0, watcher=Ticking())
@@ -301,7 +301,7 @@ def test_every_process_takes_the_whole_first_phase_and_the_same_steps(study, run
         found.update({name: tensor.clone() for name, tensor in model.positions.state_dict().items()})
         raise StopIteration(done)
 
-    monkeypatch.setattr("wsi_deform.train.run.learn_positions", noting)
+    monkeypatch.setattr("wsi_deform.train.start.learn_positions", noting)
     with pytest.raises(StopIteration):
         start_run(
             config,

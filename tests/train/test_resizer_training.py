@@ -28,9 +28,10 @@ from wsi_deform.segment import segment_fields, segment_slide
 from wsi_deform.slide.slide import Slide
 from wsi_deform.train.loop import train
 from wsi_deform.train.ranks import Ranks
-from wsi_deform.train.run import training_fields, views_of
 from wsi_deform.train.schedule import optimiser_of
-from wsi_deform.train.step import change_of_step, field_sums, learner_of, training_step
+from wsi_deform.train.step import learner_of, training_step
+from wsi_deform.train.step_loss import change_of_step, field_sums
+from wsi_deform.train.training_fields import training_fields, views_of
 
 CLASSES = ClassTable.from_names(["background", "gland"])
 TINY = [

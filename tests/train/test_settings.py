@@ -18,7 +18,7 @@ from wsi_deform.manifest.read import read_manifest
 from wsi_deform.networks.registry import segmentation_network
 from wsi_deform.slide.cache import TILE_CACHE
 from wsi_deform.train.ranks import Ranks
-from wsi_deform.train.run import start_run
+from wsi_deform.train.start import start_run
 
 TINY = [
     "sampling.budget=[12, 24]",

@@ -22,16 +22,10 @@ from wsi_deform.geometry import Size
 from wsi_deform.manifest.read import read_manifest
 from wsi_deform.model import Model
 from wsi_deform.sampled_fields import Sampled
-from wsi_deform.train.run import training_fields
 from wsi_deform.train.schedule import optimiser_of
-from wsi_deform.train.step import (
-    _sample_weights,
-    change_of_step,
-    hash_of,
-    labels_of,
-    learner_of,
-    training_step,
-)
+from wsi_deform.train.step import learner_of, training_step
+from wsi_deform.train.step_loss import _sample_weights, change_of_step, hash_of, labels_of
+from wsi_deform.train.training_fields import training_fields
 
 SIZES = (Size(24, 12), Size(20, 14), Size(24, 12))
 EDGE_WEIGHT = 0.5
@@ -126,7 +120,7 @@ def assert_close_in_scale(found, expected):
 
 def weight_of(learner, views, place):
     """The sum of the sample weights of a field, as the step counts it."""
-    from wsi_deform.train.step import field_sums
+    from wsi_deform.train.step_loss import field_sums
 
     ((batch,),) = load(views, [[place]], 0)
     batch = replace(batch, places=(place,))
@@ -337,7 +331,9 @@ def test_seconds_of_a_step_are_read_forward_and_backward(learner_and_views, monk
     learner, views = learner_and_views()
     (mixed,) = load(views, [[0, 1, 2]], 0)
     ticks = iter([0.0, 10.0, 11.0, 20.0, 22.0, 40.0, 100.0])
-    monkeypatch.setattr("wsi_deform.train.step.time", SimpleNamespace(monotonic=lambda: next(ticks)))
+    clock = SimpleNamespace(monotonic=lambda: next(ticks))
+    for part in ("step", "step_loss"):
+        monkeypatch.setattr(f"wsi_deform.train.{part}.time", clock)
     found = training_step(learner, mixed, epoch=0, step=0, edge_weight=EDGE_WEIGHT)
     tiles = found["read_seconds"] - 3
     assert 0 < tiles < 30

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from wsi_deform.cli.console import plain_console
 from wsi_deform.cli.options import HOW, MACHINES, device_option
+
+if TYPE_CHECKING:
+    from wsi_deform.distribute.sources import SlideSource
+    from wsi_deform.slide.slide import Slide
 
 FAILED = 1
 EXAMPLES = (
@@ -72,7 +77,6 @@ def explore(
     from wsi_deform.errors import SlideError
     from wsi_deform.explore.folder import MODEL, make_group_model
     from wsi_deform.explore.groups import GroupSettings
-    from wsi_deform.slide.open import open_slide
     from wsi_deform.slide.path import slide_path
 
     settings = GroupSettings(groups=groups, finest_um=um, share=share, seed=seed)
@@ -81,10 +85,20 @@ def explore(
     usable = [source for source in sources if not source.problem]
     if not usable:
         raise SlideError(sources[0].problem)
+
+    def left_out(slide_id: str, why: str) -> None:
+        console.print(f"{slide_id}: left out of the groups, {why}", soft_wrap=True)
+
     with ended_by_signals(out):
-        opened = [open_slide(each.path, mpp=each.mpp, slide_id=each.slide_id) for each in usable]
+        opened, problems = _opened(usable)
+        if not opened:
+            raise SlideError(next(iter(problems.values())))
+        for slide_id, why in problems.items():
+            left_out(slide_id, why)
         console.print(f"looking at {len(opened)} slide{'s' if len(opened) != 1 else ''}, without labels ...")
-        classes = make_group_model(opened, settings, out, device=device, memory_gib=memory_gib)
+        classes = make_group_model(
+            opened, settings, out, device=device, memory_gib=memory_gib, on_left_out=left_out
+        )
         with ExitStack() as watched:
             bars = watched.enter_context(SegmentBars(console))
             batch = segment_slides(
@@ -97,3 +111,24 @@ def explore(
     console.print(f"name them in {classes}", soft_wrap=True)
     if batch.of("failed"):
         raise typer.Exit(FAILED)
+
+
+def _opened(sources: Sequence[SlideSource]) -> tuple[list[Slide], dict[str, str]]:
+    """The slides that can be opened and have a scale; id -> why of the others."""
+    from wsi_deform.errors import SlideError
+    from wsi_deform.slide.open import open_slide
+
+    opened, problems = [], {}
+    for source in sources:
+        try:
+            slide = open_slide(source.path, mpp=source.mpp, slide_id=source.slide_id)
+        except SlideError as error:
+            problems[source.slide_id] = str(error)
+            continue
+        if slide.mpp_or_none is None:
+            problems[source.slide_id] = (
+                f"slide {source.path}: no um per px in the file. Needed to read it at a physical scale. Give --mpp."
+            )
+            continue
+        opened.append(slide)
+    return opened, problems

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -26,11 +27,9 @@ def pack(
     ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The file, NAME.zip.")],
     licence: Annotated[
-        str,
-        typer.Option(
-            metavar="TEXT", prompt="Licence of the data that it learned from", help="Of the training data."
-        ),
-    ],
+        str | None,
+        typer.Option(metavar="TEXT", help="Of the training data; asked for where it is not given."),
+    ] = None,
     example: Annotated[
         str | None,
         typer.Option(metavar="SLIDE", help="A slide whose tissue is shown; never its label or macro image."),
@@ -40,6 +39,9 @@ def pack(
     from wsi_deform.sharing import check_text, pack_model
     from wsi_deform.slide.open import open_slide
 
+    if licence is None:
+        # Nobody answers a script.
+        licence = typer.prompt("Licence of the data that it learned from") if sys.stdin.isatty() else ""
     slide = None if example is None else open_slide(example)
     plain_console().print(check_text(pack_model(run, out, licence=licence, example=slide)), soft_wrap=True)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,6 +30,36 @@ ENOUGH = 4
 """Parts of the cells that are wanted of a field: one of them is enough."""
 
 OnField = Callable[[int, int], None]
+
+
+class UnseenSlideError(SlideError):
+    """A slide of several, ``slide``, cannot be seen; the others can be grouped without it."""
+
+    def __init__(self, slide: Slide, error: SlideError) -> None:
+        super().__init__(str(error))
+        self.slide = slide
+
+
+@contextmanager
+def seeing(slide: Slide) -> Iterator[None]:
+    """Within, what cannot be read is this slide's fault."""
+    try:
+        yield
+    except SlideError as error:
+        raise UnseenSlideError(slide, error) from error
+
+
+def fields_of_all(slides: Sequence[Slide], model: Model) -> list[tuple[Slide, FieldBudget]]:
+    """The fields of some slides, each with its slide, in order.
+
+    Raises:
+        UnseenSlideError: The tissue of one cannot be read.
+    """
+    found = []
+    for slide in slides:
+        with seeing(slide):
+            found += [(slide, budget) for budget in budgets_of(slide, model)]
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -60,14 +91,16 @@ def cell_features(
         At most ``MAX_CELLS``; one field's looks are in memory at a time.
 
     Raises:
-        SlideError: A tile cannot be read, or there is no tissue.
+        UnseenSlideError: A tile cannot be read.
+        SlideError: There is no tissue.
     """
-    found = [(slide, budget) for slide in slides for budget in budgets_of(slide, model)]
+    found = fields_of_all(slides, model)
     chosen = [found[at] for at in np.unique(np.linspace(0, len(found) - 1, MAX_FIELDS).round().astype(int))]
     rng = np.random.default_rng(seed)
     parts = []
     for number, (slide, budget) in enumerate(chosen, start=1):
-        parts.append(_of_field(slide, budget, model, most=MAX_CELLS // len(chosen), rng=rng))
+        with seeing(slide):
+            parts.append(_of_field(slide, budget, model, most=MAX_CELLS // len(chosen), rng=rng))
         if on_field is not None:
             on_field(number, len(chosen))
     levels = [torch.cat([part.levels[level] for part in parts]) for level in range(len(parts[0].levels))]

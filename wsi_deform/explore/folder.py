@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import yaml
 
 from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.errors import ModelError
+from wsi_deform.explore.features import UnseenSlideError
 from wsi_deform.explore.groups import ENCODER, GroupSettings, group_model
 from wsi_deform.files import write_text
 from wsi_deform.memory import limit_caches
@@ -38,6 +39,7 @@ def make_group_model(
     *,
     device: str = "auto",
     memory_gib: float | None = None,
+    on_left_out: Callable[[str, str], None] | None = None,
 ) -> Path:
     """Group slides, and store the model and the class table.
 
@@ -47,6 +49,7 @@ def make_group_model(
         out: The mask folder; the model goes to ``model`` in it.
         device: "auto", or a torch device.
         memory_gib: Most memory of this process's caches and work, GiB; None is no limit.
+        on_left_out: Told the id of a slide that cannot be read, and why; the groups are of the others. None raises.
 
     Returns:
         The class table, ``classes.yaml``. One that is there stays: somebody may have named the groups.
@@ -54,15 +57,23 @@ def make_group_model(
     Raises:
         ModelError: The encoder's weights are not installed, or the folder holds groups of other slides or another
             number of them.
-        SlideError: See ``groups.group_model``.
+        SlideError: See ``groups.group_model``; none of the slides can be read.
     """
     weight_file(ENCODER)  # refused before anything is read
     path = out / MODEL / "best.safetensors"
-    known = asdict(settings) | {"slides": sorted(slide.slide_id for slide in slides)}
-    if path.is_file():
-        _refuse_others(out, read_model_facts(path).get(FACTS) or {}, known)
     limit_caches(memory_gib)
-    model = group_model(slides, settings, device=device_name(device))
+    seen, model = list(slides), None
+    while model is None:
+        known = asdict(settings) | {"slides": sorted(slide.slide_id for slide in seen)}
+        if path.is_file():
+            _refuse_others(out, read_model_facts(path).get(FACTS) or {}, known)
+        try:
+            model = group_model(seen, settings, device=device_name(device))
+        except UnseenSlideError as error:
+            if on_left_out is None or len(seen) == 1:
+                raise
+            on_left_out(error.slide.slide_id, str(error))
+            seen = [slide for slide in seen if slide is not error.slide]
     facts = {"provenance": provenance(seed=settings.seed), FACTS: known}
     save_model(model, path, facts=facts)
     write_model_card(path)

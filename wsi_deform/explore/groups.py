@@ -14,11 +14,10 @@ from torch import nn
 
 from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.config import find_config, read_config
-from wsi_deform.cover import budgets_of
 from wsi_deform.data.study import median_mpp
 from wsi_deform.errors import ConfigError
 from wsi_deform.explore.clusters import components_of, grouped, nearest_mean_scores, told_scores
-from wsi_deform.explore.features import OnField, cell_features
+from wsi_deform.explore.features import OnField, cell_features, fields_of_all
 from wsi_deform.model import Model
 from wsi_deform.networks.encoders import weight_file
 from wsi_deform.networks.groups import GroupNetwork
@@ -90,7 +89,8 @@ def group_model(
 
     Raises:
         ModelError: The weights of the encoder are not installed.
-        SlideError: A slide has no um per px, cannot be read, or has too little tissue for so many groups.
+        UnseenSlideError: A slide cannot be read; the others may do without it.
+        SlideError: A slide has no um per px, or there is too little tissue for so many groups.
     """
     weights = weight_file(ENCODER)
     mpp = median_mpp([slide for slide in slides if slide.mpp])  # refuses a slide without
@@ -119,7 +119,7 @@ def group_model(
 def _share(slides: Sequence[Slide], settings: GroupSettings, mpp: float | None) -> float:
     """How much is read: less of many or large slides, so that it stays a matter of minutes."""
     model = _model(settings, SHARE, mpp, choice="random", width=1)
-    dense = sum(model.layout(each.size).dense_px for slide in slides for each in budgets_of(slide, model))
+    dense = sum(model.layout(budget.size).dense_px for _, budget in fields_of_all(slides, model))
     return min(SHARE, max(MIN_SHARE, MAX_PIXELS / dense))
 
 

@@ -52,7 +52,7 @@ _PICKLES = (
 )
 # A pickle's first bytes from protocol 2 on; an archive, as PyTorch makes of pickles.
 _MAGIC = tuple(bytes((0x80, protocol)) for protocol in range(2, 6))
-_ARCHIVE = b"PK\x03\x04"
+ARCHIVE = b"PK\x03\x04"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,7 +114,7 @@ def content_problem(first: bytes, last: bytes) -> str:
         first: The first bytes of a file, four or more.
         last: Its last byte.
     """
-    if first.startswith(_ARCHIVE):
+    if first.startswith(ARCHIVE):
         return "is an archive, which may hold pickles"
     return (
         "is a pickle, which runs code when it is loaded" if first.startswith(_MAGIC) and last == b"." else ""
@@ -174,10 +174,7 @@ def member_blocks(opened: zipfile.ZipFile, member: Member, path: Path) -> Iterat
                 break
             yield block
     if length != member.size_bytes or digest.hexdigest() != member.sha256:
-        raise ModelError(
-            f"model {path}: {member.name} is not what its {CONTENTS} says (SHA-256 {digest.hexdigest()}, needed "
-            f"{member.sha256}). The file is damaged, or was changed. {REMEDY}"
-        )
+        raise _other(member, digest.hexdigest(), path)
     if member.name.startswith(QUANTISED) and (problem := content_problem(first, last)):
         raise ModelError(f"model {path}: {member.name} {problem}. {REMEDY}")
 
@@ -213,18 +210,58 @@ def _checked(infos: list[zipfile.ZipInfo], size_bytes: int, path: Path) -> dict[
     return {info.filename: info for info in infos}
 
 
+def folder_contents(folder: Path) -> Contents | None:
+    """What the ``contents.json`` of an unpacked shared model says, which its files are, byte for byte.
+
+    Returns:
+        None where the folder has none, as a run folder. Files beside those of the model are not looked at.
+
+    Raises:
+        ModelError: ``contents.json`` is not as it was written, or a file is missing, longer, shorter or another one.
+    """
+    path = folder / CONTENTS
+    if not path.is_file():
+        return None
+    own = [one for one in folder.rglob("*") if one.is_file()]
+    held = {one.relative_to(folder).as_posix(): one.stat().st_size for one in own}
+    contents = _read(
+        path.read_bytes(), {name: size for name, size in held.items() if not name_problem(name)}, folder
+    )
+    for member in contents.members:
+        if (found := sha256_of(folder / member.name)) != member.sha256:
+            raise _other(member, found, folder)
+    return contents
+
+
 def _contents(opened: zipfile.ZipFile, infos: Mapping[str, zipfile.ZipInfo], path: Path) -> Contents:
     """What ``contents.json`` says, which fits the directory."""
+    if CONTENTS not in infos:
+        raise _refused(path, f"a zip without {CONTENTS}")
+    if infos[CONTENTS].file_size > TEXT.value:
+        raise _refused(path, f"{CONTENTS} of {infos[CONTENTS].file_size:,} bytes")
+    held = {name: info.file_size for name, info in infos.items() if name != CONTENTS}
+    return _read(opened.read(CONTENTS), held, path)
+
+
+def _refused(path: Path, problem: str) -> ModelError:
+    return ModelError(f"model {path}: {problem}. Needed what `wsi-deform model pack` wrote.")
+
+
+def _other(member: Member, sha256: str, path: Path) -> ModelError:
+    return ModelError(
+        f"model {path}: {member.name} is not what its {CONTENTS} says (SHA-256 {sha256}, needed {member.sha256}). It "
+        f"is damaged, or was changed. {REMEDY}"
+    )
+
+
+def _read(text: bytes, held: Mapping[str, int], path: Path) -> Contents:
+    """What ``contents.json`` says, which fits the names and bytes of the other files."""
 
     def refuse(problem: str) -> ModelError:
-        return ModelError(f"model {path}: {problem}. Needed a file that `wsi-deform model pack` wrote.")
+        return _refused(path, problem)
 
-    if CONTENTS not in infos:
-        raise refuse(f"a zip without {CONTENTS}")
-    if infos[CONTENTS].file_size > TEXT.value:
-        raise refuse(f"{CONTENTS} of {infos[CONTENTS].file_size:,} bytes")
     try:
-        about = parse_json(opened.read(CONTENTS).decode("utf-8"))
+        about = parse_json(text.decode("utf-8"))
     except ValueError as error:
         raise refuse(f"{CONTENTS} is no JSON ({error})") from error
     found = about.get("format") if isinstance(about, dict) else None
@@ -236,10 +273,9 @@ def _contents(opened: zipfile.ZipFile, infos: Mapping[str, zipfile.ZipInfo], pat
     if members is None or not isinstance(licence, str):
         raise refuse(f"{CONTENTS} without members, their bytes and sha256, or licence")
     said = {member.name: member.size_bytes for member in members}
-    held = {name: info.file_size for name, info in infos.items() if name != CONTENTS}
     if said != held:
         other = sorted(name for name in said.keys() | held.keys() if said.get(name) != held.get(name))
-        raise refuse(f"{CONTENTS} and the file differ in {', '.join(other[:4])}")
+        raise refuse(f"{CONTENTS} and what is there differ in {', '.join(other[:4])}")
     if missing := [name for name in NEEDED if name not in held]:
         raise refuse(f"without {', '.join(missing)}")
     return Contents(members=tuple(members), licence=licence, about=about)

@@ -11,9 +11,9 @@ from wsi_deform.files import write_aside
 from wsi_deform.limits import MODEL, in_unit
 from wsi_deform.model_package.contents import BLOCK_BYTES, sha256_of
 from wsi_deform.model_package.unpack import models_folder
-from wsi_deform.redact import redacted, redacted_url
+from wsi_deform.redact import redacted_url
 from wsi_deform.slide.path import SlideUrl
-from wsi_deform.slide.remote import file_system, remote_errors
+from wsi_deform.slide.remote import cause_text, file_system, remote_errors
 
 SCHEMES = ("https",)
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
@@ -67,14 +67,15 @@ def _fetched(url: str, wanted: str) -> Path:
     try:
         files, where = file_system(SlideUrl(url))
         with write_aside(path) as aside:
-            found = _download(files.open(where, "rb"), aside, shown)
+            # From its beginning to its end: many servers give no parts of a file.
+            found = _download(files.open(where, "rb", block_size=0), aside, shown)
             if found != wanted:
                 raise _other(shown, found, wanted)
     except SlideError as error:
         raise ModelError(f"model: {error}") from error
     except remote_errors() as error:
         raise ModelError(
-            f"model {shown}: cannot be fetched ({redacted(str(error), url)}). Check the URL and the network; or "
+            f"model {shown}: cannot be fetched ({cause_text(error, SlideUrl(url))}). Check the URL and the network; or "
             "download it, and give its path."
         ) from error
     return path

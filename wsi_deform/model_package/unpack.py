@@ -8,6 +8,7 @@ from pathlib import Path
 from wsi_deform.errors import ModelError
 from wsi_deform.files import write_folder_aside
 from wsi_deform.model_package.contents import (
+    ARCHIVE,
     CONTENTS,
     Contents,
     member_blocks,
@@ -25,9 +26,12 @@ def models_folder() -> Path:
 
 
 def is_package(path: Path) -> bool:
-    """Whether a file is a zip, as shared models are."""
+    """Whether a file is a zip, as shared models are, or begins like one: of a cut file its directory is gone."""
     try:
-        return path.is_file() and zipfile.is_zipfile(path)
+        if not path.is_file():
+            return False
+        with path.open("rb") as opened:
+            return opened.read(len(ARCHIVE)) == ARCHIVE or zipfile.is_zipfile(path)
     except OSError:
         return False
 

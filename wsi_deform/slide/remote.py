@@ -99,7 +99,8 @@ class RemoteFile:
         if missing:
             raise SlideError(
                 f"{self.path}: {len(missing)} of {len(spans)} ranges could not be read in {ATTEMPTS} attempts "
-                f"({_said(wrong, self.path)}). Check the network and the server; then try again, or download the slide."
+                f"({cause_text(wrong, self.path)}). Check the network and the server; then try again, or download the "
+                "slide."
             )
         return stored
 
@@ -114,8 +115,8 @@ class RemoteFile:
                 found = file.read(1)
         except remote_errors() as error:
             raise SlideError(
-                f"{self.path}: the server does not give parts of a file ({_said(error, self.path)}). Needed support "
-                f"for HTTP Range requests. {DOWNLOAD}"
+                f"{self.path}: the server does not give parts of a file ({cause_text(error, self.path)}). Needed "
+                f"support for HTTP Range requests. {DOWNLOAD}"
             ) from error
         if len(found) != 1:
             raise SlideError(f"{self.path}: byte {at} of {self.size_bytes} wanted, got none. {DOWNLOAD}")
@@ -135,7 +136,7 @@ def file_system(url: SlideUrl) -> tuple[Any, str]:
             f"{url}: a package for {url.protocol} is missing ({error}). Install it: {wanted}. Or: {DOWNLOAD}"
         ) from error
     except remote_errors() as error:
-        raise SlideError(f"{url}: cannot be opened ({_said(error, url)}). Check the URL.") from error
+        raise SlideError(f"{url}: cannot be opened ({cause_text(error, url)}). Check the URL.") from error
     return files, where
 
 
@@ -191,11 +192,11 @@ def _info(files: Any, where: str, url: SlideUrl) -> Mapping[str, Any]:
         return files.info(where)  # type: ignore[no-any-return]
     except remote_errors() as error:
         raise SlideError(
-            f"{url}: cannot be found ({_said(error, url)}). Check the URL, the network and the rights to read it."
+            f"{url}: cannot be found ({cause_text(error, url)}). Check the URL, the network and the rights to read it."
         ) from error
 
 
-def _said(error: object, url: SlideUrl) -> str:
+def cause_text(error: object, url: SlideUrl) -> str:
     """What went wrong, and why: fsspec's HTTP reports a refused connection as a missing file.
 
     The URL's secrets are left out, also where a package quotes only a part of it.

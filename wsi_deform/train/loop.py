@@ -20,8 +20,9 @@ from wsi_deform.train.keep import keep_model
 from wsi_deform.train.log import RunLog, epoch_row
 from wsi_deform.train.pictures import chosen_fields, draw_fields
 from wsi_deform.train.ranks import joined_ranks
-from wsi_deform.train.run import Run, start_run
+from wsi_deform.train.run import Run
 from wsi_deform.train.schedule import edge_weight, set_learning_rates
+from wsi_deform.train.start import start_run
 from wsi_deform.train.step import training_step
 from wsi_deform.train.validation import validate
 from wsi_deform.train.watcher import NullWatcher, Watcher

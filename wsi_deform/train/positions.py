@@ -31,7 +31,7 @@ from wsi_deform.train import checkpoint
 from wsi_deform.train.checkpoint import load_checkpoint, save_checkpoint, stored_counters
 from wsi_deform.train.identity import check_identity
 from wsi_deform.train.ranks import Ranks
-from wsi_deform.train.step import change_of_step
+from wsi_deform.train.step_loss import change_of_step
 from wsi_deform.train.watcher import Watcher
 
 NAME = "positions.checkpoint.safetensors"
