@@ -22,11 +22,11 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts what runs in its background so, and programs that tests interrupt would never know.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-serve_spawned()
-
 from wsi_deform.annotation.raster import LABEL_CACHE
 from wsi_deform.slide.cache import TILE_CACHE
 from wsi_deform.slide.tiff.strips import STRIP_CACHE
+
+serve_spawned()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -113,7 +113,11 @@ class Forked:
         """
         self._said = said
         path = [] if search is None else [str(search), os.environ.get("PYTHONPATH", "")]
-        wanted = {**os.environ, **({"PYTHONPATH": os.pathsep.join(path)} if path else {}), **(variables or {})}
+        wanted = {
+            **os.environ,
+            **({"PYTHONPATH": os.pathsep.join(path)} if path else {}),
+            **(variables or {}),
+        }
         words = [str(each) for each in arguments]
         self._process = multiprocessing.get_context("spawn").Process(
             target=_run, args=(module, words, said, folder)
