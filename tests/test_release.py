@@ -33,13 +33,13 @@ def test_the_version_is_the_same_in_all_places():
     ("what", "written"),
     [
         ("configuration", f"`format: {config_format.FORMAT}`"),
-        ("model", f"`{model_file.FORMAT}`"),
+        ("model", f'"{model_file.FORMAT}"'),
         ("mask", f"`MASK_VERSION` {job.MASK_VERSION}"),
         ("outlines", f"`format: {geojson.FORMAT}`"),
-        ("shared model", f"`{contents.FORMAT}`"),
-        ("export", f"`{export_folder.EXPORT_FORMAT}`"),
-        ("int8 networks", f"`{quantised.FORMAT}`"),
-        ("prepared networks", f"`{prepared.FORMAT}`"),
+        ("shared model", f'"{contents.FORMAT}"'),
+        ("export", f'"{export_folder.EXPORT_FORMAT}"'),
+        ("int8 networks", f'"{quantised.FORMAT}"'),
+        ("prepared networks", f'"{prepared.FORMAT}"'),
     ],
 )
 def test_the_page_of_versions_has_today_s_format(what, written):
