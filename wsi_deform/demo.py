@@ -1,4 +1,4 @@
-"""The main job on slides that it draws itself: draw, train twice, segment, evaluate, report."""
+"""The main job on slides that it draws itself: draw, train each method, segment, evaluate, report."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from wsi_deform.annotation.classes import ClassTable, read_class_table
-from wsi_deform.config import read_config
+from wsi_deform.config import find_config, read_config
 from wsi_deform.config_sections import Config
 from wsi_deform.distribute.batch import segment_slides
 from wsi_deform.distribute.outcome import Batch
@@ -23,6 +23,7 @@ from wsi_deform.files import write_json
 from wsi_deform.geometry import Size
 from wsi_deform.manifest.read import read_manifest
 from wsi_deform.manifest.rows import Manifest
+from wsi_deform.networks.encoders import weight_file
 from wsi_deform.report.comparison import compare_methods
 from wsi_deform.train.loop import TrainingResult, train
 from wsi_deform.train.watcher import Watcher as TrainingWatcher
@@ -40,6 +41,15 @@ SETTINGS = (
     "networks.segmentation={name: 'monai:DynUNet'}",
     "augmentation={flip_x: true, flip_y: true, shift_cells: 1.0, warp_cells: 0.3}",
     "training={epochs: 40, validate_every: 5, threads: 1}",
+    "device=cpu",
+)
+# Beside them, where it is asked for: encoders learn in fewer epochs, and read 4,096 px of a slide.
+BLOCKS = "blocks"
+OF_BLOCKS = (
+    "blocks.finest_um=4",
+    "blocks.window_px=16",
+    "blocks.share=0.25",
+    "training={epochs: 16, validate_every: 4, threads: 1}",
     "device=cpu",
 )
 
@@ -76,14 +86,17 @@ class Watcher(Protocol):
 
 
 def demo_config(method: str, *, seed: int = 0, changes: Sequence[str] = ()) -> Config:
-    """The configuration of a method in the demo: they differ by density and by augmentation by sampling.
+    """The configuration of a method in the demo: warps differ by density and by augmentation by sampling.
 
     Args:
-        method: "joint" or "uniform".
+        method: "joint", "uniform" or "blocks".
         seed: Seed of training.
         changes: Further ``key=value``.
     """
-    return read_config(changes=[f"name={method}", f"seed={seed}", *SETTINGS, *METHODS[method], *changes])
+    named = (f"name={method}", f"seed={seed}")
+    if method == BLOCKS:
+        return read_config(find_config(BLOCKS), changes=[*named, *OF_BLOCKS, *changes])
+    return read_config(changes=[*named, *SETTINGS, *METHODS[method], *changes])
 
 
 def run_demo(
@@ -93,6 +106,7 @@ def run_demo(
     slides: Mapping[str, int] = SLIDES,
     size: Size = SLIDE,
     changes: Sequence[str] = (),
+    blocks: bool = False,
     watcher: Watcher,
     stop: Callable[[], bool] = lambda: False,
 ) -> DemoResult:
@@ -105,7 +119,8 @@ def run_demo(
         seed: Decides the slides and the training.
         slides: Number of slides per split.
         size: Size of a slide, px.
-        changes: ``key=value`` over both configurations.
+        changes: ``key=value`` over all configurations.
+        blocks: Whether blocks are trained too; they read 4 times the pixels.
         watcher: Told how it goes.
         stop: Asked during training.
 
@@ -114,14 +129,20 @@ def run_demo(
 
     Raises:
         WsiDeformError: ``out`` holds another demo, or a part failed.
+        ModelError: The encoder's weights for blocks are not there; nothing is drawn or trained then.
     """
+    # The last one is what the page puts forward.
+    methods = (*([BLOCKS] if blocks else []), *METHODS)
+    for method in methods:
+        if (weights := demo_config(method, changes=changes).networks.pretrained) is not None:
+            weight_file(weights)
     manifest, classes = _drawn(out, seed, slides, size, watcher)
     evaluations: dict[str, Evaluation] = {}
-    for method in METHODS:
+    for method in methods:
         result = _trained(out, method, seed, changes, manifest, classes, watcher, stop)
         if not result.finished:
             return DemoResult(evaluations={}, page=out / "report.html", finished=False)
-    for method in METHODS:
+    for method in methods:
         _segmented(out, method, watcher)
         evaluations[method] = evaluate_masks(manifest.of_split("test"), out / "masks" / method, classes)
     page = compare_methods(
@@ -129,8 +150,8 @@ def run_demo(
         title="wsi-deform demo: learning where to look",
         manifest=manifest,
         classes=classes,
-        runs={method: out / "runs" / method for method in METHODS},
-        masks={method: out / "masks" / method for method in METHODS},
+        runs={method: out / "runs" / method for method in methods},
+        masks={method: out / "masks" / method for method in methods},
         evaluations=evaluations,
         facts={"seed": seed},
     )

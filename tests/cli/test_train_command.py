@@ -41,7 +41,7 @@ def test_ctrl_c_or_sigterm_keeps_a_checkpoint_and_the_same_command_goes_on(study
     assert "holds a checkpoint" in running.said()
     assert (tmp_path / "run" / "checkpoint.safetensors").is_file()
     before = (tmp_path / "run" / "log.csv").read_text().splitlines()
-    resumed = forked("wsi_deform", *command, said=tmp_path / "second", environment={"TERM": "dumb"})
+    resumed = forked("wsi_deform", *command, said=tmp_path / "second", variables={"TERM": "dumb"})
     deadline = time.monotonic() + WAIT_S
     while time.monotonic() < deadline:
         after = (tmp_path / "run" / "log.csv").read_text().splitlines()

@@ -85,7 +85,7 @@ def invoke(*arguments: object) -> tuple[int, str]:
             dict.fromkeys(("config", "classes", "device", "changes"))
             | {"out": Path("run"), "allow_empty_classes": False},
         ),
-        (demo_command.demo, {"out": Path("demo"), "seed": 0, "changes": None}),
+        (demo_command.demo, {"out": Path("demo"), "seed": 0, "changes": None, "blocks": False}),
         (manifest_command.check, {"classes": None, "shallow": False, "allow_empty_classes": False}),
     ],
 )
@@ -499,8 +499,8 @@ def test_the_demo_ends_with_a_table_and_its_page_or_says_that_it_goes_on(tmp_pat
     )
     given = {}
 
-    def run_demo(out, *, seed, changes, watcher, stop):
-        given.update(out=out, seed=seed, changes=list(changes))
+    def run_demo(out, *, seed, changes, blocks, watcher, stop):
+        given.update(out=out, seed=seed, changes=list(changes), blocks=blocks)
         with watcher.drawing(2) as drawn:
             drawn("a")
         with watcher.segmenting("joint"):

@@ -47,6 +47,7 @@ def harmful_open(file, *args, **options):
     return _open(file, *args, **options)
 PIL.Image.open = harmful_open
 """
+pytestmark = pytest.mark.usefixtures("real_spawn")
 NAMES = ("a-loud", "b-killer", "c")
 CALLER = """
 import importlib, sys

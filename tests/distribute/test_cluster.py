@@ -7,11 +7,10 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import dask
 import numpy as np
 import pytest
 from distributed import Client, LocalCluster
+from forked import Forked
 from tiny_study import tiny_model, tiny_study
 
 import wsi_deform
@@ -84,7 +84,7 @@ class Cluster:
         self.worker = self._started(
             "worker", *self.arguments, "--nworkers", workers, "--preload", folder / "hook.py"
         )
-        self.late: subprocess.Popen[bytes] | None = None
+        self.late: Forked | None = None
 
     @property
     def address(self) -> str:
@@ -119,22 +119,14 @@ class Cluster:
         for process in (self.late, self.worker, self.scheduler):
             if process is None:
                 continue
-            process.terminate()
-            try:
+            if process.returncode is None:
+                process.send_signal(signal.SIGTERM)
+            with suppress(TimeoutError):
                 process.wait(60)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
 
-    def _started(self, *arguments: object) -> subprocess.Popen[bytes]:
-        with (self.folder / f"{arguments[0]}.log").open("wb") as log:
-            return subprocess.Popen(
-                [sys.executable, "-m", "dask", *map(str, arguments)],
-                env=self.environment,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # as on machines of their own
-            )
+    def _started(self, *arguments: object) -> Forked:
+        log = self.folder / f"{arguments[0]}.log"
+        return Forked("dask", *arguments, said=log, variables=self.environment)
 
 
 def wait_for(is_so: Callable[[], bool]) -> None:
@@ -215,23 +207,13 @@ def segment(study: Path, out: Path, **options: Any) -> Batch:
     )
 
 
-def command(study: Path, out: Path, cluster: Cluster) -> subprocess.Popen[str]:
-    arguments = [
-        "--slides",
-        study / "slides",
-        "--model",
-        study / "run",
-        "--out",
-        out,
-        "--scheduler",
-        cluster.file,
-    ]
-    return subprocess.Popen(
-        [sys.executable, "-m", "wsi_deform", "segment", *map(str, arguments), "--device", "cpu"],
-        env=cluster.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+def command(study: Path, out: Path, cluster: Cluster) -> Forked:
+    given = {"--slides": study / "slides", "--model": study / "run", "--out": out, "--device": "cpu"}
+    arguments = [each for pair in given.items() for each in pair]
+    return Forked(
+        *("wsi_deform", "segment", *arguments, "--scheduler", cluster.file),
+        said=cluster.folder / "command.log",
+        variables=cluster.environment,
     )
 
 
@@ -303,7 +285,6 @@ def test_after_the_client_was_killed_a_rerun_makes_what_is_missing(study, tmp_pa
     try:
         cluster.reached()
         client.kill()
-        client.communicate()
     finally:
         cluster.go_on()
     # The worker finishes the slide that it has, and the others are taken back.
@@ -322,13 +303,13 @@ def test_a_scheduler_that_is_killed_ends_the_command_with_its_reason_and_a_rerun
         client = command(study, out, found)
         found.reached()
         found.scheduler.kill()
-        said, errors = client.communicate(timeout=PATIENCE_S)
+        code, said = client.wait(PATIENCE_S), client.said()
     finally:
         found.end()
-    assert client.returncode == 2, said + errors
-    assert f"scheduler {found.file}: was lost" in errors
-    assert "Start it and its workers again and give the same command" in errors
-    assert "Traceback" not in errors
+    assert code == 2, said
+    assert f"scheduler {found.file}: was lost" in said
+    assert "Start it and its workers again and give the same command" in said
+    assert "Traceback" not in said
     assert "0 done, 0 failed" in MaskFolder(out).summary.read_text()
     batch = segment(study, out)
     assert {each.status for each in batch.outcomes} <= {"done", "skipped"}

@@ -44,6 +44,8 @@ def dask_setup(worker):
 WITHOUT_US = """
 import sys
 sys.modules["wsi_deform"] = None
+for name in [each for each in sys.modules if each.startswith("wsi_deform.")]:
+    sys.modules[name] = None
 """
 OTHER_TORCH = """
 from importlib.metadata import version as real
@@ -117,7 +119,7 @@ def test_slides_of_a_late_worker_that_cannot_do_them_go_to_others(study, tmp_pat
                 found.reached()
                 found.worker_joins(hook)
                 # dask itself ends a worker that cannot read its task.
-                wait_for(lambda: "It is given no slides" in caplog.text or found.late.poll() is not None)
+                wait_for(lambda: "It is given no slides" in caplog.text or found.late.returncode is not None)
             finally:
                 found.go_on()
             outcomes = future.result(PATIENCE_S).outcomes

@@ -75,7 +75,8 @@ def test_a_page_of_methods_sets_their_measures_classes_and_curves_side_by_side(
     assert [(fact.value, fact.what) for fact in shown["facts"]] == [
         ("0.458", "mIoU, uniform"),
         ("0.694", "mIoU, joint"),
-        ("1 / 5", "samples / pixels of the slide"),  # of the last method
+        ("1 / 10", "samples / pixels of the slide, uniform"),
+        ("1 / 5", "samples / pixels of the slide, joint"),
     ]
     of_all, of_classes, curves = shown["sections"]
     assert of_all.table.header == ("method", "mIoU", "mIoU without background", "pixel accuracy")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -221,6 +223,15 @@ def test_tiles_and_their_order_do_not_depend_on_the_number_of_threads():
     alone = [spelled(tile) for tile in sampler.tiles()]
     for threads in (2, 4):
         assert [spelled(tile) for tile in sampler.tiles(threads=threads)] == alone
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "linear"])
+def test_a_sampler_takes_no_kernel_along_to_another_process(interpolation):
+    """A pickled kernel is compiled anew where it arrives, which took a worker 15 s for the first tile of a mask."""
+    sampler = ReverseSampler([], size=Size(40, 30), interpolation=interpolation)
+    packed = pickle.dumps(sampler)
+    assert b"numba" not in packed
+    np.testing.assert_array_equal(pickle.loads(packed).region(Region(0, 0, 40, 30)), np.zeros((30, 40)))
 
 
 def test_distances_stay_exact_at_the_largest_size_and_offset():

@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -117,25 +115,23 @@ def uninterrupted(study, tmp_path_factory):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_killed_run_goes_on_to_the_same_weights_bit_for_bit(study, uninterrupted, tmp_path):
+def test_a_killed_run_goes_on_to_the_same_weights_bit_for_bit(study, uninterrupted, tmp_path, forked):
     """One run folder, killed three times with SIGKILL, each time at another moment."""
-    worker = subprocess.run(
-        [sys.executable, "-c", WORKER, str(study), str(tmp_path), *SETTINGS],
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        check=False,
+    script, run = tmp_path / "worker.py", tmp_path / "run"
+    script.write_text(WORKER)
+    run.mkdir()
+    worker = forked(
+        *(script, study, run, *SETTINGS), said=tmp_path / "said", variables={"OMP_NUM_THREADS": "1"}
     )
-    assert worker.returncode == 0, worker.stderr
-    go_on(study, tmp_path)
-    assert not any(tmp_path.glob(".aside-*"))
-    whole, parts = state(uninterrupted), state(tmp_path)
+    assert worker.wait() == 0, worker.said()
+    go_on(study, run)
+    assert not any(run.glob(".aside-*"))
+    whole, parts = state(uninterrupted), state(run)
     assert whole.keys() == parts.keys()
     assert any(name.startswith("extra.average") for name in whole)
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
     for name in ("last.safetensors", "best.safetensors"):
-        one, two = load_model(uninterrupted / name).state_dict(), load_model(tmp_path / name).state_dict()
+        one, two = load_model(uninterrupted / name).state_dict(), load_model(run / name).state_dict()
         assert all(torch.equal(one[each], two[each]) for each in one)
 
 

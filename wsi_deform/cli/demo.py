@@ -20,7 +20,11 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-EXAMPLES = ("wsi-deform demo", "wsi-deform demo --seed 1 --out demo-1")
+EXAMPLES = (
+    "wsi-deform demo",
+    "wsi-deform demo --seed 1 --out demo-1",
+    "wsi-deform demo --blocks",
+)
 
 
 def demo(
@@ -31,9 +35,15 @@ def demo(
     changes: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="KEY=VALUE", help="Over both configurations; may be given several times."
+            "--set", metavar="KEY=VALUE", help="Over all configurations; may be given several times."
         ),
     ] = None,
+    blocks: Annotated[
+        bool,
+        typer.Option(
+            "--blocks", help="Train blocks too, which read 4 times the pixels; needs the extra pretrained."
+        ),
+    ] = False,
     device: Annotated[
         str | None, device_option(help="auto, cpu, cuda, cuda:1 or mps; default: auto.")
     ] = None,
@@ -51,7 +61,9 @@ def demo(
     console = plain_console()
     started = time.monotonic()
     with stop_on_signals() as stop:
-        result = run_demo(out, seed=seed, changes=changes or (), watcher=DemoBars(console), stop=stop)
+        result = run_demo(
+            out, seed=seed, changes=changes or (), blocks=blocks, watcher=DemoBars(console), stop=stop
+        )
     if not result.finished:
         console.print(f"Stopped; {out} keeps what is done. The same command goes on.", soft_wrap=True)
         raise typer.Exit(stop.exit_code)

@@ -61,12 +61,7 @@ def compare_methods(
     logs = {method: read_log(run) for method, run in runs.items()}
     made = provenance(config=configs[best].model_dump(mode="json"))
     tiles = [Fact(value=number(values[MIOU]), what=f"mIoU, {method}") for method, values in measured.items()]
-    tiles.append(
-        Fact(
-            value=share_sampled(configs[best], evaluations[best]),
-            what=f"{'samples' if configs[best].blocks is None else 'pixels read'} / pixels of the slide",
-        )
-    )
+    tiles += _shares(configs, evaluations)
     sections = [
         Section(
             title="Measures on the held-out slides",
@@ -102,6 +97,19 @@ def _columns(values: Mapping[str, float], of_classes: bool) -> dict[str, float]:
         for name, value in values.items()
         if name.startswith(CLASS_IOU) == of_classes
     }
+
+
+def _shares(configs: Mapping[str, Config], evaluations: Mapping[str, Evaluation]) -> list[Fact]:
+    """How much each method looks at: one tile where all do alike, else one for each that differs, with its methods."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for method, evaluation in evaluations.items():
+        what = "samples" if configs[method].blocks is None else "pixels read"
+        share = share_sampled(configs[method], evaluation)
+        found.setdefault((share, f"{what} / pixels of the slide"), []).append(method)
+    return [
+        Fact(value=share, what=what if len(found) == 1 else f"{what}, {', '.join(methods)}")
+        for (share, what), methods in found.items()
+    ]
 
 
 def share_sampled(config: Config, evaluation: Evaluation) -> str:

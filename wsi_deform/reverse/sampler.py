@@ -114,8 +114,6 @@ class ReverseSampler:
         self._samples = packed_samples([fields[i].points_px for i in seen], labels)
         counts = [len(each) for each in labels]
         self._data: tuple[NDArray[Any], ...] = (self._samples,)
-        self._prune: Callable[..., Pruned] = quadtree.prune
-        self._render: Callable[..., int] = nearest_pixels.render
         candidates = np.arange(sum(counts), dtype=np.int32)
         if interpolation == "linear":
             lattices = packed_lattices([fields[i] for i in seen], self._samples)
@@ -123,7 +121,6 @@ class ReverseSampler:
             if scores.size:
                 self._samples[:, 2] = scores.argmax(axis=1)
             self._data = (self._samples, scores, lattices)
-            self._prune, self._render = mesh.prune, mesh_pixels.render
             counts = [piece_count(int(row[1]), int(row[2])) for row in lattices]
             candidates = np.concatenate(
                 [np.empty(0, np.int32), *(np.arange(n, dtype=np.int32) for n in counts)]
@@ -137,6 +134,15 @@ class ReverseSampler:
             starts=np.cumsum([0, *counts], dtype=np.int64),
             candidates=candidates,
         )
+
+    # Looked up, not kept: a kernel that is pickled is compiled anew where it arrives, for seconds.
+    @property
+    def _prune(self) -> Callable[..., Pruned]:
+        return mesh.prune if self.interpolation == "linear" else quadtree.prune
+
+    @property
+    def _render(self) -> Callable[..., int]:
+        return mesh_pixels.render if self.interpolation == "linear" else nearest_pixels.render
 
     @property
     def class_count(self) -> int:
