@@ -352,8 +352,8 @@ def test_a_fingerprint_is_of_model_file_mpp_and_settings(tmp_path):
     source = base.source
     settings = {"interpolation": None, "limit_to_tissue": None}
     parts = ["m1", {"bytes": "3"}, None, settings]
-    assert of(base) == hashlib.sha256(json.dumps([*parts, {"masks": 2}], sort_keys=True).encode()).hexdigest()
-    parts += [{"label_channel": 2}, {"region": [1, 2, 3, 4]}, {"masks": 2}]
+    assert of(base) == hashlib.sha256(json.dumps([*parts, {"masks": 3}], sort_keys=True).encode()).hexdigest()
+    parts += [{"label_channel": 2}, {"region": [1, 2, 3, 4]}, {"masks": 3}]
     oracle = replace(base, needs_labels=True, source=replace(source, label_channel=2, region=region))
     assert of(oracle) == hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
     # Labels are nothing to a model that is not shown them, nor what is written besides.
@@ -450,7 +450,7 @@ def test_tiles_that_were_left_out_are_named_up_to_some():
 )
 def test_why_a_slide_is_done_again_is_said(tmp_path, missing, result, said):
     identity = {"bytes": "3", "content": "a"}
-    before = replace(DONE, **{"identity": identity, "mask_version": 2} | result)
+    before = replace(DONE, **{"identity": identity, "mask_version": 3} | result)
     assert why_again(job_of(tmp_path), before, identity, missing) == said
     lenient = job_of(tmp_path, on_bad_tile="blank")
     assert "left out" not in why_again(lenient, before, identity, missing)

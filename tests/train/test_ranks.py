@@ -59,7 +59,7 @@ def started(world: int, folder: Path, module: str, *arguments: object) -> list[F
             module,
             *arguments,
             said=folder / f"said {rank}",
-            environment={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            variables={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
         )
         for rank in range(world)
     ]

@@ -53,8 +53,10 @@ def imported_at_once() -> Iterator[None]:
 
 def is_own_program() -> bool:
     """Whether this process is the command, and not a program of somebody that calls it."""
-    spec = getattr(sys.modules.get("__main__"), "__spec__", None)
-    return getattr(spec, "name", None) == "wsi_deform.__main__" or Path(sys.argv[0]).stem == "wsi-deform"
+    # Never by sys.argv, which any program may write.
+    main = sys.modules.get("__main__")
+    spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None) or ""
+    return getattr(spec, "name", None) == "wsi_deform.__main__" or Path(file).stem == "wsi-deform"
 
 
 def end_at_once(code: int) -> None:
