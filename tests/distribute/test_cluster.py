@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -407,3 +408,21 @@ def test_a_scheduler_s_file_that_is_not_there_or_is_another_file_is_refused(tmp_
         other.write_text(text)
         with pytest.raises(SlideError, match=r"other\.json: has no address"):
             connected(str(other), timeout_s=0.1)
+
+
+def test_a_process_for_slides_ends_without_freeing_what_it_holds():
+    program = """
+import atexit
+
+class Held:
+    def __del__(self):
+        print("freed")
+
+from wsi_deform.distribute.workers import prepare_worker
+prepare_worker(1)
+atexit.register(print, "registered later")
+held = Held()
+print("done", end=" ")
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout) == (0, "done registered later\n"), ended.stderr

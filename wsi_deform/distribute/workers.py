@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import signal
+import sys
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING
 
 import torch
@@ -77,7 +79,7 @@ def segmented_by_workers(
                 )
             stack.enter_context(cluster)
             client = stack.enter_context(Client(cluster))
-            client.run(torch.set_num_threads, max(1, (os.cpu_count() or 1) // count))
+            client.run(prepare_worker, max(1, (os.cpu_count() or 1) // count))
         else:
             client = stack.enter_context(connected(scheduler, timeout_s=CONNECT_TIMEOUT_S))
         # A name of this call: a scheduler that stays passes on what other calls tell, too.
@@ -187,6 +189,27 @@ class _Waiting:
         held = self._client.processing().items()
         taken = {key for worker, keys in held if allowed is None or worker in allowed for key in keys}
         return [each for each in self._jobs if each.key not in taken]
+
+
+def prepare_worker(threads: int) -> None:
+    """Make this process, one that was started for slides alone, ready for them.
+
+    Args:
+        threads: Of torch.
+
+    Convention:
+        It ends without freeing piece by piece what it holds, which takes longer than a small slide. What it has to say
+        and to hand over is said by then: ``atexit`` calls last what was registered first.
+    """
+    torch.set_num_threads(threads)
+    atexit.register(_end_at_once)
+
+
+def _end_at_once() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, OSError, ValueError):
+            stream.flush()
+    os._exit(0)
 
 
 def segment_on_worker(job: SlideJob, topic: str) -> Outcome:
