@@ -146,7 +146,7 @@ def test_blocks_are_trained_beside_them(tmp_path):
     assert "Blocks, which are not of the paper, read all coarsely" in page
     assert "768 pixels read, 1 / 171 of the pixels" in page
     # 12 x 24 in the aspect ratio of 2:1.
-    assert "it reads 2.67 times as many pixels as uniform and joint take samples. Where" in page
+    assert "it reads 2.7 times as many pixels as uniform and joint take samples. Where" in page
 
 
 def test_blocks_of_the_demo_read_a_256th_of_the_pixels():

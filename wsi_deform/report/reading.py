@@ -109,10 +109,12 @@ def unlike_notes(configs: Mapping[str, Config], reads: Mapping[str, Reading]) ->
     for method, each in reads.items():
         if method in warped or not each.labelled or not samples:
             continue
-        times = (
-            f"{each.labelled / min(samples):.3g} times as many pixels as {' and '.join(warped)} take samples"
+        times = each.labelled / min(samples)
+        often = f"{times:,.0f}" if times >= 10 else f"{times:.2g}"
+        text = (
+            f"{method} is not on the same terms: it reads {often} times as many pixels as {' and '.join(warped)} "
+            "take samples"
         )
-        text = f"{method} is not on the same terms: it reads {times}"
         if (weights := configs[method].networks.pretrained) is not None:
             of = "ImageNet's photographs" if weights in PUBLISHED else "other images"
             text += f", and its encoder was trained on {of} before; the others begin with random weights"
