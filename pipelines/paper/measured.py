@@ -99,20 +99,24 @@ def cost_table(groups: Mapping[str, Sequence[Record]]) -> Table:
 
 
 def looks_table(groups: Mapping[str, Sequence[Record]]) -> Table:
-    """Cost and measures of systems that read in blocks: pixels read, FLOPs and seconds of an image."""
+    """Measures of systems that read with an encoder, and pixels read, FLOPs and seconds of an image."""
     rows = []
+    on_tissue = {system: estimate(records, kind="on_tissue") for system, records in groups.items()}
+    is_said = any(found is not None for found in on_tissue.values())
     for system, records in groups.items():
-        found = estimate(records)
+        found, of_tissue = estimate(records), on_tissue[system]
         rows.append(
             (
                 system,
                 NOTHING if found is None else found.text(),
+                *((NOTHING if of_tissue is None else of_tissue.text(),) if is_said else ()),
                 _cell(cost_of(records, "read_pixels"), lambda value: f"{value / 1e6:.3f}"),
                 _cell(cost_of(records, "flops"), lambda value: f"{value / GIGA:.1f}"),
                 _cell(cost_of(records, "seconds"), lambda value: f"{value:.2f}"),
             )
         )
-    return Table(header=("system", "mIoU", "Mpx read", "GFLOPs", "seconds"), rows=tuple(rows))
+    header = ("system", "mIoU", *(("on tissue",) if is_said else ()), "Mpx read", "GFLOPs", "seconds")
+    return Table(header=header, rows=tuple(rows))
 
 
 def gains_table(pairs: Mapping[str, tuple[Sequence[Record], Sequence[Record]]]) -> Table:

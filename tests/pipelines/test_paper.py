@@ -132,6 +132,23 @@ class TestTrials:
         assert config.networks.pretrained is None
         assert config.networks.segmentation.options["frozen"] is False
 
+    def test_warps_show_the_same_encoder_as_many_pixels_as_blocks_read(self) -> None:
+        [trial] = [
+            each
+            for each in STUDIES["blocks"].trials(Scope(data=("cwfid",)))
+            if (each.system, each.variant) == ("warp-joint", "share-0.26")
+        ]
+        config = config_of(trial, images=28)
+        # 483 x 648 px of 2 px; the map is as that of 32 x 43 samples.
+        assert config.sampling.budget == (246, 330)
+        assert pytest.approx(0.26 * 483 * 648, rel=0.01) == 246 * 330
+        assert round(config.sampling.map_scale * 246) == 32
+        assert (config.sampling.geometry, config.sampling.density) == ("warp", "learned")
+        assert config.networks.segmentation.name == "efficientnet-lite0"
+        assert config.networks.segmentation.options == {"width": 64, "frozen": True}
+        assert config.networks.pretrained == "efficientnet-lite0"
+        assert config.training.epochs == 43  # 600 steps of two of 28 images, as blocks
+
     def test_names_tell_trials_apart(self) -> None:
         trials = {
             trial
@@ -206,6 +223,11 @@ def test_every_study_runs_whole_and_is_not_run_again(
     assert "| all | HRNetV2-W48, ImageNet weights |" in pages["claims"]
     assert "| blocks (ours), 50 % | " in pages["blocks"]
     assert "| dense, 1 x the finest um per px | " in pages["blocks"]
+    assert "| dense, 1 x the finest um per px, whole (ours 50 %) | " in pages["blocks"]
+    warp = json.loads((records / "quick/warp-uniform_share-0.5_seed0.json").read_text(encoding="utf-8"))
+    # 16 x 32 px of 4 um, half of them.
+    assert warp["settings"]["sampling"]["budget"] == [11, 23]
+    assert warp["cost"]["samples"] == 11 * 23
     blocks = json.loads((records / "quick/blocks_share-0.5_seed0.json").read_text(encoding="utf-8"))
     # 128 x 64 um: 8 x 4 px of 16 um, filled up to 16 x 16; of the 512 px of the finest level, half is as much, so that
     # one window of 16 px of each further level is all there is.
