@@ -119,6 +119,38 @@ def looks_table(groups: Mapping[str, Sequence[Record]]) -> Table:
     return Table(header=header, rows=tuple(rows))
 
 
+def classes_table(groups: Mapping[str, Sequence[Record]]) -> Table:
+    """IoU of each class in points, and how far its borders are off: means over seeds.
+
+    Args:
+        groups: System -> records.
+
+    Returns:
+        A row per system; distances are in um, or in level-0 px where images have no um per px.
+    """
+    first = next(iter(groups.values()))[0]
+    names, unit = first["classes"], next((row["unit"] for row in first["measured"]["boundary"] or ()), "um")
+    rows = []
+    for system, records in groups.items():
+        cells = []
+        for index, name in enumerate(names):
+            found = estimate(records, class_index=index)
+            far = mean_of([_boundary_of(record, name) for record in records])
+            cells += [
+                NOTHING if found is None or math.isnan(found.value) else f"{POINTS * found.value:.1f}",
+                _cell(far, lambda value: f"{value:.1f}"),
+            ]
+        rows.append((system, *cells))
+    header = [each for name in names for each in (f"{name}, IoU", f"border, {unit}")]
+    return Table(header=("system", *header), rows=tuple(rows))
+
+
+def _boundary_of(record: Record, name: str) -> float | None:
+    """Mean distance between the true and the predicted borders of a class."""
+    rows: Sequence[Mapping[str, Any]] = record["measured"]["boundary"] or ()
+    return next((row["mean"] for row in rows if row["class"] == name), None)
+
+
 def gains_table(pairs: Mapping[str, tuple[Sequence[Record], Sequence[Record]]]) -> Table:
     """By how many points the learned choice is ahead of each control at the same budget, paired by seed and image."""
     rows = [(name, estimate(ours, minus=theirs)) for name, (ours, theirs) in pairs.items() if ours and theirs]

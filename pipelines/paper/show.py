@@ -250,12 +250,12 @@ def _blocks(records: Records, scope: Scope) -> Page:
         if not held:
             continue
         yield f"## {data_set_of(data).label}\n"
-        yield measured.looks_table(
-            {
-                f"{SYSTEMS[name].label}{variant and ', ' + _words(variant)}": found
-                for (name, variant), found in held.items()
-            }
-        ).markdown()
+        groups = {
+            f"{SYSTEMS[name].label}{variant and ', ' + _words(variant)}": found
+            for (name, variant), found in held.items()
+        }
+        yield measured.looks_table(groups).markdown()
+        yield measured.classes_table(groups).markdown()
         yield measured.gains_table(
             {
                 f"{SYSTEMS[name].label}, {_words(variant)} (ours {_words(beside)})": tables.paired(
