@@ -11,6 +11,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import runpy
+import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ from multiprocessing import forkserver
 from pathlib import Path
 
 import dask
+
+from wsi_deform.cli.interrupts import ending_signals
 
 CAN_FORK = "forkserver" in multiprocessing.get_all_start_methods()
 PRELOADED = (
@@ -56,6 +59,7 @@ if CAN_FORK:
             os.environ.clear()
             os.environ.update(self._environment)
             serve_spawned()
+            _hear_signals()
             dask.config.refresh()
             for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep):
                 if (found := Path(folder) / "sitecustomize.py").is_file():
@@ -177,6 +181,13 @@ def environment(wanted: Mapping[str, str]) -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
+
+
+def _hear_signals() -> None:
+    """As in a terminal, also where all tests run in the background (SIGINT is ignored) or under nohup (SIGHUP is)."""
+    for number in ending_signals():
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL if number != signal.SIGINT else signal.default_int_handler)
 
 
 def _is_running() -> None:

@@ -44,7 +44,11 @@ def harmful_open(file, *args, **options):
     if "killer" in str(file):
         os.kill(os.getpid(), signal.SIGKILL)
     if "slow" in str(file):
-        time.sleep(120)
+        try:
+            time.sleep(120)
+        except KeyboardInterrupt:
+            open(f"{file}.was-interrupted", "x").close()
+            raise
     return _open(file, *args, **options)
 PIL.Image.open = harmful_open
 """
@@ -463,6 +467,8 @@ def test_sigterm_and_sighup_end_a_run_as_ctrl_c_does(
     process.send_signal(number)
     assert process.wait(60) == code, process.said()
     assert "The same command goes on" in process.said()
+    # A call that waits is interrupted too: nothing had to be killed.
+    assert (slides / "c-slow.png.was-interrupted").exists()
     assert "2 done, 0 skipped, 0 failed, 1 not reached" in (out / "summary.md").read_text()
     assert measured(out) == {"a", "b"}
     cut_off = Ledger(MaskFolder(out)).read("c-slow")

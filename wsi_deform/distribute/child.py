@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 # So long it may take to abandon a slide in good order; then it is killed.
 PATIENCE_S = 20.0
+WAIT_S = 0.5
 STARTS = 2
 END = b"end"
 # What starts threads or talks to a device as it is imported or used: no process is forked that has it.
@@ -230,8 +231,14 @@ class Child:
 
 
 def _received(connection: Connection) -> tuple[Any, ...]:
-    """What the process tells next, or EOFError where it is no longer there."""
+    """What the process tells next, or EOFError where it is no longer there.
+
+    Convention:
+        A signal that comes in the moment before a wait is heard of when that ends: no wait is a long one.
+    """
     try:
+        while not connection.poll(WAIT_S):
+            pass
         message: tuple[Any, ...] = connection.recv()
     except OSError as error:
         raise EOFError from error
@@ -316,9 +323,16 @@ class _Interrupts:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _ending_signals())
 
     def ask(self) -> None:
-        """Interrupt the work of the main thread, if there is any."""
+        """Interrupt the work of the main thread, if there is any; also where it waits for a disk or a server."""
         self.is_asked = True
-        if self.is_busy:
+        if not self.is_busy:
+            return
+        if hasattr(signal, "pthread_kill"):
+            # Python alone would only make a note, which is read when the call that the thread is in has ended.
+            main = threading.main_thread().ident
+            assert main is not None  # this is another thread of a process that runs
+            signal.pthread_kill(main, signal.SIGINT)
+        else:
             _thread.interrupt_main()
 
     def _interrupt(self, *_: object) -> None:
