@@ -12,8 +12,9 @@ from pydantic import ValidationError
 from wsi_deform.errors import ManifestError
 from wsi_deform.manifest.licences import licences_of, licences_text
 from wsi_deform.manifest.read import read_manifest
-from wsi_deform.manifest.rows import SUFFIXES, Manifest, ManifestRow, slide_id_from_path, write_manifest
-from wsi_deform.slide.find import SLIDE_SUFFIXES, slide_id_of
+from wsi_deform.manifest.rows import Manifest, ManifestRow, slide_id_from_path, write_manifest
+from wsi_deform.paths import SLIDE_SUFFIXES, ZARR_SUFFIX
+from wsi_deform.slide.find import slide_id_of
 
 
 @pytest.fixture
@@ -70,20 +71,22 @@ def test_spreadsheet_dialects_are_accepted(write, delimiter, encoding):
 
 
 def test_slide_ids_agree_with_those_of_the_readers():
-    names = [
-        "a.svs",
-        "case.7.svs",
-        "b.ome.tif",
-        "b.OME.TIFF",
-        "z.ome.zarr",
-        "x.jp2.tiff",
-        "folder.7",
-        "noext",
-        ".svs",
-    ]
-    names += [f"n.m{suffix}" for suffix in SUFFIXES]
-    assert {*SUFFIXES} == {*SLIDE_SUFFIXES, ".zarr"}
-    assert [slide_id_from_path(name) for name in names] == [slide_id_of(Path(name)) for name in names]
+    ids = {
+        "a.svs": "a",
+        "case.7.svs": "case.7",
+        "b.ome.tif": "b",
+        "b.OME.TIFF": "b",
+        "z.ome.zarr": "z",
+        "z.ome.zarr.zip": "z",
+        "x.jp2.tiff": "x.jp2",
+        "folder.7": "folder.7",
+        "a.npy": "a.npy",
+        "noext": "noext",
+        ".svs": "_svs",
+    }
+    ids |= {f"n.m{suffix}": "n.m" for suffix in (*SLIDE_SUFFIXES, ZARR_SUFFIX)}
+    assert {name: slide_id_from_path(name) for name in ids} == ids
+    assert {name: slide_id_of(Path(name)) for name in ids} == ids
 
 
 def test_absolute_paths_stay(write, tmp_path):

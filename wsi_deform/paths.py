@@ -26,6 +26,19 @@ RESERVED = re.compile(r"(con|prn|aux|nul|(com|lpt)[0-9¹²³])(\..*)?", re.IGNOR
 SPECIAL_FILES = ("is a named pipe", "is a socket", "is a device")
 # Between a file and the name of one of its images.
 IMAGE_MARK = "::"
+# Of files that are taken for slides.
+SLIDE_SUFFIXES = frozenset((
+    ".svs", ".tif", ".tiff", ".btf", ".tf8", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".bif", ".svslide",
+    ".qptiff", ".ptif", ".ptiff", ".dcm", ".png", ".jpg", ".jpeg", ".bmp", ".ozx",
+    # Known as slides, and refused with what to convert them with: see slide/containers.py.
+    ".czi", ".vsi", ".isyntax", ".i2syntax", ".mds", ".mdsx", ".kfb", ".sdpc",
+))  # fmt: skip
+ZARR_SUFFIX = ".zarr"  # of folders
+# Longest first, so that "a.ome.tif" loses both.
+ZIPPED_ZARR_SUFFIXES = (".ome.zarr.zip", ".zarr.zip")
+DOUBLE_SUFFIXES = (
+    *ZIPPED_ZARR_SUFFIXES, ".ome.tiff", ".ome.tif", ".ome.btf", ".ome.tf8", ".ome.zarr", ".ome.ozx",
+)  # fmt: skip
 ID_RULE = 'a name without / \\ : * ? " < > | and no leading dot'
 
 
@@ -121,6 +134,27 @@ def split_image(path: Path) -> tuple[Path, str]:
 def id_with_image(slide_id: str, image: str) -> str:
     """The id of an image of a slide's file: the name of the image becomes part of it."""
     return clean_id(f"{slide_id}__{image}") if image else slide_id
+
+
+def without_slide_suffix(name: str) -> str:
+    """The name of a file without the suffix of a slide, also a double one such as ``.ome.tif``; other dots are kept."""
+    lower = name.lower()
+    for suffix in DOUBLE_SUFFIXES:
+        if lower.endswith(suffix) and len(name) > len(suffix):
+            return name[: -len(suffix)]
+    dot = lower.rfind(".")
+    known = dot > 0 and lower[dot:] in (*SLIDE_SUFFIXES, ZARR_SUFFIX)
+    return name[:dot] if known else name
+
+
+def id_of_file(name: str, image: str = "") -> str:
+    """The id of a slide, from the name of its file and of the image in it that is meant, if one is named.
+
+    Convention:
+        Characters that no file should have in its name, e.g. ``:`` and line feeds, become ``_``. The name of an image
+        (``FILE::NAME``) follows behind two of them.
+    """
+    return id_with_image(clean_id(without_slide_suffix(name)), image)
 
 
 def trouble_at(path: Path) -> str:

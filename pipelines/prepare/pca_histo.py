@@ -17,7 +17,8 @@ from pipelines.prepare.deal import scaled_counts, split_to_counts, with_splits
 from pipelines.prepare.folders import believable_mpp, files_by_stem, read_table, root_with, unmatched
 from pipelines.prepare.public_set import Found, PublicSet
 from wsi_deform.errors import ManifestError
-from wsi_deform.manifest.rows import SPLITS, SUFFIXES, ManifestRow, Split, slide_id_from_path
+from wsi_deform.manifest.rows import SPLITS, ManifestRow, Split, slide_id_from_path
+from wsi_deform.paths import SLIDE_SUFFIXES, ZARR_SUFFIX
 
 LAYOUT = (
     "slides.csv (columns slide, patient), slides/ and masks/ as data_manifests/public_sets.md describes them"
@@ -34,7 +35,7 @@ WARNING = (
 def find(downloaded: Path, out: Path, seed: int) -> Found:
     """The slides; see ``FindRows``."""
     root = root_with(downloaded, "slides.csv", "slides", "masks", what=LAYOUT)
-    slides = files_by_stem(root / "slides", SUFFIXES)
+    slides = files_by_stem(root / "slides", (*SLIDE_SUFFIXES, ZARR_SUFFIX))
     masks = files_by_stem(root / "masks", (".tif", ".tiff", ".png"))
     rows, problems = [], []
     for line in read_table(root / "slides.csv", ("slide", "patient")):

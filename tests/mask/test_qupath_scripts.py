@@ -26,9 +26,10 @@ from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.mask.geojson import write_geojson
 from wsi_deform.mask.qupath_scripts import SCRIPTS, qupath_script, write_qupath_scripts
 from wsi_deform.mask.tiff import write_mask
+from wsi_deform.paths import DOUBLE_SUFFIXES, SLIDE_SUFFIXES, ZARR_SUFFIX
 from wsi_deform.reverse.sampler import ReverseSampler
 from wsi_deform.reverse.samples import FieldSamples
-from wsi_deform.slide.find import DOUBLE_SUFFIXES, SLIDE_SUFFIXES, ZARR_SUFFIX, slide_id_of
+from wsi_deform.slide.find import slide_id_of
 
 IMPORT, SHOW = SCRIPTS
 SIZE = Size(900, 500)

@@ -15,6 +15,7 @@ from wsi_deform.manifest.read import read_manifest
 from wsi_deform.manifest.rows import ManifestRow, Split
 from wsi_deform.paths import (
     LONGEST_ID_BYTES,
+    SLIDE_SUFFIXES,
     SPECIAL_FILES,
     clean_id,
     id_key,
@@ -23,8 +24,9 @@ from wsi_deform.paths import (
     printable,
     split_image,
     trouble_at,
+    without_slide_suffix,
 )
-from wsi_deform.slide.find import SLIDE_SUFFIXES, slide_id_of, without_suffix
+from wsi_deform.slide.find import slide_id_of
 from wsi_deform.slide.path import SlidePath, SlideUrl
 from wsi_deform.slide.search import LeftOut, search_slides
 
@@ -202,7 +204,7 @@ def _with_problem(left_out: LeftOut, folder: Path, taken: set[str]) -> SlideSour
     path = left_out.path
     within = path.relative_to(folder) if path.is_relative_to(folder) else path
     # Its suffix goes as that of a slide does; a long name is cut where no character is cut.
-    name = clean_id(printable(without_suffix("__".join(within.parts))))
+    name = clean_id(printable(without_slide_suffix("__".join(within.parts))))
     if id_problem(name):
         name = os.fsencode(name)[:100].decode(errors="ignore") + "..."
     if id_key(name) in taken:

@@ -14,8 +14,8 @@ from numpy.typing import DTypeLike, NDArray
 from wsi_deform.errors import ShapeError, SlideError
 from wsi_deform.geometry import Point, Region
 from wsi_deform.look.lowres import picture_of_scale
-from wsi_deform.paths import split_image
-from wsi_deform.slide.find import SLIDE_SUFFIXES, is_slide, is_zarr_folder
+from wsi_deform.paths import SLIDE_SUFFIXES, split_image
+from wsi_deform.slide.find import is_slide, is_zarr_folder
 from wsi_deform.slide.path import SlideUrl, slide_path
 from wsi_deform.slide.slide import OnBadTile, Slide
 

@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from wsi_deform.cells import safe_row
 from wsi_deform.files import write_aside
 from wsi_deform.geometry import Mpp, Point, Region, both_axes
-from wsi_deform.paths import clean_id, id_with_image, split_image
+from wsi_deform.paths import id_of_file, split_image
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = get_args(Split)
@@ -23,15 +23,6 @@ COLUMNS = (
 MIN_MPP, MAX_MPP = 0.05, 20.0
 # Of scanners: 100x to 5x.
 MIN_USUAL_MPP, MAX_USUAL_MPP = 0.1, 2.2
-DOUBLE_SUFFIXES = (
-    ".ome.zarr.zip", ".zarr.zip", ".ome.tiff", ".ome.tif", ".ome.btf", ".ome.tf8", ".ome.zarr", ".ome.ozx",
-)  # fmt: skip
-# What slide/find.py takes for the suffix of a slide (a test compares the two): other dots belong to the name.
-SUFFIXES = (
-    ".svs", ".tif", ".tiff", ".btf", ".tf8", ".ndpi", ".vms", ".vmu", ".scn", ".mrxs", ".bif", ".svslide",
-    ".qptiff", ".ptif", ".ptiff", ".dcm", ".png", ".jpg", ".jpeg", ".bmp", ".czi", ".vsi", ".isyntax", ".i2syntax",
-    ".mds", ".mdsx", ".kfb", ".sdpc", ".zarr", ".ozx",
-)  # fmt: skip
 
 
 def unit_of_mpp(mpp: float) -> str:
@@ -153,11 +144,7 @@ def slide_id_from_path(path: Path | str) -> str:
         (``FILE::NAME``) follows behind two of them.
     """
     file, image = split_image(Path(path))
-    name = file.name
-    for suffix in (*DOUBLE_SUFFIXES, *SUFFIXES):
-        if name.lower().endswith(suffix) and len(name) > len(suffix):
-            return id_with_image(clean_id(name[: -len(suffix)]), image)
-    return id_with_image(clean_id(name), image)
+    return id_of_file(file.name, image)
 
 
 def patients_remark(manifest: Manifest) -> str | None:

@@ -5,57 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from wsi_deform.paths import clean_id, id_with_image
+from wsi_deform.paths import (
+    SLIDE_SUFFIXES,
+    ZARR_SUFFIX,
+    ZIPPED_ZARR_SUFFIXES,
+    id_of_file,
+)
 from wsi_deform.slide.dicom.files import HEAD_BYTES, DicomImage, dicom_image
 from wsi_deform.slide.dicom.meta import PREFIX_AT, is_dicom
 from wsi_deform.slide.path import SlidePath, SlideUrl, file_of
 
-SLIDE_SUFFIXES = frozenset(
-    [
-        ".svs",
-        ".tif",
-        ".tiff",
-        ".btf",
-        ".tf8",
-        ".ndpi",
-        ".vms",
-        ".vmu",
-        ".scn",
-        ".mrxs",
-        ".bif",
-        ".svslide",
-        ".qptiff",
-        ".ptif",
-        ".ptiff",
-        ".dcm",
-        ".png",
-        ".jpg",
-        ".jpeg",
-        ".bmp",
-        ".ozx",
-        # Known as slides, and refused with what to convert them with: see containers.py.
-        ".czi",
-        ".vsi",
-        ".isyntax",
-        ".i2syntax",
-        ".mds",
-        ".mdsx",
-        ".kfb",
-        ".sdpc",
-    ]
-)
-# Longest first, so that "a.ome.tif" loses both.
-ZIPPED_ZARR_SUFFIXES = (".ome.zarr.zip", ".zarr.zip")
-DOUBLE_SUFFIXES = (
-    *ZIPPED_ZARR_SUFFIXES,
-    ".ome.tiff",
-    ".ome.tif",
-    ".ome.btf",
-    ".ome.tf8",
-    ".ome.zarr",
-    ".ome.ozx",
-)
-ZARR_SUFFIX = ".zarr"
 DICOM_SUFFIX = ".dcm"
 
 # Files of these kinds lie beside slides by the thousands: they are not looked into. The last row is photographs whose
@@ -80,19 +39,7 @@ def slide_id_of(path: SlidePath) -> str:
         (``FILE::NAME``) follows behind two of them.
     """
     file, image = file_of(path)
-    return id_with_image(clean_id(without_suffix(file.name)), image)
-
-
-def without_suffix(name: str) -> str:
-    """The name of a file without the suffix of a slide."""
-    lower = name.lower()
-    for suffix in DOUBLE_SUFFIXES:
-        if lower.endswith(suffix) and len(name) > len(suffix):
-            return name[: -len(suffix)]
-    dot = lower.rfind(".")
-    suffix = lower[dot:] if dot > 0 else ""
-    known = suffix in SLIDE_SUFFIXES or suffix == ZARR_SUFFIX
-    return name[: -len(suffix)] if known and len(name) > len(suffix) else name
+    return id_of_file(file.name, image)
 
 
 def is_slide(path: str | Path) -> bool:

@@ -9,12 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from wsi_deform.errors import SlideError
-from wsi_deform.paths import SPECIAL_FILES, path_problem, printable, trouble_at
+from wsi_deform.paths import (
+    SLIDE_SUFFIXES,
+    SPECIAL_FILES,
+    ZARR_SUFFIX,
+    path_problem,
+    printable,
+    trouble_at,
+)
 from wsi_deform.slide.dicom.files import DicomImage
 from wsi_deform.slide.find import (
     DICOM_SUFFIX,
-    SLIDE_SUFFIXES,
-    ZARR_SUFFIX,
     is_one_slide,
     is_slide,
     is_zarr_folder,
