@@ -73,6 +73,15 @@ def test_no_slide_is_a_usage_error(study: Path) -> None:
     assert (done.exit_code, "needed one or more slides" in done.stderr) == (2, True)
 
 
+def test_processes_here_and_a_scheduler_s_workers_are_not_both_taken(study: Path, slides: Path) -> None:
+    done = call(
+        study, slides / "two", "--out", slides / "out", "--workers", 2, "--scheduler", "tcp://127.0.0.1:9"
+    )
+    assert done.exit_code == 2
+    assert "leave --workers out" in " ".join(done.stderr.split())
+    assert not (slides / "out").exists()
+
+
 def test_only_names_that_end_as_wanted_are_taken(study: Path, slides: Path) -> None:
     done = call(study, slides / "one", "--ext", ".TIF", "--out", slides / "out")
     assert done.exit_code == 0
@@ -145,6 +154,18 @@ def test_with_fail_fast_no_slide_is_begun_after_one_has_failed(study: Path, slid
     assert "Stopped before: one__s.tif, two__s.tif." in (out / "summary.md").read_text()
     assert call(study, slides / "one", slides / "two", "--out", out).exit_code == 1
     assert masks(out) == ["one__s.tif.ome.tif", "two__s.tif.ome.tif"]
+
+
+def test_events_name_a_slide_by_one_path_also_where_it_was_given_by_a_relative_one(
+    study: Path, slides: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(slides)
+    call(study, "two", "--out", "out", "--log-json", "log.jsonl")
+    events = [json.loads(line) for line in (slides / "log.jsonl").read_text().splitlines()]
+    assert [(each["event"], each["slide"]) for each in events[1:-1]] == [
+        ("slide started", str(slides / "two" / "s.tif")),
+        ("slide done", str(slides / "two" / "s.tif")),
+    ]
 
 
 def test_every_event_is_a_line_of_json_in_a_log_that_is_appended_to(study: Path, slides: Path) -> None:

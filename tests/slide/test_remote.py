@@ -299,10 +299,23 @@ def test_missing_package_for_a_protocol_is_named(monkeypatch: pytest.MonkeyPatch
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    monkeypatch.delitem(sys.modules, "fsspec.implementations.http")
+    monkeypatch.delitem(sys.modules, "fsspec.implementations.http", raising=False)
     monkeypatch.setattr(sys.modules["fsspec.registry"], "_registry", {})
     with pytest.raises(SlideError, match=r"a\.svs: a package for https is missing.*pip install aiohttp"):
         open_slide("https://example.invalid/a.svs")
+
+
+def test_a_protocol_without_its_package_says_once_what_to_install(monkeypatch: pytest.MonkeyPatch):
+    def without(*_args, **_options):
+        raise ImportError("Install s3fs to access S3")
+
+    monkeypatch.setattr(fsspec.core, "url_to_fs", without)
+    with pytest.raises(SlideError) as error:
+        open_slide("s3://bucket/a.svs")
+    assert str(error.value) == (
+        "s3://bucket/a.svs: a package for s3 is missing. Install s3fs to access S3. Or: Download the slide first and "
+        "open the copy."
+    )
 
 
 def test_cut_off_file_is_refused(tmp_path: Path, server: RangeServer):

@@ -29,7 +29,8 @@ class EventLog:
     Convention:
         Events are ``started``, ``slide started``, ``slide done``, ``slide skipped``, ``slide failed`` and ``ended``,
         each with ``time_utc``. A slide that a worker died over is started once more on another one.
-        ``slide done`` has ``started_utc`` and ``seconds``. Lines are whole whenever the file is read.
+        ``slide done`` has ``started_utc`` and ``seconds``. ``ended`` has ``complete``, and ``error`` where that
+        is false. Paths of slides are absolute. Lines are whole whenever the file is read.
     """
 
     def __init__(self, path: Path, *, slides: Mapping[str, str], about: Mapping[str, Any]) -> None:

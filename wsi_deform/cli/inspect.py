@@ -85,8 +85,6 @@ def _scale_of(slide: Slide) -> str:
     if mpp is None:
         return ""
     x, y = f"{mpp.x:.4g}", f"{mpp.y:.4g}"
+    source = f", from {slide.mpp_source}" if slide.mpp_source else ""
     width_mm, height_mm = slide.size.width * mpp.x / 1000, slide.size.height * mpp.y / 1000
-    return (
-        f"mpp: {x if x == y else f'{x} x {y}'} um per pixel, from {slide.mpp_source}; "
-        f"{width_mm:.2f} x {height_mm:.2f} mm"
-    )
+    return f"mpp: {x if x == y else f'{x} x {y}'} um per pixel{source}; {width_mm:.2f} x {height_mm:.2f} mm"

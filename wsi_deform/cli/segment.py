@@ -202,7 +202,10 @@ def segment(
         ),
     ] = "float32",
     workers: Annotated[
-        int, typer.Option(min=1, metavar="N", help="Processes here.", rich_help_panel=MACHINES)
+        int,
+        typer.Option(
+            min=1, metavar="N", help="Processes here; without --scheduler.", rich_help_panel=MACHINES
+        ),
     ] = 1,
     scheduler: Annotated[
         str | None,
@@ -273,6 +276,12 @@ def segment(
     """Segment slides; what is done is skipped, and a bad slide never stops the rest."""
     if not (slide or slides):
         raise typer.BadParameter("needed one or more slides.", param_hint="SLIDE or --slides")
+    if scheduler is not None and workers > 1:
+        raise typer.BadParameter(
+            "processes of this machine, while --scheduler has workers of its own: start as many with `dask worker`, "
+            "and leave --workers out.",
+            param_hint="--workers",
+        )
     with ExitStack() as stack:
         patches = checked_patches(
             method, patch_px=patch_px, overlap=overlap, mpp=patch_mpp, level=patch_level
@@ -328,7 +337,7 @@ def segment(
             watched.enter_context(ended_by_signals(out))
             watcher: Watcher = bars
             if log_json is not None:
-                named = {source.slide_id: str(source.path) for source in found}
+                named = {source.slide_id: str(source.absolute().path) for source in found}
                 log = EventLog(log_json, slides=named, about={"model": redacted(model), "out": str(out)})
                 watcher = Watchers(bars, watched.enter_context(log))
             watched.enter_context(bars)

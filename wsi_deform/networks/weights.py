@@ -286,7 +286,7 @@ def _misfit(
         return (
             f"weights {path}: none of its {len(found)} names is in the network. "
             f"It has {next(iter(found))!r}, the network has {next(iter(own), 'nothing')!r}. "
-            "Is it a checkpoint of another network?"
+            "Needed weights of this network. Set networks.pretrained to their file, or to null to start without them."
         )
     first = mismatched[0]
     return (

@@ -132,9 +132,10 @@ def file_system(url: SlideUrl) -> tuple[Any, str]:
     try:
         files, where = fsspec.core.url_to_fs(url.url, **storage_options(url))
     except ImportError as error:
-        wanted = "pip install aiohttp" if url.protocol in _HTTP else str(error)
+        # fsspec's own words name the package of any other protocol: "Install s3fs to access S3".
+        wanted = "Install it: pip install aiohttp" if url.protocol in _HTTP else str(error).rstrip(".")
         raise SlideError(
-            f"{url}: a package for {url.protocol} is missing ({error}). Install it: {wanted}. Or: {DOWNLOAD}"
+            f"{url}: a package for {url.protocol} is missing. {wanted}. Or: {DOWNLOAD}"
         ) from error
     except remote_errors() as error:
         raise SlideError(f"{url}: cannot be opened ({cause_text(error, url)}). Check the URL.") from error
