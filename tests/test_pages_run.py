@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_study import tiny_model, tiny_study
+from tiny_study import MPP, SIZE, tiny_model, tiny_study
 from typer.testing import CliRunner
 
 import wsi_deform
@@ -22,6 +23,7 @@ from pipelines.budget import main as budget
 from wsi_deform import block_choice
 from wsi_deform.annotation.outlines import open as formats
 from wsi_deform.cli.main import typer_app
+from wsi_deform.drawn.study import draw_study
 from wsi_deform.errors import ModelError
 from wsi_deform.networks import block_encoders, registry
 from wsi_deform.networks.blocks import BlockNetwork
@@ -169,6 +171,8 @@ def test_the_reader_of_the_extending_page_opens_slides(tmp_path: Path, extending
     assert (slide.size.width, slide.size.height, slide.mpp, slide.info.vendor) == (520, 300, 0.5, "numpy")
     np.testing.assert_array_equal(slide.read(200, 40, 300, 250, level=0), pixels[40:290, 200:500])
     np.testing.assert_array_equal(np.asarray(slide.to_dask(level=0)), pixels)
+    shown = CliRunner().invoke(typer_app, ["inspect", str(tmp_path / "slide.npy")]).output
+    assert "mpp: 0.5 um per pixel; 0.26 x 0.15 mm" in shown
 
 
 def test_the_network_of_the_extending_page_is_known_by_name_and_refuses_other_options(extending: Any) -> None:
@@ -208,6 +212,22 @@ def test_weights_of_the_extending_page_say_what_they_were_trained_on(
     with contextlib.chdir(tmp_path):
         extending("um_per_px")
     assert capsys.readouterr().out.strip().endswith(", 0.5)")
+
+
+def test_the_command_of_the_extending_page_trains_from_the_weights_that_its_example_saves(
+    extending: Any, tmp_path: Path
+) -> None:
+    (typed,) = re.findall(
+        r"^    wsi-deform (train .*mine\.safetensors.*)$", page("extending.md"), re.MULTILINE
+    )
+    draw_study(tmp_path, train=1, val=1, test=0, size=SIZE, mpp=MPP, slides_per_patient=1)
+    with contextlib.chdir(tmp_path):
+        extending("um_per_px")
+        done = CliRunner().invoke(
+            typer_app, [*shlex.split(typed), "--set", "training.epochs=1", "--allow-empty-classes"]
+        )
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "run" / "best.safetensors").is_file()
 
 
 def test_the_choice_of_blocks_of_the_extending_page_prefers_blue(extending: Any) -> None:
