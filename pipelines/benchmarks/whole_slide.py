@@ -304,6 +304,7 @@ def patches(
 ) -> Work:
     """The sliding window of this package."""
     loaded = _loaded(model, zero=zero)
+    classes = 2 if zero else CLASSES.count
     masks: list[tuple[Path, tuple[Region, ...]]] = []
 
     def run(number: int) -> Facts:
@@ -319,9 +320,7 @@ def patches(
         start, cpu = time.perf_counter(), time.process_time()
         grid = grid.chosen(_among(grid, everywhere, chosen))
         # What reads ahead makes times of parts overlap: only where all is run.
-        looked = Patches(
-            opened, looking.timed(loaded.scores), grid, classes=CLASSES.count, reads_ahead=part == 1.0
-        )
+        looked = Patches(opened, looking.timed(loaded.scores), grid, classes=classes, reads_ahead=part == 1.0)
         tiles = patch_tiles(looked.labelled(), grid)
         write_mask(path, tiles, size=opened.size, mpp=opened.mpp, threads=threads)
         rest = time.perf_counter() - start - looking.seconds
@@ -348,7 +347,7 @@ def patches(
     loaded.scores(torch.zeros(1, 3, WINDOW_PX, WINDOW_PX))
     _warm_up(None, Path(folder) / "warm.ome.tif", threads)
     small = Slide.from_reader(DrawnReader(1024), slide_id="small")
-    warm = Patches(small, loaded.scores, window_grid(small, None, 0), classes=CLASSES.count)
+    warm = Patches(small, loaded.scores, window_grid(small, None, 0), classes=classes)
     list(patch_tiles(warm.labelled(), warm.grid))
     return extrapolated_work(run, finish, part)
 
