@@ -1,6 +1,6 @@
 """TIAToolbox's ``SemanticSegmentor``, as its documentation has it fastest without CUDA.
 
-It runs in an environment of its own, since TIAToolbox pins 41 packages: ``measure`` starts it with that environment's
+It runs in an environment of its own, since TIAToolbox caps 41 packages: ``measure`` starts it with that environment's
 Python (``Case.python``). So this module imports of ours only what needs nothing but torch: HRNetV2 and how its input is
 normalised.
 """
