@@ -4,7 +4,9 @@
 
 FOLDER holds ``<name>.png``, ``<name>_anno.png`` (gland instances, 0 = background) and ``grade.csv`` with
 image, patient, grade. DIR gets ``slides/ labels/ classes.yaml manifest.csv biopsies.json``. Every slide
-shows images of one patient on white glass, as the pieces of one biopsy lie on one slide.
+shows images of one patient on white glass, as the pieces of one biopsy lie on one slide. Labels of
+``manifest_on_tissue.csv`` say of the glass between the pieces that it is unlabelled: masks that are measured
+against them are measured on tissue alone.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from numpy.typing import NDArray
 from pipelines.glas.folder import GRADES, GlasImage, read_glas, read_image
 from pipelines.glas.scatter import scattered
 from pipelines.glas.splits import split_patients
-from wsi_deform.annotation.classes import ClassTable, write_class_table
+from wsi_deform.annotation.classes import UNLABELLED, ClassTable, write_class_table
 from wsi_deform.drawn.study import write_labels, write_slide
 from wsi_deform.errors import WsiDeformError
 from wsi_deform.files import write_json
@@ -34,6 +36,7 @@ CLASSES = ("background", "benign gland", "malignant gland")
 MPP = 0.62  # 20x of the Zeiss MIRAX MIDI that the GlaS slides were scanned with
 CANVAS = Size(9400, 2000)
 IMAGES_PER_SLIDE = (8, 12)
+ON_TISSUE = "manifest_on_tissue.csv"
 LICENCE = "GlaS images are for research use only, no commercial use; so is everything made from them."
 
 
@@ -96,7 +99,9 @@ def plan_biopsies(
     return biopsies
 
 
-def draw_biopsy(biopsy: Biopsy, canvas: Size, *, seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def draw_biopsy(
+    biopsy: Biopsy, canvas: Size, *, seed: int
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]:
     """Lay the images of a slide on glass.
 
     Args:
@@ -106,7 +111,8 @@ def draw_biopsy(biopsy: Biopsy, canvas: Size, *, seed: int) -> tuple[NDArray[np.
         seed: With the slide's id decides positions and turns.
 
     Returns:
-        (H, W, 3) uint8 RGB and (H, W) uint8 labels: 0 background, 1 benign gland, 2 malignant gland.
+        (H, W, 3) uint8 RGB; (H, W) uint8 labels: 0 background, 1 benign gland, 2 malignant gland; and the same
+        labels with the glass between the images unlabelled (255).
 
     Raises:
         SlideError: An image cannot be read, or its mask has another size.
@@ -115,14 +121,14 @@ def draw_biopsy(biopsy: Biopsy, canvas: Size, *, seed: int) -> tuple[NDArray[np.
     rng = np.random.default_rng([seed, 2, *biopsy.slide_id.encode()])
     slide = np.empty((*canvas.shape, 3), np.uint8)
     slide[:] = rng.integers(247, 254) + rng.integers(-1, 2, 3)
-    labels = np.zeros(canvas.shape, np.uint8)
+    labels, on_tissue = np.zeros(canvas.shape, np.uint8), np.full(canvas.shape, UNLABELLED, np.uint8)
     pieces = [read_image(image, rng if biopsy.split == "train" else None) for image in biopsy.images]
     sizes = [Size(picture.shape[1], picture.shape[0]) for picture, _ in pieces]
     places = scattered(sizes, canvas, rng, biopsy.slide_id)
     for (picture, classes), place in zip(pieces, places, strict=True):
         window = np.s_[place.y : place.bottom, place.x : place.right]
-        slide[window], labels[window] = picture, classes
-    return slide, labels
+        slide[window], labels[window], on_tissue[window] = picture, classes, classes
+    return slide, labels, on_tissue
 
 
 def make_biopsies(
@@ -166,11 +172,15 @@ def make_biopsies(
         )
         for each in biopsies
     ]
+    tissue_rows = [
+        row.model_copy(update={"mask": out / "labels_on_tissue" / f"{row.slide_id}.tif"}) for row in rows
+    ]
 
     def draw(number: int) -> str:
-        slide, labels = draw_biopsy(biopsies[number], canvas, seed=seed)
+        slide, labels, on_tissue = draw_biopsy(biopsies[number], canvas, seed=seed)
         write_slide(rows[number].slide, slide, mpp=MPP)
         write_labels(str(rows[number].mask), labels, mpp=MPP)
+        write_labels(str(tissue_rows[number].mask), on_tissue, mpp=MPP)
         return biopsies[number].slide_id
 
     with ThreadPoolExecutor(workers) as pool:
@@ -180,7 +190,8 @@ def make_biopsies(
     write_class_table(ClassTable.from_names(CLASSES), out / "classes.yaml")
     about = {"licence": LICENCE, "splits": count_splits(biopsies), "provenance": provenance(seed=seed)}
     write_json(out / "biopsies.json", about)
-    write_manifest(Manifest(rows=tuple(rows), folder=out, extra_columns=("images",)), out / "manifest.csv")
+    for its, name in ((tissue_rows, ON_TISSUE), (rows, "manifest.csv")):
+        write_manifest(Manifest(rows=tuple(its), folder=out, extra_columns=("images",)), out / name)
     return biopsies
 
 

@@ -19,6 +19,7 @@ class Looks:
         shares: Pixels read / those of the finest level.
         steps: Steps of the optimiser of every training.
         is_pretrained: Whether the encoder has its published weights, and keeps them.
+        size: (short, long) side of an image at the finest level, px; None where images are of no one size.
     """
 
     finest: float
@@ -27,6 +28,7 @@ class Looks:
     shares: tuple[float, ...] = (0.15, 0.25, 0.55)
     steps: int = 600
     is_pretrained: bool = True
+    size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +76,7 @@ DATA_SETS = {
             settings=(*PHOTO, *BOTH_FLIPS),
             stands_for="DeepGlobe",
             # Plants are small: windows of 32 px reach .638 on the validation images at a share of .26, of 16 px .669.
-            looks=Looks(finest=2.0, window_px=16, shares=(0.08, 0.26)),
+            looks=Looks(finest=2.0, window_px=16, shares=(0.08, 0.26), size=(483, 648)),
         ),
         DataSet(
             name="glas",
@@ -84,7 +86,7 @@ DATA_SETS = {
             steps=2400,
             mpp=0.62,
             stands_for="PCa-Histo",
-            looks=Looks(finest=2.5),
+            looks=Looks(finest=2.5, size=(496, 2331)),
         ),
         DataSet(
             name="camvid",
@@ -93,7 +95,7 @@ DATA_SETS = {
             settings=PHOTO,
             stands_for="Cityscapes",
             patch_px=128,
-            looks=Looks(finest=1.0, window_px=32),
+            looks=Looks(finest=1.0, window_px=32, size=(360, 480)),
         ),
         DataSet(
             name="hei_med",
@@ -101,7 +103,7 @@ DATA_SETS = {
             budgets=((64, 72), (128, 144)),
             # Lesions are .3 % of the pixels: without weights every system says that all is background.
             settings=(*PHOTO, "loss.class_weights=inverse"),
-            looks=Looks(finest=2.0, window_px=64, shares=(0.25, 0.5)),
+            looks=Looks(finest=2.0, window_px=64, shares=(0.25, 0.5), size=(979, 1098)),
         ),
         DataSet(
             name="drawn",
@@ -122,6 +124,6 @@ QUICK = DataSet(
     mpp=0.5,
     patch_px=64,
     bands_px=(1, 2, 4),
-    looks=Looks(finest=4.0, window_px=16, shares=(0.5,), steps=2, is_pretrained=False),
+    looks=Looks(finest=4.0, window_px=16, shares=(0.5,), steps=2, is_pretrained=False, size=(16, 32)),
 )
 """Small enough for a test of the commands; its numbers mean nothing."""

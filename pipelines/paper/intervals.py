@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 RESAMPLES = 2000
 MIN_GROUPS = 5
 """Of fewer images or patients nothing can be said beyond themselves."""
-Kind = Literal["predicted", "sampled"]
+Kind = Literal["predicted", "sampled", "on_tissue"]
 Record = Mapping[str, Any]
 
 
@@ -83,7 +83,7 @@ def estimate(
     Args:
         records: One per seed.
         minus: As many of another system, with the same seeds in the same order; differences are paired.
-        kind: Of the mask, or of the true labels at the samples put back.
+        kind: Of the mask, of the true labels at the samples put back, or of the mask on tissue alone.
         class_index: A class; None is the mean over classes.
 
     Returns:

@@ -99,20 +99,56 @@ def cost_table(groups: Mapping[str, Sequence[Record]]) -> Table:
 
 
 def looks_table(groups: Mapping[str, Sequence[Record]]) -> Table:
-    """Cost and measures of systems that read in blocks: pixels read, FLOPs and seconds of an image."""
+    """Measures of systems that read with an encoder, and pixels read, FLOPs and seconds of an image."""
     rows = []
+    on_tissue = {system: estimate(records, kind="on_tissue") for system, records in groups.items()}
+    is_said = any(found is not None for found in on_tissue.values())
     for system, records in groups.items():
-        found = estimate(records)
+        found, of_tissue = estimate(records), on_tissue[system]
         rows.append(
             (
                 system,
                 NOTHING if found is None else found.text(),
+                *((NOTHING if of_tissue is None else of_tissue.text(),) if is_said else ()),
                 _cell(cost_of(records, "read_pixels"), lambda value: f"{value / 1e6:.3f}"),
                 _cell(cost_of(records, "flops"), lambda value: f"{value / GIGA:.1f}"),
                 _cell(cost_of(records, "seconds"), lambda value: f"{value:.2f}"),
             )
         )
-    return Table(header=("system", "mIoU", "Mpx read", "GFLOPs", "seconds"), rows=tuple(rows))
+    header = ("system", "mIoU", *(("on tissue",) if is_said else ()), "Mpx read", "GFLOPs", "seconds")
+    return Table(header=header, rows=tuple(rows))
+
+
+def classes_table(groups: Mapping[str, Sequence[Record]]) -> Table:
+    """IoU of each class in points, and how far its borders are off: means over seeds.
+
+    Args:
+        groups: System -> records.
+
+    Returns:
+        A row per system; distances are in um, or in level-0 px where images have no um per px.
+    """
+    first = next(iter(groups.values()))[0]
+    names, unit = first["classes"], next((row["unit"] for row in first["measured"]["boundary"] or ()), "um")
+    rows = []
+    for system, records in groups.items():
+        cells = []
+        for index, name in enumerate(names):
+            found = estimate(records, class_index=index)
+            far = mean_of([_boundary_of(record, name) for record in records])
+            cells += [
+                NOTHING if found is None or math.isnan(found.value) else f"{POINTS * found.value:.1f}",
+                _cell(far, lambda value: f"{value:.1f}"),
+            ]
+        rows.append((system, *cells))
+    header = [each for name in names for each in (f"{name}, IoU", f"border, {unit}")]
+    return Table(header=("system", *header), rows=tuple(rows))
+
+
+def _boundary_of(record: Record, name: str) -> float | None:
+    """Mean distance between the true and the predicted borders of a class."""
+    rows: Sequence[Mapping[str, Any]] = record["measured"]["boundary"] or ()
+    return next((row["mean"] for row in rows if row["class"] == name), None)
 
 
 def gains_table(pairs: Mapping[str, tuple[Sequence[Record], Sequence[Record]]]) -> Table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +28,8 @@ from pipelines.paper.trial import data_set_of
 from wsi_deform.files import write_aside, write_text
 
 PAPER_TABLES = Path(__file__).with_name("paper_tables.csv")
+ABOUT = 0.3
+"""Shares of pixels read that differ by no more are about alike."""
 Page = Iterator[str | tuple[str, bytes]]
 """Parts of a page: Markdown, or a figure with its name."""
 
@@ -239,24 +241,28 @@ def _blocks(records: Records, scope: Scope) -> Page:
     yield (
         "mIoU in points: mean over seeds [95 % over images or patients] (range over seeds). *Pixels read* are all "
         "level pixels that enter the encoder: every look, margins and blocks that were read closer included. Dense "
-        "reading sees all of one level through the same encoder and head. Oracle: blocks chosen by the labels.\n"
+        "reading sees all of one level through the same encoder and head; *same encoder* is a warp of as many pixels. "
+        "Oracle: blocks chosen by the labels. *On tissue* leaves out the glass between the pieces, where labels say "
+        "where it is.\n"
     )
     for data in scope.data:
         held = _by_share(records, data)
         if not held:
             continue
         yield f"## {data_set_of(data).label}\n"
-        yield measured.looks_table(
-            {
-                f"{SYSTEMS[name].label}{variant and ', ' + _words(variant)}": found
-                for (name, variant), found in held.items()
-            }
-        ).markdown()
+        groups = {
+            f"{SYSTEMS[name].label}{variant and ', ' + _words(variant)}": found
+            for (name, variant), found in held.items()
+        }
+        yield measured.looks_table(groups).markdown()
+        yield measured.classes_table(groups).markdown()
         yield measured.gains_table(
             {
-                f"{SYSTEMS[name].label}, {_words(variant)}": tables.paired(held[BLOCKS, variant], found)
+                f"{SYSTEMS[name].label}, {_words(variant)} (ours {_words(beside)})": tables.paired(
+                    held[BLOCKS, beside], found
+                )
                 for (name, variant), found in held.items()
-                if name != BLOCKS and (BLOCKS, variant) in held
+                if (beside := _blocks_beside(name, variant, held)) is not None
             }
         ).markdown()
         curves: dict[str, list[tuple[float, float, float, float]]] = {}
@@ -279,20 +285,36 @@ def _blocks(records: Records, scope: Scope) -> Page:
 def _by_share(records: Records, data: str) -> dict[tuple[str, str], list[Record]]:
     """(system, variant) -> records by seed, in the order of the systems and with shares falling."""
     keys = {(t.system, t.variant) for t in records if t.data == data and SYSTEMS[t.system].looks}
-    ordered = sorted(keys, key=lambda key: (LOOKS.index(key[0]), -_share_of(key[1])))
+    ordered = sorted(keys, key=lambda key: (LOOKS.index(key[0]), -_share_of(key[1]) if key[1] else 0))
     return {
         (name, variant): tables.chosen(records, data=data, system=name, variant=variant)
         for name, variant in ordered
     }
 
 
+def _blocks_beside(name: str, variant: str, held: Mapping[tuple[str, str], list[Record]]) -> str | None:
+    """The variant of blocks that another system is held against: of about as many pixels; of all of them, the most."""
+    if name == BLOCKS:
+        return None
+    if name not in DENSE:
+        return variant if (BLOCKS, variant) in held else None
+    share, ours = (
+        1 / int(name.removeprefix("dense-")) ** 2,
+        [each for system, each in held if system == BLOCKS],
+    )
+    if share == 1:
+        return max(ours, key=_share_of, default=None)
+    near = [each for each in ours if abs(_share_of(each) / share - 1) <= ABOUT]
+    return min(near, key=lambda each: abs(_share_of(each) - share), default=None)
+
+
 def _share_of(variant: str) -> float:
-    return float(variant.removeprefix("share-") or 1)
+    return float(variant.removeprefix("share-"))
 
 
 def _words(variant: str) -> str:
     """share-0.25 as 25 % of the finest level's pixels."""
-    return f"{100 * _share_of(variant):g} %"
+    return f"{100 * _share_of(variant):g} %" if variant else "whole"
 
 
 def _of_system(records: Records, scope: Scope, data: str, system: str) -> list[Record]:

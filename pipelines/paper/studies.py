@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -15,11 +16,13 @@ from pipelines.paper.systems import (
     JOINT,
     LOOKS,
     METHODS,
+    ONE_OF_EACH_KIND,
     ORACLE,
     PAPER,
     PATCHES,
     RESIZERS,
     UNIFORM,
+    WARPS,
 )
 from pipelines.paper.trial import Trial, data_set_of
 
@@ -141,6 +144,21 @@ def share_variant(share: float) -> Variant:
     return f"share-{share:g}", (f"blocks.share={share:g}",)
 
 
+def warp_changes(data: str, share: float) -> tuple[str, ...]:
+    """Sampled images of as many pixels as blocks read at a share; none where images are of no one size.
+
+    The map keeps the size that it has at the smallest budget of the data set.
+    """
+    found = data_set_of(data)
+    if found.looks.size is None:
+        return ()
+    short, long = (max(1, round(side * math.sqrt(share))) for side in found.looks.size)
+    return (
+        f"sampling.budget=[{short}, {long}]",
+        f"sampling.map_scale={min(1.0, found.budgets[0][0] / short):.3g}",
+    )
+
+
 def _looks(scope: Scope) -> list[Trial]:
     """Blocks at every share, their controls too, and dense reading of each level."""
     wanted = []
@@ -148,14 +166,15 @@ def _looks(scope: Scope) -> list[Trial]:
         # The first budget stands in all of them: theirs is the share.
         budget = scope.budgets_of(data)[0]
         plain = Trial(data=data, system=BLOCKS, budget=budget, seed=seed)
-        names = LOOKS[: scope.most]
+        names = LOOKS if scope.most is None else ONE_OF_EACH_KIND
         wanted += [replace(plain, system=name) for name in names if name in DENSE]
         for share in reversed(data_set_of(data).looks.shares):
-            variant, changes = share_variant(share)
+            variant, of_blocks = share_variant(share)
+            of_warps = warp_changes(data, share)
             wanted += [
-                replace(plain, system=name, variant=variant, changes=changes)
+                replace(plain, system=name, variant=variant, changes=of_warps if name in WARPS else of_blocks)
                 for name in names
-                if name not in DENSE
+                if name not in DENSE and (of_warps or name not in WARPS)
             ]
     return wanted
 
@@ -293,7 +312,7 @@ STUDIES = {
         ),
         Study(
             name="blocks",
-            about="blocks read at the level they deserve, beside dense reading and what chooses without learning",
+            about="blocks read at the level they deserve, beside dense reading, warps and plain choices",
             trials=_looks,
         ),
         Study(

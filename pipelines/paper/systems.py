@@ -21,8 +21,8 @@ class System:
         method: Of `wsi-deform segment`: sampled or patches.
         is_oracle: Whether it sees the labels of what it segments.
         keeps_rates: Whether learning rates, augmentation and reading are its own, not the study's.
-        looks: Whether it reads in blocks with an encoder: network and budget are its own, and its reading is that of
-            ``DataSet.looks``.
+        looks: Whether it reads with an encoder as ``DataSet.looks`` says: network and budget are its own.
+        warps: Whether it is one of these that has no blocks, but a warped image of as many pixels.
     """
 
     name: str
@@ -33,10 +33,15 @@ class System:
     is_oracle: bool = False
     keeps_rates: bool = False
     looks: bool = False
+    warps: bool = False
 
 
 def _looks(name: str, label: str, *changes: str, is_oracle: bool = False) -> System:
     return System(name=name, label=label, config="blocks", changes=changes, is_oracle=is_oracle, looks=True)
+
+
+def _warp(name: str, label: str, config: str) -> System:
+    return System(name=name, label=label, config=config, looks=True, warps=True)
 
 
 def _oracle(blur: float) -> System:
@@ -66,6 +71,8 @@ CHOICES = {
     "labels": "blocks, oracle",
 }
 """Controls: what chooses the blocks where nothing is learned -> in tables."""
+WARPS = ("warp-uniform", "warp-joint")
+"""The encoder on one sampled image of as many pixels: windows of k px per sample of the paper's, side by side."""
 DENSE = tuple(f"dense-{step}" for step in (1, 2, 4))
 """The same encoder and head over the whole of one level, of 1, 2 or 4 times the finest um per px: no choice."""
 FROM_SCRATCH = ("networks.pretrained=null", "networks.segmentation.frozen=false")
@@ -95,6 +102,8 @@ SYSTEMS = {
             _looks(name, f"dense, {step} x the finest um per px")
             for name, step in zip(DENSE, (1, 2, 4), strict=True)
         ),
+        _warp(WARPS[0], "uniform, same encoder", "uniform"),
+        _warp(WARPS[1], "joint, same encoder", "joint"),
         *(_oracle(blur) for blur in BLURS),
         *(_resizer(blocks, filters) for blocks, filters in RESIZERS),
     )
@@ -103,5 +112,7 @@ BEST_GUESS_ORACLE = f"{ORACLE}-1"
 """The edge oracle of the comparison of methods; the others are of Figure 14."""
 METHODS = (UNIFORM, SINGLE, JOINT, PAPER, MARIN, INTERPOLATION, BEST_GUESS_ORACLE, PATCHES)
 """The systems of the comparison of methods, in the order of its tables."""
-LOOKS = (BLOCKS, *DENSE, *(f"{BLOCKS}-{choice}" for choice in CHOICES), SCRATCH)
-"""The systems that read in blocks, and their controls."""
+LOOKS = (BLOCKS, *DENSE, *(f"{BLOCKS}-{choice}" for choice in CHOICES), *WARPS, SCRATCH)
+"""The systems that read with an encoder: in blocks, and their controls."""
+ONE_OF_EACH_KIND = (BLOCKS, DENSE[0], WARPS[0])
+"""Of them, where little is run."""

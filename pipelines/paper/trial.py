@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from pydantic import TypeAdapter
 
+from pipelines.glas.biopsies import ON_TISSUE
 from pipelines.paper.datasets import DATA_SETS, QUICK, DataSet
 from pipelines.paper.systems import DENSE, FROM_SCRATCH, SYSTEMS
 from wsi_deform.annotation.classes import read_class_table
@@ -31,7 +32,7 @@ from wsi_deform.distribute.sources import slide_sources
 from wsi_deform.errors import WsiDeformError
 from wsi_deform.evaluate.cost import mean_cost_of_rows
 from wsi_deform.evaluate.masks import evaluate_masks
-from wsi_deform.evaluate.slide_measures import ALL
+from wsi_deform.evaluate.slide_measures import ALL, BASIC
 from wsi_deform.evaluate.tables import evaluation_data
 from wsi_deform.files import write_text
 from wsi_deform.manifest.read import read_manifest
@@ -177,8 +178,13 @@ def config_of(trial: Trial, *, images: int, steps: int | None = None, given: Seq
 
 
 def _looks(data: DataSet, system: str) -> list[str]:
-    """How fields are read in blocks; of a dense system all of the one level that its name says."""
+    """How fields are read with an encoder: in blocks, all of the one level that a dense system says, or a warp."""
     looks = data.looks
+    if SYSTEMS[system].warps:
+        return [
+            f"networks.segmentation={ENCODER}",
+            *(("networks.pretrained=efficientnet-lite0",) if looks.is_pretrained else FROM_SCRATCH),
+        ]
     step = int(system.removeprefix("dense-")) if system in DENSE else 1
     unit = "px" if data.mpp is None else "um"
     other = "um" if data.mpp is None else "px"
@@ -212,6 +218,7 @@ def run_trial(trial: Trial, place: Place) -> dict[str, Any]:
     Returns:
         The record, which is written too: what was trained, ``curve`` (epoch, validation mIoU), ``pooled`` and
         per image ``images`` counts of the test images, what else was ``measured`` of them, mean ``cost`` of an image.
+        Counts ``on_tissue`` are there where a manifest with such labels lies beside that of the data set.
     """
     manifest = read_manifest(place.manifest)
     classes = read_class_table(place.classes or place.manifest.parent / "classes.yaml")
@@ -240,6 +247,15 @@ def run_trial(trial: Trial, place: Place) -> dict[str, Any]:
     evaluation = evaluate_masks(
         manifest.of_split("test"), place.work / "masks", classes, split="test", wanted=ALL
     )
+    measures = _measures(evaluation_data(evaluation))
+    if (on_tissue := place.manifest.with_name(ON_TISSUE)).is_file():
+        # The same masks against labels that say nothing of glass.
+        rows = read_manifest(on_tissue).of_split("test")
+        again = evaluation_data(
+            evaluate_masks(rows, place.work / "masks", classes, split="test", wanted=BASIC)
+        )
+        for slide in again["slides"]:
+            measures["images"][slide["slide_id"]]["on_tissue"] = slide["predicted"]["confusion"]
     state = git_state()
     record = {
         "format": FORMAT,
@@ -254,7 +270,7 @@ def run_trial(trial: Trial, place: Place) -> dict[str, Any]:
         "train_cpu_s": round(train_cpu_s, 1),
         "segment_cpu_s": round(segment_cpu_s, 1),
         "commit": state["commit"] if state else None,
-        **_measures(evaluation_data(evaluation)),
+        **measures,
     }
     write_record(place.record, record)
     if not place.keep:

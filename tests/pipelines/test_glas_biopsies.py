@@ -136,7 +136,7 @@ def test_same_seed_writes_same_bytes_and_another_seed_does_not(
 def test_images_on_held_out_slides_are_neither_turned_nor_flipped(biopsies: ModuleType, glas: Path) -> None:
     planned = biopsies.plan_biopsies(biopsies.read_glas(glas), COUNTS, seed=0, per_slide=(1, 1))
     held_out = next(each for each in planned if each.split == "test")
-    _, labels = biopsies.draw_biopsy(held_out, CANVAS, seed=0)
+    _, labels, _ = biopsies.draw_biopsy(held_out, CANVAS, seed=0)
     with Image.open(held_out.images[0].instances) as opened:
         gland = np.asarray(opened) > 0
 
@@ -145,6 +145,18 @@ def test_images_on_held_out_slides_are_neither_turned_nor_flipped(biopsies: Modu
 
     y, x = np.argwhere(labels > 0).min(axis=0) - np.argwhere(gland).min(axis=0)
     assert np.array_equal(labels[y : y + HEIGHT, x : x + WIDTH] > 0, gland)
+
+
+def test_labels_on_tissue_leave_out_the_glass_between_the_images(made: Path) -> None:
+    whole, on_tissue = (read_manifest(made / name) for name in ("manifest.csv", "manifest_on_tissue.csv"))
+    assert [row.slide for row in on_tissue.rows] == [row.slide for row in whole.rows]
+    row, same = whole.rows[0], on_tissue.rows[0]
+    labels, left = (tifffile.imread(str(each.mask)) for each in (row, same))
+    # Two or three images of 64 x 40 px lie on the slide.
+    shown = len(row.extra["images"].split())
+    assert np.count_nonzero(left != 255) == shown * WIDTH * HEIGHT
+    assert np.array_equal(left[left != 255], labels[left != 255])
+    assert not labels[left == 255].any()
 
 
 def test_images_of_a_patient_are_shown_about_equally_often(biopsies: ModuleType, glas: Path) -> None:

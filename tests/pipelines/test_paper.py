@@ -13,12 +13,13 @@ from pipelines.paper.__main__ import main, recorded_data
 from pipelines.paper.binary import one_against_others
 from pipelines.paper.claims import verdict
 from pipelines.paper.intervals import Estimate, estimate, ious, mious
-from pipelines.paper.measured import missed_table, saved, trimap_of
+from pipelines.paper.measured import classes_table, missed_table, saved, trimap_of
 from pipelines.paper.studies import STUDIES, Scope
 from pipelines.paper.systems import METHODS, SYSTEMS
 from pipelines.paper.tables import budget_text, headroom_table
 from pipelines.paper.trial import Trial, config_of
 from wsi_deform.annotation.classes import ClassTable, class_table_from_data
+from wsi_deform.report.tables import NOTHING
 
 
 def record(*images: list[list[int]], seed: int = 0) -> dict[str, Any]:
@@ -132,6 +133,23 @@ class TestTrials:
         assert config.networks.pretrained is None
         assert config.networks.segmentation.options["frozen"] is False
 
+    def test_warps_show_the_same_encoder_as_many_pixels_as_blocks_read(self) -> None:
+        [trial] = [
+            each
+            for each in STUDIES["blocks"].trials(Scope(data=("cwfid",)))
+            if (each.system, each.variant) == ("warp-joint", "share-0.26")
+        ]
+        config = config_of(trial, images=28)
+        # 483 x 648 px of 2 px; the map is as that of 32 x 43 samples.
+        assert config.sampling.budget == (246, 330)
+        assert pytest.approx(0.26 * 483 * 648, rel=0.01) == 246 * 330
+        assert round(config.sampling.map_scale * 246) == 32
+        assert (config.sampling.geometry, config.sampling.density) == ("warp", "learned")
+        assert config.networks.segmentation.name == "efficientnet-lite0"
+        assert config.networks.segmentation.options == {"width": 64, "frozen": True}
+        assert config.networks.pretrained == "efficientnet-lite0"
+        assert config.training.epochs == 43  # 600 steps of two of 28 images, as blocks
+
     def test_names_tell_trials_apart(self) -> None:
         trials = {
             trial
@@ -206,6 +224,11 @@ def test_every_study_runs_whole_and_is_not_run_again(
     assert "| all | HRNetV2-W48, ImageNet weights |" in pages["claims"]
     assert "| blocks (ours), 50 % | " in pages["blocks"]
     assert "| dense, 1 x the finest um per px | " in pages["blocks"]
+    assert "| dense, 1 x the finest um per px, whole (ours 50 %) | " in pages["blocks"]
+    warp = json.loads((records / "quick/warp-uniform_share-0.5_seed0.json").read_text(encoding="utf-8"))
+    # 16 x 32 px of 4 um, half of them.
+    assert warp["settings"]["sampling"]["budget"] == [11, 23]
+    assert warp["cost"]["samples"] == 11 * 23
     blocks = json.loads((records / "quick/blocks_share-0.5_seed0.json").read_text(encoding="utf-8"))
     # 128 x 64 um: 8 x 4 px of 16 um, filled up to 16 x 16; of the 512 px of the finest level, half is as much, so that
     # one window of 16 px of each further level is all there is.
@@ -252,6 +275,38 @@ class TestMeasured:
 
         assert table.header == ("objects of the labels", "number", "joint", "uniform")
         assert table.rows == (("weed, 10 to 100 px^2", "8", "25 %", "75 %"),)
+
+    def test_classes_have_their_iou_and_how_far_their_borders_are_off(self) -> None:
+        def of(counts: list[list[int]], far: float | None) -> dict[str, Any]:
+            rows = [
+                {"class": name, "unit": "px", "mean": mean}
+                for name, mean in (("soil", far), ("weed", None if far is None else 2 * far))
+            ]
+            return record(counts) | {"classes": ["soil", "weed"], "measured": {"boundary": rows}}
+
+        table = classes_table(
+            {
+                "blocks": [of([[6, 2], [1, 3]], 1.0), of([[6, 2], [1, 3]], 2.0)],
+                "dense": [of([[1, 0], [0, 9]], None)],
+            }
+        )
+
+        assert table.header == ("system", "soil, IoU", "border, px", "weed, IoU", "border, px")
+        # 6 of 9 and 3 of 6 pixels; means of 1 and 2 px.
+        assert table.rows == (
+            ("blocks", "66.7", "1.5", "50.0", "3.0"),
+            ("dense", "100.0", NOTHING, "100.0", NOTHING),
+        )
+
+    def test_on_tissue_pixels_of_glass_do_not_count(self) -> None:
+        half = record([[10, 0], [5, 5]])
+        half["images"]["image 0"]["on_tissue"] = [[2, 0], [5, 5]]
+
+        found = estimate([half], kind="on_tissue")
+
+        assert found is not None
+        assert found.value == pytest.approx((2 / 7 + 5 / 10) / 2)
+        assert estimate([record([[10, 0], [5, 5]])], kind="on_tissue") is None
 
 
 class TestClaims:

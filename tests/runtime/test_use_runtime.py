@@ -38,6 +38,7 @@ from wsi_deform.networks.memory import forward_bytes
 from wsi_deform.networks.stand_in import has_stand_in, put_in, take_out
 from wsi_deform.runtime import choice, quantise
 from wsi_deform.runtime.choice import Asked, Runtime
+from wsi_deform.runtime.openvino_engine import quiet_openvino
 from wsi_deform.runtime.quantised import FACTS, FORMAT, checksums, quantised_folder, read_quantised
 from wsi_deform.runtime.use import elsewhere, use_runtime
 from wsi_deform.segment import segment_slide
@@ -361,6 +362,16 @@ def test_int8_is_stored_measured_and_used(study, tmp_path, monkeypatch):
         "segmentation.bin",
         "segmentation.xml",
     ]
+    # What is seen first and said last is not rounded.
+    network = quiet_openvino().Core().read_model(str(quantised.files["segmentation"]))
+    convolutions = [each for each in network.get_ordered_ops() if each.get_type_name() == "Convolution"]
+    rounded = [
+        each.input(0).get_source_output().get_node().get_type_name() == "FakeQuantize" for each in convolutions
+    ]
+    assert len(rounded) > 2
+    assert rounded[1:-1].count(True) > 0
+    assert not rounded[0]
+    assert not rounded[-1]
     sources = slide_sources(study / "slides", out=tmp_path / "out")[:1]
     batch = segment_slides(sources, run, tmp_path / "out", device="cpu", runtime=Asked(precision="int8"))
     (outcome,) = batch.outcomes

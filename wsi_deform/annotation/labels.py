@@ -153,8 +153,10 @@ def fractions_of_cells(
     labels = at_points(points.reshape(-1, 2)).reshape(size.height, subsamples, size.width, subsamples)
     # One count of (cell, class) pairs instead of one pass per class.
     cells = (np.arange(size.height) * size.width)[:, None, None, None] + np.arange(size.width)[:, None]
+    # What is unlabelled, or of another table, is counted as one more class, and left out.
+    bins = classes + 1
     counts = np.bincount(
-        (cells * (UNLABELLED + 1) + labels).ravel(), minlength=size.area * (UNLABELLED + 1)
-    ).reshape(size.height, size.width, UNLABELLED + 1)
+        (cells * bins + np.minimum(labels, classes)).ravel(), minlength=size.area * bins
+    ).reshape(size.height, size.width, bins)
     shares = counts[..., :classes].astype(np.float32) / np.float32(subsamples**2)
     return np.ascontiguousarray(shares.transpose(2, 0, 1))
