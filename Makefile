@@ -7,8 +7,10 @@ PYTEST := -m pytest -n logical --maxprocesses 8 --dist worksteal
 
 .PHONY: demo test test-oldest lint docs bench fuzz clean
 
+# GLAS=FOLDER with images of GlaS: the same on biopsies made of them, a second page.
 demo: .venv
 	$(BIN)/wsi-deform demo --out $(DEMO_OUT)
+	$(if $(GLAS),$(BIN)/python -m pipelines.glas.demo --images "$(GLAS)" --out $(DEMO_OUT)/glas)
 
 test: .venv
 	$(BIN)/python $(PYTEST)

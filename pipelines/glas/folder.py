@@ -13,6 +13,8 @@ from PIL import Image, UnidentifiedImageError
 from wsi_deform.errors import ManifestError, SlideError
 
 GRADES = ("benign", "malignant")
+DATA_LICENCE = "research only, no commercial use (GlaS challenge)"
+"""In manifests."""
 NEEDED_COLUMNS = ("image", "patient", "grade")
 
 

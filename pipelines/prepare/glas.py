@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pipelines.glas.folder import DATA_LICENCE
 from pipelines.glas.splits import split_patients
 from pipelines.prepare.converted import bands_of, made_of, read_picture, write_labels_once
 from pipelines.prepare.folders import files_by_stem, named_few, read_table, root_with
@@ -86,7 +87,7 @@ def write_classes(path: Path, instances: Path, grade: int) -> bool:
 GLAS = PublicSet(
     name="glas",
     title="GlaS",
-    licence="research only, no commercial use (GlaS challenge)",
+    licence=DATA_LICENCE,
     patients="As Grade.csv says.",
     find=find,
 )

@@ -85,7 +85,7 @@ def invoke(*arguments: object) -> tuple[int, str]:
             dict.fromkeys(("config", "classes", "device", "changes"))
             | {"out": Path("run"), "allow_empty_classes": False},
         ),
-        (demo_command.demo, {"out": Path("demo"), "seed": 0, "changes": None, "blocks": False}),
+        (demo_command.demo, {"out": Path("demo"), "seed": 0, "changes": None, "blocks": None}),
         (manifest_command.check, {"classes": None, "shallow": False, "allow_empty_classes": False}),
     ],
 )
@@ -501,6 +501,7 @@ def test_the_demo_ends_with_a_table_and_its_page_or_says_that_it_goes_on(tmp_pat
 
     def run_demo(out, *, seed, changes, blocks, watcher, stop):
         given.update(out=out, seed=seed, changes=list(changes), blocks=blocks)
+        watcher.leaves_out("blocks", 'not installed: pip install "wsi-deform[pretrained]"')
         with watcher.drawing(2) as drawn:
             drawn("a")
         with watcher.segmenting("joint"):
@@ -514,7 +515,8 @@ def test_the_demo_ends_with_a_table_and_its_page_or_says_that_it_goes_on(tmp_pat
     monkeypatch.setattr("wsi_deform.demo.run_demo", run_demo)
     monkeypatch.setattr(demo_command, "time", SimpleNamespace(monotonic=lambda: next(now)))
     code, said = invoke("demo", "--out", tmp_path, "--set", "a=1")
-    assert (code, given["seed"], given["changes"]) == (0, 0, ["a=1"])
+    assert (code, given["seed"], given["changes"], given["blocks"]) == (0, 0, ["a=1"], None)
+    assert said.splitlines()[0] == 'Without blocks: not installed: pip install "wsi-deform[pretrained]"'
     assert "segmenting with joint" in said
     cells = [
         re.sub(r"\s*[│┃]\s*", "|", line) for line in said.splitlines() if "joint" in line and "│" in line
@@ -522,8 +524,8 @@ def test_the_demo_ends_with_a_table_and_its_page_or_says_that_it_goes_on(tmp_pat
     assert cells == ["|joint|0.679|0.500|0.914|"]
     assert said.splitlines()[-1] == f"64 s. Open {tmp_path / 'report.html'} in a browser."
     given["finished"] = False
-    code, said = invoke("demo", "--out", tmp_path, "--seed", 4)
-    assert (code, given["seed"], given["changes"]) == (130, 4, [])
+    code, said = invoke("demo", "--out", tmp_path, "--seed", 4, "--no-blocks")
+    assert (code, given["seed"], given["changes"], given["blocks"]) == (130, 4, [], False)
     assert said.splitlines()[-1] == f"Stopped; {tmp_path} keeps what is done. The same command goes on."
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import openslide
 import pytest
 import tifffile
+from glas_folder import GLAND_COLOUR, HEIGHT, WIDTH, glas_folder
 from PIL import Image
 
 from wsi_deform.annotation.classes import read_class_table
@@ -21,9 +22,6 @@ from wsi_deform.manifest.read import read_manifest
 ROOT = Path(__file__).parents[2]
 CANVAS = Size(900, 300)
 COUNTS = {"train": 6, "val": 3, "test": 4}
-WIDTH, HEIGHT = 64, 40
-# Glands are drawn in a colour of their grade, so that a label can be checked against the pixel under it.
-GLAND_COLOUR = {"benign": (200, 60, 60), "malignant": (60, 60, 200)}
 
 
 @pytest.fixture(scope="module")
@@ -38,24 +36,7 @@ def biopsies() -> ModuleType:
 @pytest.fixture(scope="module")
 def glas(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Nine patients with 1 to 3 images of one or both grades."""
-    folder = tmp_path_factory.mktemp("glas")
-    rng = np.random.default_rng(0)
-    rows = ["image,patient,grade,subtype"]
-    for patient in range(1, 10):
-        for number in range(1 + patient % 3):
-            grade = "benign" if (patient + (number == 2)) % 2 else "malignant"
-            name = f"p{patient}_{number}"
-            instances = np.zeros((HEIGHT, WIDTH), np.uint8)
-            x, y = rng.integers(4, 24), rng.integers(4, 14)
-            instances[y : y + 16, x : x + 16] = 1
-            instances[y : y + 16, x + 20 : x + 32] = 7
-            picture = np.full((HEIGHT, WIDTH, 3), (230, 170, 200), np.uint8)
-            picture[instances > 0] = GLAND_COLOUR[grade]
-            Image.fromarray(picture).save(folder / f"{name}.png")
-            Image.fromarray(instances).save(folder / f"{name}_anno.png")
-            rows.append(f"{name},{patient},{grade},any")
-    (folder / "grade.csv").write_text("\n".join(rows) + "\n")
-    return folder
+    return glas_folder(tmp_path_factory.mktemp("glas"))
 
 
 @pytest.fixture(scope="module")

@@ -366,7 +366,8 @@ def test_int8_is_stored_measured_and_used(study, tmp_path, monkeypatch):
     network = quiet_openvino().Core().read_model(str(quantised.files["segmentation"]))
     convolutions = [each for each in network.get_ordered_ops() if each.get_type_name() == "Convolution"]
     rounded = [
-        each.input(0).get_source_output().get_node().get_type_name() == "FakeQuantize" for each in convolutions
+        each.input(0).get_source_output().get_node().get_type_name() == "FakeQuantize"
+        for each in convolutions
     ]
     assert len(rounded) > 2
     assert rounded[1:-1].count(True) > 0

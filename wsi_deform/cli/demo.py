@@ -19,11 +19,12 @@ from wsi_deform.cli.training_bars import TrainingBars
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from wsi_deform.side_by_side import SideBySide
 
 EXAMPLES = (
     "wsi-deform demo",
     "wsi-deform demo --seed 1 --out demo-1",
-    "wsi-deform demo --blocks",
+    "wsi-deform demo --no-blocks",
 )
 
 
@@ -39,22 +40,17 @@ def demo(
         ),
     ] = None,
     blocks: Annotated[
-        bool,
+        bool | None,
         typer.Option(
-            "--blocks", help="Train blocks too, which read 4 times the pixels; needs the extra pretrained."
+            "--blocks/--no-blocks",
+            help="Train blocks too, which read 4 times the pixels and need the extra pretrained; default: where it is "
+            "installed.",
         ),
-    ] = False,
-    device: Annotated[
-        str | None, device_option(help="auto, cpu, cuda, cuda:1 or mps; default: auto.")
     ] = None,
+    device: Annotated[str | None, device_option(help="auto, cpu, cuda, cuda:1 or mps; default: cpu.")] = None,
 ) -> None:
-    """Draw slides, train joint and uniform on one budget, segment, evaluate, report: minutes on 2 cores."""
-    from rich.table import Table
-
+    """Draw slides, train uniform, joint and blocks, segment, evaluate, report: minutes on 2 cores."""
     from wsi_deform.demo import run_demo
-    from wsi_deform.evaluate.tables import mean_notes
-    from wsi_deform.report.measured import CEILING, MIOU, WITHOUT, measures
-    from wsi_deform.report.tables import number
 
     if device is not None:
         changes = [*(changes or ()), f"device={device}"]
@@ -64,9 +60,24 @@ def demo(
         result = run_demo(
             out, seed=seed, changes=changes or (), blocks=blocks, watcher=DemoBars(console), stop=stop
         )
+    show_side_by_side(console, result)
     if not result.finished:
-        console.print(f"Stopped; {out} keeps what is done. The same command goes on.", soft_wrap=True)
         raise typer.Exit(stop.exit_code)
+    console.print(f"{time.monotonic() - started:.0f} s. Open {result.page} in a browser.", soft_wrap=True)
+
+
+def show_side_by_side(console: Console, result: SideBySide) -> None:
+    """Print the measures of each method, or that it goes on."""
+    from rich.table import Table
+
+    from wsi_deform.evaluate.tables import mean_notes
+    from wsi_deform.report.measured import CEILING, MIOU, WITHOUT, measures
+    from wsi_deform.report.tables import number
+
+    if not result.finished:
+        kept = result.page.parent
+        console.print(f"Stopped; {kept} keeps what is done. The same command goes on.", soft_wrap=True)
+        return
     columns = (MIOU, WITHOUT, CEILING)
     table = Table("method", *columns)
     for method, evaluation in result.evaluations.items():
@@ -76,7 +87,6 @@ def demo(
     for method, evaluation in result.evaluations.items():
         for note in mean_notes(evaluation):
             console.print(f"{method}: {note}", markup=False, highlight=False, soft_wrap=True)
-    console.print(f"{time.monotonic() - started:.0f} s. Open {result.page} in a browser.", soft_wrap=True)
 
 
 class DemoBars:
@@ -94,6 +104,10 @@ class DemoBars:
         with Progress(console=self.console, refresh_per_second=2, disable=hidden) as progress:
             task = progress.add_task("drawing slides", total=slides)
             yield lambda slide_id: progress.advance(task)
+
+    def leaves_out(self, method: str, reason: str) -> None:
+        """Say in a line what is missing, and what to install."""
+        self.console.print(f"Without {method}: {reason}", markup=False, highlight=False, soft_wrap=True)
 
     def training(self, method: str) -> AbstractContextManager[TrainingBars]:
         """A bar of the training steps."""

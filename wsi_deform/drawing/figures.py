@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import matplotlib as mpl
@@ -69,24 +69,18 @@ def sampling_points_figure(
     Convention:
         The picture is lightened, so that the points stand out. The slide's edge is the picture's edge.
     """
-    _check_picture(picture)
+    check_picture(picture)
     if points_px.ndim != 2 or points_px.shape[1] != 2:
         raise ShapeError(f"points_px: shape {points_px.shape}. Needed (N, 2), last axis (x, y).")
     if colours is not None and colours.shape != (len(points_px), 3):
         raise ShapeError(f"colours: shape {colours.shape}. Needed ({len(points_px)}, 3), RGB of each point.")
-    shown = points_px
-    if len(points_px) > max_points:
-        chosen = np.random.default_rng(0).choice(len(points_px), max_points, replace=False)
-        shown, colours = points_px[chosen], None if colours is None else colours[chosen]
-    figure, (axes,) = _panels(picture.shape[1] / picture.shape[0], [title], rows_below=int(bar is not None))
-    _show(axes, _lightened(picture), size)
+    figure, (axes,) = panel_axes(
+        picture.shape[1] / picture.shape[0], [title], rows_below=int(bar is not None)
+    )
+    show_picture(axes, lightened(picture), size)
     if bar is not None:
-        _draw_bar(figure, axes, bar, rows_below=0)
-    # As large as leaves half of the evenly covered picture free, within what can be seen and told apart.
-    panel_in2 = float(np.prod(axes.get_position().size * figure.get_size_inches()))
-    area_pt2 = float(np.clip(0.12 * panel_in2 * 72**2 / max(1, len(shown)), 0.5, 9.0))
-    ink = POINT_COLOUR if colours is None else colours / 255
-    axes.scatter(shown[:, 0], shown[:, 1], s=area_pt2, c=ink, linewidths=0)
+        draw_bar(figure, axes, bar, rows_below=0)
+    draw_points(figure, axes, points_px, max_points=max_points, colours=colours)
     return png_bytes(figure)
 
 
@@ -114,43 +108,22 @@ def comparison_figure(
     Raises:
         ShapeError: An array has another shape.
     """
-    _check_picture(picture)
+    check_picture(picture)
     for name, labels in label_maps.items():
         if labels.ndim != 2 or labels.dtype != np.uint8:
             raise ShapeError(f"label map {name}: {labels.dtype} {labels.shape}. Needed (H, W) uint8.")
-    occur = {
-        label
-        for labels in label_maps.values()
-        for label in np.flatnonzero(np.bincount(labels.ravel())).tolist()
-    }
-    handles = [
-        Patch(facecolor=np.divide(colour, 255), edgecolor=FAINT, linewidth=0.5, label=plain(name))
-        for index, (name, colour) in enumerate(zip(classes.names, classes.colours, strict=True))
-        if index in occur
-    ]
+    handles = class_patches(classes, label_maps.values())
     legend_rows = max(1, -(-len(handles) // LEGEND_COLUMNS))
     aspect = picture.shape[1] / picture.shape[0]
-    figure, panels = _panels(aspect, [title, *label_maps], rows_below=legend_rows + (bar is not None))
+    figure, panels = panel_axes(aspect, [title, *label_maps], rows_below=legend_rows + (bar is not None))
     size = Size(picture.shape[1], picture.shape[0])
-    _show(panels[0], picture, size)
-    palette = np.full((256, 3), 255, np.uint8)
-    palette[: classes.count] = classes.colours
+    show_picture(panels[0], picture, size)
+    palette = class_palette(classes)
     for axes, labels in zip(panels[1:], label_maps.values(), strict=True):
-        _show(axes, palette[labels], size)
-    if handles:
-        figure.legend(
-            handles=handles,
-            loc="lower left",
-            bbox_to_anchor=(0, 0),
-            ncols=min(len(handles), LEGEND_COLUMNS),
-            frameon=False,
-            fontsize=9,
-            borderaxespad=0.1,
-            labelcolor=INK,
-            handlelength=1.2,
-        )
+        show_picture(axes, palette[labels], size)
+    draw_legend(figure, handles)
     if bar is not None:
-        _draw_bar(figure, panels[0], bar, rows_below=legend_rows)
+        draw_bar(figure, panels[0], bar, rows_below=legend_rows)
     return png_bytes(figure)
 
 
@@ -178,9 +151,77 @@ def figure_bytes(figure: Figure, form: Form) -> bytes:
     return svg_bytes(figure) if form == "svg" else png_bytes(figure)
 
 
-def _panels(aspect: float, titles: Sequence[str], *, rows_below: int) -> tuple[Figure, list[Axes]]:
-    """A figure with one panel of the given width / height per title, in reading order, and room for rows below them."""
-    columns = max(1, min(len(titles), int(4 / aspect)))
+def draw_points(
+    figure: Figure,
+    axes: Axes,
+    points_px: NDArray[np.float64],
+    *,
+    max_points: int = MAX_POINTS,
+    colours: NDArray[np.uint8] | None = None,
+) -> None:
+    """Draw points on a panel, of more than ``max_points`` so many, chosen at random but always the same."""
+    if len(points_px) > max_points:
+        chosen = np.random.default_rng(0).choice(len(points_px), max_points, replace=False)
+        points_px, colours = points_px[chosen], None if colours is None else colours[chosen]
+    # As large as leaves half of the evenly covered picture free, within what can be seen and told apart.
+    panel_in2 = float(np.prod(axes.get_position().size * figure.get_size_inches()))
+    area_pt2 = float(np.clip(0.12 * panel_in2 * 72**2 / max(1, len(points_px)), 0.5, 9.0))
+    ink = POINT_COLOUR if colours is None else colours / 255
+    axes.scatter(points_px[:, 0], points_px[:, 1], s=area_pt2, c=ink, linewidths=0)
+
+
+def patch(name: str, colour: Sequence[int]) -> Patch:
+    """An entry of a legend; the colour is RGB of 0 to 255."""
+    return Patch(facecolor=np.divide(colour, 255), edgecolor=FAINT, linewidth=0.5, label=plain(name))
+
+
+def class_patches(classes: ClassTable, label_maps: Iterable[NDArray[np.uint8]]) -> list[Patch]:
+    """Entries of the classes that occur in some map."""
+    occur = {int(label) for labels in label_maps for label in np.flatnonzero(np.bincount(labels.ravel()))}
+    return [
+        patch(name, colour)
+        for index, (name, colour) in enumerate(zip(classes.names, classes.colours, strict=True))
+        if index in occur
+    ]
+
+
+def class_palette(classes: ClassTable) -> NDArray[np.uint8]:
+    """(256, 3) uint8 RGB of each label; what is no class is white."""
+    palette = np.full((256, 3), 255, np.uint8)
+    palette[: classes.count] = classes.colours
+    return palette
+
+
+def draw_legend(figure: Figure, handles: Sequence[Patch], *, at_right_in: float | None = None) -> None:
+    """Draw a legend at the foot of a figure, from its left edge; or at its right edge, so many inches higher."""
+    if not handles:
+        return
+    higher = 0.0 if at_right_in is None else at_right_in / figure.get_figheight()
+    figure.legend(
+        handles=list(handles),
+        loc="lower left" if at_right_in is None else "center right",
+        bbox_to_anchor=(0 if at_right_in is None else 1, higher),
+        ncols=min(len(handles), LEGEND_COLUMNS),
+        frameon=False,
+        fontsize=9,
+        borderaxespad=0.1,
+        labelcolor=INK,
+        handlelength=1.2,
+    )
+
+
+def panel_axes(
+    aspect: float, titles: Sequence[str], *, rows_below: int, columns: int | None = None
+) -> tuple[Figure, list[Axes]]:
+    """A figure of panels in reading order, with room for rows of legend below them.
+
+    Args:
+        aspect: Width / height of a panel.
+        titles: One per panel.
+        rows_below: Rows of legend.
+        columns: How many panels stand side by side; None takes what their aspect suggests.
+    """
+    columns = columns or max(1, min(len(titles), int(4 / aspect)))
     rows = -(-len(titles) // columns)
     width = min((WIDTH_IN - GAP_IN * (columns - 1)) / columns, MAX_PANEL_IN * aspect)
     height = width / aspect
@@ -207,7 +248,7 @@ def _panels(aspect: float, titles: Sequence[str], *, rows_below: int) -> tuple[F
     return figure, panels
 
 
-def _draw_bar(figure: Figure, axes: Axes, bar: ScaleBar, *, rows_below: int) -> None:
+def draw_bar(figure: Figure, axes: Axes, bar: ScaleBar, *, rows_below: int) -> None:
     """Draw the bar of a panel at the left of a row of its own, its length beside it, above so many rows of legend."""
     length, gap = bar.share * axes.get_position().width, 0.08 / figure.get_figwidth()
     y = (rows_below + 0.5) * LEGEND_IN / figure.get_figheight()
@@ -216,16 +257,22 @@ def _draw_bar(figure: Figure, axes: Axes, bar: ScaleBar, *, rows_below: int) -> 
     figure.text(length + gap, y, bar.text, ha="left", va="center", fontsize=9, color=INK)
 
 
-def _show(axes: Axes, picture: NDArray[np.uint8], size: Size) -> None:
+def show_picture(axes: Axes, picture: NDArray[np.uint8], size: Size) -> None:
     """Show a picture so that the axes count in px of a frame of this size, edge to edge."""
     axes.imshow(picture, extent=(0, size.width, size.height, 0), aspect="auto")
     axes.set(xlim=(0, size.width), ylim=(size.height, 0))
 
 
-def _lightened(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def lightened(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A picture on which points stand out."""
     return (255 - (255 - picture.astype(np.float32)) * 0.55).astype(np.uint8)
 
 
-def _check_picture(picture: NDArray[np.uint8]) -> None:
+def check_picture(picture: NDArray[np.uint8]) -> None:
+    """Refuse what is no RGB picture.
+
+    Raises:
+        ShapeError: It is not (H, W, 3) uint8.
+    """
     if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
         raise ShapeError(f"picture: {picture.dtype} {picture.shape}. Needed (H, W, 3) uint8 RGB.")

@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.config import read_config
-from wsi_deform.config_sections import Config
 from wsi_deform.data.study import open_labelled
-from wsi_deform.drawing.figures import comparison_figure, sampling_points_figure
-from wsi_deform.evaluate.masks import Evaluation
+from wsi_deform.drawing.looks_figure import Look, looks_figure
+from wsi_deform.evaluate.masks import Evaluation, SlideEvaluation
 from wsi_deform.evaluate.means import measured_miou
 from wsi_deform.evaluate.tables import mean_notes
-from wsi_deform.geometry import Size
+from wsi_deform.geometry import Mpp, Size
+from wsi_deform.manifest.licences import licences_of, licences_text
 from wsi_deform.manifest.rows import Manifest
 from wsi_deform.mask.folder import MaskFolder
 from wsi_deform.mask.scale_bar import scale_bar
 from wsi_deform.provenance import provenance
 from wsi_deform.report.measured import MIOU, measures
 from wsi_deform.report.page import Fact, Picture, Section, write_report
-from wsi_deform.report.pictures import levels_picture, sampled_picture, slide_picture, truth_picture
+from wsi_deform.report.pictures import (
+    read_levels,
+    sampled_picture,
+    scale_texts,
+    slide_picture,
+    truth_picture,
+)
+from wsi_deform.report.reading import reading, reading_table, unlike_notes
 from wsi_deform.report.run import curves, describe_config, read_log
-from wsi_deform.report.tables import NOTHING, comparison_table, number
+from wsi_deform.report.tables import comparison_table, number
 
 SHOWN_SLIDES = 3
+RATES = "learning-rate"
+"""The figure of ``curves`` that says nothing of how methods compare."""
 CLASS_IOU = "IoU "
 
 
@@ -33,6 +42,8 @@ def compare_methods(
     path: Path,
     *,
     title: str,
+    lead: Sequence[str] = (),
+    best: str,
     manifest: Manifest,
     classes: ClassTable,
     runs: Mapping[str, Path],
@@ -45,24 +56,36 @@ def compare_methods(
     Args:
         path: The ``.html``; whole or absent.
         title: Of the page.
+        lead: Paragraphs that say what the slides are.
+        best: The method that is put forward: how well it did says which slides are shown.
         manifest: The slides.
         classes: The class table.
         runs: Method -> run folder.
         masks: Method -> mask folder.
-        evaluations: Method -> measures on the same slides; the last method is the one that is put forward.
+        evaluations: Method -> measures on the same slides.
         facts: What else says how the page was made.
 
     Returns:
         The path.
     """
     measured = {method: measures(evaluation) for method, evaluation in evaluations.items()}
-    best = list(measured)[-1]
     configs = {method: read_config(run / "config.yaml") for method, run in runs.items()}
     logs = {method: read_log(run) for method, run in runs.items()}
+    reads = {method: reading(configs[method], evaluation) for method, evaluation in evaluations.items()}
     made = provenance(config=configs[best].model_dump(mode="json"))
-    tiles = [Fact(value=number(values[MIOU]), what=f"mIoU, {method}") for method, values in measured.items()]
-    tiles += _shares(configs, evaluations)
+    tiles = [
+        Fact(value=number(values[MIOU]), what=f"mIoU, {method}", more=reads[method].text())
+        for method, values in measured.items()
+    ]
     sections = [
+        Section(
+            title="Methods",
+            text=[
+                *(f"{method}: {' '.join(describe_config(configs[method]))}" for method in configs),
+                *unlike_notes(configs, reads),
+            ],
+            table=reading_table(configs, reads, logs),
+        ),
         Section(
             title="Measures on the held-out slides",
             text=[
@@ -75,18 +98,19 @@ def compare_methods(
         Section(
             title="IoU of each class",
             table=comparison_table({method: _columns(values, True) for method, values in measured.items()}),
+            heading=3,
         ),
-        Section(title="Learning curves", pictures=curves(logs)),
-        *_slides(manifest, classes, masks, evaluations),
+        *_slides(manifest, classes, masks, evaluations, best),
+        Section(title="Learning curves", pictures=[each for each in curves(logs) if each.name != RATES]),
     ]
     return write_report(
         path,
         title=title,
-        lead=[f"{method}: {' '.join(describe_config(configs[method]))}" for method in configs],
+        lead=lead,
         facts=tiles,
         sections=sections,
         # Facts first, and not hidden by what provenance was not told, such as a seed.
-        provenance={**facts, **_seconds(logs), **made, **facts},
+        provenance={**facts, **_licences(manifest), **made, **facts},
     )
 
 
@@ -97,29 +121,6 @@ def _columns(values: Mapping[str, float], of_classes: bool) -> dict[str, float]:
         for name, value in values.items()
         if name.startswith(CLASS_IOU) == of_classes
     }
-
-
-def _shares(configs: Mapping[str, Config], evaluations: Mapping[str, Evaluation]) -> list[Fact]:
-    """How much each method looks at: one tile where all do alike, else one for each that differs, with its methods."""
-    found: dict[tuple[str, str], list[str]] = {}
-    for method, evaluation in evaluations.items():
-        what = "samples" if configs[method].blocks is None else "pixels read"
-        share = share_sampled(configs[method], evaluation)
-        found.setdefault((share, f"{what} / pixels of the slide"), []).append(method)
-    return [
-        Fact(value=share, what=what if len(found) == 1 else f"{what}, {', '.join(methods)}")
-        for (share, what), methods in found.items()
-    ]
-
-
-def share_sampled(config: Config, evaluation: Evaluation) -> str:
-    """Samples per pixel of the average slide, e.g. "1 / 1024"; of blocks pixels read, a dash if not known."""
-    pixels = sum(slide.size.area for slide in evaluation.slides)
-    if config.blocks is None:
-        short, long = config.sampling.budget
-        return f"1 / {pixels / len(evaluation.slides) / (short * long):.0f}"
-    read = [slide.cost.read_pixels for slide in evaluation.slides]
-    return NOTHING if None in read else f"1 / {pixels / sum(each or 0 for each in read):.0f}"
 
 
 def chosen_slides(evaluation: Evaluation) -> list[tuple[str, str]]:
@@ -152,13 +153,16 @@ def chosen_slides(evaluation: Evaluation) -> list[tuple[str, str]]:
 
 
 def _slides(
-    manifest: Manifest, classes: ClassTable, masks: Mapping[str, Path], evaluations: Mapping[str, Evaluation]
+    manifest: Manifest,
+    classes: ClassTable,
+    masks: Mapping[str, Path],
+    evaluations: Mapping[str, Evaluation],
+    best: str,
 ) -> list[Section]:
-    """A section for each of some slides; the last method says which."""
+    """A section for each of some slides; ``best`` says which."""
     rows = {row.slide_id: row for row in manifest.rows}
-    best, evaluation = list(evaluations.items())[-1]
+    evaluation = evaluations[best]
     chosen = chosen_slides(evaluation)
-    legend = [(name, colour) for name, colour in zip(classes.names, classes.colours, strict=True)]
     sections = [
         Section(
             title="Slides",
@@ -169,45 +173,73 @@ def _slides(
                     if len(chosen) < len(evaluation.slides)
                     else f", that with the lowest mean IoU of {best} first."
                 )
+                + " Left: where each method looked. Right: the truth, and the masks."
             ],
-            legend=legend,
         )
     ]
+    of_slides = {
+        method: {slide.slide_id: slide for slide in each.slides} for method, each in evaluations.items()
+    }
     for slide_id, why in chosen:
         row = rows[slide_id]
         picture, size = slide_picture(row.slide, mpp=row.mpp)
         of_picture = Size(picture.shape[1], picture.shape[0])
         opened, labels = open_labelled(row, classes)
-        bar = scale_bar(opened.size, opened.mpp_xy)
-        seen = {
-            method: sampled_picture(MaskFolder(folder), slide_id, of_picture)
-            for method, folder in masks.items()
-        }
-        maps = {"truth": truth_picture(labels, of_picture)}
-        maps |= {method: each.labels for method, each in seen.items()}
-        pictures = [
-            Picture(
-                image=comparison_figure(picture, maps, classes, title=f"slide {slide_id}", bar=bar),
-                caption=f"{slide_id}: the slide, the truth, and the masks.",
-                is_slide=True,
+        image = looks_figure(
+            picture,
+            truth_picture(labels, of_picture),
+            {
+                method: look_of(MaskFolder(folder), of_slides[method][slide_id], of_picture, opened.mpp_xy)
+                for method, folder in masks.items()
+            },
+            classes,
+            size=size,
+            title=f"slide {slide_id}",
+            bar=scale_bar(opened.size, opened.mpp_xy),
+        )
+        caption = f"{slide_id}: the slide and the truth; where {', '.join(masks)} looked, and their masks."
+        sections.append(
+            Section(
+                title=f"{slide_id}: {why} ({best})",
+                pictures=[Picture(image=image, caption=caption, is_slide=True)],
+                heading=3,
             )
-        ]
-        for method, each in seen.items():
-            image = levels_picture(each.samples, picture, size=size, title=method, mpp=opened.mpp_xy)
-            verb = "samples" if image is None else "looks"
-            if image is None:
-                image = sampling_points_figure(
-                    picture, each.samples.points_px, size=size, title=method, bar=bar
-                )
-            pictures.append(
-                Picture(image=image, caption=f"{slide_id}: where {method} {verb}.", is_slide=True)
-            )
-        sections.append(Section(title=f"{slide_id}: {why}", pictures=pictures, heading=3))
+        )
     return sections
 
 
-def _seconds(logs: Mapping[str, list[dict[str, float]]]) -> dict[str, str]:
-    return {
-        f"training of {method}": f"{sum(row.get('seconds', 0.0) for row in rows):.0f} s, {len(rows)} epochs"
-        for method, rows in logs.items()
-    }
+def look_of(folder: MaskFolder, slide: SlideEvaluation, size: Size, mpp: Mpp | None) -> Look:
+    """What a method saw of a slide, from its mask folder.
+
+    Args:
+        folder: The mask folder.
+        slide: What was measured of the slide's mask.
+        size: Size of the picture that it is drawn on, px.
+        mpp: Level-0 um per px of the slide, or None.
+
+    Raises:
+        MaskError: The samples are missing or damaged.
+    """
+    seen = sampled_picture(folder, slide.slide_id, size)
+    points_px, score = seen.samples.points_px, measured_miou(slide.predicted)
+    what = "mask" if score is None else f"mIoU {score:.3f}"
+    found = read_levels(seen.samples, size)
+    if found is None:
+        return Look(labels=seen.labels, how=f"{len(points_px):,} samples", what=what, points_px=points_px)
+    levels, sides = found
+    read = slide.cost.read_pixels
+    return Look(
+        labels=seen.labels,
+        how="where it read closer" if read is None else f"{read:,} pixels read",
+        what=what,
+        points_px=points_px,
+        levels=levels,
+        scales=scale_texts(sides, mpp),
+    )
+
+
+def _licences(manifest: Manifest) -> dict[str, str]:
+    """Under which licences the slides come, where their rows say it."""
+    if not any(row.data_licence for row in manifest.rows):
+        return {}
+    return {"data licences": licences_text(licences_of(manifest.rows))}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -108,20 +109,30 @@ def levels_picture(
     if found is None:
         return None
     levels, sides = found
-    unit, per_px = ("level-0 px", 1.0) if mpp is None else ("um", mean_mpp(mpp))
     colours = level_colours(len(sides))
     drawn = captioned(
         overlay(picture, levels, colours, background=0),
         title=title,
         bar=scale_bar(size, mpp),
         entries=[
-            LegendEntry(text=f"{side * per_px:.3g} {unit} per px", colour=colour)
-            for side, colour in zip(sides, colours, strict=True)
+            LegendEntry(text=text, colour=colour)
+            for text, colour in zip(scale_texts(sides, mpp), colours, strict=True)
         ],
     )
     buffer = io.BytesIO()
     Image.fromarray(drawn).save(buffer, format="JPEG", quality=90)
     return buffer.getvalue()
+
+
+def scale_texts(sides: Sequence[float], mpp: Mpp | None) -> list[str]:
+    """Sides of pixels in words: "8 um per px", or "16 level-0 px per px" where nobody said um.
+
+    Args:
+        sides: Level-0 px.
+        mpp: Level-0 um per px, or None.
+    """
+    unit, per_px = ("level-0 px", 1.0) if mpp is None else ("um", mean_mpp(mpp))
+    return [f"{side * per_px:.3g} {unit} per px" for side in sides]
 
 
 def truth_picture(labels: Labels, size: Size) -> NDArray[np.uint8]:
