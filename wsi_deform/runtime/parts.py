@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from wsi_deform.errors import ModelError
 from wsi_deform.model import Model
 from wsi_deform.networks.block_encoders import STRIDES
-from wsi_deform.networks.stand_in import own_pass, take_out
+from wsi_deform.networks.stand_in import take_out
 
 ENCODER = "encoder"
 
@@ -76,15 +76,6 @@ def joined(outputs: Sequence[Tensor], name: str) -> Any:
     """The outputs of a part as its ``forward`` gives them."""
     strides = strides_of(name)
     return dict(zip(strides, outputs, strict=True)) if strides else outputs[0]
-
-
-def outputs_of(network: nn.Module, name: str, image: Tensor) -> tuple[Tensor, ...]:
-    """What PyTorch computes, as a tuple."""
-    found = own_pass(network, image)
-    strides = strides_of(name)
-    if strides and isinstance(found, Mapping):
-        return tuple(found[stride] for stride in strides)
-    return (found,)
 
 
 def channels_of(model: Model, name: str) -> int:
