@@ -11,7 +11,7 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from pipelines.benchmarks.results import Settings, write_results
+from pipelines.benchmarks.results import SIDES, Settings, write_results
 
 FOLDER = Path(__file__).parent
 ORDER = (
@@ -49,7 +49,27 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--model", type=Path, action="append", default=[], help="whole_slide: a trained model (repeatable)"
     )
+    parser.add_argument(
+        "--side",
+        type=int,
+        action="append",
+        default=[],
+        metavar="PX",
+        help="whole_slide: slides of 20480 or 61440 px alone",
+    )
+    parser.add_argument(
+        "--tiatoolbox",
+        type=Path,
+        metavar="PYTHON",
+        help="whole_slide: a Python that has TIAToolbox, as a rival",
+    )
     given = parser.parse_args(arguments)
+    if strange_sides := set(given.side) - set(SIDES):
+        parser.error(f"--side {min(strange_sides)}: needed {' or '.join(map(str, SIDES))}.")
+    if given.tiatoolbox is not None and not given.tiatoolbox.is_file():
+        parser.error(
+            f"--tiatoolbox {given.tiatoolbox}: needed the Python of an environment, such as venv/bin/python."
+        )
     strange = [name for name in given.names if name not in ORDER]
     if strange:
         parser.error(f"{', '.join(strange)}: needed names among {', '.join(ORDER)}.")
@@ -62,6 +82,9 @@ def main(arguments: list[str] | None = None) -> int:
         runs=given.runs or (1 if given.quick else 5),
         only=tuple(given.only),
         models=tuple(path.absolute() for path in given.model),
+        sides=tuple(given.side) or SIDES,
+        # Not resolved: a virtual environment is known by where the link to its Python lies.
+        tiatoolbox=given.tiatoolbox.absolute() if given.tiatoolbox is not None else None,
     )
     failed = False
     for name in [each for each in ORDER if each in (given.names or ORDER)]:

@@ -46,12 +46,14 @@ class Case:
         factory: ``module:function`` relative to ``pipelines.benchmarks``; called with ``params``.
         params: Plain data; they are columns of the results too.
         runs: Number of runs, where it is not everybody's.
+        python: The Python that runs it, where it is not this one: that of a rival with an environment of its own.
     """
 
     name: str
     factory: str
     params: Mapping[str, Any] = field(default_factory=dict)
     runs: int | None = None
+    python: str = sys.executable
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +115,7 @@ class Pool:
         if key in self._workers and self._workers[key].failed is not None:
             self._workers.pop(key).close()
         if key not in self._workers:
-            self._workers[key] = _Worker(case.factory, self.threads)
+            self._workers[key] = _Worker(case.factory, self.threads, case.python)
         worker = self._workers[key]
         worker.prepare(case)
         if worker.failed is not None:
@@ -124,7 +126,7 @@ class Pool:
 class _Worker:
     """The parent's side of one process."""
 
-    def __init__(self, factory: str, threads: int) -> None:
+    def __init__(self, factory: str, threads: int, python: str) -> None:
         self.errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close
         self.failed: str | None = None
         self.case: Case
@@ -139,7 +141,7 @@ class _Worker:
             [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
         )
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "pipelines.benchmarks.measure", factory],
+            [python, "-m", "pipelines.benchmarks.measure", factory],
             cwd=ROOT,
             env=environment,
             stdin=subprocess.PIPE,

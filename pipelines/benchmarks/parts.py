@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -15,34 +14,6 @@ from wsi_deform.annotation.raster import LABEL_CACHE, LabelMask
 from wsi_deform.evaluate.measures import Confusion
 from wsi_deform.geometry import Region
 from wsi_deform.slide.tiff.tiles import TiffTiles
-
-
-class Stopwatch:
-    """Adds up what calls of some functions take."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self.cpu_seconds = 0.0
-
-    def timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        """The function, timed."""
-
-        def call(*arguments: Any, **named: Any) -> Any:
-            start, cpu = time.perf_counter(), time.process_time()
-            try:
-                return function(*arguments, **named)
-            finally:
-                self.seconds += time.perf_counter() - start
-                self.cpu_seconds += time.process_time() - cpu
-
-        return call
-
-    def extrapolated(self, times: float) -> Facts:
-        """What has to be added to the measured time."""
-        return {
-            "more_seconds": (times - 1) * self.seconds,
-            "more_cpu_seconds": (times - 1) * self.cpu_seconds,
-        }
 
 
 def extrapolated_work(run: Callable[[int], Facts], finish: Callable[[], Facts], part: float) -> Work:

@@ -141,7 +141,7 @@ def _plot_opening(axes: Any, rows: Sequence[Row]) -> None:
 def _plot_whole_slide(axes: Any, rows: Sequence[Row]) -> None:
     shown = [row for row in rows if row.get("miou")]
     for side in dict.fromkeys(row["side"] for row in shown):
-        for kind, marker in (("ours", "o"), ("patches", "s"), ("monai", "^")):
+        for kind, marker in (("ours", "o"), ("patches", "s"), ("monai", "^"), ("tiatoolbox", "D")):
             own = [row for row in shown if row["side"] == side and row["case"].startswith(kind)]
             own.sort(key=lambda row: number(row, "cpu_seconds"))
             if own:
@@ -150,9 +150,10 @@ def _plot_whole_slide(axes: Any, rows: Sequence[Row]) -> None:
                 )
                 axes.plot(costs, accuracies, marker=marker, ms=4, label=f"{kind}, {int(side):,} px")
     axes.set(xscale="log", xlabel="CPU seconds per slide", ylabel="mIoU", title="accuracy and cost")
-    axes.set_ylim(0, 1.3 * max(number(row, "miou") for row in shown))  # room for the legend
-    axes.legend(fontsize=7, ncols=3, loc="upper center")
     axes.grid(alpha=0.3)
+    if shown:  # not where only networks that cost nothing were measured
+        axes.set_ylim(0, 1.3 * max(number(row, "miou") for row in shown))  # room for the legend
+        axes.legend(fontsize=7, ncols=3, loc="upper center")
 
 
 def _plot_training_step(axes: Any, rows: Sequence[Row]) -> None:

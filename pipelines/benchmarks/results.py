@@ -22,6 +22,7 @@ PACKAGES = (
     "torch", "numpy", "numba", "imagecodecs", "tifffile", "zarr", "dask", "openslide-python", "openslide-bin", "pyvips",
     "pyvips-binary", "scipy", "monai",
 )  # fmt: skip
+SIDES = (20_480, 61_440)
 Row = dict[str, Any]
 
 
@@ -37,6 +38,8 @@ class Settings:
         runs: Runs of each case.
         only: Cases to measure; empty is all.
         models: Models for ``whole_slide`` in place of those it trains.
+        sides: Of the slides of ``whole_slide``, px, where it is not quick.
+        tiatoolbox: The Python of an environment with TIAToolbox, for ``whole_slide``; ``None`` leaves its rows out.
     """
 
     out: Path
@@ -46,6 +49,8 @@ class Settings:
     runs: int
     only: tuple[str, ...] = ()
     models: tuple[Path, ...] = ()
+    sides: tuple[int, ...] = SIDES
+    tiatoolbox: Path | None = None
 
 
 def write_results(name: str, rows: Sequence[Row], settings: Settings) -> Path:

@@ -25,6 +25,7 @@ VIEW_COST = 1.5
 LEDGER_GROWTH, BATCH_GROWTH, CHILD_COST, WORKERS_GAIN = 1.2, 1.05, 1.03, 1.6
 OPENING_COST = 1.05
 MIOU_TOLERANCE = 0.005
+TIATOOLBOX = "tiatoolbox"  # how its cases begin
 
 Row = dict[str, str]
 
@@ -308,6 +309,8 @@ def whole_slide_table(rows: Sequence[Row]) -> str:
         own = [row for row in rows if row["side"] == side]
         parts.append(f"{int(side):,} x {int(side):,} px\n\n{_plain(own, columns)}\n")
         bars.append(_whole_slide_bar(side, own))
+    if not any(row["case"].startswith(TIATOOLBOX) for row in rows):
+        parts.append("TIAToolbox was not among them: `--tiatoolbox PYTHON` measures it too.\n\n")
     return "".join([*parts, "Bars:\n\n", *bars])
 
 

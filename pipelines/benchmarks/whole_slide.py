@@ -8,6 +8,10 @@
 - ``monai`` is MONAI's ``PatchInferer`` with ``WSISlidingWindowSplitter`` (OpenSlide, the backend that its documentation
   recommends where there is no CUDA), no overlap, ``filter_fn`` leaving out windows without tissue, ``AvgMerger``. It
   merges labels (half floats) instead of scores, the least memory it can do with, and libvips writes the pyramid.
+- ``tiatoolbox`` is TIAToolbox's ``SemanticSegmentor`` (``tiatoolbox_rival.py``) in an environment of its own, on the
+  windows that MONAI's network sees, without overlap. It merges labels (bytes) instead of scores too, and writes them as
+  Zarr, without a pyramid. All of its engine is run; ``part`` is the share of batches that its network sees. ``scores``
+  is without the present: float scores of two classes are merged, the least that its documentation's way can do with.
 
 Patches and MONAI are run on a random part of their windows where the column ``part`` is below 1, another one in every
 run; reading and network are multiplied by its inverse, everything else is measured in full (but the windows left out
@@ -43,8 +47,11 @@ from pipelines.benchmarks.drawn_slides import (
 )
 from pipelines.benchmarks.measure import Case, Facts, Pool, Row, Work
 from pipelines.benchmarks.models import trained_models, with_block_budget, with_budget
-from pipelines.benchmarks.parts import Stopwatch, accuracy, extrapolated_work, part_of, sampled_confusion
+from pipelines.benchmarks.parts import accuracy, extrapolated_work, part_of, sampled_confusion
 from pipelines.benchmarks.results import Settings
+from pipelines.benchmarks.stopwatch import Stopwatch
+from pipelines.benchmarks.tables import TIATOOLBOX
+from pipelines.benchmarks.tiatoolbox_rows import tiatoolbox_cases, what_it_found, write_windows
 from wsi_deform.baselines.patch_grid import PatchGrid, patch_grid
 from wsi_deform.baselines.patch_settings import PatchSettings
 from wsi_deform.baselines.patch_tiles import patch_tiles
@@ -69,6 +76,8 @@ WINDOW_PX = 512
 MONAI_BATCH = 4
 MONAI_BUFFER = 8
 DARK = 128.0
+# Paths, and what is the same in all rows.
+UNSAID = ("slide", "labels", "folder", "model", "mask", "window_px", "predictions", "scores")
 
 
 def benchmark(settings: Settings) -> list[Row]:
@@ -78,7 +87,7 @@ def benchmark(settings: Settings) -> list[Row]:
     quick = settings.quick
     blocks: Blocks = QUICK_BLOCKS if quick else {}
     rows: list[Row] = []
-    for side in (2048,) if quick else (20_480, 61_440):
+    for side in (2048,) if quick else settings.sides:
         file = drawn_file(Mosaic(side_px=side, **blocks), settings.cache)
         with tempfile.TemporaryDirectory(prefix="wsi-deform-whole-slide-") as folder:
             given = {
@@ -88,19 +97,32 @@ def benchmark(settings: Settings) -> list[Row]:
                 "folder": folder,
                 "threads": settings.threads,
             }
-            for cases in _groups(given, ours, str(models.patches), large=side > 30_000, quick=quick):
+            if settings.tiatoolbox is not None:
+                opened, _ = _opened(str(file.slide))
+                write_windows(window_grid(opened, tissue_mask(opened), 0).wanted, Path(folder))
+            for cases in _groups(
+                given, ours, str(models.patches), settings.tiatoolbox, large=side > 30_000, quick=quick
+            ):
                 chosen = [case for case in cases if not settings.only or case.name in settings.only]
                 with Pool(settings.threads) as pool:
                     measured = pool.measure(chosen, runs=settings.runs) if chosen else []
                 for row in measured:
-                    for column in ("slide", "labels", "folder", "model"):
+                    if row["case"].startswith(TIATOOLBOX) and not row["zero"] and "failed" not in row:
+                        row |= what_it_found(row, file, _flops_of_window(load_model(models.patches)))
+                    for column in UNSAID:
                         row.pop(column, None)
                 rows += measured
     return rows
 
 
 def _groups(
-    given: dict[str, Any], ours_models: Sequence[str], patches_model: str, *, large: bool, quick: bool
+    given: dict[str, Any],
+    ours_models: Sequence[str],
+    patches_model: str,
+    tiatoolbox: Path | None,
+    *,
+    large: bool,
+    quick: bool,
 ) -> list[list[Case]]:
     """The cases with networks, and those with a network that costs nothing."""
     # Budgets as multiples of the number of samples that the model was trained at.
@@ -114,6 +136,9 @@ def _groups(
     networks += [_patches_case(given, patches_model, level, part) for level, part in parts.items()]
     monai_part = 0.1 if quick else 1 / 200 if large else 0.1
     networks.append(_monai_case(given, patches_model, monai_part))
+    looking, engine = tiatoolbox_cases(
+        given, patches_model, tiatoolbox, window_px=WINDOW_PX, large=large, quick=quick
+    )
     zero_part = 1 / 30 if large else 0.25
     # A network that costs nothing is one of one image.
     warps = [model for model in ours_models if not _has_blocks(model)][:1]
@@ -123,7 +148,7 @@ def _groups(
     ]
     if not quick:
         zero.append(_monai_case(given, patches_model, zero_part, zero=True))
-    return [networks, zero]
+    return [[*networks, *looking], [*zero, *engine]]
 
 
 def _ours_case(given: dict[str, Any], model: str, factor: float, number: int, *, zero: bool = False) -> Case:
@@ -205,6 +230,11 @@ def _flops(model: Model, function: Callable[[Model, Tensor], Tensor], size: Size
     return flops
 
 
+def _flops_of_window(model: Model) -> int:
+    """FLOPs of a window."""
+    return _flops(model, lambda held, image: held.scores(image), Size(WINDOW_PX, WINDOW_PX))
+
+
 def ours(
     *, side: int, slide: str, labels: str, folder: str, threads: int, model: str, factor: float, zero: bool
 ) -> Work:
@@ -274,6 +304,7 @@ def patches(
 ) -> Work:
     """The sliding window of this package."""
     loaded = _loaded(model, zero=zero)
+    classes = 2 if zero else CLASSES.count
     masks: list[tuple[Path, tuple[Region, ...]]] = []
 
     def run(number: int) -> Facts:
@@ -289,9 +320,7 @@ def patches(
         start, cpu = time.perf_counter(), time.process_time()
         grid = grid.chosen(_among(grid, everywhere, chosen))
         # What reads ahead makes times of parts overlap: only where all is run.
-        looked = Patches(
-            opened, looking.timed(loaded.scores), grid, classes=CLASSES.count, reads_ahead=part == 1.0
-        )
+        looked = Patches(opened, looking.timed(loaded.scores), grid, classes=classes, reads_ahead=part == 1.0)
         tiles = patch_tiles(looked.labelled(), grid)
         write_mask(path, tiles, size=opened.size, mpp=opened.mpp, threads=threads)
         rest = time.perf_counter() - start - looking.seconds
@@ -310,7 +339,7 @@ def patches(
             return {}
         opened, _ = _opened(slide)
         everywhere = window_grid(opened, tissue_mask(opened), level).regions()
-        each = _flops(loaded, lambda held, image: held.scores(image), Size(WINDOW_PX, WINDOW_PX))
+        each = _flops_of_window(loaded)
         truth = DrawnFile(slide=Path(slide), labels=Path(labels)).truth()
         counts = sampled_confusion(truth, masks, everywhere)
         return {"tflop": each * len(everywhere) / 1e12, **accuracy(counts)}
@@ -318,7 +347,7 @@ def patches(
     loaded.scores(torch.zeros(1, 3, WINDOW_PX, WINDOW_PX))
     _warm_up(None, Path(folder) / "warm.ome.tif", threads)
     small = Slide.from_reader(DrawnReader(1024), slide_id="small")
-    warm = Patches(small, loaded.scores, window_grid(small, None, 0), classes=CLASSES.count)
+    warm = Patches(small, loaded.scores, window_grid(small, None, 0), classes=classes)
     list(patch_tiles(warm.labelled(), warm.grid))
     return extrapolated_work(run, finish, part)
 
@@ -373,7 +402,7 @@ def monai(
             return {}
         opened, _ = _opened(slide)
         wanted = window_grid(opened, tissue_mask(opened), 0).regions()
-        each = _flops(loaded, lambda held, image: held.scores(image), Size(WINDOW_PX, WINDOW_PX))
+        each = _flops_of_window(loaded)
         truth = DrawnFile(slide=Path(slide), labels=Path(labels)).truth()
         counts = sampled_confusion(truth, masks, wanted)
         return {"tflop": each * len(wanted) / 1e12, **accuracy(counts)}

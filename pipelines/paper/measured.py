@@ -129,13 +129,14 @@ def classes_table(groups: Mapping[str, Sequence[Record]]) -> Table:
         A row per system; distances are in um, or in level-0 px where images have no um per px.
     """
     first = next(iter(groups.values()))[0]
-    names, unit = first["classes"], next((row["unit"] for row in first["measured"]["boundary"] or ()), "um")
+    names, units = first["classes"], {row["unit"] for row in first["measured"]["boundary"] or ()}
+    unit = "px" if units == {"px"} else "um"
     rows = []
     for system, records in groups.items():
         cells = []
         for index, name in enumerate(names):
             found = estimate(records, class_index=index)
-            far = mean_of([_boundary_of(record, name) for record in records])
+            far = mean_of([_boundary_of(record, name, unit) for record in records])
             cells += [
                 NOTHING if found is None or math.isnan(found.value) else f"{POINTS * found.value:.1f}",
                 _cell(far, lambda value: f"{value:.1f}"),
@@ -145,10 +146,10 @@ def classes_table(groups: Mapping[str, Sequence[Record]]) -> Table:
     return Table(header=("system", *header), rows=tuple(rows))
 
 
-def _boundary_of(record: Record, name: str) -> float | None:
-    """Mean distance between the true and the predicted borders of a class."""
+def _boundary_of(record: Record, name: str, unit: str) -> float | None:
+    """Mean distance between the true and the predicted borders of a class, um or level-0 px."""
     rows: Sequence[Mapping[str, Any]] = record["measured"]["boundary"] or ()
-    return next((row["mean"] for row in rows if row["class"] == name), None)
+    return next((row["mean"] for row in rows if (row["class"], row["unit"]) == (name, unit)), None)
 
 
 def gains_table(pairs: Mapping[str, tuple[Sequence[Record], Sequence[Record]]]) -> Table:

@@ -26,10 +26,12 @@ try:
         start,
         tables,
         view,
+        whole_slide,
     )
     from pipelines.benchmarks.__main__ import main
     from wsi_deform.drawn.study import draw_study
     from wsi_deform.geometry import Region, Size
+    from wsi_deform.model_file import save_model
     from wsi_deform.slide.open import open_slide
 finally:
     sys.path.remove(str(ROOT))
@@ -96,6 +98,18 @@ def test_drawn_slide_shows_its_truth_at_every_level(tmp_path: Path) -> None:
     coarse = slide.read_region(1, Region.whole(slide.levels[1].size)).astype(float)
     mean = image.reshape(768, 2, 768, 2, 3).mean(axis=(1, 3))
     assert np.abs(coarse - mean).mean() < 4
+
+
+def test_windows_are_seen_by_a_network_that_costs_nothing(tmp_path: Path) -> None:
+    mosaic = drawn_slides.Mosaic(side_px=1024, block_px=512, scale=1.0, kinds=2)
+    file = drawn_slides.drawn_file(mosaic, tmp_path, say=lambda _: None)
+    model = whole_slide.load_untrained()
+    save_model(model, tmp_path / "model.safetensors", facts={})
+    given = {"side": 1024, "slide": str(file.slide), "labels": str(file.labels), "folder": str(tmp_path)}
+    work = whole_slide.patches(
+        **given, threads=1, model=str(tmp_path / "model.safetensors"), level=0, part=1.0, zero=True
+    )
+    assert work.run(0)["windows"] == 3
 
 
 def test_windows_that_were_looked_at_stand_for_all_and_the_rest_counts_as_background(tmp_path: Path) -> None:

@@ -291,6 +291,12 @@ class TestMeasured:
             }
         )
 
+        of_slides = of([[1, 0], [0, 9]], 4.0)
+        of_slides["measured"]["boundary"] += [
+            {"class": name, "unit": "um", "mean": 0.5} for name in ("soil", "weed")
+        ]
+        assert classes_table({"slides": [of_slides]}).header[2] == "border, um"
+        assert classes_table({"slides": [of_slides]}).rows == (("slides", "100.0", "0.5", "100.0", "0.5"),)
         assert table.header == ("system", "soil, IoU", "border, px", "weed, IoU", "border, px")
         # 6 of 9 and 3 of 6 pixels; means of 1 and 2 px.
         assert table.rows == (
