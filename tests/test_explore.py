@@ -127,6 +127,7 @@ def test_groups_that_were_named_are_labels_to_train_on(out, tmp_path):
     # What a person does: names in classes.yaml, and two slides' masks as drafts.
     table = yaml.safe_load((out / "classes.yaml").read_text())
     assert table["classes"][2]["source_names"] == ["look-alike group 2"]
+    assert table["unlabelled_names"] == []
     table["classes"][1]["name"], table["classes"][2]["name"] = "stroma", "tumour"
     (tmp_path / "slides").mkdir()
     (tmp_path / "outlines").mkdir()
@@ -219,10 +220,11 @@ def test_slides_that_cannot_be_read_are_left_out_of_the_groups_and_named(tmp_pat
     out = tmp_path / "out"
     done = CliRunner().invoke(typer_app, ["explore", str(folder), "--groups", "2", "--out", str(out)])
     assert done.exit_code == 1, done.output
-    for name, why in (("bare", "no um per px"), ("empty", "a TIFF without an image"), ("torn", "torn.tif")):
-        assert re.search(rf"^{name}: left out of the groups, .*{why}", done.output, re.MULTILINE)
-        assert re.search(rf"^{name}: failed", done.output, re.MULTILINE)
-    assert "Give --mpp" in done.output
+    assert "left out of the groups: bare, empty\n" in done.output
+    assert re.search(r"^torn: left out of the groups, .*torn\.tif", done.output, re.MULTILINE)
+    for name, why in (("bare", "no mpp in file"), ("empty", "a TIFF without an image"), ("torn", "torn.tif")):
+        assert re.search(rf"^{name}: failed, .*{why}", done.output, re.MULTILINE)
+        assert len(re.findall(why, done.output)) == (1 if name != "torn" else 2)
     assert [path.name for path in (out / "masks").iterdir()] == ["good.ome.tif"]
     explored = json.loads((out / "model" / "best.json").read_text())["explored"]
     assert explored["slides"] == ["good"]

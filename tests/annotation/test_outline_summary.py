@@ -11,6 +11,7 @@ import yaml
 from wsi_deform.annotation.classes import class_table_from_data
 from wsi_deform.annotation.outlines.outline import Outline, OutlineSet
 from wsi_deform.annotation.outlines.summary import (
+    alike_names,
     area_px,
     named_lines,
     named_outlines,
@@ -107,3 +108,8 @@ def test_a_background_that_was_drawn_is_the_background():
 
 def test_no_outlines_leave_a_background():
     assert proposed_table(named_outlines([file_of()])).names == ("background",)
+
+
+def test_names_are_alike_up_to_case_spaces_and_a_letter_of_ten():
+    names = ["Tumor", "Gland", "tumour", "benign gland", "Benign Gland", "Gleason 3", "Gleason 4", "stroma"]
+    assert alike_names(names) == [("Tumor", "tumour"), ("benign gland", "Benign Gland")]

@@ -11,7 +11,7 @@ import tifffile
 from PIL import Image
 from typer.testing import CliRunner
 
-from wsi_deform.annotation.classes import read_class_table, write_class_table
+from wsi_deform.annotation.classes import ClassTable, read_class_table, write_class_table
 from wsi_deform.cli.main import app, typer_app
 
 GREEN, RED = (0, 200, 0), (200, 0, 0)
@@ -234,3 +234,73 @@ def test_from_mask_tells_what_it_needs(folder, capsys, monkeypatch, out, message
     with pytest.raises(SystemExit):
         app()
     assert message in " ".join(capsys.readouterr().err.split())
+
+
+def striped_mask(folder, *, names):
+    """Stripes of 16 px of the values 0 to 3, tiled; as of `segment` where names are given."""
+    mask = folder / "stripes" / "masks" / "s.ome.tif"
+    mask.parent.mkdir(parents=True)
+    tifffile.imwrite(mask, np.repeat(np.arange(4, dtype=np.uint8), 16)[None].repeat(64, 0), tile=(64, 64))
+    if names:
+        write_class_table(ClassTable.from_names(names), mask.parents[1] / "classes.json")
+    return mask
+
+
+def outlined(mask, *options):
+    """Name -> rings of the outlines that `from-mask` writes."""
+    out = mask.parents[1] / "o.geojson.gz"
+    run("from-mask", mask, "--out", out, *options)
+    features = json.loads(gzip.decompress(out.read_bytes()))["features"]
+    return {
+        each["properties"]["classification"]["name"]: each["geometry"]["coordinates"] for each in features
+    }
+
+
+def stripe(left, right):
+    return [[[left, 0], [right, 0], [right, 64], [left, 64], [left, 0]]]
+
+
+def test_from_mask_joins_groups_that_a_table_calls_one_class(folder):
+    mask = striped_mask(folder, names=["background", "group 1", "group 2", "group 3"])
+    named = mask.parents[1] / "classes.yaml"
+    named.write_text(
+        "classes: [background, {name: gland, values: [3]}, {name: stroma, values: [1, 2]}]\nunlabelled: [255]"
+    )
+    assert outlined(mask, "--classes", named) == {"stroma": stripe(16, 48), "gland": stripe(48, 64)}
+    # Without the option the mask's own table counts, not one in which groups are named.
+    assert list(outlined(mask)) == ["group 1", "group 2", "group 3"]
+
+
+def test_from_mask_reads_the_values_that_to_mask_wrote(folder):
+    table = folder / "values.yaml"
+    table.write_text(
+        "classes: [{name: background, value: 0}, {name: a, value: 2}, {name: b, value: 1}]\nunlabelled: [3]"
+    )
+    assert outlined(striped_mask(folder, names=None), "--classes", table) == {
+        "b": stripe(16, 32),
+        "a": stripe(32, 48),
+    }
+
+
+def test_from_mask_refuses_values_without_a_meaning(folder, capsys, monkeypatch):
+    mask, table = striped_mask(folder, names=None), folder / "few.yaml"
+    table.write_text("{background: 0, a: 1}")
+    arguments = ["from-mask", str(mask), "--out", str(folder / "o.geojson.gz"), "--classes", str(table)]
+    monkeypatch.setattr("sys.argv", ["wsi-deform", "annotation", *arguments])
+    with pytest.raises(SystemExit):
+        app()
+    said = " ".join(capsys.readouterr().err.split())
+    assert "holds 2, 3, which the class table gives no meaning." in said
+    assert not (folder / "o.geojson.gz").exists()
+
+
+def test_classes_remarks_on_a_class_spelled_in_two_ways(folder):
+    text = (folder / "o.geojson").read_text()
+    (folder / "p.geojson").write_text(text.replace('"Gland"', '"Tumor"'))
+    done = CliRunner().invoke(
+        typer_app, ["annotation", "classes", str(folder / "o.geojson"), str(folder / "p.geojson")]
+    )
+    assert done.stderr.splitlines() == [
+        "remark: 'tumour' and 'Tumor' are spelled almost alike. If they are one class, give it both names: "
+        "{name: Tumor, source_names: [tumour]}."
+    ]

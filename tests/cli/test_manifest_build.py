@@ -80,6 +80,14 @@ def test_a_class_that_a_split_lacks_is_said_with_its_patients(tmp_path):
     assert splits_of(tmp_path)["s04"] == "train"
 
 
+def test_slides_without_any_labels_lack_no_class(tmp_path):
+    write_slides(tmp_path, 3, rare=())
+    for mask in (tmp_path / "slides").glob("*_mask.png"):
+        mask.unlink()
+    (tmp_path / "classes.yaml").write_text("[background, gland, tumour]")
+    assert build(tmp_path)[1:] == ["remark: no slide has labels: all patients were dealt to splits"]
+
+
 def test_masks_that_cannot_be_counted_are_one_remark(tmp_path):
     write_slides(tmp_path, 6, rare=())
     for number in range(2, 6):

@@ -233,7 +233,8 @@ def test_evaluate_shows_the_pooled_measures(names, sampled, expected):
     )
     console = console_of(100)
     evaluate_command.show(evaluation, console)
-    assert lines_of(console) == expected
+    legend = "IoU(Y^, Y) is of the masks, IoU(Y', Y) what they would have if each sample had its true label."
+    assert lines_of(console) == [*expected, legend]
 
 
 def test_endings_of_evaluate_may_be_named_in_capitals(tmp_path, monkeypatch):

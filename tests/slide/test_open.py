@@ -58,8 +58,9 @@ def test_unreadable_files_say_what_each_reader_said(tmp_path: Path):
     path.write_bytes(b"no slide at all")
     with pytest.raises(
         SlideError, match=r"broken\.svs: no reader can open it.*tiff:.*openslide:.*image:.*convert it"
-    ):
+    ) as caught:
         open_slide(path)
+    assert str(caught.value).lower().count("copy") == 1
     with pytest.raises(SlideError, match=r"gone\.svs.*Check the path"):
         open_slide(tmp_path / "gone.svs")
     with pytest.raises(SlideError, match="a folder"):

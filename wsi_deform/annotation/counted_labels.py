@@ -95,6 +95,8 @@ class CountedLabels:
                 if number:
                     whose.setdefault(index, set()).add(str(row.patient))
                     where.setdefault(index, set()).add(row.split or "")
+        if not whose:  # nothing was counted: that no class has a pixel is no news
+            return []
         said = []
         splits = [split for split in SPLITS if manifest.of_split(split)]
         for index, name in enumerate(self.table.names if self.table is not None else ()):

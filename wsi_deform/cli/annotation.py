@@ -6,12 +6,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from wsi_deform.cli.app import App
 from wsi_deform.cli.console import say
+
+if TYPE_CHECKING:
+    from wsi_deform.annotation.classes import ClassTable
 
 app = App(help="Look at outlines, turn them into masks and class tables, and masks into outlines.")
 
@@ -74,7 +77,11 @@ def from_mask(
     mask: Annotated[Path, typer.Argument(help="A mask that `segment` or `annotation to-mask` wrote.")],
     out: Annotated[Path, typer.Option(help="The outlines to write, .geojson.gz.")],
     classes: Annotated[
-        Path | None, typer.Option(help="Class table; default: classes.json in the --out folder of `segment`.")
+        Path | None,
+        typer.Option(
+            help="Class table that says by its values what the mask's mean; default: classes.json in the --out folder "
+            "of `segment`."
+        ),
     ] = None,
     slide: Annotated[
         str | None,
@@ -107,10 +114,13 @@ def from_mask(
         raise AnnotationError(
             f"outlines {out}: written compressed. Needed a name that ends with .geojson.gz. Change --out."
         )
-    table = read_class_table(classes) if classes is not None else class_table_in(mask.absolute().parents[1])
+    folder = mask.absolute().parents[1]
+    # The table of the mask itself comes first: a classes.yaml there is one in which `explore` has groups named.
+    own = read_class_table(folder / "classes.json") if (folder / "classes.json").is_file() else None
+    table = own if classes is None and own is not None else class_table_in(folder, classes)
     if table is None:
         raise AnnotationError(
-            f"no class table in {mask.absolute().parents[1]}. Needed the names of the classes. Pass --classes FILE."
+            f"no class table in {folder}. Needed the names of the classes. Pass --classes FILE."
         )
     scale = mpp if mpp is not None or not (tolerance_um or min_area_um2) else open_slide(str(mask)).mpp_xy
     done = write_geojson(
@@ -122,6 +132,7 @@ def from_mask(
         mpp=scale,
         tolerance_um=tolerance_um,
         min_area_um2=min_area_um2,
+        meanings=None if table is own else _meanings(table, own),
     )
     say(f"{out}: {done.polygons} polygons in {done.features} features, {done.vertices} vertices.")
 
@@ -176,6 +187,7 @@ def classes(
     """Say what the outlines of some files are called, how many there are and how large, and propose a class table."""
     from wsi_deform.annotation.outlines.open import read_outlines
     from wsi_deform.annotation.outlines.summary import (
+        alike_names,
         named_lines,
         named_outlines,
         proposed_table,
@@ -191,16 +203,42 @@ def classes(
     named = named_outlines(found)
     lines = named_lines(named, mpp=None if opened is None else opened.mpp_xy)
     text = proposed_text(proposed_table(named))
+    alike = alike_names([each.name for each in named])
     if out is None:
         # The table as comments, so that all of it is a class table.
         for line in lines:
             typer.echo(f"# {line}")
         typer.echo(text, nl=False)
+        _say_alike(alike)
         return
     write_text(out, text)
     for line in lines:
         say(line)
+    _say_alike(alike)
     say(f"{out}: a class table to start from.")
+
+
+def _meanings(table: ClassTable, own: ClassTable | None) -> dict[int, int]:
+    """Pixel value of a mask -> class index of a table.
+
+    Args:
+        table: The one that was named.
+        own: That of a mask of `segment`, whose pixels are its indices; of others pixels are the table's values.
+    """
+    from wsi_deform.annotation.classes import UNLABELLED
+
+    if own is None:
+        return table.mapping
+    values = {label: own.raw_value(label) for label in (*range(own.count), UNLABELLED)}
+    found = {label: table.mapping[value] for label, value in values.items() if value in table.mapping}
+    return {UNLABELLED: UNLABELLED} | found
+
+
+def _say_alike(pairs: Sequence[tuple[str, str]]) -> None:
+    """Say which names may be one class that was spelled in two ways."""
+    for one, other in pairs:
+        text = f"{other!r} and {one!r} are spelled almost alike. If they are one class, give it both names"
+        typer.echo(f"remark: {text}: {{name: {one}, source_names: [{other}]}}.", err=True)
 
 
 def _remark(file: Path, remarks: Sequence[str]) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from wsi_deform.manifest.rows import Manifest
 
 FAILED = 1
-
+LEGEND = "IoU(Y^, Y) is of the masks, IoU(Y', Y) what they would have if each sample had its true label."
 
 EXAMPLES = (
     "wsi-deform evaluate --slides manifest.csv --masks out",
@@ -170,5 +170,6 @@ def show(evaluation: Evaluation, console: Console) -> None:
         add("mean without background", "miou_without_background")
     add("pixel accuracy", "accuracy")
     console.print(table)
+    console.print(LEGEND, markup=False, highlight=False, soft_wrap=True)
     for note in [*group_notes(data), *mean_notes(data), *object_notes(data)]:
         console.print(note, markup=False, highlight=False, soft_wrap=True)

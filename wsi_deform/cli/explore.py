@@ -28,7 +28,8 @@ def explore(
     slide: Annotated[
         list[str],
         typer.Argument(
-            metavar="SLIDE...", help="Slides, or a folder of them; all are put into the same groups."
+            metavar="SLIDE...",
+            help="Slides, a folder of them or a manifest; all are put into the same groups.",
         ),
     ],
     out: Annotated[
@@ -93,8 +94,8 @@ def explore(
         opened, problems = _opened(usable)
         if not opened:
             raise SlideError(next(iter(problems.values())))
-        for slide_id, why in problems.items():
-            left_out(slide_id, why)
+        if problems:  # each fails below, with its reason
+            console.print(f"left out of the groups: {', '.join(problems)}", soft_wrap=True)
         console.print(f"looking at {len(opened)} slide{'s' if len(opened) != 1 else ''}, without labels ...")
         classes = make_group_model(
             opened, settings, out, device=device, memory_gib=memory_gib, on_left_out=left_out
@@ -127,7 +128,8 @@ def _opened(sources: Sequence[SlideSource]) -> tuple[list[Slide], dict[str, str]
             continue
         if slide.mpp_or_none is None:
             problems[source.slide_id] = (
-                f"slide {source.path}: no um per px in the file. Needed to read it at a physical scale. Give --mpp."
+                f"slide {source.path}: no um per px in the file. Needed to read it at a physical scale. Give --mpp, "
+                "or a manifest whose column mpp says it."
             )
             continue
         opened.append(slide)

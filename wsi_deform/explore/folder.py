@@ -89,6 +89,7 @@ def class_text(classes: ClassTable) -> str:
     for each in data["classes"]:
         if each["name"] != data["background"]:
             each["source_names"] = [each["name"]]
+    data.setdefault("unlabelled_names", [])  # where the names of groups go that are no class
     return _HEAD + yaml.safe_dump(data, sort_keys=False, default_flow_style=None)
 
 

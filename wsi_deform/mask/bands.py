@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -53,27 +53,31 @@ def level_size(size: Size, level: int) -> Size:
     return Size(-(-size.width >> level), -(-size.height >> level))
 
 
-def mask_bands(tiles: TiffTiles, level: int, region: Region) -> Iterator[LabelBand]:
+def mask_bands(
+    tiles: TiffTiles, level: int, region: Region, *, meanings: Mapping[int, int] | None = None
+) -> Iterator[LabelBand]:
     """Read rows of a level, one row of tiles at a time.
 
     Args:
         tiles: An open mask.
         level: Index of the level.
         region: What is wanted of it, px of the level; whole rows of blocks come, from the band's left edge 0.
+        meanings: Pixel value -> label; default: a value is its label.
 
     Yields:
         Bands from top to bottom, which begin and end with the region.
 
     Raises:
-        MaskError: A tile cannot be read.
+        MaskError: A tile cannot be read, or holds a value without a meaning.
     """
     found = tiles.levels[level]
+    lookup = _lookup(meanings)
     try:
         labels = constant_tiles(tiles, level)
         first, last = region.y // found.tile.height, -(-region.bottom // found.tile.height)
         for row in range(first, last):
             top = row * found.tile.height
-            ends, places, stack = _row(tiles, level, row, labels, region)
+            ends, places, stack = _row(tiles, level, row, labels, region, lookup)
             yield LabelBand(
                 ends=ends,
                 places=places,
@@ -121,8 +125,44 @@ def _place(tiles: TiffTiles, level: int, column: int, row: int) -> Region:
     return tile_region(column, row, tiles.levels[level].tile, tiles.levels[level].size)
 
 
+def _lookup(meanings: Mapping[int, int] | None) -> NDArray[np.int16] | None:
+    """(256,) pixel value -> label, -1 where it has none."""
+    if meanings is None:
+        return None
+    lookup = np.full(256, -1, np.int16)
+    for value, label in meanings.items():
+        if 0 <= value < len(lookup):
+            lookup[value] = label
+    return lookup
+
+
+def _meant(
+    pixels: NDArray[np.uint8], lookup: NDArray[np.int16] | None, tiles: TiffTiles
+) -> NDArray[np.uint8]:
+    """The labels that pixels mean.
+
+    Raises:
+        MaskError: A value has no meaning.
+    """
+    if lookup is None:
+        return pixels
+    labels = lookup[pixels]
+    if (labels < 0).any():
+        values = ", ".join(map(str, np.unique(pixels[labels < 0])))
+        raise MaskError(
+            f"mask {tiles.path}: holds {values}, which the class table gives no meaning. Needed each value of the mask "
+            "among the values of a class or in unlabelled. Add it there, or take the classes.json beside the mask."
+        )
+    return labels.astype(np.uint8)
+
+
 def _row(
-    tiles: TiffTiles, level: int, row: int, labels: NDArray[np.int64], region: Region
+    tiles: TiffTiles,
+    level: int,
+    row: int,
+    labels: NDArray[np.int64],
+    region: Region,
+    lookup: NDArray[np.int16] | None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint8]]:
     """Ends, places and stack of the blocks of a row of tiles; tiles outside the region are void."""
     found = tiles.levels[level]
@@ -133,7 +173,12 @@ def _row(
         place = _place(tiles, level, column, row)
         wanted = place.x < region.right and region.x < place.right
         if label >= 0 or not wanted:
-            kind = -1 - max(0, label)
+            meant = (
+                label
+                if label < 0 or not wanted
+                else int(_meant(np.array([label], np.uint8), lookup, tiles)[0])
+            )
+            kind = -1 - max(0, meant)
             if places and places[-1] == kind:
                 ends[-1] = place.right
                 continue
@@ -145,5 +190,7 @@ def _row(
     width = -(-found.tile.width // WORD_PX) * WORD_PX
     stack = np.zeros((len(mixed), found.tile.height, width), np.uint8)
     for into, (column, place) in zip(stack, mixed, strict=True):
-        into[: place.height, : place.width] = tiles.read_tile(level, column, row)[..., 0]
+        into[: place.height, : place.width] = _meant(
+            tiles.read_tile(level, column, row)[..., 0], lookup, tiles
+        )
     return np.array(ends, np.int64), np.array(places, np.int64), stack

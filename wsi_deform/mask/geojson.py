@@ -11,7 +11,7 @@ import gzip
 import json
 import math
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -75,6 +75,7 @@ def write_geojson(
     mpp: Mpp | None = None,
     tolerance_um: float = 0.0,
     min_area_um2: float = 0.0,
+    meanings: Mapping[int, int] | None = None,
 ) -> GeojsonSummary:
     """Write the outlines of a mask: the exact edges of the pixels of one of its levels, or simpler ones.
 
@@ -90,6 +91,7 @@ def write_geojson(
         mpp: Level-0 um per pixel, needed for the next two.
         tolerance_um: How far a vertex that is left out may lie from the outline; 0 leaves none out.
         min_area_um2: Components that are smaller get no outline, and smaller holes are filled.
+        meanings: Pixel value -> class index, or 255 for unlabelled; default: a value is its index.
 
     Returns:
         What was written.
@@ -118,7 +120,9 @@ def write_geojson(
     tiles = open_mask(mask)
     try:
         unit = Point(1.0, 1.0) if mpp is None else both_axes(mpp)
-        outlined = _Outlined(mask, tiles, classes, downsample, shown, unit, tolerance_um, min_area_um2)
+        outlined = _Outlined(
+            mask, tiles, classes, downsample, shown, unit, tolerance_um, min_area_um2, meanings
+        )
         with write_aside(path) as aside:
             try:
                 return _write(aside, outlined, _features(outlined, max_features))
@@ -149,8 +153,10 @@ class _Outlined:
         mpp: Point,
         tolerance_um: float,
         min_area_um2: float,
+        meanings: Mapping[int, int] | None,
     ) -> None:
         self.mask = mask
+        self.meanings = meanings
         self.slide_id = mask.name.removesuffix(MASK_SUFFIX)
         self.tiles = tiles
         self.classes = classes
@@ -220,7 +226,8 @@ class _Outlined:
         """The exact outlines, as ``polygons`` yields them."""
         left, top = self.shown.x >> self.level, self.shown.y >> self.level
         right, bottom = -(-self.shown.right >> self.level), -(-self.shown.bottom >> self.level)
-        bands = mask_bands(self.tiles, self.level, Region(left, top, right - left, bottom - top))
+        part = Region(left, top, right - left, bottom - top)
+        bands = mask_bands(self.tiles, self.level, part, meanings=self.meanings)
         corner = np.array([self.shown.x, self.shown.y])
         most = np.array([self.shown.width, self.shown.height])
         for polygon in polygons(bands, (left, right), top=top, void=void, pinned=pinned):

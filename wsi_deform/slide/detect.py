@@ -13,6 +13,7 @@ from wsi_deform.slide.find import CZI_MAGIC, TIFF_MAGIC, is_zarr_folder, is_zarr
 from wsi_deform.slide.image_reader import ImageReader
 from wsi_deform.slide.openslide_reader import OpenSlideReader, detect_vendor
 from wsi_deform.slide.path import SlidePath, SlideUrl, file_of
+from wsi_deform.slide.picture import AGAIN
 from wsi_deform.slide.reader import Reader
 from wsi_deform.slide.remote import DOWNLOAD, RemoteFile
 from wsi_deform.slide.tiff.first_page import is_aperio
@@ -61,14 +62,15 @@ def open_reader(path: SlidePath) -> Reader:
     head = _head(file)
     if file.suffix.lower() not in TIFF_SUFFIXES and is_dicom(head):
         return _open_dicom(file, asked)
+    # What libvips makes of a TIFF in a compression that it does not know is black, without a word.
+    remedy = "" if head.startswith(TIFF_MAGIC) else f" {REMEDY}"
     said = []
     for name, open_one in _candidates(file, head):
         try:
             return open_one(file, asked)
         except NotThisReaderError as error:
-            said.append(f"{name}: {str(error).removeprefix(f'{file}: ')}")
-    # What libvips makes of a TIFF in a compression that it does not know is black, without a word.
-    remedy = "" if head.startswith(TIFF_MAGIC) else f" {REMEDY}"
+            reason = str(error).removeprefix(f"{file}: ")
+            said.append(f"{name}: {reason.removesuffix(AGAIN) if remedy else reason}")
     raise SlideError(f"{file}: no reader can open it. {' | '.join(said)}{remedy}")
 
 

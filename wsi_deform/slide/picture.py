@@ -23,6 +23,8 @@ from wsi_deform.slide.declared import (
     TooLargeError,
 )
 
+AGAIN = " Check the file, copy or export it again."
+
 # What Pillow raises on damaged files; ``pass_on_own_fault`` tells it from mistakes of ours.
 PICTURE_ERRORS = (
     OSError, SyntaxError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, ArithmeticError, EOFError,
@@ -65,7 +67,7 @@ def opened_picture(path: Path, *, bands: int = 1) -> Iterator[Image.Image]:
             yield picture
     except UnidentifiedImageError as error:
         raise NotThisReaderError(
-            f"{path}: not a readable picture (no format that Pillow knows). Check the file, copy or export it again."
+            f"{path}: not a readable picture (no format that Pillow knows).{AGAIN}"
         ) from error
     except PICTURE_ERRORS as error:
         pass_on_own_fault(error, "PIL")

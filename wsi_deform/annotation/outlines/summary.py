@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
+from itertools import combinations
 
 import numpy as np
 
@@ -19,6 +21,8 @@ from wsi_deform.geometry import Mpp, mean_mpp
 # What programs and people call areas that were annotated in whole, and what QuPath leaves out.
 REGION_NAMES = frozenset({"roi", "rois", "region", "region*", "annotated region", "annotated area"})
 IGNORED_NAMES = frozenset({"ignore", "ignore*"})
+# Tumor and Tumour have .91, Benign and Malignant .53, stroma and stomach .77.
+ALIKE = 0.85
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +120,25 @@ def proposed_table(named: Sequence[NamedOutlines]) -> ClassTable:
         entries.insert(0, {"name": "background"})
     data = {"classes": entries, "regions": regions, "ignored": ignored}
     return class_table_from_data(data, "names of the outlines")
+
+
+def alike_names(names: Sequence[str]) -> list[tuple[str, str]]:
+    """Pairs of names that may be one class, spelled in two ways.
+
+    Args:
+        names: The names of some files; of a pair the earlier comes first.
+
+    Returns:
+        Pairs that differ in case, spaces and at most a letter or two of ten; names that differ in a number are two.
+    """
+    plain = ["".join(each.lower().split()) for each in names]
+    digits = ["".join(filter(str.isdigit, each)) for each in plain]
+    return [
+        (names[first], names[second])
+        for first, second in combinations(range(len(names)), 2)
+        if digits[first] == digits[second]
+        and difflib.SequenceMatcher(None, plain[first], plain[second], autojunk=False).ratio() >= ALIKE
+    ]
 
 
 def proposed_text(table: ClassTable) -> str:
