@@ -241,10 +241,10 @@ def _blocks(records: Records, scope: Scope) -> Page:
     yield (
         "mIoU in points: mean over seeds [95 % over images or patients] (range over seeds). *Pixels read* are all "
         "level pixels that enter the encoder: every look, margins and blocks that were read closer included. Dense "
-        "reading sees all of one level through the same encoder and head, which label every 4 x 4 px of the finest level "
-        "that is read: of pixels twice as long these labels are, too. *Same encoder* is a warp of as many pixels, whose own "
-        "head scores every 2 x 2 of them. Oracle: blocks chosen by the labels. *On tissue* leaves out the glass between "
-        "the pieces, where labels say where it is.\n"
+        "reading sees all of one level through the same encoder and head, which label every 4 x 4 px of the finest "
+        "level that is read: of pixels twice as long these labels are, too. *Same encoder* is a warp of as many "
+        "pixels, whose own head scores every 2 x 2 of them. Oracle: blocks chosen by the labels. *On tissue* leaves "
+        "out the glass between the pieces, where labels say where it is.\n"
     )
     for data in scope.data:
         held = _by_share(records, data)
