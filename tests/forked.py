@@ -184,7 +184,12 @@ def environment(wanted: Mapping[str, str]) -> Iterator[None]:
 
 
 def _hear_signals() -> None:
-    """As in a terminal, also where all tests run in the background (SIGINT is ignored) or under nohup (SIGHUP is)."""
+    """As in a terminal.
+
+    Signals are ignored where all tests run in the background (SIGINT) or under nohup (SIGHUP), and blocked where the
+    server was begun by a test that starts a ``Child``, which holds them while its process starts: whichever is first.
+    """
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ending_signals())
     for number in ending_signals():
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL if number != signal.SIGINT else signal.default_int_handler)
