@@ -19,6 +19,11 @@ Pruning
     box), since both sides of each comparison are linear. When all pieces of a box say one class, the box is
     done and nothing below is visited; so the cost follows the borders between classes.
 
+Filling
+    A tile that stays mixed is filled piece by piece, the first piece last, row by row: the columns of a row
+    that a piece holds follow from its three half-planes by division, and along them the class changes where
+    two sums of scores cross, also by division. No pixel is asked which class it has.
+
 Exactness
     Probabilities are whole numbers and so is twice the area of a triangle: every comparison is one of int64,
     and a pixel's class depends on the pixel alone, not on the box, tile or region in which it was asked for.
@@ -46,7 +51,6 @@ from wsi_deform.kernels.compiled import (
     compiled,
     kept_centres,
     merged,
-    room_for,
     with_outside,
 )
 from wsi_deform.reverse.pieces import (
@@ -54,6 +58,7 @@ from wsi_deform.reverse.pieces import (
     TRIANGLE,
     Edge,
     edges_of,
+    has_no_area,
     misses,
     piece_of,
     span_of,
@@ -105,64 +110,11 @@ def _label_in(
 
 
 @compiled
-def keep_meeting(
-    samples: Ints,
-    scores: Scores,
-    lattice: Longs,
-    source: Ints,
-    source_labels: Ints,
-    begin: int,
-    end: int,
-    target: Ints,
-    target_labels: Ints,
-    at: int,
-    centres: Box,
-) -> tuple[int, int]:
-    """Copy the pieces that meet a box of centres, in order, and say the class that they agree on.
-
-    Args:
-        samples: (N, 3) x, y (units) and best class of every sample.
-        scores: (N, C) whole-numbered probabilities.
-        lattice: (4,) first sample, width, height and full score of the field's lattice.
-        source: Pieces, ascending within ``begin:end``.
-        source_labels: The class of each all over the box that it was copied for, or MIXED.
-        begin: First piece in ``source``.
-        end: One past the last.
-        target: Where to write; may be ``source`` itself when ``at >= end``.
-        target_labels: Receives the class of each in this box, or MIXED.
-        at: Where in ``target`` to write the first.
-        centres: First x, first y, last x, last y, units.
-
-    Returns:
-        One past the last entry written, and the class of all pieces or MIXED.
-    """
-    common = NONE_YET
-    for i in range(begin, end):
-        number, label = source[i], int(source_labels[i])
-        kind, a, b, c = piece_of(samples, lattice, number)
-        span = span_of(samples, kind, a, b, c)
-        box = (
-            max(span[0], centres[0]),
-            max(span[1], centres[1]),
-            min(span[2], centres[2]),
-            min(span[3], centres[3]),
-        )
-        if box[0] > box[2] or box[1] > box[3]:
-            continue
-        edges = edges_of(samples, kind, a, b, c)
-        if kind == TRIANGLE:
-            if value_at(edges[0], samples[a, 0], samples[a, 1]) == 0:
-                continue  # no area
-            if misses(edges[0], box) or misses(edges[1], box) or misses(edges[2], box):
-                continue
-        elif kind < QUADRANT and (span[0] == span[2] or span[1] == span[3] or misses(edges[2], box)):
-            continue
-        if label == MIXED:
-            label = _label_in(samples, scores, kind, a, b, c, edges, box)
-        common = merged(common, label)
-        target[at], target_labels[at] = number, label
-        at += 1
-    return at, common
+def _misses_box(kind: int, edges: tuple[Edge, Edge, Edge], box: Box) -> bool:
+    """Whether a piece has no point in a box of centres, which lies in the piece's own box."""
+    if kind == TRIANGLE and (misses(edges[0], box) or misses(edges[1], box)):
+        return True
+    return bool(kind < QUADRANT and misses(edges[2], box))
 
 
 @compiled
@@ -193,43 +145,66 @@ def prune(
     Returns:
         As `quadtree.prune`.
     """
-    labels, ends = np.empty(boxes.shape[0], np.int64), np.zeros(boxes.shape[0] + 1, np.int64)
-    near_fields, near_starts, near_candidates = room_for(fields, starts, boxes)
-    unknown = np.full(candidates.shape[0], MIXED, np.int32)
-    piece_labels = np.empty(near_candidates.shape[0], np.int32)
-    count, at = 0, 0
-    for b in range(boxes.shape[0]):
-        box = (boxes[b, 0], boxes[b, 1], boxes[b, 2], boxes[b, 3])
-        label = NONE_YET
-        not_kept = (box[2] - box[0]) * (box[3] - box[1])
+    count, total = boxes.shape[0], starts[-1] - starts[0]
+    labels, not_kept = np.full(count, NONE_YET, np.int64), np.empty(count, np.int64)
+    # A row per box, so that each piece is looked at once, whatever the number of boxes.
+    near = np.empty((count, total), np.int32)
+    stops = np.zeros((count, fields.shape[0] + 1), np.int64)
+    keeps = np.zeros((count, fields.shape[0]), np.bool_)
+    centres = np.empty((count, 4), np.int64)
+    none = np.int64(0)
+    no_edges = ((none, none, none, none), (none, none, none, none), (none, none, none, none))
+    for at in range(count):
+        not_kept[at] = (boxes[at, 2] - boxes[at, 0]) * (boxes[at, 3] - boxes[at, 1])
+    for i in range(fields.shape[0]):
+        for at in range(count):
+            box = (boxes[at, 0], boxes[at, 1], boxes[at, 2], boxes[at, 3])
+            of_box, kept_count = kept_centres(kept, fields[i], box)
+            centres[at, 0], centres[at, 1], centres[at, 2], centres[at, 3] = of_box
+            keeps[at, i] = kept_count > 0
+            not_kept[at] -= kept_count
+            stops[at, i + 1] = stops[at, i]
+        if not keeps[:, i].any():
+            continue
+        for j in range(starts[i], starts[i + 1]):
+            kind, a, b, c = piece_of(samples, lattices[fields[i]], candidates[j])
+            span = span_of(samples, kind, a, b, c)
+            has_edges, edges = False, no_edges
+            for at in range(count):
+                if not keeps[at, i]:
+                    continue
+                box = (
+                    max(span[0], centres[at, 0]),
+                    max(span[1], centres[at, 1]),
+                    min(span[2], centres[at, 2]),
+                    min(span[3], centres[at, 3]),
+                )
+                if box[0] > box[2] or box[1] > box[3]:
+                    continue
+                # A piece that lies within a box of which nothing is left to learn is looked at no further.
+                if labels[at] != MIXED or box != span:
+                    if not has_edges:
+                        has_edges, edges = True, edges_of(samples, kind, a, b, c)
+                    if has_no_area(samples, kind, a, span, edges[0]) or _misses_box(kind, edges, box):
+                        continue
+                    if labels[at] != MIXED:
+                        label = _label_in(samples, scores, kind, a, b, c, edges, box)
+                        labels[at] = merged(labels[at], label)
+                near[at, stops[at, i + 1]] = candidates[j]
+                stops[at, i + 1] += 1
+    ends = np.zeros(count + 1, np.int64)
+    near_fields = np.empty(count * fields.shape[0], np.int32)
+    near_starts = np.zeros(count * fields.shape[0] + 1, np.int64)
+    near_candidates = np.empty(stops[:, -1].sum(), np.int32)
+    number, end = 0, 0
+    for at in range(count):
+        near_candidates[end : end + stops[at, -1]] = near[at, : stops[at, -1]]
         for i in range(fields.shape[0]):
-            centres, kept_count = kept_centres(kept, fields[i], box)
-            if kept_count == 0:
-                continue
-            not_kept -= kept_count
-            at, common = keep_meeting(
-                samples,
-                scores,
-                lattices[fields[i]],
-                candidates,
-                unknown,
-                starts[i],
-                starts[i + 1],
-                near_candidates,
-                piece_labels,
-                at,
-                centres,
-            )
-            label = merged(label, common)
-            near_fields[count] = fields[i]
-            near_starts[count + 1] = at
-            count += 1
-        labels[b] = with_outside(label, outside_label, not_kept)
-        ends[b + 1] = count
-    return (
-        labels,
-        ends,
-        near_fields[:count].copy(),
-        near_starts[: count + 1].copy(),
-        near_candidates[:at].copy(),
-    )
+            if keeps[at, i]:
+                near_fields[number] = fields[i]
+                near_starts[number + 1] = end + stops[at, i + 1]
+                number += 1
+        end += stops[at, -1]
+        ends[at + 1] = number
+        labels[at] = with_outside(labels[at], outside_label, not_kept[at])
+    return labels, ends, near_fields[:number].copy(), near_starts[: number + 1].copy(), near_candidates

@@ -10,20 +10,101 @@ from numpy.typing import NDArray
 from wsi_deform.kernels.compiled import (
     MIXED,
     NONE_YET,
-    STACK_DEPTH,
     Box,
     Ints,
     Longs,
     compiled,
-    halvings_of,
     kept_pixels,
     merged,
-    put_box,
 )
-from wsi_deform.reverse.mesh import Scores, best_class, keep_meeting
-from wsi_deform.reverse.pieces import QUADRANT, TRIANGLE, edges_of, piece_of, span_of, value_at
+from wsi_deform.reverse.mesh import Scores
+from wsi_deform.reverse.pieces import (
+    QUADRANT,
+    TRIANGLE,
+    Edge,
+    edges_of,
+    has_no_area,
+    piece_of,
+    span_of,
+    value_at,
+)
 
-_SMALL_BOX_PX = 4
+
+@compiled
+def _inside(edge: Edge, x: Any, y: Any, pixel: Any, first: Any, last: Any) -> tuple[Any, Any]:
+    """Of a row's columns ``first`` to ``last`` those in a half-plane, as the same two; x is that of column 0."""
+    step = edge[0] * pixel
+    at_first = value_at(edge, x + first * pixel, y)
+    if step == 0:
+        return (first, last) if at_first >= 0 else (first, first - 1)
+    if step > 0:
+        if at_first < 0:
+            first += (step - 1 - at_first) // step
+        return first, last
+    at_last = at_first + step * (last - first)
+    if at_last < 0:
+        last -= (-step - 1 - at_last) // -step
+    return first, last
+
+
+@compiled
+def _best_of(values: Longs) -> int:
+    """The class of the highest value, the lower index on ties."""
+    best = 0
+    for each in range(1, values.shape[0]):
+        if values[each] > values[best]:
+            best = each
+    return best
+
+
+@compiled
+def _fill_row(
+    scores: Scores,
+    corners: tuple[Any, Any, Any],
+    weights: tuple[Any, Any, Any],
+    steps: tuple[Any, Any, Any],
+    sums: NDArray[np.int64],
+    row: NDArray[Any],
+) -> int:
+    """Fill a row of pixels of one piece with the class of the highest sum of scores, which changes a few times at most.
+
+    Args:
+        scores: (N, C) whole-numbered probabilities.
+        corners: Rows of ``scores``.
+        weights: Of the corners at the first pixel.
+        steps: By how much the weights change from a pixel to the next.
+        sums: (3, C), room for the sums of a pixel, of the last one, and for how the sums change.
+        row: (n,) receives the labels.
+
+    Returns:
+        The one label, or MIXED.
+    """
+    here, there, change = sums[0], sums[1], sums[2]
+    a, b, c = corners
+    beyond = row.shape[0] - 1
+    for each in range(scores.shape[1]):
+        of_a, of_b, of_c = np.int64(scores[a, each]), np.int64(scores[b, each]), np.int64(scores[c, each])
+        here[each] = weights[0] * of_a + weights[1] * of_b + weights[2] * of_c
+        change[each] = steps[0] * of_a + steps[1] * of_b + steps[2] * of_c
+        there[each] = here[each] + beyond * change[each]
+    best, last = _best_of(here), _best_of(there)
+    common = best if best == last else MIXED
+    at = 0
+    while best != last:
+        # The next pixel at which another class is ahead; on a tie the lower index is.
+        nearest = beyond - at
+        for each in range(scores.shape[1]):
+            gain = change[each] - change[best]
+            if gain > 0:
+                gap = here[best] - here[each]
+                nearest = min(nearest, gap // gain + 1 if each > best else (gap + gain - 1) // gain)
+        row[at : at + nearest] = best
+        at += nearest
+        for each in range(scores.shape[1]):
+            here[each] += nearest * change[each]
+        best = _best_of(here)
+    row[at:] = best
+    return int(common)
 
 
 @compiled
@@ -32,39 +113,65 @@ def _fill_box(
     scores: Scores,
     lattice: Longs,
     pieces: Ints,
-    labels: Ints,
-    begin: int,
-    end: int,
     level: int,
     box: Box,
+    sums: NDArray[np.int64],
     out: NDArray[Any],
     origin: tuple[int, int],
 ) -> int:
-    """Fill a small box of pixels of one level: each by the first piece that holds its centre.
+    """Fill a box of pixels of one level, row by row: each pixel by the first piece that holds its centre.
 
     Returns:
         The one label that was painted, or MIXED; a label may have been painted over.
     """
     common = NONE_YET
     left, top, right, bottom = box
-    step = np.int64(2) << (level + 7)
-    first_x, first_y = left * step + step // 2, top * step + step // 2
-    for i in range(end - 1, begin - 1, -1):  # the first piece is painted last
+    half = np.int64(1) << (level + 7)
+    pixel = 2 * half
+    first_x = left * pixel + half
+    for i in range(pieces.shape[0] - 1, -1, -1):  # the first piece is painted last
         kind, a, b, c = piece_of(samples, lattice, pieces[i])
+        span = span_of(samples, kind, a, b, c)
+        first_row = max(top, (span[1] + half - 1) // pixel)
+        last_row = min(bottom - 1, (span[3] - half) // pixel)
+        first_column = max(left, (span[0] + half - 1) // pixel) - left
+        last_column = min(right - 1, (span[2] - half) // pixel) - left
+        if first_row > last_row or first_column > last_column:
+            continue
         e, f, g = edges_of(samples, kind, a, b, c)
-        alone = end - begin == 1  # the pieces cover all, so this one holds all
-        for row in range(top, bottom):
-            y = first_y + (row - top) * step
-            for column in range(left, right):
-                x = first_x + (column - left) * step
-                weights = (value_at(e, x, y), value_at(f, x, y), value_at(g, x, y))
-                if alone or (weights[0] >= 0 and weights[1] >= 0 and weights[2] >= 0):
-                    label = (
-                        int(labels[i]) if labels[i] != MIXED else best_class(scores, kind, a, b, c, weights)
-                    )
-                    out[row - origin[1], column - origin[0]] = label
-                    common = merged(common, label)
+        if has_no_area(samples, kind, a, span, e):
+            continue
+        label = int(samples[a, 2])
+        if samples[b, 2] != label or samples[c, 2] != label:
+            label = MIXED
+        of_c = 1 if kind == TRIANGLE else 0
+        steps = (e[0] * pixel, f[0] * pixel, g[0] * pixel * of_c)
+        for row in range(first_row, last_row + 1):
+            y = row * pixel + half
+            first, last = _inside(e, first_x, y, pixel, first_column, last_column)
+            first, last = _inside(f, first_x, y, pixel, first, last)
+            first, last = _inside(g, first_x, y, pixel, first, last)
+            if last < first:
+                continue
+            filled = out[row - origin[1], left + first - origin[0] : left + last + 1 - origin[0]]
+            if label != MIXED:
+                filled[:] = label
+                common = merged(common, label)
+            else:
+                x = first_x + first * pixel
+                weights = (value_at(e, x, y), value_at(f, x, y), value_at(g, x, y) * of_c)
+                common = merged(common, _fill_row(scores, (a, b, c), weights, steps, sums, filled))
     return int(common)
+
+
+@compiled
+def _one_label(out: NDArray[Any]) -> int:
+    """The label of all pixels, or MIXED."""
+    for row in range(out.shape[0]):
+        for column in range(out.shape[1]):
+            if out[row, column] != out[0, 0]:
+                return MIXED
+    return int(out[0, 0])
 
 
 @compiled
@@ -97,10 +204,8 @@ def render(
         out: (H, W) receives the labels.
 
     Returns:
-        The one label of all pixels, or MIXED. MIXED may also be said of one label, rarely.
+        The one label of all pixels, or MIXED.
     """
-    half = np.int64(1) << (level + 7)  # half a pixel, units
-    pixel = 2 * half
     common = NONE_YET
     not_kept = out.size
     for i in range(fields.shape[0]):
@@ -109,63 +214,22 @@ def render(
     if not_kept > 0:
         out[:, :] = outside_label
         common = outside_label
-    most = np.max(starts[1:] - starts[:-1]) if fields.shape[0] else 0
-    room = most * (halvings_of(out.shape[0], out.shape[1]) + 2)  # as in nearest_pixels.render
-    lists, labels = np.empty(room, np.int32), np.empty(room, np.int32)
-    boxes = np.empty((STACK_DEPTH, 6), np.int64)
+    sums = np.empty((3, scores.shape[1]), np.int64)
     for i in range(fields.shape[0]):
-        field = fields[i]
-        lattice = lattices[field]
-        count = starts[i + 1] - starts[i]
-        lists[:count] = candidates[starts[i] : starts[i + 1]]
-        labels[:count] = MIXED
-        left, top, right, bottom = kept_pixels(kept, field, level, origin, out.shape)
-        if left >= right or top >= bottom:
-            continue
-        put_box(boxes, 0, (left, top, right, bottom), 0, count)
-        waiting = 1
-        while waiting > 0:
-            waiting -= 1
-            left, top = boxes[waiting, 0], boxes[waiting, 1]
-            right, bottom = boxes[waiting, 2], boxes[waiting, 3]
-            begin = boxes[waiting, 5]
-            centres = (left * pixel + half, top * pixel + half, right * pixel - half, bottom * pixel - half)
-            end, label = keep_meeting(
-                samples,
-                scores,
-                lattice,
-                lists,
-                labels,
-                boxes[waiting, 4],
-                begin,
-                lists,
-                labels,
-                begin,
-                centres,
-            )
-            width, height = right - left, bottom - top
-            if label != MIXED:
-                for row in range(top - origin[1], bottom - origin[1]):
-                    for column in range(left - origin[0], right - origin[0]):
-                        out[row, column] = label
-                common = merged(common, label)
-            elif max(width, height) <= _SMALL_BOX_PX:
-                box = (left, top, right, bottom)
-                label = _fill_box(
-                    samples, scores, lattice, lists, labels, begin, end, level, box, out, origin
-                )
-                common = merged(common, label)
-            elif width >= height:
-                middle = left + width // 2
-                put_box(boxes, waiting, (left, top, middle, bottom), begin, end)
-                put_box(boxes, waiting + 1, (middle, top, right, bottom), begin, end)
-                waiting += 2
-            else:
-                middle = top + height // 2
-                put_box(boxes, waiting, (left, top, right, middle), begin, end)
-                put_box(boxes, waiting + 1, (left, middle, right, bottom), begin, end)
-                waiting += 2
-    return int(common)
+        box = kept_pixels(kept, fields[i], level, origin, out.shape)
+        label = _fill_box(
+            samples,
+            scores,
+            lattices[fields[i]],
+            candidates[starts[i] : starts[i + 1]],
+            level,
+            box,
+            sums,
+            out,
+            origin,
+        )
+        common = merged(common, label)
+    return int(common) if common != MIXED else _one_label(out)
 
 
 @compiled

@@ -130,3 +130,11 @@ def misses(edge: Edge, centres: Span) -> bool:
     x = centres[2] if edge[0] > 0 else centres[0]
     y = centres[3] if edge[1] > 0 else centres[1]
     return bool(value_at(edge, x, y) < 0)
+
+
+@compiled
+def has_no_area(samples: Ints, kind: int, a: Any, span: Span, first_edge: Edge) -> bool:
+    """Whether a piece decides nothing: a triangle or strip as thin as a line."""
+    if kind == TRIANGLE:
+        return bool(value_at(first_edge, np.int64(samples[a, 0]), np.int64(samples[a, 1])) == 0)
+    return bool(kind < QUADRANT and (span[0] == span[2] or span[1] == span[3]))
