@@ -7,9 +7,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from wsi_deform.deform.blocks import STRIDE, BlockChoice
+from wsi_deform.deform.blocks import LABEL_PX, STRIDE, BlockChoice
 
 MAX_LEVELS = 8
+LabelPx = Literal[2, 4, 8]
 
 
 class Blocks(BaseModel):
@@ -35,6 +36,11 @@ class Blocks(BaseModel):
     )
     margin_px: int = Field(
         0, ge=0, le=256, description="Read around a window on every side, and cut off; a multiple of 16."
+    )
+    label_px: LabelPx = Field(
+        4,
+        description="Side of what one label is of, px of the finest level. Finer ones follow finer outlines, and cost "
+        "more beside the encoder.",
     )
     share: float | None = Field(
         0.5,
@@ -168,6 +174,15 @@ def scales_of(blocks: Mapping[str, Any]) -> tuple[tuple[float, ...], str]:
     finest = blocks["finest_um"] if blocks["finest_um"] is not None else blocks["finest_px"]
     unit = "um" if blocks["finest_um"] is not None else "level-0 px"
     return tuple(finest * 2.0**number for number in reversed(range(blocks["levels"]))), unit
+
+
+def label_px_of(blocks: Mapping[str, Any]) -> int:
+    """Side of what a label is of, px of the finest level; a section of an earlier version does not say it.
+
+    Args:
+        blocks: The section as plain data.
+    """
+    return int(blocks.get("label_px", LABEL_PX))
 
 
 def looks_text(blocks: Mapping[str, Any]) -> str:

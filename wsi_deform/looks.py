@@ -17,7 +17,7 @@ from torch import Tensor
 from wsi_deform.block_choice import RGB, Windows, allowed_blocks, first_raster, priority_of
 from wsi_deform.config_blocks import MAX_LEVELS
 from wsi_deform.cover import block_share, normalised
-from wsi_deform.deform.blocks import CELL, BlockLayout, chosen_blocks, impurity
+from wsi_deform.deform.blocks import BlockLayout, chosen_blocks, impurity
 from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Size
 from wsi_deform.grids import even_grids
@@ -287,7 +287,7 @@ def _raster_of(model: Model, layout: BlockLayout, windows: Windows, level: int, 
         fields,
         layout.cells(level).shape,
         windows.places,
-        margin=layout.margin_px // CELL,
+        margin=layout.margin_px // layout.cell_px,
     )
 
 
@@ -298,7 +298,7 @@ def _areas(layout: BlockLayout, seen: Sequence[Windows], fields: int, size: Size
         read = torch.zeros(fields, *layout.blocks(level).shape, dtype=torch.bool)
         read[windows.places[:, 0], windows.places[:, 1], windows.places[:, 2]] = True
         # Labels per block of this level.
-        per_block = layout.window_px * 2 ** (layout.levels - 1 - level) // 4
+        per_block = layout.window_px * 2 ** (layout.levels - 1 - level) // layout.label_px
         rows, columns = (torch.arange(side) // per_block for side in (size.height, size.width))
         areas = torch.where(read[:, rows][:, :, columns], 1 / (layout.root.area * 4**level), areas)
     return areas

@@ -10,7 +10,7 @@ from torch import nn
 
 from wsi_deform.config_blocks import Blocks
 from wsi_deform.config_sections import Config
-from wsi_deform.deform.blocks import LABEL, BlockLayout
+from wsi_deform.deform.blocks import BlockLayout
 from wsi_deform.errors import ModelError
 from wsi_deform.geometry import Size
 from wsi_deform.networks.block_encoders import OPTIONS_OF, trained_on
@@ -53,7 +53,7 @@ class BlockModel(nn.Module):
     @property
     def label_px(self) -> int:
         """Side of what a label is of, px of the finest level that is read: 1 of the warp's samples."""
-        return LABEL if self.has_blocks else 1
+        return self.block_settings.label_px if self.has_blocks else 1
 
     @property
     def makes_groups(self) -> bool:
@@ -87,9 +87,9 @@ class BlockModel(nn.Module):
             As many labels as ``layout`` turns into the nearest whole size of the first look.
         """
         scale = 2 ** (self.block_settings.levels - 1)
-        multiple = max(1, LABEL // scale)
+        multiple = max(1, self.label_px // scale)
         width, height = (
-            multiple * max(1, round(side / root_px / multiple)) * scale // LABEL
+            multiple * max(1, round(side / root_px / multiple)) * scale // self.label_px
             for side in (region.width, region.height)
         )
         return Size(width, height)
@@ -99,10 +99,11 @@ class BlockModel(nn.Module):
         settings = self.block_settings
         scale = 2 ** (settings.levels - 1)
         return BlockLayout(
-            root=Size(labels.width * LABEL // scale, labels.height * LABEL // scale),
+            root=Size(labels.width * self.label_px // scale, labels.height * self.label_px // scale),
             levels=settings.levels,
             window_px=settings.window_px,
             margin_px=settings.margin_px,
+            label_px=settings.label_px,
         )
 
 
@@ -125,12 +126,15 @@ def block_network(config: Config, classes: int) -> BlockNetwork:
     if head not in HEADS:
         raise ModelError(f"networks.segmentation.head {head!r}: needed one of {', '.join(HEADS)}.")
     if head == "groups":
-        return GroupNetwork(classes=classes, levels=settings.levels, encoder=name, **options)
+        return GroupNetwork(
+            classes=classes, levels=settings.levels, encoder=name, label_px=settings.label_px, **options
+        )
     return BlockNetwork(
         classes=classes,
         levels=settings.levels,
         encoder=name,
         scores=settings.choice == "learned",
+        label_px=settings.label_px,
         **options,
         **own,
     )

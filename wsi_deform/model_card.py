@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from wsi_deform.annotation.mean_classes import MeanClasses
-from wsi_deform.config_blocks import budget_text, looks_text, scales_of
+from wsi_deform.config_blocks import budget_text, label_px_of, looks_text, scales_of
 from wsi_deform.files import write_text
 from wsi_deform.manifest.licences import licences_text
 from wsi_deform.model_file import read_model_facts
@@ -303,7 +303,11 @@ def _blocks(blocks: Mapping[str, Any], sampling: Mapping[str, Any]) -> list[str]
         noise = f", noise {blocks['noise']:g} in training" if blocks["choice"] == "learned" else ""
         glass = ", never without tissue" if blocks["skip_glass"] else ""
         lines.append(f"choice of blocks: {blocks['choice']}{noise}{glass}")
-    return [*lines, f"mask from labels, one for 4 x 4 px of the finest level: {sampling['interpolation']}"]
+    side = label_px_of(blocks)
+    return [
+        *lines,
+        f"mask from labels, one for {side} x {side} px of the finest level: {sampling['interpolation']}",
+    ]
 
 
 def _density(sampling: Mapping[str, Any]) -> str:

@@ -21,10 +21,10 @@ from wsi_deform.geometry import Size
 
 STRIDE = 16
 """Px of a level per coarsest feature of an encoder: images are whole multiples of it."""
-CELL = 8
-"""Px of a level per cell of its features, once they have come together."""
-LABEL = 4
-"""Px of the finest level per label."""
+LABELS_PER_CELL = 2
+"""Along each axis, where features of a level have come together."""
+LABEL_PX = 4
+"""Px of the finest level per label, unless another number is said."""
 
 LEAST_TISSUE = 0.01
 """Share of a block that is tissue from which on the block is not glass.
@@ -46,9 +46,10 @@ class BlockLayout:
         levels: How many, the first look among them; 1 is that alone.
         window_px: Side of a window without its margin, px of its level; a multiple of 16.
         margin_px: What is read around it on every side, px of its level; a multiple of 16.
+        label_px: Side of what a label is of, px of the finest level: 2, 4 or 8.
 
     Raises:
-        ShapeError: A side that is no such multiple, or no level.
+        ShapeError: A side that is no such multiple, no level, or labels of another size.
 
     Convention:
         Here level 0 is the *coarsest*: levels are counted in the order in which they are looked at.
@@ -58,6 +59,7 @@ class BlockLayout:
     levels: int
     window_px: int
     margin_px: int = 0
+    label_px: int = LABEL_PX
 
     def __post_init__(self) -> None:
         """Check the numbers once, here."""
@@ -72,6 +74,8 @@ class BlockLayout:
             )
         if self.levels < 1:
             raise ShapeError(f"{self.levels} levels: needed at least 1.")
+        if self.label_px not in (2, 4, 8):
+            raise ShapeError(f"labels of {self.label_px} px: needed 2, 4 or 8.")
 
     @property
     def read_px(self) -> int:
@@ -79,10 +83,15 @@ class BlockLayout:
         return self.window_px + 2 * self.margin_px
 
     @property
+    def cell_px(self) -> int:
+        """Side of a cell of the features of a level, once they have come together, px of that level."""
+        return LABELS_PER_CELL * self.label_px
+
+    @property
     def labels(self) -> Size:
-        """Labels of the field: one for every 4 x 4 px of the finest level."""
+        """Labels of the field: one for every ``label_px`` x ``label_px`` px of the finest level."""
         scale = 2 ** (self.levels - 1)
-        return Size(self.root.width * scale // LABEL, self.root.height * scale // LABEL)
+        return Size(self.root.width * scale // self.label_px, self.root.height * scale // self.label_px)
 
     @property
     def dense_px(self) -> int:
@@ -97,7 +106,7 @@ class BlockLayout:
     def cells(self, level: int) -> Size:
         """Size of the features of a level, cells."""
         padded = self.padded(level)
-        return Size(padded.width // CELL, padded.height // CELL)
+        return Size(padded.width // self.cell_px, padded.height // self.cell_px)
 
     def blocks(self, level: int) -> Size:
         """Columns and rows of the blocks of a level that cover the field."""
@@ -169,7 +178,7 @@ class BlockLayout:
         """
         scale = values.shape[3] / self.root.width
         if values.shape[2:] == self.cells(level - 1).shape:
-            scale = 2 ** (level - 1) / CELL
+            scale = 2 ** (level - 1) / self.cell_px
         side = scale * self.window_px / 2**level
         rows, columns = self.blocks(level).shape
         if side >= 1 and float(side).is_integer():

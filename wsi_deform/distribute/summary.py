@@ -130,9 +130,9 @@ def _methods(states: Sequence[State]) -> list[str]:
         "for use)",
         "block oracle": "Block oracle, read closely where the labels of the slide itself have several classes (for "
         "comparison, not for use)",
-        "blocks": "Read in blocks, of several levels (the samples below are labels, each of 4 x 4 px of the finest)",
+        "blocks": "Read in blocks, of several levels (the samples below are labels, each of some pixels of the finest)",
         "groups": "Groups of look-alike tissue, found without labels in blocks of several levels (no diagnosis, and no "
-        "class that anyone has named; the samples below are labels, each of 4 x 4 px of the finest level)",
+        "class that anyone has named; the samples below are labels, each of some pixels of the finest level)",
         "patches": "Patches, all of whose pixels the network saw (the samples below are their pixels)",
     }
     lines = []

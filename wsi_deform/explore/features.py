@@ -13,7 +13,7 @@ from torch import Tensor
 
 from wsi_deform.block_choice import RGB
 from wsi_deform.cover import FieldBudget, budgets_of, view_of
-from wsi_deform.deform.blocks import CELL, BlockLayout
+from wsi_deform.deform.blocks import BlockLayout
 from wsi_deform.errors import SlideError
 from wsi_deform.looks import look_at_fields, rasters_of
 from wsi_deform.model import Model
@@ -153,7 +153,7 @@ def _kept(budget: FieldBudget, layout: BlockLayout, shape: tuple[int, int]) -> T
     sides_px = (region.height, region.width)
     finest_px = (layout.root.height << layout.levels - 1, layout.root.width << layout.levels - 1)
     y, x = (
-        (torch.arange(count) + 0.5) * CELL * side / finest
+        (torch.arange(count) + 0.5) * layout.cell_px * side / finest
         for count, side, finest in zip(shape, sides_px, finest_px, strict=True)
     )
     rows, columns = (kept.y <= y) & (y < kept.bottom), (kept.x <= x) & (x < kept.right)

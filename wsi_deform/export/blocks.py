@@ -1,6 +1,6 @@
 """The parts of a model that reads fields in blocks, each from one tensor to one tensor, to run elsewhere.
 
-- ``look0``, ``look1``, ...: pixels of a level -> features of its cells, of 8 px.
+- ``look0``, ``look1``, ...: pixels of a level -> features of its cells, of 8 px or what ``blocks.label_px`` makes them.
 - ``scorer1``, ...: features of all levels before -> how much reading the level at each cell is worth.
 - ``merge0``, ...: features of a level -> what is summed over the levels.
 - ``head``: that sum -> scores of the classes, 2 x 2 labels for each cell of the finest level.
@@ -35,12 +35,12 @@ class Look(nn.Module):
     def __init__(self, network: BlockNetwork, level: int) -> None:
         super().__init__()
         self.backbone, self.join = network.backbone, network.joins[level]
-        self.pixels, self.strides = network.pixels, network.strides
+        self.pixels, self.strides, self.cell_px = network.pixels, network.strides, network.cell_px
         self.context = network.context if level == 0 else nn.Identity()
 
     def forward(self, image: Tensor) -> Tensor:
-        """(N, 3, H, W) RGB in [0, 255], sides multiples of 16 -> (N, width, H / 8, W / 8)."""
-        cells = cells_of(self.backbone(self.pixels(image)), self.strides)
+        """(N, 3, H, W) RGB in [0, 255], sides multiples of 16 -> (N, width, H / cell_px, W / cell_px)."""
+        cells = cells_of(self.backbone(self.pixels(image)), self.strides, self.cell_px)
         features: Tensor = self.context(self.join(cells))
         return features
 
@@ -87,7 +87,7 @@ class BlockScores(nn.Module):
             image: (B, 3, H, W) RGB in [0, 255], of the coarsest level.
 
         Returns:
-            (B, classes, h, w) float32 logits, one for 4 x 4 px of the finest level.
+            (B, classes, h, w) float32 logits, one for each label of the finest level.
         """
         height, width = image.shape[2:]
         filled = F.pad(image.float(), (0, -width % STRIDE, 0, -height % STRIDE), mode="replicate")
@@ -112,6 +112,7 @@ def block_arguments(model: Model) -> dict[str, object]:
         "width": network.width,
         "frozen": network.frozen,
         "scores": model.has_scorers,
+        "label_px": model.label_px,
         **encoder_arguments(model.config),
     }
 
@@ -171,7 +172,7 @@ def block_meanings(model: Model, part: str) -> tuple[str, str, list[str]]:
     return {
         "look": (
             f"what was read of level {level}, sides multiples of {STRIDE}",
-            "features of 8 x 8 px",
+            f"features of {model.blocks.cell_px} x {model.blocks.cell_px} px",
             features,
         ),
         "scorer": (

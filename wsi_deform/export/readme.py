@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from wsi_deform.config_blocks import budget_text, scales_of
+from wsi_deform.config_blocks import budget_text, label_px_of, scales_of
 from wsi_deform.model_card import reading_text
 
 MAX_NAMED = 8
@@ -170,12 +170,13 @@ def _method_of_blocks(about: Mapping[str, Any]) -> str:
     """The same for fields that are read in blocks."""
     blocks = about["blocks"]
     scales, unit = scales_of(blocks)
+    label_px = label_px_of(blocks)
     finest = len(scales) - 1
     names = ", ".join(f"{index} {each['name']}" for index, each in enumerate(about["classes"]["classes"]))
     steps = [
         f"A field (a region of the slide, or all of it) is read whole at {scales[0]:g} {unit} per px, area-averaged, "
         "and its right and bottom edge repeated up to a multiple of 16 px: level 0. `look0` makes features of it, one "
-        "cell for 8 x 8 px. A channel of ones behind them says that all was read."
+        f"cell for {2 * label_px} x {2 * label_px} px. A channel of ones behind them says that all was read."
     ]
     if about["stain"] != "none":
         steps.append(f"Colours: the slide's RGB is brought to one reference stain first ({about['stain']}).")
@@ -206,7 +207,8 @@ def _method_of_blocks(about: Mapping[str, Any]) -> str:
         "`wsi_deform.cover.windows_of`"
         + (f", split {blocks['split']}." if blocks["split"] is not None else "."),
         f"`merge0` to `merge{finest}` of the features of each level, resized to the cells of level {finest} and "
-        f"summed; `head` scores that sum, one label for 4 x 4 px of level {finest}; classes: {names}.",
+        f"summed; `head` scores that sum, one label for {label_px} x {label_px} px of level {finest}; "
+        f"classes: {names}.",
         "Mask: every pixel of the slide takes its class from the labels around it "
         f"({about['sampling']['interpolation']}).",
         "`wsi_deform.looks` is all of this.",

@@ -1,7 +1,7 @@
 """Encoders that blocks can have, by name, and what their weights were trained on.
 
-An encoder is a network, (N, 3, H, W) with sides that are multiples of 16 -> feature maps by stride (4, 8 or 16), whose
-attribute ``channels`` says how many channels the map of each stride has.
+An encoder is a network, (N, 3, H, W) with sides that are multiples of 16 -> feature maps by stride (2, 4, 8 or 16),
+whose attribute ``channels`` says how many channels the map of each stride has.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from wsi_deform.networks.names import nearest
 from wsi_deform.networks.resnet import ResNetBackbone
 from wsi_deform.networks.vit import VisionTransformer
 
-STRIDES = (4, 8, 16)
+STRIDES = (2, 4, 8, 16)
 """Of the feature maps that are used."""
 RGB = 3
 

@@ -20,11 +20,11 @@ from wsi_deform.errors import ModelError
 from wsi_deform.networks.block_encoders import STRIDES, Pixels, block_encoder
 from wsi_deform.networks.layers import BatchNorm, Chain, he_initialise, require_image, resized
 
-CELL = 8
-"""Px per cell, where they come together."""
-SCORER_WIDTH = 32
 LABELS_PER_CELL = 2
-"""Along each axis."""
+"""Along each axis, where features come together."""
+LABEL_PX = 4
+"""Px of the finest level per label, unless another number is said."""
+SCORER_WIDTH = 32
 
 
 class BlockNetwork(nn.Module):
@@ -41,6 +41,7 @@ class BlockNetwork(nn.Module):
         pixel_mean: Means of RGB in [0, 1] that the encoder's weights were trained with; None is those of its published
             weights.
         pixel_std: The same of standard deviations.
+        label_px: Side of what a label is of, px of the finest level; features come together in cells of twice that.
 
     Raises:
         ModelError: Another encoder, or a size that cannot be.
@@ -48,7 +49,8 @@ class BlockNetwork(nn.Module):
     Attributes:
         backbone: (N, 3, H, W) of ``pixels`` -> feature maps by stride; one for all levels.
         pixels: RGB in [0, 255] -> what the encoder's weights were trained on.
-        joins: By level, feature maps at cells -> (N, width, H / 8, W / 8).
+        cell_px: Side of a cell, px of its level.
+        joins: By level, feature maps at cells -> (N, width, H / cell_px, W / cell_px).
         context: Features of the first look -> the same with what lies around.
         scorers: By level, features of all levels so far -> a score for each cell.
         merges: By level, its raster -> (B, width, rows, columns), of which the sum over the levels is taken.
@@ -67,6 +69,7 @@ class BlockNetwork(nn.Module):
         encoder_options: Mapping[str, Any] | None = None,
         pixel_mean: Sequence[float] | None = None,
         pixel_std: Sequence[float] | None = None,
+        label_px: int = LABEL_PX,
     ) -> None:
         super().__init__()
         if (pixel_mean is None) != (pixel_std is None):
@@ -79,8 +82,14 @@ class BlockNetwork(nn.Module):
         if pixel_mean is not None and pixel_std is not None:
             self.pixels = Pixels.of_unit(pixel_mean, pixel_std)
         self.channels: Mapping[int, int] = self.backbone.channels  # type: ignore[assignment]
-        self.strides = tuple(each for each in STRIDES if each in self.channels)
-        entering = sum(self.channels[each] * max(1, CELL // each) ** 2 for each in self.strides)
+        self.cell_px = LABELS_PER_CELL * label_px
+        # Features finer than a label tell it little that coarser ones do not.
+        self.strides = tuple(each for each in STRIDES if each in self.channels and each >= label_px)
+        if not self.strides:
+            raise ModelError(
+                f"blocks with {encoder} and labels of {label_px} px: it has no features of that size."
+            )
+        entering = sum(self.channels[each] * max(1, self.cell_px // each) ** 2 for each in self.strides)
         self.joins = nn.ModuleList(_unit(entering, width, 1) for _ in range(levels))
         self.context = nn.Sequential(
             _unit(width, width, 3), _unit(width, width, 3, dilation=2), _unit(width, width, 3, dilation=4)
@@ -122,12 +131,12 @@ class BlockNetwork(nn.Module):
             level: 0, the coarsest, or finer.
 
         Returns:
-            (N, width, H / 8, W / 8).
+            (N, width, H / cell_px, W / cell_px).
         """
         require_image(images, 3, "blocks")
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
             maps = self.backbone(self.pixels(images))
-        features: Tensor = self.joins[level](cells_of(maps, self.strides))
+        features: Tensor = self.joins[level](cells_of(maps, self.strides, self.cell_px))
         return self.context(features) if level == 0 else features
 
     def score(self, rasters: Sequence[Tensor]) -> Tensor:
@@ -160,14 +169,16 @@ class BlockNetwork(nn.Module):
         return labelled
 
 
-def cells_of(maps: Mapping[int, Tensor], strides: Sequence[int] = STRIDES) -> Tensor:
-    """Feature maps of an encoder, by stride, at cells of 8 px: (N, channels of all, H / 8, W / 8)."""
+def cells_of(maps: Mapping[int, Tensor], strides: Sequence[int], cell_px: int) -> Tensor:
+    """Feature maps of an encoder, by stride, at cells: (N, channels of all, H / cell_px, W / cell_px)."""
     rows, columns = maps[strides[-1]].shape[2:]
-    size = (rows * strides[-1] // CELL, columns * strides[-1] // CELL)
-    if CELL in maps:
-        size = (maps[CELL].shape[2], maps[CELL].shape[3])
+    size = (rows * strides[-1] // cell_px, columns * strides[-1] // cell_px)
+    if cell_px in maps:
+        size = (maps[cell_px].shape[2], maps[cell_px].shape[3])
     at_cells = [
-        F.pixel_unshuffle(maps[stride], CELL // stride) if stride < CELL else resized(maps[stride], size)
+        F.pixel_unshuffle(maps[stride], cell_px // stride)
+        if stride < cell_px
+        else resized(maps[stride], size)
         for stride in strides
     ]
     return torch.cat(at_cells, dim=1)

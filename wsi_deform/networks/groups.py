@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from wsi_deform.errors import ModelError
-from wsi_deform.networks.blocks import LABELS_PER_CELL, BlockNetwork, cells_of
+from wsi_deform.networks.blocks import LABEL_PX, LABELS_PER_CELL, BlockNetwork, cells_of
 from wsi_deform.networks.layers import require_image, resized
 
 GROUP_STRIDES = (8, 16)
@@ -36,9 +36,10 @@ class GroupNetwork(BlockNetwork):
         encoder: A key of ``block_encoders.ENCODERS`` that has the strides of ``GROUP_STRIDES``.
         width: Channels that features are projected to.
         frozen: The encoder keeps its weights; there is no other way.
+        label_px: As of ``BlockNetwork``.
 
     Attributes:
-        joins: By level, features at cells -> (N, width, H / 8, W / 8), linear.
+        joins: By level, features at cells -> (N, width, H / cell_px, W / cell_px), linear.
         merges: By level, these -> a score for each group, linear.
     """
 
@@ -50,9 +51,16 @@ class GroupNetwork(BlockNetwork):
         encoder: str = "efficientnet-lite0",
         width: int = 24,
         frozen: bool = True,
+        label_px: int = LABEL_PX,
     ) -> None:
         super().__init__(
-            classes=classes, levels=levels, encoder=encoder, width=width, frozen=frozen, scores=False
+            classes=classes,
+            levels=levels,
+            encoder=encoder,
+            width=width,
+            frozen=frozen,
+            scores=False,
+            label_px=label_px,
         )
         if not set(GROUP_STRIDES) <= {*self.strides}:
             raise ModelError(f"head groups with {encoder}: needed an encoder with strides 8 and 16.")
@@ -69,7 +77,7 @@ class GroupNetwork(BlockNetwork):
         for part in torch.split(images, WINDOWS_AT_ONCE):
             with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
                 maps = self.backbone(self.pixels(part))
-            found.append(self.joins[level](cells_of(maps, GROUP_STRIDES)))
+            found.append(self.joins[level](cells_of(maps, GROUP_STRIDES, self.cell_px)))
         return torch.cat(found)
 
     def label(self, rasters: Sequence[Tensor]) -> Tensor:
