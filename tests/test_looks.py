@@ -61,6 +61,24 @@ def test_the_first_look_and_the_labels_follow_the_physical_scale():
     assert budget.size == Size(128, 64)
 
 
+def test_finer_labels_lie_closer_and_are_of_the_same_pixels():
+    slide, _, _ = drawn()
+    coarse, fine = (
+        looked(slide, make_model("blocks.choice=detail", f"blocks.label_px={label_px}"))
+        for label_px in (4, 2)
+    )
+    assert (fine.pixels, fine.tiles) == (coarse.pixels, coarse.tiles)
+    assert torch.equal(fine.last.places, coarse.last.places)
+    # 512 x 256 px of 1 um: the first label is of the first 2 x 2.
+    assert fine.grid.shape == (1, 128, 256, 2)
+    assert fine.grid[0, 0, 0].tolist() == [1 / 512, 1 / 256]
+    # Each label of 4 x 4 px is four, read as closely.
+    assert torch.equal(fine.areas[:, ::2, ::2], coarse.areas)
+    assert torch.equal(fine.areas[:, 1::2, 1::2], coarse.areas)
+    model = make_model("blocks.choice=detail", "blocks.label_px=2")
+    assert label_looks(model, fine).shape == (1, 2, 128, 256)
+
+
 def test_windows_are_the_pixels_of_their_level():
     slide, pixels, _ = drawn()
     looks = looked(slide, make_model("blocks.choice=detail", "blocks.margin_px=0"))

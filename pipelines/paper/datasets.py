@@ -16,6 +16,7 @@ class Looks:
         finest: um per px of the finest level, or level-0 px of a photograph.
         levels: How many.
         window_px: Side of a window.
+        label_px: Side of what a label is of, px of the finest level.
         shares: Pixels read / those of the finest level.
         steps: Steps of the optimiser of every training.
         is_pretrained: Whether the encoder has its published weights, and keeps them.
@@ -25,6 +26,7 @@ class Looks:
     finest: float
     levels: int = 3
     window_px: int = 64
+    label_px: int = 2
     shares: tuple[float, ...] = (0.15, 0.25, 0.55)
     steps: int = 600
     is_pretrained: bool = True

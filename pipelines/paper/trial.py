@@ -193,6 +193,7 @@ def _looks(data: DataSet, system: str) -> list[str]:
         f"blocks.finest_{unit}={looks.finest * step:g}",
         f"blocks.levels={1 if system in DENSE else looks.levels}",
         f"blocks.window_px={looks.window_px}",
+        f"blocks.label_px={looks.label_px}",
         f"blocks.share={1.0 if system in DENSE else looks.shares[-1]}",
         *(() if looks.is_pretrained else FROM_SCRATCH),
         # A photograph shows no glass.

@@ -9,8 +9,8 @@ from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Size
 
 
-def layout(width=40, height=20, *, levels=3, window=32, margin=0):
-    return BlockLayout(root=Size(width, height), levels=levels, window_px=window, margin_px=margin)
+def layout(width=40, height=20, *, levels=3, window=32, margin=0, **more):
+    return BlockLayout(root=Size(width, height), levels=levels, window_px=window, margin_px=margin, **more)
 
 
 def test_levels_double_and_the_first_look_is_filled_up_to_whole_strides():
@@ -23,6 +23,30 @@ def test_levels_double_and_the_first_look_is_filled_up_to_whole_strides():
     # One label for 4 x 4 px of 160 x 80.
     assert field.labels == Size(40, 20)
     assert field.dense_px == 160 * 80
+
+
+@pytest.mark.parametrize(
+    ("label_px", "labels", "cells"), [(2, Size(80, 40), Size(48, 32)), (8, Size(20, 10), Size(12, 8))]
+)
+def test_labels_of_another_size_make_cells_of_twice_that(label_px, labels, cells):
+    field = layout(label_px=label_px)
+    # 160 x 80 px of the finest level, filled up to 192 x 128.
+    assert (field.labels, field.cells(2)) == (labels, cells)
+    # What is read does not depend on it.
+    assert field.counts(0.5) == (2, 3)
+
+
+def test_labels_of_a_size_that_windows_are_no_multiple_of_are_refused():
+    with pytest.raises(ShapeError, match="labels of 3 px: needed 2, 4 or 8"):
+        layout(label_px=3)
+
+
+def test_values_of_finer_cells_are_pooled_over_the_blocks_that_hold_them():
+    field = layout(64, 32, levels=2, label_px=2)
+    # Cells of 4 px of the first look, 16 x 8; a block of 32 px of level 1 is 16 px of that, so 4 x 4 cells.
+    values = torch.zeros(1, 1, 8, 16)
+    values[0, 0, 4:8, 0:2] = 1.0
+    assert field.pooled(values, 1)[0, 0].tolist() == [[0.0] * 4, [0.5, 0.0, 0.0, 0.0]]
 
 
 def test_the_budget_counts_every_look_and_margins():

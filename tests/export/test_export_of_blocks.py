@@ -146,10 +146,33 @@ def test_a_bundle_of_blocks_segments_a_slide_as_the_command_does(study, tmp_path
         model_of_parts(bundle / "configs" / "wsi_deform.json", torch.nn.Linear(1, 1))
 
 
-def test_the_networks_as_one_label_a_first_look_of_any_size():
+@pytest.mark.parametrize(("label_px", "side"), [(4, 32), (2, 64)])
+def test_the_networks_as_one_label_a_first_look_of_any_size(label_px, side):
     network = BlockScores(
-        classes=3, levels=3, encoder="efficientnet-lite0", width=4, frozen=False, scores=True
+        classes=3,
+        levels=3,
+        encoder="efficientnet-lite0",
+        width=4,
+        frozen=False,
+        scores=True,
+        label_px=label_px,
     ).eval()
     with torch.no_grad():
-        # 30 x 20 px are filled up to 32 x 32: 4 x 4 cells, at the finest 16 x 16 of 2 x 2 labels.
-        assert network(torch.zeros(2, 3, 20, 30)).shape == (2, 3, 32, 32)
+        # 30 x 20 px are filled up to 32 x 32: 128 x 128 of the finest level.
+        assert network(torch.zeros(2, 3, 20, 30)).shape == (2, 3, side, side)
+
+
+def test_parts_of_finer_labels_say_so_and_compute_the_model(study, tmp_path):
+    classes = read_class_table(study / "classes.yaml")
+    run = block_run(tmp_path / "run", "blocks.levels=1", "blocks.label_px=2", classes=classes)
+    out = export_model(run, format="torchscript", out=tmp_path / "out")
+    readme = (out / "README.md").read_text()
+    assert "one cell for 4 x 4 px" in readme
+    assert "one label for 2 x 2 px of level 0" in readme
+    assert "one for 2 x 2 px of the finest level" in (out / "model_card.md").read_text()
+    image = torch.full((1, 3, 32, 48), 200.0)
+    model = load_model(run)
+    with torch.no_grad():
+        needed = model.blocks.encode(image, 0)
+    assert needed.shape == (1, 8, 8, 12)
+    assert (run_torchscript(out / "look0.ts")(image) - needed).abs().max() < 1e-4

@@ -17,6 +17,33 @@ def test_features_are_one_for_8_px():
     assert found.shape == (2, 8, 4, 6)
 
 
+@pytest.mark.parametrize(("label_px", "strides", "size"), [(2, (2, 4, 8, 16), (8, 12)), (8, (8, 16), (2, 3))])
+def test_finer_labels_have_finer_cells_and_features(label_px, strides, size):
+    model = network(label_px=label_px)
+    assert model.strides == strides
+    assert model.encode(torch.full((2, 3, 32, 48), 200.0), 1).shape == (2, 8, *size)
+    assert model.label(rasters_of(model)).shape == (1, 3, 16, 24)
+
+
+def test_the_head_of_finer_labels_is_the_cheaper_one():
+    convolutions = [
+        [
+            each.groups
+            for each in network(label_px=label_px, width=8).head.modules()
+            if hasattr(each, "groups")
+        ]
+        for label_px in (4, 2)
+    ]
+    assert convolutions == [[1, 1, 1], [8, 1, 8, 1, 1]]
+
+
+def test_an_encoder_without_fine_features_can_have_fine_labels():
+    options = {"dim": 24, "depth": 1, "heads": 3, "patch": 8, "image_px": 32}
+    model = network(encoder="vit", encoder_options=options, label_px=2)
+    assert model.strides == (8,)
+    assert model.encode(torch.full((1, 3, 32, 48), 200.0), 1).shape == (1, 8, 8, 12)
+
+
 def test_images_that_are_not_rgb_are_refused():
     with pytest.raises(ShapeError, match=r"\(B, 3, H, W\)"):
         network().encode(torch.zeros(1, 4, 32, 32), 0)

@@ -113,6 +113,7 @@ def test_a_run_starts_from_blocks_of_other_classes(study, uninterrupted):
         ("loss.segmentation=monai:DiceCELoss", "blocks.choice=detail", "training.mixed_shapes=true"),
         ("blocks.choice=labels", "blocks.margin_px=16"),
         ("blocks.levels=1", "networks.stain=macenko"),
+        ("blocks.label_px=2", "blocks.margin_px=16"),
     ],
     ids=[
         "turned and moved",
@@ -121,6 +122,7 @@ def test_a_run_starts_from_blocks_of_other_classes(study, uninterrupted):
         "Dice",
         "oracle, margin",
         "one level",
+        "finer labels",
     ],
 )
 def test_what_a_run_may_be_told_goes_with_blocks(study, tmp_path, changes):

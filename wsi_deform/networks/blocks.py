@@ -10,6 +10,7 @@ Source:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -85,10 +86,6 @@ class BlockNetwork(nn.Module):
         self.cell_px = LABELS_PER_CELL * label_px
         # Features finer than a label tell it little that coarser ones do not.
         self.strides = tuple(each for each in STRIDES if each in self.channels and each >= label_px)
-        if not self.strides:
-            raise ModelError(
-                f"blocks with {encoder} and labels of {label_px} px: it has no features of that size."
-            )
         entering = sum(self.channels[each] * max(1, self.cell_px // each) ** 2 for each in self.strides)
         self.joins = nn.ModuleList(_unit(entering, width, 1) for _ in range(levels))
         self.context = nn.Sequential(
@@ -98,11 +95,13 @@ class BlockNetwork(nn.Module):
             _Scorer((width + 1) * (level + 1)) for level in range(levels - 1 if scores else 0)
         )
         self.merges = nn.ModuleList(nn.Conv2d(width + 1, width, 1, bias=False) for _ in range(levels))
+        # Cells of finer labels are four times as many: what is around each is looked at channel by channel.
+        unit = _separable if label_px < LABEL_PX else partial(_unit, kernel=3)
+        around = [unit(width, width) for _ in range(2)]
         self.head = nn.Sequential(
             BatchNorm(width),
             nn.ReLU(inplace=True),
-            _unit(width, width, 3),
-            _unit(width, width, 3),
+            *around,
             nn.Conv2d(width, classes * LABELS_PER_CELL**2, 1),
             nn.PixelShuffle(LABELS_PER_CELL),
         )
@@ -232,6 +231,12 @@ def _together(rasters: Sequence[Tensor]) -> Tensor:
     """All rasters at the size of the last, (B, channels of all, H, W)."""
     size = rasters[-1].shape[-2:]
     return torch.cat([resized(each, size) for each in rasters], dim=1)
+
+
+def _separable(inputs: int, outputs: int) -> nn.Sequential:
+    """A convolution of each channel by itself, then ``_unit`` of 1 x 1; the size stays."""
+    alone = nn.Conv2d(inputs, inputs, 3, padding=1, groups=inputs, bias=False)
+    return nn.Sequential(alone, _unit(inputs, outputs, 1))
 
 
 def _unit(inputs: int, outputs: int, kernel: int, *, dilation: int = 1) -> Chain:
