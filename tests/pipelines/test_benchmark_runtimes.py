@@ -66,7 +66,8 @@ def test_a_row_computes_with_its_runtime_and_the_model_of_the_other_rows(
     assert not has_stand_in(plain.segmentation)
     assert has_stand_in(other.segmentation)
     with torch.no_grad():
-        assert torch.allclose(plain.scores(image), other.scores(image), rtol=1e-4)
+        needed, found = plain.scores(image), other.scores(image)
+    assert float((found - needed).abs().max()) < 1e-5 * float(needed.abs().max())
     quantised = tmp_path / "ours.benchmark-int8" / "segmentation.xml"
     model = runtimes.computed_by(load_model(ours), ours, "int8")
     stand_in = vars(model.segmentation)["forward"]
