@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.util
 import os
 import sys
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from pipelines.benchmarks.results import SIDES, Settings, write_results
+from pipelines.benchmarks.results import RUNTIMES, SIDES, Settings, write_results
 
 FOLDER = Path(__file__).parent
 ORDER = (
@@ -63,6 +64,11 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="PYTHON",
         help="whole_slide: a Python that has TIAToolbox, as a rival",
     )
+    parser.add_argument(
+        "--runtimes",
+        action="store_true",
+        help="whole_slide: rows with OpenVINO in float32 and in int8 too, ours and rivals (extra quantise)",
+    )
     given = parser.parse_args(arguments)
     if strange_sides := set(given.side) - set(SIDES):
         parser.error(f"--side {min(strange_sides)}: needed {' or '.join(map(str, SIDES))}.")
@@ -70,6 +76,9 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(
             f"--tiatoolbox {given.tiatoolbox}: needed the Python of an environment, such as venv/bin/python."
         )
+    absent = [name for name in ("openvino", "nncf") if importlib.util.find_spec(name) is None]
+    if given.runtimes and absent:
+        parser.error(f'--runtimes: {", ".join(absent)} not installed. Needed both: pip install ".[quantise]"')
     strange = [name for name in given.names if name not in ORDER]
     if strange:
         parser.error(f"{', '.join(strange)}: needed names among {', '.join(ORDER)}.")
@@ -85,6 +94,7 @@ def main(arguments: list[str] | None = None) -> int:
         sides=tuple(given.side) or SIDES,
         # Not resolved: a virtual environment is known by where the link to its Python lies.
         tiatoolbox=given.tiatoolbox.absolute() if given.tiatoolbox is not None else None,
+        runtimes=RUNTIMES if given.runtimes else (),
     )
     failed = False
     for name in [each for each in ORDER if each in (given.names or ORDER)]:

@@ -125,6 +125,11 @@ def trained_models(settings: Settings) -> Trained:
     return models
 
 
+def training_slides(settings: Settings) -> list[DrawnFile]:
+    """The slides that all of them are trained on."""
+    return _files(plan_of(settings), settings)
+
+
 def _files(plan: Plan, settings: Settings) -> list[DrawnFile]:
     side = plan.block["block_px"]
     return [

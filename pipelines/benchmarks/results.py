@@ -23,6 +23,8 @@ PACKAGES = (
     "pyvips-binary", "scipy", "monai",
 )  # fmt: skip
 SIDES = (20_480, 61_440)
+RUNTIMES = ("openvino", "int8")
+"""Rows of OpenVINO in float32, and quantised by NNCF."""
 Row = dict[str, Any]
 
 
@@ -40,6 +42,7 @@ class Settings:
         models: Models for ``whole_slide`` in place of those it trains.
         sides: Of the slides of ``whole_slide``, px, where it is not quick.
         tiatoolbox: The Python of an environment with TIAToolbox, for ``whole_slide``; ``None`` leaves its rows out.
+        runtimes: Further programs that compute the networks of ``whole_slide``, of ``RUNTIMES``.
     """
 
     out: Path
@@ -51,6 +54,7 @@ class Settings:
     models: tuple[Path, ...] = ()
     sides: tuple[int, ...] = SIDES
     tiatoolbox: Path | None = None
+    runtimes: tuple[str, ...] = ()
 
 
 def write_results(name: str, rows: Sequence[Row], settings: Settings) -> Path:

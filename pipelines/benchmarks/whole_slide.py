@@ -13,6 +13,9 @@
   Zarr, without a pyramid. All of its engine is run; ``part`` is the share of batches that its network sees. ``scores``
   is without the present: float scores of two classes are merged, the least that its documentation's way can do with.
 
+With ``--runtimes`` OpenVINO computes the networks too, in float32 and in int8 (``runtimes.py``): of ours, of blocks, of
+patches and of MONAI at full resolution, each with the same weights as its row in PyTorch.
+
 Patches and MONAI are run on a random part of their windows where the column ``part`` is below 1, another one in every
 run; reading and network are multiplied by its inverse, everything else is measured in full (but the windows left out
 are not encoded, which favours the rivals). The cases named ``zero``
@@ -46,9 +49,10 @@ from pipelines.benchmarks.drawn_slides import (
     drawn_file,
 )
 from pipelines.benchmarks.measure import Case, Facts, Pool, Row, Work
-from pipelines.benchmarks.models import trained_models, with_block_budget, with_budget
+from pipelines.benchmarks.models import trained_models, training_slides, with_block_budget, with_budget
 from pipelines.benchmarks.parts import accuracy, extrapolated_work, part_of, sampled_confusion
 from pipelines.benchmarks.results import Settings
+from pipelines.benchmarks.runtimes import computed_by, quantise_for_cases
 from pipelines.benchmarks.stopwatch import Stopwatch
 from pipelines.benchmarks.tables import TIATOOLBOX
 from pipelines.benchmarks.tiatoolbox_rows import tiatoolbox_cases, what_it_found, write_windows
@@ -84,6 +88,10 @@ def benchmark(settings: Settings) -> list[Row]:
     """Run it."""
     models = trained_models(settings)
     ours = [str(path) for path in settings.models] or [str(models.ours), str(models.blocks)]
+    if "int8" in settings.runtimes:
+        slides = training_slides(settings)
+        for path in (*map(Path, ours), models.patches):
+            quantise_for_cases(path, slides, window_px=WINDOW_PX, is_patches=path == models.patches)
     quick = settings.quick
     blocks: Blocks = QUICK_BLOCKS if quick else {}
     rows: list[Row] = []
@@ -101,7 +109,13 @@ def benchmark(settings: Settings) -> list[Row]:
                 opened, _ = _opened(str(file.slide))
                 write_windows(window_grid(opened, tissue_mask(opened), 0).wanted, Path(folder))
             for cases in _groups(
-                given, ours, str(models.patches), settings.tiatoolbox, large=side > 30_000, quick=quick
+                given,
+                ours,
+                str(models.patches),
+                settings.tiatoolbox,
+                large=side > 30_000,
+                quick=quick,
+                runtimes=settings.runtimes,
             ):
                 chosen = [case for case in cases if not settings.only or case.name in settings.only]
                 with Pool(settings.threads) as pool:
@@ -123,6 +137,7 @@ def _groups(
     *,
     large: bool,
     quick: bool,
+    runtimes: Sequence[str] = (),
 ) -> list[list[Case]]:
     """The cases with networks, and those with a network that costs nothing."""
     # Budgets as multiples of the number of samples that the model was trained at.
@@ -136,6 +151,13 @@ def _groups(
     networks += [_patches_case(given, patches_model, level, part) for level, part in parts.items()]
     monai_part = 0.1 if quick else 1 / 200 if large else 0.1
     networks.append(_monai_case(given, patches_model, monai_part))
+    for runtime in runtimes:
+        networks += [
+            _ours_case(given, model, 1.0, _number(ours_models, at), runtime=runtime)
+            for at, model in enumerate(ours_models)
+        ]
+        networks.append(_patches_case(given, patches_model, 0, parts[0], runtime=runtime))
+        networks.append(_monai_case(given, patches_model, monai_part, runtime=runtime))
     looking, engine = tiatoolbox_cases(
         given, patches_model, tiatoolbox, window_px=WINDOW_PX, large=large, quick=quick
     )
@@ -151,10 +173,18 @@ def _groups(
     return [[*networks, *looking], [*zero, *engine]]
 
 
-def _ours_case(given: dict[str, Any], model: str, factor: float, number: int, *, zero: bool = False) -> Case:
+def _ours_case(
+    given: dict[str, Any],
+    model: str,
+    factor: float,
+    number: int,
+    *,
+    zero: bool = False,
+    runtime: str = "",
+) -> Case:
     kind = "blocks" if _has_blocks(model) else "ours"
-    name = f"{kind} x{factor:g}" + (f", model {number + 1}" if number else "") + (", zero" if zero else "")
-    params = {**given, "model": model, "factor": factor, "zero": zero}
+    name = f"{kind} x{factor:g}" + (f", model {number + 1}" if number else "") + _suffix(zero, runtime)
+    params = {**given, "model": model, "factor": factor, "zero": zero, "runtime": runtime}
     return Case(name=name, factory="whole_slide:ours", params=params)
 
 
@@ -169,15 +199,24 @@ def _has_blocks(model: str) -> bool:
     return bool(read_model_facts(Path(model))["config"]["sampling"].get("geometry") == "blocks")
 
 
-def _patches_case(given: dict[str, Any], model: str, level: int, part: float, *, zero: bool = False) -> Case:
-    name = f"patches, level {level}" + (", zero" if zero else "")
-    params = {**given, "model": model, "level": level, "part": part, "zero": zero}
+def _suffix(zero: bool, runtime: str) -> str:
+    """How the name of a case ends."""
+    return "".join(f", {each}" for each in ("zero" if zero else "", runtime) if each)
+
+
+def _patches_case(
+    given: dict[str, Any], model: str, level: int, part: float, *, zero: bool = False, runtime: str = ""
+) -> Case:
+    name = f"patches, level {level}" + _suffix(zero, runtime)
+    params = {**given, "model": model, "level": level, "part": part, "zero": zero, "runtime": runtime}
     return Case(name=name, factory="whole_slide:patches", params=params)
 
 
-def _monai_case(given: dict[str, Any], model: str, part: float, *, zero: bool = False) -> Case:
-    name = "monai, level 0" + (", zero" if zero else "")
-    params = {**given, "model": model, "part": part, "zero": zero}
+def _monai_case(
+    given: dict[str, Any], model: str, part: float, *, zero: bool = False, runtime: str = ""
+) -> Case:
+    name = "monai, level 0" + _suffix(zero, runtime)
+    params = {**given, "model": model, "part": part, "zero": zero, "runtime": runtime}
     return Case(name=name, factory="whole_slide:monai", params=params)
 
 
@@ -198,8 +237,8 @@ class NoDeformation(nn.Module):
         return torch.zeros_like(view[:, :1])
 
 
-def _loaded(path: str, *, zero: bool) -> Model:
-    model = load_model(path)
+def _loaded(path: str, *, zero: bool, runtime: str = "") -> Model:
+    model = computed_by(load_model(path), Path(path), runtime)
     if zero:
         model.segmentation = ZeroCost()
         if model.deformation is not None:
@@ -236,16 +275,25 @@ def _flops_of_window(model: Model) -> int:
 
 
 def ours(
-    *, side: int, slide: str, labels: str, folder: str, threads: int, model: str, factor: float, zero: bool
+    *,
+    side: int,
+    slide: str,
+    labels: str,
+    folder: str,
+    threads: int,
+    model: str,
+    factor: float,
+    zero: bool,
+    runtime: str = "",
 ) -> Work:
     """The method."""
-    loaded = _loaded(model, zero=zero)
+    loaded = _loaded(model, zero=zero, runtime=runtime)
     if loaded.has_blocks:
         loaded.config = with_block_budget(loaded.config, factor)
     else:
         loaded.config = with_budget(loaded.config, loaded.config.sampling.budget[0] * factor**0.5)
     flops: list[int] = []
-    out = MaskFolder(Path(folder) / f"ours-{factor}-{zero}")
+    out = MaskFolder(Path(folder) / f"ours-{factor}-{zero}{runtime}")
 
     def run(_: int) -> Facts:
         opened, counting = _opened(slide)
@@ -266,7 +314,10 @@ def ours(
         if zero:
             return {}
         opened, _ = _opened(slide)
-        operations = flops[-1] if loaded.has_blocks else _flops_of_fields(loaded, opened)
+        # As many as PyTorch takes, whatever computes them.
+        plain = load_model(model)
+        plain.config = loaded.config
+        operations = flops[-1] if loaded.has_blocks else _flops_of_fields(plain, opened)
         truth = DrawnFile(slide=Path(slide), labels=Path(labels)).truth()
         written = TiffTiles(out.mask(opened.slide_id))
         counts = confusion_of(
@@ -301,9 +352,10 @@ def patches(
     level: int,
     part: float,
     zero: bool,
+    runtime: str = "",
 ) -> Work:
     """The sliding window of this package."""
-    loaded = _loaded(model, zero=zero)
+    loaded = _loaded(model, zero=zero, runtime=runtime)
     classes = 2 if zero else CLASSES.count
     masks: list[tuple[Path, tuple[Region, ...]]] = []
 
@@ -316,7 +368,7 @@ def patches(
         chosen = part_of(everywhere, part, number)
         looking = Stopwatch()
         opened.read_region = looking.timed(opened.read_region)  # type: ignore[method-assign]
-        path = Path(folder) / f"patches-{level}-{zero}-{number}.ome.tif"
+        path = Path(folder) / f"patches-{level}-{zero}{runtime}-{number}.ome.tif"
         start, cpu = time.perf_counter(), time.process_time()
         grid = grid.chosen(_among(grid, everywhere, chosen))
         # What reads ahead makes times of parts overlap: only where all is run.
@@ -339,7 +391,7 @@ def patches(
             return {}
         opened, _ = _opened(slide)
         everywhere = window_grid(opened, tissue_mask(opened), level).regions()
-        each = _flops_of_window(loaded)
+        each = _flops_of_window(load_model(model))
         truth = DrawnFile(slide=Path(slide), labels=Path(labels)).truth()
         counts = sampled_confusion(truth, masks, everywhere)
         return {"tflop": each * len(everywhere) / 1e12, **accuracy(counts)}
@@ -353,13 +405,22 @@ def patches(
 
 
 def monai(
-    *, side: int, slide: str, labels: str, folder: str, threads: int, model: str, part: float, zero: bool
+    *,
+    side: int,
+    slide: str,
+    labels: str,
+    folder: str,
+    threads: int,
+    model: str,
+    part: float,
+    zero: bool,
+    runtime: str = "",
 ) -> Work:
     """MONAI's whole-slide sliding window."""
     from pipelines.benchmarks.mask import save_with_libvips
     from pipelines.benchmarks.monai_rival import inferred_labels
 
-    loaded = _loaded(model, zero=zero)
+    loaded = _loaded(model, zero=zero, runtime=runtime)
     masks: list[tuple[Path, tuple[Region, ...]]] = []
 
     def run(number: int) -> Facts:
@@ -384,7 +445,7 @@ def monai(
             timed=looking.timed if part < 1 else lambda function: function,
         )
         middle = time.perf_counter()
-        path = Path(folder) / f"monai-{zero}-{number}.tif"
+        path = Path(folder) / f"monai-{zero}{runtime}-{number}.tif"
         save_with_libvips(merged, path, mpp=opened.mpp)
         masks.append((path, chosen))
         times = (len(wanted) + len(glass)) / (len(chosen) + len(chosen_glass))
@@ -402,7 +463,7 @@ def monai(
             return {}
         opened, _ = _opened(slide)
         wanted = window_grid(opened, tissue_mask(opened), 0).regions()
-        each = _flops_of_window(loaded)
+        each = _flops_of_window(load_model(model))
         truth = DrawnFile(slide=Path(slide), labels=Path(labels)).truth()
         counts = sampled_confusion(truth, masks, wanted)
         return {"tflop": each * len(wanted) / 1e12, **accuracy(counts)}

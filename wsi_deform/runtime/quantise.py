@@ -105,7 +105,7 @@ def quantise(
     with write_folder_aside(folder) as aside:
         tell(f"quantising, over {len(seen)} images")
         file = aside / f"{name}{SUFFIX}"
-        _write_quantised(written, file, seen)
+        write_quantised(written, file, seen)
         tell("validating")
         validation = [open_labelled(row, model.classes) for row in manifest.of_split("val")]
         measured = measured_cost(model, network, Elsewhere(name, "openvino", file), validation)
@@ -153,7 +153,6 @@ def calibration_images(
     Returns:
         (B, channels, H, W) arrays, and of how many fields they are.
     """
-    found: list[NDArray[np.float32]] = []
     budgets = [
         (number, budget) for number, (slide, _) in enumerate(training) for budget in budgets_of(slide, model)
     ]
@@ -162,6 +161,19 @@ def calibration_images(
     for at in drawn:
         by_slide.setdefault(budgets[at][0], []).append(budgets[at][1])
 
+    with given_to(network) as found:
+        for number, chosen in by_slide.items():
+            slide, labels = training[number]
+            for _ in segment_fields(slide, model, chosen, labels=labels, scheduler="loop"):
+                pass
+    return found, len(drawn)
+
+
+@contextlib.contextmanager
+def given_to(network: nn.Module) -> Iterator[list[NDArray[np.float32]]]:
+    """What a network is given meanwhile: (B, channels, H, W) arrays, of large batches a part."""
+    found: list[NDArray[np.float32]] = []
+
     def note(_: nn.Module, given: tuple[Tensor, ...]) -> None:
         images = given[0].detach().float()
         step = -(-len(images) // MOST_OF_A_PASS)
@@ -169,13 +181,9 @@ def calibration_images(
 
     hook = network.register_forward_pre_hook(note)
     try:
-        for number, chosen in by_slide.items():
-            slide, labels = training[number]
-            for _ in segment_fields(slide, model, chosen, labels=labels, scheduler="loop"):
-                pass
+        yield found
     finally:
         hook.remove()
-    return found, len(drawn)
 
 
 def measured_cost(
@@ -229,8 +237,13 @@ def refuse_loss(loss_points: float | None, *, source: Path, allow_loss: bool) ->
     )
 
 
-def _write_quantised(source: Path, path: Path, seen: Sequence[NDArray[np.float32]]) -> None:
+def write_quantised(source: Path, path: Path, seen: Sequence[NDArray[np.float32]]) -> None:
     """Quantise a written network, from one file to another.
+
+    Args:
+        source: What ``prepared`` wrote.
+        path: Where to, ``.xml``.
+        seen: What the network was given, see ``given_to``.
 
     Convention:
         Three things are not NNCF's defaults, and cost no speed that was seen: biases are corrected layer by layer,
