@@ -25,8 +25,8 @@ MOST_CELLS = 2048
 """Along a slide's long side: finer cells than this leave a tree of the budgets here as it is."""
 SHARES = (0.0625, 0.125, 0.25, 0.5)
 """Of the finest level's pixels, for blocks."""
-STRIDE = 8
-"""Px of a level per cell that gets a label: an encoder's features of stride 16, labelled at half of it."""
+LABEL_PX = 2
+"""Px of a level per label, as ``configs/blocks.yaml`` has it."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -39,6 +39,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--levels", nargs="+", type=int, default=[4, 8, 16], help="downsamples, finest first")
     parser.add_argument("--block", type=int, default=512, help="side of a block, level-0 px")
     parser.add_argument(
+        "--label-px",
+        type=int,
+        default=LABEL_PX,
+        help="side of a label, px of its level; default: %(default)s",
+    )
+    parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", dest="changes",
         help="e.g. fields.side_um=null and sampling.coarsest_um=null for images without mpp",
     )  # fmt: skip
@@ -47,21 +53,31 @@ def main(arguments: Sequence[str] | None = None) -> None:
         classes = read_class_table(given.classes or given.manifest.parent / "classes.yaml")
         ask = Ask(manifest=given.manifest, classes=classes, split=given.split, settings=tuple(given.changes))
         budgets = [_budget(text) for text in given.budgets]
-        print(headroom(ask, budgets, levels=given.levels, block_px=given.block))
+        print(
+            headroom(ask, budgets, levels=given.levels, block_px=given.block, label_px=given.label_px),
+        )
     except (WsiDeformError, ValueError) as error:
         sys.exit(f"headroom: {error}")
 
 
-def headroom(ask: Ask, budgets: Sequence[tuple[int, int]], *, levels: Sequence[int], block_px: int) -> str:
+def headroom(
+    ask: Ask,
+    budgets: Sequence[tuple[int, int]],
+    *,
+    levels: Sequence[int],
+    block_px: int,
+    label_px: int = LABEL_PX,
+) -> str:
     """Both tables, as Markdown.
 
     Args:
         ask: Of what.
         budgets: (short, long) sides of sampled images.
         levels: Level-0 px per px of the levels that blocks are read at, finest first, each twice the one before.
-        block_px: Side of a block, level-0 px; a power of two, at least a cell of the coarsest level.
+        block_px: Side of a block, level-0 px; a power of two, at least a label of the coarsest level.
+        label_px: Side of what gets a label, px of the level that it is read at; a power of two.
     """
-    _check(levels, block_px)
+    _check(levels, block_px, label_px)
     uniform = [warp_confusion(ask, "uniform", budget) for budget in budgets]
     oracle = [warp_confusion(ask, "edge oracle", budget) for budget in budgets]
     weights = class_weights(uniform[0].counts.sum(1))
@@ -74,14 +90,14 @@ def headroom(ask: Ask, budgets: Sequence[tuple[int, int]], *, levels: Sequence[i
     for _, labels in slides:
         longest = max(labels.slide_size.width, labels.slide_size.height)
         finest = 1
-        while longest / finest > MOST_CELLS and finest < STRIDE * levels[0]:
+        while longest / finest > MOST_CELLS and finest < label_px * levels[0]:
             finest *= 2
         counts = count_cells(labels, cell_px=finest)
         area += counts.area_px
         for number, (short, long) in enumerate(budgets):
             trees[number] += tree_confusion(counts, short * long, weights)
         for number, level in enumerate(levels):
-            dense[number] += dense_confusion(counts, level, stride=STRIDE)
+            dense[number] += dense_confusion(counts, level, stride=label_px)
         for number, share in enumerate(SHARES):
             confusion, pixels = block_confusion(
                 counts,
@@ -89,7 +105,7 @@ def headroom(ask: Ask, budgets: Sequence[tuple[int, int]], *, levels: Sequence[i
                 weights,
                 downsamples=levels,
                 block_px=block_px,
-                stride=STRIDE,
+                stride=label_px,
             )
             blocks[number] += confusion
             read[number] += pixels
@@ -127,14 +143,16 @@ def _budget(text: str) -> tuple[int, int]:
     return int(short), int(long)
 
 
-def _check(levels: Sequence[int], block_px: int) -> None:
+def _check(levels: Sequence[int], block_px: int, label_px: int) -> None:
+    if label_px < 1 or label_px & (label_px - 1):
+        raise ValueError(f"--label-px {label_px}: needed a power of two.")
     doubled = all(coarse == 2 * fine for fine, coarse in zip(levels, levels[1:], strict=False))
     if not levels or levels[0] < 1 or levels[0] & (levels[0] - 1) or not doubled:
         raise ValueError(
             f"--levels {' '.join(map(str, levels))}: needed powers of two, each twice the one before."
         )
-    if block_px & (block_px - 1) or block_px < STRIDE * levels[-1]:
-        raise ValueError(f"--block {block_px}: needed a power of two, {STRIDE * levels[-1]} or more.")
+    if block_px & (block_px - 1) or block_px < label_px * levels[-1]:
+        raise ValueError(f"--block {block_px}: needed a power of two, {label_px * levels[-1]} or more.")
 
 
 def _points(confusion: Confusion) -> str:

@@ -172,7 +172,12 @@ def test_the_command_prints_ceilings_that_agree_with_each_other(tmp_path: Path, 
             ["--levels", "4", "16"],
             "headroom: --levels 4 16: needed powers of two, each twice the one before.",
         ),
-        (["--block", "64"], "headroom: --block 64: needed a power of two, 128 or more."),
+        (["--block", "16"], "headroom: --block 16: needed a power of two, 32 or more."),
+        (
+            ["--block", "64", "--label-px", "8"],
+            "headroom: --block 64: needed a power of two, 128 or more.",
+        ),
+        (["--label-px", "3"], "headroom: --label-px 3: needed a power of two."),
         (["--classes", "none.yaml"], "headroom: class table none.yaml"),
     ],
 )
