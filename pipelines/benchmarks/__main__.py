@@ -41,7 +41,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(ORDER)}; default: all")
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that everything runs")
     parser.add_argument(
-        "--out", type=Path, help="default: results/ beside this file; quick: build/benchmarks"
+        "--out",
+        type=Path,
+        help="default: results/ beside this file; with --quick, --only, --side or --model: build/benchmarks",
     )
     parser.add_argument("--cache", type=Path, help="drawn slides and trained models; outside the repository")
     parser.add_argument("--threads", type=int, default=min(os.cpu_count() or 1, 8))
@@ -82,7 +84,9 @@ def main(arguments: list[str] | None = None) -> int:
     strange = [name for name in given.names if name not in ORDER]
     if strange:
         parser.error(f"{', '.join(strange)}: needed names among {', '.join(ORDER)}.")
-    out = given.out or (FOLDER.parents[1] / "build" / "benchmarks" if given.quick else FOLDER / "results")
+    # A part of the cases would take the place of all, and the page's ratios are of one run.
+    is_part = given.quick or given.only or given.side or given.model
+    out = given.out or (FOLDER.parents[1] / "build" / "benchmarks" if is_part else FOLDER / "results")
     settings = Settings(
         out=out,
         cache=(given.cache or user_cache_path("wsi-deform", appauthor=False) / "benchmarks").absolute(),

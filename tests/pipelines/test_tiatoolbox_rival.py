@@ -259,6 +259,16 @@ def test_options_choose_the_python_and_the_slides(monkeypatch: pytest.MonkeyPatc
     assert [each.sides for each in seen] == [(61_440,), (20_480, 61_440)]
 
 
+def test_a_part_of_the_cases_does_not_take_the_place_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Settings] = []
+    monkeypatch.setattr(command, "_run", lambda _, settings: bool(seen.append(settings)))
+    parts = (["--only", "mip"], ["--side", "20480"], ["--model", "model.safetensors"], ["--quick"])
+    for part in ([], *parts, ["--only", "mip", "--out", "here"]):
+        assert command.main(["gather", *part]) == 0
+    named = [each.out.name if len(each.out.parts) == 1 else "/".join(each.out.parts[-2:]) for each in seen]
+    assert named == ["benchmarks/results", *["build/benchmarks"] * 4, "here"]
+
+
 @pytest.mark.parametrize(
     ("option", "value", "said"),
     [
