@@ -48,10 +48,47 @@ def _inside(edge: Edge, x: Any, y: Any, pixel: Any, first: Any, last: Any) -> tu
 
 
 @compiled
-def _best_of(values: Longs) -> int:
-    """The class of the highest value, the lower index on ties."""
+def _paint(out: NDArray[Any], begin: Any, count: Any, label: Any) -> None:
+    """Set some pixels that follow each other.
+
+    A slice would be counted by its owner, which costs as much as a row; and whole numbers without a sign need no look
+    at whether they count from the end, so that the loop becomes one call.
+    """
+    start, value = np.uint64(begin), out.dtype.type(label)
+    for each in range(np.uint64(count)):
+        out[start + each] = value
+
+
+@compiled
+def _rivals(scores: Scores, a: Any, b: Any, c: Any, rivals: Longs) -> int:
+    """Classes that may be ahead somewhere in a piece, ascending, into ``rivals``; returns how many.
+
+    The others are at no corner ahead of one that beats them: a mean of scores does not turn an order around.
+    """
+    count = 0
+    for each in range(scores.shape[1]):
+        is_beaten = False
+        for other in range(scores.shape[1]):
+            ahead = min(
+                np.int64(scores[a, other]) - scores[a, each],
+                np.int64(scores[b, other]) - scores[b, each],
+                np.int64(scores[c, other]) - scores[c, each],
+            )
+            # On a tie the lower index is ahead.
+            if ahead > 0 or (ahead == 0 and other < each):
+                is_beaten = True
+                break
+        if not is_beaten:
+            rivals[count] = each
+            count += 1
+    return count
+
+
+@compiled
+def _ahead(values: Longs, count: int) -> int:
+    """Which of the first values is the highest, the first of equal ones."""
     best = 0
-    for each in range(1, values.shape[0]):
+    for each in range(1, count):
         if values[each] > values[best]:
             best = each
     return best
@@ -59,52 +96,48 @@ def _best_of(values: Longs) -> int:
 
 @compiled
 def _fill_row(
-    scores: Scores,
-    corners: tuple[Any, Any, Any],
-    weights: tuple[Any, Any, Any],
-    steps: tuple[Any, Any, Any],
-    sums: NDArray[np.int64],
-    row: NDArray[Any],
+    count: int,
+    rivals: Longs,
+    here: Longs,
+    there: Longs,
+    change: Longs,
+    beyond: int,
+    out: NDArray[Any],
+    begin: int,
 ) -> int:
     """Fill a row of pixels of one piece with the class of the highest sum of scores, which changes a few times at most.
 
     Args:
-        scores: (N, C) whole-numbered probabilities.
-        corners: Rows of ``scores``.
-        weights: Of the corners at the first pixel.
-        steps: By how much the weights change from a pixel to the next.
-        sums: (3, C), room for the sums of a pixel, of the last one, and for how the sums change.
-        row: (n,) receives the labels.
+        count: Of the rivals.
+        rivals: The classes that may be ahead.
+        here: Their sums at the first pixel; changed.
+        there: At the last.
+        change: By how much they change from a pixel to the next.
+        beyond: Pixels behind the first.
+        out: (n,) receives the labels.
+        begin: Where in it the first pixel lies.
 
     Returns:
         The one label, or MIXED.
     """
-    here, there, change = sums[0], sums[1], sums[2]
-    a, b, c = corners
-    beyond = row.shape[0] - 1
-    for each in range(scores.shape[1]):
-        of_a, of_b, of_c = np.int64(scores[a, each]), np.int64(scores[b, each]), np.int64(scores[c, each])
-        here[each] = weights[0] * of_a + weights[1] * of_b + weights[2] * of_c
-        change[each] = steps[0] * of_a + steps[1] * of_b + steps[2] * of_c
-        there[each] = here[each] + beyond * change[each]
-    best, last = _best_of(here), _best_of(there)
-    common = best if best == last else MIXED
+    best, last = _ahead(here, count), _ahead(there, count)
+    common = int(rivals[best]) if best == last else MIXED
     at = 0
     while best != last:
         # The next pixel at which another class is ahead; on a tie the lower index is.
         nearest = beyond - at
-        for each in range(scores.shape[1]):
+        for each in range(count):
             gain = change[each] - change[best]
             if gain > 0:
                 gap = here[best] - here[each]
                 nearest = min(nearest, gap // gain + 1 if each > best else (gap + gain - 1) // gain)
-        row[at : at + nearest] = best
+        _paint(out, begin + at, nearest, rivals[best])
         at += nearest
-        for each in range(scores.shape[1]):
+        for each in range(count):
             here[each] += nearest * change[each]
-        best = _best_of(here)
-    row[at:] = best
-    return int(common)
+        best = _ahead(here, count)
+    _paint(out, begin + at, beyond + 1 - at, rivals[best])
+    return common
 
 
 @compiled
@@ -117,15 +150,29 @@ def _fill_box(
     box: Box,
     sums: NDArray[np.int64],
     out: NDArray[Any],
+    width: int,
     origin: tuple[int, int],
 ) -> int:
     """Fill a box of pixels of one level, row by row: each pixel by the first piece that holds its centre.
+
+    Args:
+        samples: As of ``render``, as are ``scores`` and ``level``.
+        scores: (N, C).
+        lattice: Of the field.
+        pieces: Those that may meet the box, ascending.
+        level: Of the pixels.
+        box: Left, top, right, bottom, px of the level.
+        sums: (6, C), room for sums of scores.
+        out: (H * W,) receives the labels of a rectangle, row after row.
+        width: Its W.
+        origin: Column and row of its first pixel.
 
     Returns:
         The one label that was painted, or MIXED; a label may have been painted over.
     """
     common = NONE_YET
     left, top, right, bottom = box
+    rivals, start, change, down, here, there = sums[0], sums[1], sums[2], sums[3], sums[4], sums[5]
     half = np.int64(1) << (level + 7)
     pixel = 2 * half
     first_x = left * pixel + half
@@ -144,8 +191,17 @@ def _fill_box(
         label = int(samples[a, 2])
         if samples[b, 2] != label or samples[c, 2] != label:
             label = MIXED
-        of_c = 1 if kind == TRIANGLE else 0
-        steps = (e[0] * pixel, f[0] * pixel, g[0] * pixel * of_c)
+        count = 0
+        if label == MIXED:
+            count = _rivals(scores, a, b, c, rivals)
+            x, y = first_x + first_column * pixel, first_row * pixel + half
+            of_c = 1 if kind == TRIANGLE else 0
+            for each in range(count):
+                of_a, of_b = np.int64(scores[a, rivals[each]]), np.int64(scores[b, rivals[each]])
+                third = of_c * np.int64(scores[c, rivals[each]])
+                start[each] = value_at(e, x, y) * of_a + value_at(f, x, y) * of_b + value_at(g, x, y) * third
+                change[each] = pixel * (e[0] * of_a + f[0] * of_b + g[0] * third)
+                down[each] = pixel * (e[1] * of_a + f[1] * of_b + g[1] * third)
         for row in range(first_row, last_row + 1):
             y = row * pixel + half
             first, last = _inside(e, first_x, y, pixel, first_column, last_column)
@@ -153,14 +209,20 @@ def _fill_box(
             first, last = _inside(g, first_x, y, pixel, first, last)
             if last < first:
                 continue
-            filled = out[row - origin[1], left + first - origin[0] : left + last + 1 - origin[0]]
+            begin = (row - origin[1]) * width + left + first - origin[0]
             if label != MIXED:
-                filled[:] = label
+                _paint(out, begin, last - first + 1, label)
                 common = merged(common, label)
             else:
-                x = first_x + first * pixel
-                weights = (value_at(e, x, y), value_at(f, x, y), value_at(g, x, y) * of_c)
-                common = merged(common, _fill_row(scores, (a, b, c), weights, steps, sums, filled))
+                for each in range(count):
+                    # Whatever overflows lies outside of the piece, and comes back in it: sums of whole numbers wrap.
+                    here[each] = (
+                        start[each] + (row - first_row) * down[each] + (first - first_column) * change[each]
+                    )
+                    there[each] = here[each] + (last - first) * change[each]
+                common = merged(
+                    common, _fill_row(count, rivals, here, there, change, last - first, out, begin)
+                )
     return int(common)
 
 
@@ -214,7 +276,8 @@ def render(
     if not_kept > 0:
         out[:, :] = outside_label
         common = outside_label
-    sums = np.empty((3, scores.shape[1]), np.int64)
+    flat = out.reshape(-1)
+    sums = np.empty((6, scores.shape[1]), np.int64)
     for i in range(fields.shape[0]):
         box = kept_pixels(kept, fields[i], level, origin, out.shape)
         label = _fill_box(
@@ -225,7 +288,8 @@ def render(
             level,
             box,
             sums,
-            out,
+            flat,
+            out.shape[1],
             origin,
         )
         common = merged(common, label)
