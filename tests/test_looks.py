@@ -4,12 +4,14 @@ import numpy as np
 import pytest
 import torch
 from drawn_reader import ArrayReader
+from plugged import unplugged
 
 from wsi_deform.annotation.classes import ClassTable
 from wsi_deform.config import read_config
 from wsi_deform.cover import budgets_of, view_of
 from wsi_deform.data.augment import random_change
-from wsi_deform.errors import ConfigError, ModelError, SlideError
+from wsi_deform.deform.block_choices import add_choice
+from wsi_deform.errors import ConfigError, ModelError, ShapeError, SlideError
 from wsi_deform.geometry import Region, Size
 from wsi_deform.looks import label_looks, look_at_fields, score_losses
 from wsi_deform.model import Model
@@ -95,6 +97,19 @@ def test_detail_finds_the_disc():
     looks = looked(slide, make_model("blocks.choice=detail", "blocks.share=0.2"))
     for _, row, column in looks.last.places.tolist():
         assert disc[row * 64 : row * 64 + 64, column * 64 : column * 64 + 64].any()
+
+
+def test_a_choice_that_is_added_reads_where_it_says(monkeypatch):
+    unplugged(monkeypatch)
+    add_choice("pink", lambda view: view[:, :1] - view[:, 1:2], words="where it is pink")
+    add_choice("flat", lambda view: view.mean(), words="nowhere")
+    slide, _, _ = drawn()
+    looks = looked(slide, make_model("blocks.choice=pink", "blocks.share=0.2", "blocks.margin_px=0"))
+    # The faint square: 32 to 96 px of the finest level, in blocks of 32 px.
+    first = [tuple(place[1:]) for place in looks.last.places.tolist()]
+    assert {(1, 1), (1, 2), (2, 1), (2, 2)} <= set(first)
+    with pytest.raises(ShapeError, match=r"choice of blocks 'flat': gives \(\) for a view \(1, 3, 64, 128\)"):
+        looked(slide, make_model("blocks.choice=flat"))
 
 
 def test_what_is_read_is_what_the_budget_allows():

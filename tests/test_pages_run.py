@@ -15,19 +15,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from plugged import example, unplugged
 from tiny_study import MPP, SIZE, tiny_model, tiny_study
 from typer.testing import CliRunner
 
 import wsi_deform
 from pipelines.budget import main as budget
-from wsi_deform import block_choice
 from wsi_deform.annotation.outlines import open as formats
 from wsi_deform.cli.main import typer_app
+from wsi_deform.config import read_config
+from wsi_deform.deform.block_choices import block_choice
 from wsi_deform.drawn.study import draw_study
 from wsi_deform.errors import ModelError
-from wsi_deform.networks import block_encoders, registry
+from wsi_deform.networks import registry
 from wsi_deform.networks.blocks import BlockNetwork
-from wsi_deform.slide import detect
+from wsi_deform.networks.losses import named_loss
+from wsi_deform.slide.open import find_slides
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -48,20 +51,15 @@ def run(command: str) -> None:
 
 @pytest.fixture
 def extending(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Runs the example that names something; what it plugs in is out again after the test."""
-    places = ((detect, "_candidates"), (formats, "FORMATS"), (block_choice, "detail"))
-    for place, name in places:
-        monkeypatch.setattr(place, name, getattr(place, name))
-    monkeypatch.setattr(registry, "_OWN_NETWORKS", dict(registry._OWN_NETWORKS))
-    monkeypatch.setattr(block_encoders, "ENCODERS", dict(block_encoders.ENCODERS))
+    """Runs the example that names something; what it adds is out again after the test."""
+    unplugged(monkeypatch)
 
-    def example(named: str) -> dict[str, Any]:
-        (code,) = (each for each in python_of("extending.md") if named in each)
+    def run_example(named: str) -> dict[str, Any]:
         said: dict[str, Any] = {}
-        exec(code, said)
+        exec(example(named), said)
         return said
 
-    return example
+    return run_example
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +165,8 @@ def test_the_reader_of_the_extending_page_opens_slides(tmp_path: Path, extending
     pixels = np.random.default_rng(0).integers(0, 256, (300, 520, 3), dtype=np.uint8)
     np.save(tmp_path / "slide.npy", pixels)
     extending("class NumpyReader")
+    np.save(tmp_path / "gray.npy", pixels[..., 0])
+    assert find_slides(tmp_path) == [tmp_path / "slide.npy"]
     slide = wsi_deform.open_slide(tmp_path / "slide.npy")
     assert (slide.size.width, slide.size.height, slide.mpp, slide.info.vendor) == (520, 300, 0.5, "numpy")
     np.testing.assert_array_equal(slide.read(200, 40, 300, 250, level=0), pixels[40:290, 200:500])
@@ -234,5 +234,16 @@ def test_the_choice_of_blocks_of_the_extending_page_prefers_blue(extending: Any)
     said = extending("def blueness")
     view = torch.full((1, 3, 2, 3), 200.0)
     view[0, 1, 0, 2] = 80.0
-    assert block_choice.detail is said["blueness"]
-    assert block_choice.detail(view).tolist() == [[[[0.0, 0.0, 120.0], [0.0, 0.0, 0.0]]]]
+    choice = block_choice("blueness")
+    assert (choice.worth, choice.words) == (said["blueness"], "where the view is bluest, and nothing learned")
+    assert said["blueness"](view).tolist() == [[[[0.0, 0.0, 120.0], [0.0, 0.0, 0.0]]]]
+
+
+def test_the_loss_of_the_extending_page_is_of_labelled_samples(extending: Any) -> None:
+    extending("class Brier")
+    settings = read_config(changes=["loss.segmentation={name: brier, power: 1}"]).loss.segmentation
+    loss = named_loss(settings.name, classes=2, options=settings.options)
+    labels = torch.tensor([[[0, 1, 255]]])
+    # Probabilities of 0.5 are wrong by 0.5 for both classes; by 0.25 where they are squared.
+    assert loss.sums(torch.zeros(1, 2, 1, 3), labels, 255)[0].tolist() == [1.0]
+    assert named_loss("brier", classes=2).sums(torch.zeros(1, 2, 1, 3), labels, 255)[0].tolist() == [0.5]

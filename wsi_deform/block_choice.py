@@ -10,7 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from wsi_deform.deform.block_budget import FieldWorth, shared_counts
-from wsi_deform.deform.blocks import LEAST_TISSUE, BlockLayout, detail, impurity
+from wsi_deform.deform.block_choices import block_choice
+from wsi_deform.deform.blocks import LEAST_TISSUE, BlockLayout, impurity
+from wsi_deform.errors import ModelError, ShapeError
 from wsi_deform.geometry import Size
 from wsi_deform.model import Model
 from wsi_deform.networks.blocks import raster
@@ -68,12 +70,30 @@ def priority_of(
     if choice == "random":
         return torch.zeros(len(views), 1, *layout.blocks(level).shape)
     if level == 1:
-        return layout.pooled(detail(views[:, :RGB]), level)
+        return layout.pooled(_worth_of(choice, views[:, :RGB]), level)
     # Of what was read of the level before: its windows' quarters.
     windows, inner = seen[-1], slice(layout.margin_px, layout.margin_px + layout.window_px)
-    found = F.avg_pool2d(detail(windows.images)[:, :, inner, inner], layout.window_px // 2)
+    found = F.avg_pool2d(_worth_of(choice, windows.images)[:, :, inner, inner], layout.window_px // 2)
     whole = raster(found, len(views), _doubled(layout.blocks(level - 1)), windows.places)[:, :1]
     return whole[:, :, : layout.blocks(level).height, : layout.blocks(level).width]
+
+
+def _worth_of(choice: str, view: Tensor) -> Tensor:
+    """(B, 1, H, W): what each pixel of a view is worth, by a choice that nothing but the view decides.
+
+    Raises:
+        ShapeError: A plug-in's function gives something else.
+    """
+    worth = block_choice(choice).worth
+    if worth is None:
+        raise ModelError(f"choice of blocks {choice!r}: is not by a view. Needed one of add_choice.")
+    found = worth(view)
+    needed = (len(view), 1, *view.shape[2:])
+    if tuple(found.shape) != needed:
+        raise ShapeError(
+            f"choice of blocks {choice!r}: gives {tuple(found.shape)} for a view {tuple(view.shape)}. Needed {needed}."
+        )
+    return found.float()
 
 
 def _doubled(size: Size) -> tuple[int, int]:

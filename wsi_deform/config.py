@@ -19,6 +19,7 @@ from wsi_deform.config_files import packaged_configs
 from wsi_deform.config_format import FORMAT, KEY, todays
 from wsi_deform.config_sections import Config
 from wsi_deform.errors import ConfigError
+from wsi_deform.plugins import STORED
 from wsi_deform.texts import parse_yaml, read_text
 
 YAML_SUFFIXES = (".yaml", ".yml")
@@ -103,13 +104,16 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
     return raw
 
 
-def parse_config(raw: dict[str, Any], *, source: str, changes: Iterable[str] = ()) -> Config:
+def parse_config(
+    raw: dict[str, Any], *, source: str, changes: Iterable[str] = (), stored: bool = False
+) -> Config:
     """Validate a configuration that was read as plain data.
 
     Args:
         raw: Nested dictionaries as YAML or JSON give them.
         source: Where they came from, for the error.
         changes: As for ``read_config``.
+        stored: Whether it is of a model that is trained: its loss need not be known here.
 
     Returns:
         The configuration.
@@ -123,7 +127,7 @@ def parse_config(raw: dict[str, Any], *, source: str, changes: Iterable[str] = (
     settings = _todays(raw, source)
     for change in changes:
         _apply(settings, change)
-    return _validated(settings, source)
+    return _validated(settings, source, stored=stored)
 
 
 def _todays(raw: Mapping[str, Any], source: str) -> dict[str, Any]:
@@ -149,9 +153,9 @@ def _default(key: str) -> Any:
     return found
 
 
-def _validated(settings: dict[str, Any], source: str) -> Config:
+def _validated(settings: dict[str, Any], source: str, *, stored: bool) -> Config:
     try:
-        return Config.model_validate(settings)
+        return Config.model_validate(settings, context={STORED: stored})
     except ValidationError as error:
         problems = [_problem(each) for each in error.errors()]
         raise ConfigError(f"config {source}:\n" + "\n".join(f"  - {each}" for each in problems)) from error

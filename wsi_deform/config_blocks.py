@@ -7,7 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from wsi_deform.deform.blocks import LABEL_PX, STRIDE, BlockChoice
+from wsi_deform.deform.block_choices import block_choice, words_of
+from wsi_deform.deform.blocks import LABEL_PX, STRIDE
+from wsi_deform.errors import ConfigError
 
 MAX_LEVELS = 8
 LabelPx = Literal[2, 4, 8]
@@ -68,11 +70,11 @@ class Blocks(BaseModel):
         None,
         description="What each level but the coarsest gets of it; null: twice as much as the one before.",
     )
-    choice: BlockChoice = Field(
+    choice: str = Field(
         "learned",
         description="Where the next level is read. learned: a scorer says. detail: by the gradient of the brightness. "
         "features: by how much the encoder's features differ from those around. tissue: by the tissue mask. random. "
-        "labels: by the labels, an oracle.",
+        "labels: by the labels, an oracle. Or of a plug-in.",
     )
     skip_glass: bool = Field(True, description="Blocks that are tissue on less than 1 % are not read.")
     noise: float = Field(
@@ -86,6 +88,15 @@ class Blocks(BaseModel):
     def _whole_strides(cls, value: int) -> int:
         if value % STRIDE:
             raise ValueError(f"needed a multiple of {STRIDE}")
+        return value
+
+    @field_validator("choice")
+    @classmethod
+    def _known_choice(cls, value: str) -> str:
+        try:
+            block_choice(value)
+        except ConfigError as error:
+            raise ValueError(str(error)) from error
         return value
 
     @model_validator(mode="after")
@@ -150,18 +161,6 @@ BUDGETS = ("share", "px_per_mm2", "px")
 """Keys of which one says how much is read."""
 
 
-CHOICES: dict[str, str] = {
-    "learned": "where a scorer, which learns from labels, says that reading closer tells classes apart",
-    "detail": "where there is most detail, by the gradient of the brightness and nothing learned",
-    "features": "where the encoder's features differ most from those around, and nothing learned from labels",
-    "tissue": "where there is tissue, by a mask and nothing learned",
-    "random": "at random places",
-    "labels": "where classes meet in the labels, which must be known of every slide that it segments: an oracle for "
-    "comparison, not for use",
-}
-"""Where the next level is read, in words that end a sentence."""
-
-
 def scales_of(blocks: Mapping[str, Any]) -> tuple[tuple[float, ...], str]:
     """Lengths of a pixel of each level, the coarsest first, and their unit.
 
@@ -198,7 +197,7 @@ def looks_text(blocks: Mapping[str, Any]) -> str:
     closer = " and ".join(filter(None, (", ".join(further[:-1]), further[-1])))
     return (
         f"read whole at {first} {unit} per px, then closer, at {closer}, in windows of {blocks['window_px']} px, "
-        f"{CHOICES[blocks['choice']]}: at most {budget_text(blocks)} in all"
+        f"{words_of(blocks['choice'])}: at most {budget_text(blocks)} in all"
     )
 
 

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from wsi_deform.deform.targets import EdgeScale
 from wsi_deform.errors import ModelError
-from wsi_deform.networks.monai_losses import refuse_unknown_loss
+from wsi_deform.networks.losses import refuse_unknown_loss
+from wsi_deform.plugins import STORED
 
 
 class SegmentationLoss(BaseModel):
     """What the segmentation network minimises; other keys are arguments of that loss."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
-    name: str = Field("focal", description="focal, or monai:NAME, e.g. monai:DiceCELoss")
+    name: str = Field("focal", description="focal, or monai:NAME, e.g. monai:DiceCELoss; or of a plug-in.")
 
     @field_validator("name")
     @classmethod
-    def _known(cls, value: str) -> str:
-        if value != "focal":
+    def _known(cls, value: str, info: ValidationInfo) -> str:
+        # A model that is stored needs no loss: it may come from where a plug-in had it.
+        if value != "focal" and not (info.context or {}).get(STORED):
             try:
                 refuse_unknown_loss(value)
             except ModelError as error:
@@ -35,7 +37,7 @@ class SegmentationLoss(BaseModel):
 
     @property
     def options(self) -> dict[str, Any]:
-        """The arguments of a loss of MONAI."""
+        """The arguments of a loss of MONAI or of a plug-in."""
         return dict(self.model_extra or {})
 
 

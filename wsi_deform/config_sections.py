@@ -208,7 +208,7 @@ class SegmentationNetwork(_Section):
     name: str = Field(
         "hrnetv2",
         description="hrnetv2, pspnet, efficientnet-lite0, or monai:NAME, e.g. monai:DynUNet; in blocks the encoder: "
-        "efficientnet-lite0, resnet18, resnet34, resnet50, resnet101 or vit.",
+        "efficientnet-lite0, resnet18, resnet34, resnet50, resnet101 or vit. Or of a plug-in.",
     )
 
     @property

@@ -45,6 +45,10 @@ class MaskError(WsiDeformError):
     """A mask cannot be written or does not fit its slide."""
 
 
+class PluginError(WsiDeformError):
+    """Something cannot be added under its name (another has it), or a plug-in's part is not as needed."""
+
+
 class ShapeError(WsiDeformError):
     """An array or tensor handed to a public function has the wrong shape, dtype or range."""
 

@@ -13,13 +13,12 @@ from wsi_deform.config_sections import Config
 from wsi_deform.deform.blocks import BlockLayout
 from wsi_deform.errors import ModelError
 from wsi_deform.geometry import Size
-from wsi_deform.networks.block_encoders import OPTIONS_OF, trained_on
+from wsi_deform.networks.block_encoders import HEAD_OPTIONS, encoder_options, trained_on
 from wsi_deform.networks.blocks import BlockNetwork
 from wsi_deform.networks.groups import GroupNetwork
 from wsi_deform.networks.names import refuse_unknown_options
 
 NO_BLOCKS = "sampling.geometry warp: this model has no blocks. Needed sampling.geometry: blocks."
-BLOCK_OPTIONS = ("width", "frozen", "head", "trained_um", "pixel_mean", "pixel_std")
 FURTHEST_SCALE = 4.0
 """Most that um per px of the finest level may be of those that an encoder was trained at, or these of it."""
 # Of labels, by training; or of look-alike tissue, by `wsi-deform explore`.
@@ -117,7 +116,7 @@ def block_network(config: Config, classes: int) -> BlockNetwork:
     if settings is None:
         raise ModelError(NO_BLOCKS)
     name = config.networks.segmentation.name
-    accepted = (*BLOCK_OPTIONS, *OPTIONS_OF.get(name, ()))
+    accepted = (*HEAD_OPTIONS, *encoder_options(name))
     refuse_unknown_options(f"{name} in blocks", options, accepted)
     refuse_scale(config, options.pop("trained_um", None))
     own = encoder_arguments(config)
@@ -143,7 +142,7 @@ def block_network(config: Config, classes: int) -> BlockNetwork:
 def encoder_arguments(config: Config) -> dict[str, Any]:
     """Arguments of ``BlockNetwork`` that say more of its encoder than its name; none where there is no more to say."""
     segmentation = config.networks.segmentation
-    options, own = segmentation.options, OPTIONS_OF.get(segmentation.name, ())
+    options, own = segmentation.options, encoder_options(segmentation.name)
     found = {key: options[key] for key in ("pixel_mean", "pixel_std") if options.get(key) is not None}
     if inner := {key: value for key, value in options.items() if key in own}:
         found["encoder_options"] = inner

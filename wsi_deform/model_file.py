@@ -96,19 +96,20 @@ def model_of_description(about: Mapping[str, Any], source: Path) -> Model:
         source: The JSON file, for errors.
 
     Raises:
-        ModelError: A value is none that was written.
+        ModelError: A value is none that was written, or a network is not known here, such as that of a plug-in.
         ConfigError: Its configuration is of a newer format, or not as any version wrote it.
 
     Convention:
         Options by which a network would fetch somebody's weights are left out, whoever wrote them there: those of the
         model are stored, and nothing is asked of any other machine.
     """
-    return Model(
-        config=_without_fetching(parse_config(about["config"], source=str(source))),
-        classes=class_table_from_data(about["classes"], f"model {source}: classes"),
-        mpp=_mpp(about["mpp"], source),
-        trained_on=_trained_on(about, source),
-    )
+    config = _without_fetching(parse_config(about["config"], source=str(source), stored=True))
+    classes = class_table_from_data(about["classes"], f"model {source}: classes")
+    mpp, trained_on = _mpp(about["mpp"], source), _trained_on(about, source)
+    try:
+        return Model(config=config, classes=classes, mpp=mpp, trained_on=trained_on)
+    except ModelError as error:
+        raise ModelError(f"model {source}: {error}") from error
 
 
 def _without_fetching(config: Config) -> Config:
@@ -159,7 +160,7 @@ def load_model(run: Path | str, *, device: str | torch.device = "cpu") -> Model:
     """
     path, about, tensors, _ = read_stored(Path(run))
     beside = path.with_suffix(".json")
-    config = parse_config(about["config"], source=str(beside))
+    config = parse_config(about["config"], source=str(beside), stored=True)
     _check_widths(config.networks.model_dump(), tensors, source=beside)
     with networks_alone():
         model = model_of_description(about, beside)
@@ -351,5 +352,5 @@ def read_model_facts(path: Path) -> dict[str, Any]:
             f"{', '.join(sorted(NEEDED[found]))}, as wsi-deform writes them."
         )
     # A stored configuration is always whole: without a format it is of the first one.
-    config = parse_config({KEY: FIRST} | about["config"], source=str(beside))
+    config = parse_config({KEY: FIRST} | about["config"], source=str(beside), stored=True)
     return {**about, "config": config.model_dump(mode="json")}

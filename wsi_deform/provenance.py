@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from wsi_deform.plugins import loaded_plugins
 from wsi_deform.redact import redacted_data
 
 RECORDED_PACKAGES = (
@@ -41,8 +42,10 @@ def provenance(
 
     Returns:
         Plain data for JSON: package, Python, torch and other versions, platform, git state (None outside
-        a checkout), SHA-256 of the configuration, seed, UTC time, command.
+        a checkout), SHA-256 of the configuration, seed, UTC time, command; the packages of plug-ins, where any were
+        run in this process.
     """
+    plugins = {each.package: each.version for each in loaded_plugins()}
     if command is None:
         command = list(sys.argv)
     return {
@@ -50,6 +53,7 @@ def provenance(
         "python": platform.python_version(),
         "torch": _version("torch"),
         "packages": {name: _version(name) for name in RECORDED_PACKAGES},
+        **({"plugins": plugins} if plugins else {}),
         "platform": platform.platform(),
         "git": git_state(),
         "config_sha256": None if config is None else config_sha256(config),

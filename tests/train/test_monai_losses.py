@@ -11,7 +11,7 @@ import torch
 from wsi_deform.config import parse_config, read_config
 from wsi_deform.errors import ConfigError, ModelError
 from wsi_deform.networks.monai_losses import SUPPORTED, MonaiLoss
-from wsi_deform.train.losses import focal_sums, monai_loss_of
+from wsi_deform.train.losses import focal_sums, named_loss_of
 
 DISTANCES = [[0.0, 1.0, 1.0, 1.0], [1.0, 0.0, 0.5, 0.8], [1.0, 0.5, 0.0, 0.3], [1.0, 0.8, 0.3, 0.0]]
 #: Each loss as a configuration says it, and how MONAI is called for scores and class numbers.
@@ -166,9 +166,9 @@ def test_a_configuration_names_a_loss_alone_or_with_its_arguments():
     alone = read_config(changes=["loss.segmentation=monai:DiceCELoss"]).loss.segmentation
     assert (alone.name, alone.options) == ("monai:DiceCELoss", {})
     given = read_config(changes=["loss.segmentation={name: monai:DiceCELoss, lambda_ce: 0.5}"])
-    loss = monai_loss_of(given, 4)
+    loss = named_loss_of(given, 4)
     assert loss.loss.lambda_ce == 0.5
-    assert monai_loss_of(read_config(), 4) is None
+    assert named_loss_of(read_config(), 4) is None
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,8 @@ from wsi_deform.paths import (
     trouble_at,
     without_slide_suffix,
 )
+from wsi_deform.plugins import failed_plugins
+from wsi_deform.slide.added import added_suffixes
 from wsi_deform.slide.find import slide_id_of
 from wsi_deform.slide.path import SlidePath, SlideUrl
 from wsi_deform.slide.search import LeftOut, search_slides
@@ -184,8 +186,8 @@ def _in_folder(folder: Path, out: Path, mpp: float | None) -> tuple[SlideSource,
     if not search.slides and not search.left_out:
         raise SlideError(
             f"slides {folder}: no slide among its {search.files} files. Looked in it and its subfolders for "
-            f"{', '.join(sorted(SLIDE_SUFFIXES))}, OME-Zarr folders and DICOM folders. Check the path, or "
-            "list the slides in a manifest CSV with a column slide."
+            f"{', '.join(sorted(SLIDE_SUFFIXES | added_suffixes()))}, OME-Zarr folders and DICOM folders. Check the "
+            f"path, or list the slides in a manifest CSV with a column slide.{failed_plugins()}"
         )
     good, left_out = [], list(search.left_out)
     names = distinct_names(search.slides, folder)

@@ -11,6 +11,7 @@ from wsi_deform.doctor.dask_check import dask_findings
 from wsi_deform.doctor.devices import device_findings
 from wsi_deform.doctor.extras import extra_findings
 from wsi_deform.doctor.finding import Finding, tried
+from wsi_deform.doctor.installed_plugins import plugin_findings
 from wsi_deform.doctor.privacy import Shortener
 from wsi_deform.doctor.readers import codec_findings, reader_findings
 from wsi_deform.doctor.runtimes import runtime_findings
@@ -53,6 +54,7 @@ def _all(out: Path | None, stack: ExitStack) -> Iterator[Finding]:
         yield from _whole("extras", lambda: extra_findings(_new(folder / "extras")))
     else:
         yield made
+    yield from _whole("plug-ins", plugin_findings)
     yield from _whole("runtimes", runtime_findings)
     yield from _whole("dask", dask_findings)
     if made.status == "ok":

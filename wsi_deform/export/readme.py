@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from wsi_deform.config_blocks import budget_text, label_px_of, scales_of
+from wsi_deform.deform.block_choices import words_of
 from wsi_deform.model_card import reading_text
 
 MAX_NAMED = 8
@@ -191,7 +192,7 @@ def _method_of_blocks(about: Mapping[str, Any]) -> str:
             "tissue": "by their share of tissue",
             "random": "at random",
             "labels": "by how mixed the labels in them are",
-        }[blocks["choice"]]
+        }.get(blocks["choice"], words_of(blocks["choice"]))
         margin = (
             f" with {blocks['margin_px']} px around them, whose cells are cut off"
             if blocks["margin_px"]

@@ -6,7 +6,6 @@ whose attribute ``channels`` says how many channels the map of each stride has.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,12 +15,13 @@ from typing import Any
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from wsi_deform.errors import ModelError
+from wsi_deform.errors import ModelError, PluginError
 from wsi_deform.networks.efficientnet import PIXEL_MEAN, PIXEL_SCALE, EfficientNetLite0
 from wsi_deform.networks.layers import CHANNEL_MEAN, CHANNEL_STD
-from wsi_deform.networks.names import nearest
+from wsi_deform.networks.names import nearest, options_of, require_arguments
 from wsi_deform.networks.resnet import ResNetBackbone
 from wsi_deform.networks.vit import VisionTransformer
+from wsi_deform.plugins import add_named, is_known, plugin_hint
 
 STRIDES = (2, 4, 8, 16)
 """Of the feature maps that are used."""
@@ -109,34 +109,73 @@ ENCODERS: dict[str, tuple[Callable[..., nn.Module], Pixels]] = {
     "vit": (VisionTransformer, IMAGENET),
 }
 """Name -> what builds it, and what its published weights were trained on."""
-OPTIONS_OF: dict[str, tuple[str, ...]] = {"vit": tuple(inspect.signature(VisionTransformer).parameters)}
+HEAD_OPTIONS = ("width", "frozen", "head", "trained_um", "pixel_mean", "pixel_std")
+"""Options of networks of blocks that are not their encoder's."""
+OPTIONS_OF: dict[str, tuple[str, ...]] = {"vit": tuple(options_of(VisionTransformer))}
 """Name -> options of the encoder itself."""
+
+
+def add_encoder(name: str, build: Callable[..., nn.Module], pixels: Pixels = IMAGENET) -> None:
+    """Let ``networks.segmentation`` name an encoder, for ``sampling.geometry: blocks``.
+
+    Args:
+        name: Its name.
+        build: A class or function that gives (N, 3, H, W), sides multiples of 16 -> feature maps by stride, 4, 8 or 16
+            or several of them; its attribute ``channels`` says the channels of each. Its named arguments are options,
+            whole numbers or, where ``bool`` is written beside them, true or false.
+        pixels: What its weights were trained on, ``Pixels.of_unit(mean, std)``; ImageNet's where nothing is said.
+
+    Raises:
+        PluginError: Another encoder has the name, or an option is called as one of blocks is.
+    """
+    require_arguments(build, (), what=f"encoder {name!r}")
+    if taken := [key for key in options_of(build) if key in HEAD_OPTIONS]:
+        raise PluginError(
+            f"encoder {name!r}: its argument {taken[0]} is an option of all networks of blocks. Needed another name "
+            "for it. Rename it."
+        )
+    add_named(ENCODERS, name, (build, pixels), kind="encoder")
+    OPTIONS_OF[name] = tuple(options_of(build))
+
+
+def encoder_options(name: str) -> tuple[str, ...]:
+    """Names of the options of an encoder itself; none of one that is not known, which ``block_encoder`` refuses."""
+    return OPTIONS_OF.get(name, ()) if is_known(name, ENCODERS) else ()
 
 
 def block_encoder(name: str, options: Mapping[str, Any]) -> tuple[nn.Module, Pixels]:
     """Build an encoder.
 
     Args:
-        name: A key of ``ENCODERS``.
+        name: A key of ``ENCODERS``, to which plug-ins may add.
         options: Its own.
 
     Returns:
         The encoder, from scratch, and what its published weights were trained on.
 
     Raises:
-        ModelError: Another name, or options that cannot be.
+        ModelError: Another name, or options that cannot be; or it does not say its channels.
     """
-    if name not in ENCODERS:
+    if not is_known(name, ENCODERS):
         raise ModelError(
             f"networks.segmentation.name {name!r} with sampling.geometry blocks: needed an encoder. "
-            f"{nearest(name, ENCODERS)}"
+            f"{nearest(name, ENCODERS)}{plugin_hint()}"
         )
-    make, pixels = ENCODERS[name]
+    build, pixels = ENCODERS[name]
+    accepted = options_of(build)
     for key, value in options.items():
-        if type(value) not in (int, bool) or isinstance(value, bool) != (key == "layer_scale"):
-            kind = "true or false" if key == "layer_scale" else "a whole number"
+        is_flag = key in accepted and accepted[key].annotation in ("bool", bool)
+        if type(value) not in (int, bool) or isinstance(value, bool) != is_flag:
+            kind = "true or false" if is_flag else "a whole number"
             raise ModelError(f"encoder {name}: {key} {value!r}. Needed {kind}.")
-    return make(**options), pixels
+    encoder = build(**options)
+    channels = getattr(encoder, "channels", None)
+    if not isinstance(channels, Mapping) or not set(channels) & set(STRIDES):
+        raise ModelError(
+            f"encoder {name}: its attribute channels is {str(channels)[:60]}. Needed channels by stride, one or more "
+            f"of {', '.join(map(str, STRIDES))}, such as {{8: 32}}. Set it in what builds the encoder."
+        )
+    return encoder, pixels
 
 
 def trained_on(path: Path) -> tuple[Pixels | None, float | None]:

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from wsi_deform.errors import NotThisReaderError, SlideError
+from wsi_deform.plugins import failed_plugins
+from wsi_deform.slide.added import open_added
 from wsi_deform.slide.choice import refuse_others
 from wsi_deform.slide.containers import refuse_container
 from wsi_deform.slide.dicom.meta import PREFIX_AT, is_dicom
@@ -48,8 +50,9 @@ def open_reader(path: SlidePath) -> Reader:
 
     Convention:
         What a reader says of the picture (its channels, planes, bits, damage) is final. Only what does not know the
-        container or the compression (``NotThisReaderError``) passes on to the next. An OME-TIFF has no next: OpenSlide
-        would serve its first plane as gray and lose its scale.
+        container or the compression (``NotThisReaderError``) passes on to the next, and at last to those
+        that were added (``slide/added.py``). An OME-TIFF has no next: OpenSlide would serve its first plane as gray and
+        lose its scale.
     """
     file, asked = file_of(path)
     if isinstance(file, SlideUrl):
@@ -65,13 +68,23 @@ def open_reader(path: SlidePath) -> Reader:
     # What libvips makes of a TIFF in a compression that it does not know is black, without a word.
     remedy = "" if head.startswith(TIFF_MAGIC) else f" {REMEDY}"
     said = []
-    for name, open_one in _candidates(file, head):
+    try:
+        candidates = _candidates(file, head)
+    except SlideError as error:
+        # A format that is known, and that no reader here reads.
+        if (reader := open_added(file, asked, head)[0]) is not None:
+            return reader
+        raise SlideError(f"{error}{failed_plugins()}") from error
+    for name, open_one in candidates:
         try:
             return open_one(file, asked)
         except NotThisReaderError as error:
             reason = str(error).removeprefix(f"{file}: ")
             said.append(f"{name}: {reason.removesuffix(AGAIN) if remedy else reason}")
-    raise SlideError(f"{file}: no reader can open it. {' | '.join(said)}{remedy}")
+    reader, more = open_added(file, asked, head)
+    if reader is not None:
+        return reader
+    raise SlideError(f"{file}: no reader can open it. {' | '.join(said + more)}{remedy}{failed_plugins()}")
 
 
 def _head(path: Path) -> bytes:

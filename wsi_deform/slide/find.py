@@ -11,6 +11,7 @@ from wsi_deform.paths import (
     ZIPPED_ZARR_SUFFIXES,
     id_of_file,
 )
+from wsi_deform.slide.added import is_added
 from wsi_deform.slide.dicom.files import HEAD_BYTES, DicomImage, dicom_image
 from wsi_deform.slide.dicom.meta import PREFIX_AT, is_dicom
 from wsi_deform.slide.path import SlidePath, SlideUrl, file_of
@@ -49,7 +50,8 @@ def is_slide(path: str | Path) -> bool:
         path: A file or folder.
 
     Returns:
-        True for files with a slide's suffix or, under another suffix, the first bytes of a TIFF, DICOM or CZI;
+        True for files with a slide's suffix or, under another suffix, the first bytes of a TIFF, DICOM or CZI, or those
+        that an added reader wants to see (``slide/added.py``);
         OME-Zarr folders, and folders that hold one DICOM slide. False for DICOM files of annotations, reports,
         labels and overviews. The file may still be unreadable.
     """
@@ -77,7 +79,7 @@ def looked_at(path: Path) -> DicomImage | bool:
     if suffix in SLIDE_SUFFIXES - {DICOM_SUFFIX} or path.name.lower().endswith(ZIPPED_ZARR_SUFFIXES):
         return True
     if suffix in NO_SLIDES:
-        return False
+        return is_added(path)
     try:
         with path.open("rb") as file:
             head = file.read(PREFIX_AT + 4)
@@ -85,7 +87,7 @@ def looked_at(path: Path) -> DicomImage | bool:
                 return dicom_image(path, head + file.read(HEAD_BYTES)) or False
     except OSError:
         return suffix == DICOM_SUFFIX
-    return suffix == DICOM_SUFFIX or head.startswith((*TIFF_MAGIC, CZI_MAGIC))
+    return suffix == DICOM_SUFFIX or head.startswith((*TIFF_MAGIC, CZI_MAGIC)) or is_added(path, head)
 
 
 def is_zarr_folder(path: Path) -> bool:

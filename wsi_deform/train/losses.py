@@ -14,7 +14,7 @@ from wsi_deform.annotation.classes import UNLABELLED
 from wsi_deform.config_sections import Config
 from wsi_deform.deform.targets import EdgeScale
 from wsi_deform.errors import ShapeError
-from wsi_deform.networks.monai_losses import PREFIX, MonaiLoss
+from wsi_deform.networks.losses import OWN, NamedLoss, named_loss
 
 
 def focal_loss(
@@ -98,26 +98,22 @@ def focal_sums(
     return (loss * weights).sum((1, 2)), weights.sum((1, 2))
 
 
-def monai_loss_of(
+def named_loss_of(
     config: Config,
     classes: int,
     class_weights: Tensor | None = None,
     device: torch.device | str = "cpu",
-) -> MonaiLoss | None:
-    """The loss of MONAI that ``loss.segmentation`` names; None where it is our own.
+) -> NamedLoss | None:
+    """The loss of MONAI or of a plug-in that ``loss.segmentation`` names; None where it is our own.
 
     Raises:
-        ModelError: MONAI has no such loss, or it refuses its arguments.
+        ModelError: There is no such loss, or it refuses its arguments.
     """
     settings = config.loss.segmentation
-    if not settings.name.startswith(PREFIX):
+    if settings.name == OWN:
         return None
-    return MonaiLoss(
-        settings.name.removeprefix(PREFIX),
-        classes=classes,
-        class_weights=class_weights,
-        device=device,
-        options=settings.options,
+    return named_loss(
+        settings.name, classes=classes, class_weights=class_weights, device=device, options=settings.options
     )
 
 

@@ -41,7 +41,7 @@ from wsi_deform.train.checkpoint import (
 )
 from wsi_deform.train.ema import WeightAverage
 from wsi_deform.train.identity import ORIGIN, check_identity, identity_of, labels_remark
-from wsi_deform.train.losses import monai_loss_of
+from wsi_deform.train.losses import named_loss_of
 from wsi_deform.train.origin import origin_facts, origin_sha256, start_from
 from wsi_deform.train.positions import FirstPhase, learn_positions
 from wsi_deform.train.ranks import Ranks
@@ -76,7 +76,7 @@ def start_run(
     """
     # Refused before anything is read.
     allocates(config)
-    monai_loss_of(config, classes.count)
+    named_loss_of(config, classes.count)
     _refuse_groups(config)
     if config.networks.pretrained is None and init_from is None:
         _refuse_frozen(config)

@@ -17,9 +17,9 @@ from wsi_deform.data.fields import FieldBatch
 from wsi_deform.errors import TrainingError
 from wsi_deform.looks import Looks, label_looks, look_at_fields, score_losses
 from wsi_deform.model import Model
-from wsi_deform.networks.monai_losses import MonaiLoss
+from wsi_deform.networks.losses import NamedLoss
 from wsi_deform.sampled_fields import Sampled, points_of, sample_fields
-from wsi_deform.train.losses import edge_losses, focal_sums, monai_loss_of
+from wsi_deform.train.losses import edge_losses, focal_sums, named_loss_of
 from wsi_deform.train.ranks import Ranks
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -31,9 +31,9 @@ class FieldSums:
     """What fields of one shape add to the terms of equation 4; both means are taken over the whole step later.
 
     Attributes:
-        segmentation: (B,) losses summed over the labelled samples of each field, weighted; of MONAI's losses that of
+        segmentation: (B,) losses summed over the labelled samples of each field, weighted; of named losses that of
             the whole field.
-        weight: (B,) sums of those weights; of MONAI's losses 1 where the field has a label, else 0.
+        weight: (B,) sums of those weights; of named losses 1 where the field has a label, else 0.
         edge: (B,) edge loss of each field.
         samples: Number of samples.
         labelled: Number of them that lie on labelled pixels.
@@ -66,7 +66,7 @@ class StepLoss(nn.Module):
         self.ranks = ranks
         # Beside the networks' state, not in it: a stored model does not know how it was trained.
         self.class_weights = None if class_weights is None else class_weights.to(model.device)
-        self.monai_loss = monai_loss_of(model.config, model.classes.count, class_weights, model.device)
+        self.named_loss = named_loss_of(model.config, model.classes.count, class_weights, model.device)
 
     def forward(
         self, batches: Sequence[FieldBatch], *, epoch: int, step: int, edge_weight: float
@@ -86,10 +86,10 @@ class StepLoss(nn.Module):
             TrainingError: The loss is not finite; the message names the slides.
 
         Convention:
-            The segmentation loss is the weighted mean over all labelled samples of the step (of MONAI's losses the mean
+            The segmentation loss is the weighted mean over all labelled samples of the step (of named losses the mean
             over the fields that have labels), the edge loss the mean over its fields, whatever their shapes and
-            processes. Each process goes back from its own part of the sum
-            times the number of processes, because ``DistributedDataParallel`` takes the mean of gradients.
+            processes. Each process goes back from its own part of the sum times the number of processes, because
+            ``DistributedDataParallel`` takes the mean of gradients.
         """
         sums = []
         for batch in batches:
@@ -100,7 +100,7 @@ class StepLoss(nn.Module):
                     batch,
                     change,
                     class_weights=self.class_weights,
-                    monai_loss=self.monai_loss,
+                    named_loss=self.named_loss,
                     seed=hash_of(self.model.config.seed, epoch, step),
                 )
                 sums.append(found)
@@ -153,7 +153,7 @@ def field_sums(
     change: GridChange,
     *,
     class_weights: Tensor | None = None,
-    monai_loss: MonaiLoss | None = None,
+    named_loss: NamedLoss | None = None,
     seed: int = 0,
 ) -> FieldSums:
     """Forward pass of fields of one shape, up to the sums that their losses are made of.
@@ -163,7 +163,7 @@ def field_sums(
         batch: Fields with their low-res views.
         change: Augmentation.
         class_weights: (C,), or None.
-        monai_loss: Of ``monai_loss_of``, which has the class weights in it; None is the focal loss.
+        named_loss: Of ``named_loss_of``, which has the class weights in it; None is the focal loss.
         seed: Of the step, for what is drawn where blocks are chosen.
 
     Returns:
@@ -188,7 +188,7 @@ def field_sums(
             images = change.transform_images(sampled.images)
             scores = model.scores(model.segmentation_input(images, sampled.areas))
     on_device = labels.to(model.device)
-    if monai_loss is None:
+    if named_loss is None:
         segmentation, weight = focal_sums(
             scores,
             on_device,
@@ -197,7 +197,7 @@ def field_sums(
             sample_weights=None if isinstance(sampled, Looks) else _sample_weights(config, sampled),
         )
     else:
-        segmentation, weight = monai_loss.sums(scores, on_device, UNLABELLED)
+        segmentation, weight = named_loss.sums(scores, on_device, UNLABELLED)
     edge = torch.zeros(len(batch.items), device=model.device)
     if isinstance(sampled, Looks):
         if learns and targets is not None:

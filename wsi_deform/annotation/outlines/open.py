@@ -20,7 +20,9 @@ from wsi_deform.annotation.outlines.qupath_geojson import QupathGeojson
 from wsi_deform.annotation.outlines.repair import outlines_of
 from wsi_deform.annotation.outlines.sedeen_xml import SedeenXml
 from wsi_deform.annotation.outlines.stored import AnnotationFile
+from wsi_deform.errors import PluginError
 from wsi_deform.geometry import Point, Size
+from wsi_deform.plugins import add_named, failed_plugins, load_plugins
 
 FORMATS: tuple[OutlineFormat, ...] = (
     QupathGeojson(),
@@ -31,11 +33,35 @@ FORMATS: tuple[OutlineFormat, ...] = (
     CocoJson(),
     DsaJson(),
 )
+_ADDED: dict[str, OutlineFormat] = {}
 
 OTHER_SCALE = 1.1
 """Programs pad slides, or cut off what is no whole tile: sides may differ by this factor."""
 
 _log = logging.getLogger(__name__)
+
+
+def add_format(format: OutlineFormat) -> None:
+    """Read annotation files of another format.
+
+    Args:
+        format: Of a class as in ``outlines/format.py``. It is asked whether it recognises a file where no format here
+            does.
+
+    Raises:
+        PluginError: Another format has its name, or it lacks something.
+    """
+    lacking = [each for each in ("name", "is_cropped", "recognises", "read") if not hasattr(format, each)]
+    if lacking:
+        raise PluginError(
+            f"format of outlines {format!r}: without {', '.join(lacking)}. Needed an object of a class as in "
+            "annotation/outlines/format.py."
+        )
+    own = {each.name: each for each in FORMATS}
+    held = (own | _ADDED).get(format.name)
+    # Classes without state: two of one class are the same.
+    if type(held) is not type(format):
+        add_named(own if format.name in own else _ADDED, format.name, format, kind="format of outlines")
 
 
 def read_outlines(
@@ -78,10 +104,13 @@ def read_outlines(
 def _read(file: AnnotationFile) -> tuple[OutlineFormat, Found]:
     chosen = next((each for each in FORMATS if each.recognises(file)), None)
     if chosen is None:
-        names = ", ".join(each.name for each in FORMATS)
+        load_plugins()
+        chosen = next((each for each in list(_ADDED.values()) if each.recognises(file)), None)
+    if chosen is None:
+        names = ", ".join(each.name for each in (*FORMATS, *_ADDED.values()))
         raise file.error(
             f"in no format that is known; it begins with {file.shown_head()}. Needed one of {names}. Export the "
-            "annotations in one of them"
+            f"annotations in one of them.{failed_plugins().removesuffix('.')}"
         )
     found = Found(file)
     chosen.read(file, found)
