@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from wsi_deform.errors import ModelError, ShapeError
+from wsi_deform.networks.block_encoders import ENCODERS, IMAGENET
 from wsi_deform.networks.blocks import BlockNetwork, raster
 
 
@@ -42,6 +43,19 @@ def test_an_encoder_without_fine_features_can_have_fine_labels():
     model = network(encoder="vit", encoder_options=options, label_px=2)
     assert model.strides == (8,)
     assert model.encode(torch.full((1, 3, 32, 48), 200.0), 1).shape == (1, 8, 8, 12)
+
+
+def test_labels_that_an_encoder_has_no_features_for_are_refused(monkeypatch):
+    class Fine(torch.nn.Module):
+        channels = {4: 3}
+
+        def forward(self, image):
+            return {4: torch.nn.functional.avg_pool2d(image, 4)}
+
+    monkeypatch.setitem(ENCODERS, "fine", (Fine, IMAGENET))
+    assert network(encoder="fine").label(rasters_of(network(encoder="fine"))).shape == (1, 3, 16, 24)
+    with pytest.raises(ModelError, match="encoder fine: has features of stride 4. Needed some of 8"):
+        network(encoder="fine", label_px=8)
 
 
 def test_images_that_are_not_rgb_are_refused():
