@@ -121,8 +121,8 @@ def add_encoder(name: str, build: Callable[..., nn.Module], pixels: Pixels = IMA
     Args:
         name: Its name.
         build: A class or function that gives (N, 3, H, W), sides multiples of 16 -> feature maps by stride, 2, 4, 8 or
-            16 or several of them; its attribute ``channels`` says the channels of each. Its named arguments are options,
-            whole numbers or, where ``bool`` is written beside them, true or false.
+            16 or several of them; its attribute ``channels`` says the channels of each. Its named arguments are
+            options, whole numbers or, where ``bool`` is written beside them, true or false.
         pixels: What its weights were trained on, ``Pixels.of_unit(mean, std)``; ImageNet's where nothing is said.
 
     Raises:

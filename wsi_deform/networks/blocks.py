@@ -89,7 +89,8 @@ class BlockNetwork(nn.Module):
         if not self.strides:
             found = ", ".join(map(str, sorted(self.channels)))
             raise ModelError(
-                f"encoder {encoder}: has features of stride {found}. Needed some of {label_px} (blocks.label_px) or more."
+                f"encoder {encoder}: has features of stride {found}. Needed some of {label_px} (blocks.label_px) or "
+                "more."
             )
         entering = sum(self.channels[each] * max(1, self.cell_px // each) ** 2 for each in self.strides)
         self.joins = nn.ModuleList(_unit(entering, width, 1) for _ in range(levels))
