@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+LABEL_PX = 2
+"""Side of a label of blocks, px of the finest level; records of another say it in their variant."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Looks:
@@ -26,7 +29,7 @@ class Looks:
     finest: float
     levels: int = 3
     window_px: int = 64
-    label_px: int = 2
+    label_px: int = LABEL_PX
     shares: tuple[float, ...] = (0.15, 0.25, 0.55)
     steps: int = 600
     is_pretrained: bool = True

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from pipelines.paper import claims, figures, measured, tables
+from pipelines.paper.datasets import LABEL_PX
 from pipelines.paper.intervals import Estimate, Record, estimate
 from pipelines.paper.studies import SENSITIVITIES, Records, Scope, variants_of
 from pipelines.paper.systems import (
@@ -241,10 +243,10 @@ def _blocks(records: Records, scope: Scope) -> Page:
     yield (
         "mIoU in points: mean over seeds [95 % over images or patients] (range over seeds). *Pixels read* are all "
         "level pixels that enter the encoder: every look, margins and blocks that were read closer included. Dense "
-        "reading sees all of one level through the same encoder and head, which label every 4 x 4 px of the finest "
-        "level that is read: of pixels twice as long these labels are, too. *Same encoder* is a warp of as many "
-        "pixels, whose own head scores every 2 x 2 of them. Oracle: blocks chosen by the labels. *On tissue* leaves "
-        "out the glass between the pieces, where labels say where it is.\n"
+        "reading sees all of one level through the same encoder and head, which label every 2 x 2 px of the finest "
+        "level that is read (4 x 4 where a row says so): of pixels twice as long these labels are, too. *Same "
+        "encoder* is a warp of as many pixels, whose own head scores every 2 x 2 of them. Oracle: blocks chosen by the "
+        "labels. *On tissue* leaves out the glass between the pieces, where labels say where it is.\n"
     )
     for data in scope.data:
         held = _by_share(records, data)
@@ -267,10 +269,11 @@ def _blocks(records: Records, scope: Scope) -> Page:
             }
         ).markdown()
         curves: dict[str, list[tuple[float, float, float, float]]] = {}
-        for (name, _), found in held.items():
+        for (name, variant), found in held.items():
             at, bar = measured.cost_of(found, "read_pixels"), _bar(estimate(found))
             if at is not None and bar is not None:
-                curves.setdefault("dense" if name in DENSE else SYSTEMS[name].label, []).append((at, *bar))
+                curve = ("dense" if name in DENSE else SYSTEMS[name].label) + _labels_words(variant)
+                curves.setdefault(curve, []).append((at, *bar))
         yield (
             f"{data}_pixels.png",
             figures.lines(
@@ -286,7 +289,7 @@ def _blocks(records: Records, scope: Scope) -> Page:
 def _by_share(records: Records, data: str) -> dict[tuple[str, str], list[Record]]:
     """(system, variant) -> records by seed, in the order of the systems and with shares falling."""
     keys = {(t.system, t.variant) for t in records if t.data == data and SYSTEMS[t.system].looks}
-    ordered = sorted(keys, key=lambda key: (LOOKS.index(key[0]), -_share_of(key[1]) if key[1] else 0))
+    ordered = sorted(keys, key=lambda key: (LOOKS.index(key[0]), _label_of(key[1]), -_share_of(key[1])))
     return {
         (name, variant): tables.chosen(records, data=data, system=name, variant=variant)
         for name, variant in ordered
@@ -294,15 +297,16 @@ def _by_share(records: Records, data: str) -> dict[tuple[str, str], list[Record]
 
 
 def _blocks_beside(name: str, variant: str, held: Mapping[tuple[str, str], list[Record]]) -> str | None:
-    """The variant of blocks that another system is held against: of about as many pixels; of all of them, the most."""
+    """The variant of blocks that another system is held against: of about as many pixels; of all of them, the most.
+
+    Both with labels of one size.
+    """
     if name == BLOCKS:
         return None
     if name not in DENSE:
         return variant if (BLOCKS, variant) in held else None
-    share, ours = (
-        1 / int(name.removeprefix("dense-")) ** 2,
-        [each for system, each in held if system == BLOCKS],
-    )
+    share = 1 / int(name.removeprefix("dense-")) ** 2
+    ours = [each for system, each in held if system == BLOCKS and _label_of(each) == _label_of(variant)]
     if share == 1:
         return max(ours, key=_share_of, default=None)
     near = [each for each in ours if abs(_share_of(each) / share - 1) <= ABOUT]
@@ -310,12 +314,25 @@ def _blocks_beside(name: str, variant: str, held: Mapping[tuple[str, str], list[
 
 
 def _share_of(variant: str) -> float:
-    return float(variant.removeprefix("share-"))
+    """Of share-0.25 or share-0.25_label-4; 1 where all is read."""
+    found = re.search(r"share-([\d.]+)", variant)
+    return float(found[1]) if found else 1.0
+
+
+def _label_of(variant: str) -> int:
+    """Side of a label, px, of label-4; a variant that does not say it has what blocks have as they come."""
+    found = re.search(r"label-(\d+)", variant)
+    return int(found[1]) if found else LABEL_PX
+
+
+def _labels_words(variant: str) -> str:
+    return f", labels of {_label_of(variant)} px" if "label-" in variant else ""
 
 
 def _words(variant: str) -> str:
     """share-0.25 as 25 % of the finest level's pixels."""
-    return f"{100 * _share_of(variant):g} %" if variant else "whole"
+    read = f"{100 * _share_of(variant):g} %" if "share-" in variant else "whole"
+    return read + _labels_words(variant)
 
 
 def _of_system(records: Records, scope: Scope, data: str, system: str) -> list[Record]:

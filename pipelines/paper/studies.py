@@ -176,7 +176,22 @@ def _looks(scope: Scope) -> list[Trial]:
                 for name in names
                 if name not in DENSE and (of_warps or name not in WARPS)
             ]
-    return wanted
+    return [
+        *wanted,
+        *(coarsely_labelled(each) for each in wanted if scope.most is None and _is_control(each)),
+    ]
+
+
+def coarsely_labelled(trial: Trial) -> Trial:
+    """The same with labels of twice the side: what their size is worth."""
+    side = 2 * data_set_of(trial.data).looks.label_px
+    variant = "_".join(part for part in (trial.variant, f"label-{side}") if part)
+    return replace(trial, variant=variant, changes=(*trial.changes, f"blocks.label_px={side}"))
+
+
+def _is_control(trial: Trial) -> bool:
+    """Whether it is also run with coarser labels."""
+    return trial.system in (BLOCKS, f"{BLOCKS}-detail", *DENSE[:2])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -120,6 +120,24 @@ class TestTrials:
         # 600 steps of two of 64 images.
         assert config.training.epochs == 19
 
+    def test_blocks_and_their_first_controls_are_run_with_coarser_labels_too(self) -> None:
+        trials = [t for t in STUDIES["blocks"].trials(Scope(data=("glas",))) if "label" in t.variant]
+        assert sorted({t.name for t in trials}) == [
+            "blocks-detail_share-0.15_label-4_seed0",
+            "blocks-detail_share-0.25_label-4_seed0",
+            "blocks-detail_share-0.55_label-4_seed0",
+            "blocks_share-0.15_label-4_seed0",
+            "blocks_share-0.25_label-4_seed0",
+            "blocks_share-0.55_label-4_seed0",
+            "dense-1_label-4_seed0",
+            "dense-2_label-4_seed0",
+        ]
+        sides = [config_of(t, images=64).blocks.label_px for t in trials]  # type: ignore[union-attr]
+        assert set(sides) == {4}
+        plain = config_of(Trial(data="glas", system="blocks", budget=(16, 75)), images=64)
+        assert plain.blocks is not None
+        assert plain.blocks.label_px == 2
+
     def test_dense_reading_sees_all_of_one_level(self) -> None:
         config = config_of(Trial(data="camvid", system="dense-4", budget=(24, 32)), images=136)
         blocks = config.blocks

@@ -87,9 +87,9 @@ class BlockNetwork(nn.Module):
         # Features finer than a label tell it little that coarser ones do not.
         self.strides = tuple(each for each in STRIDES if each in self.channels and each >= label_px)
         if not self.strides:
-            found = ", ".join(map(str, sorted(self.channels)))
+            has = ", ".join(map(str, sorted(self.channels)))
             raise ModelError(
-                f"encoder {encoder}: has features of stride {found}. Needed some of {label_px} (blocks.label_px) or "
+                f"encoder {encoder}: has features of stride {has}. Needed some of {label_px} (blocks.label_px) or "
                 "more."
             )
         entering = sum(self.channels[each] * max(1, self.cell_px // each) ** 2 for each in self.strides)
