@@ -99,7 +99,7 @@ def test_a_residual_network_gives_the_features_of_its_stages(depth):
 
 def test_features_of_one_stride_come_to_cells_of_8_px():
     maps = {16: torch.arange(6.0).view(1, 1, 2, 3)}
-    assert cells_of(maps, (16,)).shape == (1, 1, 4, 6)
+    assert cells_of(maps, (16,), 8).shape == (1, 1, 4, 6)
 
 
 def test_pixels_are_those_that_weights_were_trained_on():

@@ -39,6 +39,7 @@ from wsi_deform.networks.stand_in import has_stand_in, put_in, take_out
 from wsi_deform.runtime import choice, quantise
 from wsi_deform.runtime.choice import Asked, Runtime
 from wsi_deform.runtime.openvino_engine import quiet_openvino
+from wsi_deform.runtime.parts import parts_of
 from wsi_deform.runtime.quantised import FACTS, FORMAT, checksums, quantised_folder, read_quantised
 from wsi_deform.runtime.use import elsewhere, use_runtime
 from wsi_deform.segment import segment_slide
@@ -155,9 +156,12 @@ def test_a_runtime_that_computes_something_else_is_refused(study, monkeypatch, t
     assert [*tmp_path.rglob("*.fake")] == []
 
 
-def test_the_encoder_of_blocks_is_computed_elsewhere_too(study, monkeypatch, tmp_path):
+@pytest.mark.parametrize(("label_px", "part"), [(2, "encoder_from_2"), (4, "encoder"), (8, "encoder")])
+def test_the_encoder_of_blocks_is_computed_elsewhere_too(study, monkeypatch, tmp_path, label_px, part):
     fake = put_fake(monkeypatch, tmp_path / "cache")
-    run = block_run(tmp_path / "run", classes=read_class_table(study / "classes.yaml"))
+    changes = (f"blocks.label_px={label_px}",)
+    run = block_run(tmp_path / "run", *changes, classes=read_class_table(study / "classes.yaml"))
+    assert list(parts_of(load_model(run))) == [part]
     slide = slides_of(study)[0]
     other = using(run)
     assert fake.written_parts == 1

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from wsi_deform.errors import ModelError
 from wsi_deform.model import Model
-from wsi_deform.networks.block_encoders import STRIDES
 from wsi_deform.networks.stand_in import take_out
 
-ENCODER = "encoder"
+ENCODERS: dict[str, tuple[int, ...]] = {"encoder": (4, 8, 16), "encoder_from_2": (2, 4, 8, 16)}
+"""Names that the encoder of blocks has as a part -> strides of the feature maps that it gives then."""
 
 
 class Outputs(nn.Module):
@@ -39,20 +39,24 @@ def parts_of(model: Model) -> dict[str, nn.Module]:
     """The networks that another runtime computes, by name.
 
     Returns:
-        ``segmentation`` and, where the density is learned, ``deformation``; of blocks ``encoder``, which sees all px.
+        ``segmentation`` and, where the density is learned, ``deformation``; of blocks one of ``ENCODERS``, which sees
+        all px.
         What is left (a resizer, a network of positions, scorers and head of blocks) is PyTorch's.
 
     Raises:
         ModelError: An encoder whose feature maps have other strides than runtimes are prepared for.
     """
     if model.has_blocks:
-        if model.blocks.strides != STRIDES:
-            name = model.config.networks.segmentation.name
-            raise ModelError(
-                f"encoder {name}: gives feature maps of strides {', '.join(map(str, model.blocks.strides))}; other "
-                f"runtimes compute those with {', '.join(map(str, STRIDES))}. Needed runtime torch, or another encoder."
-            )
-        return {ENCODER: model.blocks.backbone}
+        # The fewest that hold all that are needed, and that the encoder has.
+        for name, strides in ENCODERS.items():
+            if set(model.blocks.strides) <= set(strides) <= set(model.blocks.channels):
+                return {name: model.blocks.backbone}
+        known = " or ".join(", ".join(map(str, strides)) for strides in ENCODERS.values())
+        raise ModelError(
+            f"encoder {model.config.networks.segmentation.name}: gives feature maps of strides "
+            f"{', '.join(map(str, model.blocks.strides))}; other runtimes compute those with {known}. Needed runtime "
+            "torch, or another encoder."
+        )
     parts: dict[str, nn.Module] = {"segmentation": model.segmentation}
     if model.deformation is not None:
         parts["deformation"] = model.deformation
@@ -69,7 +73,7 @@ def plain_part(network: nn.Module, name: str) -> Outputs:
 
 def strides_of(name: str) -> tuple[int, ...]:
     """Strides of the feature maps that a part gives; empty for one tensor."""
-    return STRIDES if name == ENCODER else ()
+    return ENCODERS.get(name, ())
 
 
 def joined(outputs: Sequence[Tensor], name: str) -> Any:

@@ -21,7 +21,7 @@ from wsi_deform.export.verify import TOLERANCE, example_input
 from wsi_deform.files import write_folder_aside, write_json
 from wsi_deform.geometry import Size
 from wsi_deform.runtime.choice import RuntimeName, package_version
-from wsi_deform.runtime.parts import ENCODER, Outputs, plain_part
+from wsi_deform.runtime.parts import ENCODERS, Outputs, plain_part
 from wsi_deform.runtime.quantised import checksums
 from wsi_deform.texts import read_json
 
@@ -139,7 +139,7 @@ def _made(folder: Path, network: nn.Module, part: str, name: RuntimeName, channe
 def _write(folder: Path, network: nn.Module, part: str, name: RuntimeName, channels: int) -> None:
     kind, alone = kind_of(name), plain_part(network, part)
     path = folder / f"{STEM}{kind.SUFFIX}"
-    size = TRACED_STRIDES if part == ENCODER else fitting(network, TRACED_SIZE)
+    size = TRACED_STRIDES if part in ENCODERS else fitting(network, TRACED_SIZE)
     kind.written(alone, path, channels=channels, size=size)
     compare(alone, kind.Engine(path, threads=torch.get_num_threads()), part, name, channels=channels)
     write_json(folder / FACTS, {"format": FORMAT, "part": part, "files": checksums(folder)})
@@ -158,7 +158,7 @@ def compare(alone: Outputs, engine: Engine, part: str, name: str, *, channels: i
     Raises:
         ModelError: An output has another shape, or differs by more than ``TOLERANCE`` of its greatest value.
     """
-    for seed, (batch, size) in enumerate(COMPARED if part == ENCODER else COMPARED_ANY):
+    for seed, (batch, size) in enumerate(COMPARED if part in ENCODERS else COMPARED_ANY):
         image = example_input(channels, fitting(alone.network, size), batch=batch, seed=seed)
         image = (image - 127) / 64
         with torch.no_grad():

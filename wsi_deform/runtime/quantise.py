@@ -35,7 +35,7 @@ from wsi_deform.provenance import provenance
 from wsi_deform.runtime.choice import package_version, require
 from wsi_deform.runtime.identity import model_sha256
 from wsi_deform.runtime.openvino_engine import SUFFIX, quiet_openvino
-from wsi_deform.runtime.parts import ENCODER, channels_of, parts_of
+from wsi_deform.runtime.parts import ENCODERS, channels_of, parts_of
 from wsi_deform.runtime.prepared import prepared
 from wsi_deform.runtime.quantised import (
     FACTS,
@@ -51,7 +51,7 @@ from wsi_deform.segment import segment_fields
 from wsi_deform.slide.slide import Slide
 from wsi_deform.train.validation import validate
 
-QUANTISED_PARTS = ("segmentation", ENCODER)
+QUANTISED_PARTS = ("segmentation", *ENCODERS)
 #: Images of one pass whose activations are looked at: windows of blocks come by the hundred.
 MOST_OF_A_PASS = 8
 #: OpenVINO's name of one that is neither grouped nor transposed.
