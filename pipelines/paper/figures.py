@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter
+from PIL import Image
 
 from wsi_deform.drawing.figures import FAINT, INK, LINE_COLOURS
 
@@ -109,4 +110,9 @@ def _png(figure: Figure, axes_list: Sequence[object]) -> bytes:
         axes.tick_params(colors=FAINT)  # type: ignore[attr-defined]
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=DPI, facecolor="white")
-    return stream.getvalue()
+    # Few colours: a palette makes the file of figures with many bands a third of its size.
+    small = io.BytesIO()
+    Image.open(stream).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(
+        small, format="png", optimize=True
+    )
+    return small.getvalue()

@@ -454,6 +454,38 @@ def test_a_tile_whose_pieces_disagree_between_pixel_centres_alone_has_one_label(
     assert (tile.label, tile.pixels) == (0, None)
 
 
+class _Seventy:
+    """NumPy whose new arrays hold 77 and not what memory held before."""
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(np, name)
+
+    def empty(self, shape: object, dtype: object = float) -> np.ndarray:
+        return np.full(shape, 77, dtype)
+
+
+@pytest.mark.parametrize("shape", ["anyhow", "one place", "a column", "few places", "a slanted line"])
+def test_every_pixel_is_painted_whatever_the_grid_does(shape: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("wsi_deform.reverse.sampler.np", _Seventy())
+    rng = np.random.default_rng(3)
+    for width, height in ((1, 1), (1, 7), (6, 1), (5, 4), (9, 8)):
+        points = rng.uniform(-0.3, 1.3, (width * height, 2)) * [300, 200]
+        if shape == "one place":
+            points[:] = points[0]
+        elif shape == "a column":
+            points[:, 0] = points[0, 0]
+        elif shape == "few places":
+            points = np.round(points / 40) * 40
+        elif shape == "a slanted line":
+            points[:, 1] = points[:, 0]
+        probabilities = rng.random((len(points), 3)).astype(np.float32)
+        probabilities /= probabilities.sum(axis=1, keepdims=True)
+        field = field_of(points, probabilities, Size(width, height), Region(0, 0, 300, 200))
+        for tile in linear([field], Size(300, 200), tile_px=64).tiles():
+            found = tile.pixels if tile.label is None else np.uint8(tile.label)
+            assert set(np.unique(found)) <= {0, 1, 2}
+
+
 def test_triangles_without_area_decide_nothing():
     """Both rows of samples lie on the pixel centres of row 4: what is above and below meets there."""
     points = [[0.5, 4.5], [4.5, 4.5], [8.5, 4.5]] * 2
