@@ -170,6 +170,28 @@ def test_every_level_equals_brute_force(max_fields: int):
             np.testing.assert_array_equal(sampler.region(part, level), expected_part)
 
 
+@pytest.mark.parametrize("kind", ["crowds", "ties", "a gap", "beside it"])
+def test_thousands_of_samples_equal_brute_force_at_any_density(kind: str):
+    rng = np.random.default_rng(["crowds", "ties", "a gap", "beside it"].index(kind))
+    size, count = Size(137, 101), 1200
+    middles = rng.uniform(0, 1, (6, 2)) * [137, 101]
+    points = middles[rng.integers(0, 6, count)] + rng.normal(0, 1, (count, 2)) * rng.choice(
+        [0.2, 4, 30], (count, 1)
+    )
+    if kind == "ties":
+        points = np.rint(points / 4) * 4  # Many at one place, and pixels as far from one as from another.
+    if kind == "a gap":
+        points = np.concatenate([points[:3], points[points[:, 0] < 30] * [0.5, 1]])
+    if kind == "beside it":
+        points = points + [300, -40]
+    labels = rng.integers(0, 3, len(points)).astype(np.uint8)
+    field = FieldSamples(points_px=points, labels=labels, kept=Region(2, 1, 133, 100))
+    sampler = ReverseSampler([field], size=size, outside_label=OUTSIDE, tile_px=64)
+    levels = painted(sampler.tiles(), sampler.level_sizes, 64)
+    for level, found in enumerate(levels):
+        np.testing.assert_array_equal(found, brute_force([field], size, sampler.level_sizes[level], level))
+
+
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (37, 50), (64, 64), (1, 90), (130, 3)])
 def test_a_uniform_grid_on_a_slide_of_its_size_inverts_to_the_identity(width: int, height: int):
     size = Size(width, height)

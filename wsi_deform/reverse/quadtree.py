@@ -25,9 +25,9 @@ Two trees are one
     A node (k, column, row) of the outer tree covers ``tile_px * 2^k`` level-0 pixels per side and *is* tile
     (column, row) of level k, so one traversal yields every level (`sampler.py` walks it). Its test covers the
     pixel centres of levels 0..k, so a node of one label is constant in all of them. Other nodes are rendered
-    (`nearest_pixels.py`): the tile is halved again and again by the same test over the centres of level k alone,
-    until a box has one label, or lies between two samples, whose bisector cuts each row once, or is so small that
-    comparing its few candidates at each pixel costs less than halving it again.
+    (`nearest_pixels.py`): the tile is cut into squares, which are halved again and again by the same test over the
+    centres of level k alone, until a box has one label, or lies between two samples, whose bisector cuts each row
+    once, or is so small that comparing its few candidates at each pixel costs less than halving it again.
 
 Convention:
     Kernels count in whole *units* of 1/256 level-0 pixel; pixel x of level k has its centre at ``(2 x + 1) <<
