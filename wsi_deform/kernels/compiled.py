@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
@@ -25,6 +25,8 @@ Ints = NDArray[np.int32]
 Longs = NDArray[np.int64]
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom."""
+Frame = tuple[int, int, int]
+"""Of a rectangle of pixels that is stored row after row: column and row of its first pixel, and pixels in a row."""
 
 _Function = TypeVar("_Function", bound=Callable[..., object])
 
@@ -40,6 +42,25 @@ def merged(common: int, label: int) -> int:
     if common == NONE_YET:
         return label
     return label if common == label else MIXED
+
+
+@compiled
+def paint(out: NDArray[Any], begin: Any, count: Any, label: Any) -> None:
+    """Set some pixels that follow each other.
+
+    A slice would be counted by its owner, which costs as much as a row; and whole numbers without a sign need no look
+    at whether they count from the end, so that the loop becomes one call.
+    """
+    start, value = np.uint64(begin), out.dtype.type(label)
+    for each in range(np.uint64(count)):
+        out[start + each] = value
+
+
+@compiled
+def paint_box(out: NDArray[Any], frame: Frame, box: Box, label: Any) -> None:
+    """Set a box of pixels of a rectangle; see ``Frame``."""
+    for row in range(box[1] - frame[1], box[3] - frame[1]):
+        paint(out, row * frame[2] + box[0] - frame[0], box[2] - box[0], label)
 
 
 @compiled

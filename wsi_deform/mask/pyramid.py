@@ -137,7 +137,9 @@ def _write_tiles(file: BinaryIO, layout: _Layout, tiles: Iterable[MaskTile], thr
     side = layout.tile_px
     for tile, blobs in map_in_order(partial(_encoded, layout), tiles, threads):
         table = layout.tables[tile.level]
-        window = np.s_[tile.row : tile.row + tile.rows, tile.column : tile.column + tile.columns]
+        window: Any = (tile.row, tile.column)  # Twice as fast as a slice; most blocks are of one tile.
+        if tile.rows * tile.columns > 1:
+            window = np.s_[tile.row : tile.row + tile.rows, tile.column : tile.column + tile.columns]
         if np.count_nonzero(table.lengths[0][window]):  # several times faster than any()
             raise MaskError(f"mask {layout.name}: {_where(tile)} was given twice. Needed every tile once.")
         if tile.label is not None:

@@ -16,6 +16,7 @@ from wsi_deform.kernels.compiled import (
     compiled,
     kept_pixels,
     merged,
+    paint,
 )
 from wsi_deform.reverse.mesh import Scores
 from wsi_deform.reverse.pieces import (
@@ -45,18 +46,6 @@ def _inside(edge: Edge, x: Any, y: Any, pixel: Any, first: Any, last: Any) -> tu
     if at_last < 0:
         last -= (-step - 1 - at_last) // -step
     return first, last
-
-
-@compiled
-def _paint(out: NDArray[Any], begin: Any, count: Any, label: Any) -> None:
-    """Set some pixels that follow each other.
-
-    A slice would be counted by its owner, which costs as much as a row; and whole numbers without a sign need no look
-    at whether they count from the end, so that the loop becomes one call.
-    """
-    start, value = np.uint64(begin), out.dtype.type(label)
-    for each in range(np.uint64(count)):
-        out[start + each] = value
 
 
 @compiled
@@ -131,12 +120,12 @@ def _fill_row(
             if gain > 0:
                 gap = here[best] - here[each]
                 nearest = min(nearest, gap // gain + 1 if each > best else (gap + gain - 1) // gain)
-        _paint(out, begin + at, nearest, rivals[best])
+        paint(out, begin + at, nearest, rivals[best])
         at += nearest
         for each in range(count):
             here[each] += nearest * change[each]
         best = _ahead(here, count)
-    _paint(out, begin + at, beyond + 1 - at, rivals[best])
+    paint(out, begin + at, beyond + 1 - at, rivals[best])
     return common
 
 
@@ -211,7 +200,7 @@ def _fill_box(
                 continue
             begin = (row - origin[1]) * width + left + first - origin[0]
             if label != MIXED:
-                _paint(out, begin, last - first + 1, label)
+                paint(out, begin, last - first + 1, label)
                 common = merged(common, label)
             else:
                 for each in range(count):

@@ -17,15 +17,19 @@ from wsi_deform.kernels.compiled import (
     NONE_YET,
     STACK_DEPTH,
     Box,
+    Frame,
     Ints,
     Longs,
     compiled,
     halvings_of,
     kept_pixels,
     merged,
+    paint,
+    paint_box,
     put_box,
 )
 from wsi_deform.reverse.quadtree import common_label, keep_near
+from wsi_deform.reverse.squares import in_squares, near_square
 
 _SMALL_BOX_PX = 4
 _PER_SQUARE = 16
@@ -41,7 +45,7 @@ def _fill_box(
     level: int,
     box: Box,
     out: NDArray[Any],
-    origin: tuple[int, int],
+    frame: Frame,
 ) -> int:
     """Fill a small box of pixels of one level: each by its nearest candidate, the lower index on ties.
 
@@ -64,14 +68,14 @@ def _fill_box(
                 if square < winner_square:
                     winner, winner_square = s, square
             label = int(samples[winner, 2])
-            out[row - origin[1], column - origin[0]] = label
+            out[(row - frame[1]) * frame[2] + column - frame[0]] = label
             common = merged(common, label)
     return int(common)
 
 
 @compiled
 def _fill_halves(
-    samples: Ints, first: int, second: int, level: int, box: Box, out: NDArray[Any], origin: tuple[int, int]
+    samples: Ints, first: int, second: int, level: int, box: Box, out: NDArray[Any], frame: Frame
 ) -> int:
     """Fill a box of pixels between two samples, the first of which wins ties: cut every row at the bisector.
 
@@ -92,7 +96,7 @@ def _fill_halves(
         before, behind = behind, before
     common = NONE_YET
     width = right - left
-    for row in range(top - origin[1], bottom - origin[1]):
+    for row in range(top - frame[1], bottom - frame[1]):
         if per_column < 0:  # as many pixels as keep the first ahead
             cut = ahead // -per_column + 1
         elif per_column > 0:  # as many as it takes until it is
@@ -100,130 +104,15 @@ def _fill_halves(
         else:
             cut = np.int64(width if ahead >= 0 else 0)
         cut = min(max(cut, np.int64(0)), np.int64(width))
-        line = out[row, left - origin[0] : right - origin[0]]
-        line[:cut] = before
-        line[cut:] = behind
+        begin = row * frame[2] + left - frame[0]
+        paint(out, begin, cut, before)
+        paint(out, begin + cut, width - cut, behind)
         if cut > 0:
             common = merged(common, before)
         if cut < width:
             common = merged(common, behind)
         ahead += per_row
     return int(common)
-
-
-@compiled
-def _square_at(units: Any, step: int, count: int) -> int:
-    """Which of a row of squares of 2^step units a place lies in, or is next to."""
-    return min(max(np.int64(units) >> step, np.int64(0)), np.int64(count - 1))
-
-
-@compiled
-def _in_squares(
-    samples: Ints, candidates: Ints, box: Box, level: int, shift: int
-) -> tuple[Ints, Longs, Longs, int, int]:
-    """Put candidates in the order of the squares that they lie in; those outside of all belong to the next one.
-
-    Args:
-        samples: (N, 3) x, y (units) and label of every sample.
-        candidates: (n,) rows of ``samples``.
-        box: What is cut into squares from its left and top edge on, px of the level.
-        level: The level.
-        shift: Squares are 2^shift px long.
-
-    Returns:
-        (n, 3) x, y and row of the candidates; (S + 1,) where those of each square begin, square after square, row after
-        row; (S,) the one label in each, MIXED or NONE_YET; and how many columns and rows of squares there are.
-    """
-    columns, rows = ((box[2] - box[0] - 1) >> shift) + 1, ((box[3] - box[1] - 1) >> shift) + 1
-    left, top = np.int64(box[0]) << (level + 8), np.int64(box[1]) << (level + 8)
-    step = shift + level + 8
-    squares = np.empty(candidates.shape[0], np.int64)
-    starts = np.zeros(columns * rows + 1, np.int64)
-    labels = np.full(columns * rows, NONE_YET, np.int64)
-    for i in range(candidates.shape[0]):
-        s = candidates[i]
-        square = _square_at(samples[s, 1] - top, step, rows) * columns
-        square += _square_at(samples[s, 0] - left, step, columns)
-        squares[i] = square
-        starts[square + 1] += 1
-        labels[square] = merged(labels[square], samples[s, 2])
-    for square in range(columns * rows):
-        starts[square + 1] += starts[square]
-    ordered = np.empty((candidates.shape[0], 3), np.int32)
-    free = starts[:-1].copy()
-    for i in range(candidates.shape[0]):
-        s, at = candidates[i], free[squares[i]]
-        ordered[at, 0], ordered[at, 1], ordered[at, 2] = samples[s, 0], samples[s, 1], s
-        free[squares[i]] += 1
-    return ordered, starts, labels, columns, rows
-
-
-@compiled
-def _near_square(
-    ordered: Ints,
-    starts: Longs,
-    labels: Longs,
-    grid: tuple[int, int],
-    place: tuple[int, int],
-    centres: Box,
-    corner: tuple[int, int],
-    step: int,
-    near: Ints,
-) -> tuple[int, int]:
-    """The one label that a square can have, or what may be nearest to some point of it.
-
-    Some candidate lies within D of its middle, so within D + h of each of its centres, h being half their diagonal.
-    What is farther than that from all of them is in none of the squares that are looked at.
-
-    Args:
-        ordered: As ``_in_squares`` returns it, as are ``starts`` and ``labels``.
-        starts: (S + 1,).
-        labels: (S,).
-        grid: Columns and rows of squares.
-        place: Column and row of this one.
-        centres: First x, first y, last x, last y of its pixels' centres, units.
-        corner: Left and top edge of the first square, units.
-        step: Squares are 2^step units long.
-        near: Receives candidates where there is not one label.
-
-    Returns:
-        Label or MIXED, and the number of candidates in ``near``.
-    """
-    left, top, right, bottom = centres
-    middle_x, middle_y = (left + right) >> 1, (top + bottom) >> 1
-    columns, rows = grid
-    square_distance = np.int64(-1)
-    reach = 0
-    while square_distance < 0:
-        for row in range(max(place[1] - reach, 0), min(place[1] + reach + 1, rows)):
-            first = row * columns + max(place[0] - reach, 0)
-            last = row * columns + min(place[0] + reach, columns - 1)
-            for i in range(starts[first], starts[last + 1]):
-                dx, dy = ordered[i, 0] - middle_x, ordered[i, 1] - middle_y
-                square = dx * dx + dy * dy
-                if square_distance < 0 or square < square_distance:
-                    square_distance = square
-        reach += 1
-    width, height = right - left, bottom - top
-    diagonal = np.sqrt(np.float64(width * width + height * height))
-    # Two units more than any rounding.
-    distance = np.int64(np.sqrt(np.float64(square_distance)) + diagonal / 2) + 2
-    first_column = _square_at(left - distance - corner[0], step, columns)
-    last_column = _square_at(right + distance - corner[0], step, columns)
-    first_row = _square_at(top - distance - corner[1], step, rows)
-    last_row = _square_at(bottom + distance - corner[1], step, rows)
-    label = NONE_YET
-    for row in range(first_row, last_row + 1):
-        for each in range(row * columns + first_column, row * columns + last_column + 1):
-            if labels[each] != NONE_YET:
-                label = merged(label, labels[each])
-    count = 0
-    if label == MIXED:
-        for row in range(first_row, last_row + 1):
-            for i in range(starts[row * columns + first_column], starts[row * columns + last_column + 1]):
-                near[count] = ordered[i, 2]
-                count += 1
-    return int(label), count
 
 
 @compiled
@@ -246,7 +135,7 @@ def _fill_by_halving(
     level: int,
     boxes: Longs,
     out: NDArray[Any],
-    origin: tuple[int, int],
+    frame: Frame,
 ) -> int:
     """Fill a box of pixels by halving it until its parts have one label, lie between two samples or are small.
 
@@ -257,8 +146,8 @@ def _fill_by_halving(
         whole: Left, top, right, bottom, px of the level.
         level: The level.
         boxes: (STACK_DEPTH, 6), room.
-        out: (H, W) receives the labels.
-        origin: Column and row of its first pixel.
+        out: (H * W,) receives the labels.
+        frame: Of ``out``.
 
     Returns:
         The one label of the box, or MIXED.
@@ -281,15 +170,15 @@ def _fill_by_halving(
         box = (left, top, right, bottom)
         label = common_label(samples, lists, begin, end)
         if label != MIXED:
-            out[top - origin[1] : bottom - origin[1], left - origin[0] : right - origin[0]] = label
+            paint_box(out, frame, box, label)
             common = merged(common, label)
         elif end - begin == 2:
             _sort(lists, begin, end)
-            label = _fill_halves(samples, lists[begin], lists[begin + 1], level, box, out, origin)
+            label = _fill_halves(samples, lists[begin], lists[begin + 1], level, box, out, frame)
             common = merged(common, label)
         elif max(width, height) <= _SMALL_BOX_PX:
             _sort(lists, begin, end)
-            label = _fill_box(samples, lists, begin, end, level, box, out, origin)
+            label = _fill_box(samples, lists, begin, end, level, box, out, frame)
             common = merged(common, label)
         elif width >= height:
             middle = left + width // 2
@@ -332,7 +221,7 @@ def render(
     Returns:
         The one label of all pixels, or MIXED.
     """
-    pixel = np.int64(1) << (level + 8)  # units
+    pixel = 1 << (level + 8)  # units
     half = pixel >> 1
     common = NONE_YET
     not_kept = out.size
@@ -343,6 +232,7 @@ def render(
         out[:, :] = outside_label
         common = outside_label
     most = np.max(starts[1:] - starts[:-1]) if fields.shape[0] else 0
+    flat, frame = out.reshape(-1), (origin[0], origin[1], out.shape[1])
     lists = np.empty(most * (halvings_of(out.shape[0], out.shape[1]) + 2), np.int32)
     boxes = np.empty((STACK_DEPTH, 6), np.int64)
     for i in range(fields.shape[0]):
@@ -350,13 +240,13 @@ def render(
         if left >= right or top >= bottom:
             continue
         mine = candidates[starts[i] : starts[i + 1]]
-        shift = np.int64(0)
+        shift = 0
         while (2 * mine.shape[0]) << (2 * shift) < _PER_SQUARE * (right - left) * (bottom - top):
             shift += 1
-        ordered, begins, labels, columns, rows = _in_squares(
+        ordered, begins, labels, columns, rows = in_squares(
             samples, mine, (left, top, right, bottom), level, shift
         )
-        corner = (np.int64(left) * pixel, np.int64(top) * pixel)
+        corner = (left * pixel, top * pixel)
         for row in range(rows):
             y, y_end = top + (row << shift), min(top + ((row + 1) << shift), bottom)
             run, run_x = MIXED, left  # Squares of one label that follow each other are filled together.
@@ -364,7 +254,7 @@ def render(
                 x, x_end = left + (column << shift), min(left + ((column + 1) << shift), right)
                 label, count = MIXED, 0
                 if column < columns:
-                    label, count = _near_square(
+                    label, count = near_square(
                         ordered,
                         begins,
                         labels,
@@ -376,15 +266,13 @@ def render(
                         lists,
                     )
                 if run != MIXED and run != label:
-                    out[y - origin[1] : y_end - origin[1], run_x - origin[0] : min(x, right) - origin[0]] = (
-                        run
-                    )
+                    paint_box(flat, frame, (run_x, y, min(x, right), y_end), run)
                     common = merged(common, run)
                 if run != label:
                     run, run_x = label, x
                 if count > 0:
                     label = _fill_by_halving(
-                        samples, lists, count, (x, y, x_end, y_end), level, boxes, out, origin
+                        samples, lists, count, (x, y, x_end, y_end), level, boxes, flat, frame
                     )
                     common = merged(common, label)
     return int(common)

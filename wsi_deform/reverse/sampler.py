@@ -31,7 +31,7 @@ from wsi_deform.reverse.samples import FieldSamples
 Pruned = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int32], NDArray[np.int64], NDArray[np.int32]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, kw_only=True, eq=False)  # Not frozen: there are many, and that takes thrice the time.
 class _Node:
     """A tile (column, row) of a level with the fields and samples that may decide its pixels.
 
