@@ -70,6 +70,20 @@ class LabelsContract:
         with pytest.raises(ShapeError, match=r"Needed \(N, 2\) finite"):
             case.labels.at_points(points)
 
+    def test_a_grid_of_points_has_the_labels_of_its_points(self, case: Case) -> None:
+        x, y = np.array([-3.0, 0.0, 29.9, 30.0, 89.99, 90.0, 151.0]), np.array([69.999, 9.5, 10.0, -0.1])
+        columns, rows = [0, 0, 29, 30, 89, 90, 149], [69, 9, 10, 0]
+        found = case.labels.at_grid(x, y)
+        assert found.dtype == np.uint8
+        assert np.array_equal(found, case.truth[np.ix_(rows, columns)])
+        expected = case.truth[np.ix_(rows, columns)]
+        expected[:, [0, 1, 2, 5, 6]] = 255
+        expected[[0, 1, 3]] = 255
+        assert np.array_equal(case.of_part.at_grid(x, y), expected)
+        assert case.labels.at_grid(np.empty(0), y).shape == (4, 0)
+        with pytest.raises(ShapeError, match="not finite"):
+            case.labels.at_grid(np.array([np.inf]), y)
+
     def test_cell_fractions_are_exact_when_subsamples_meet_every_pixel(self, case: Case) -> None:
         fractions = case.labels.cell_fractions(Region(10, 5, 120, 60), Size(24, 12), subsamples=5)
         part = case.truth[5:65, 10:130].reshape(12, 5, 24, 5)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from wsi_deform.annotation.classes import UNLABELLED, ClassTable
 from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Region, Size
+from wsi_deform.kernels.cell_shares import cell_shares
 
 
 class Labels(Protocol):
@@ -73,6 +74,21 @@ class Labels(Protocol):
             AnnotationError: As ``read_region``.
         """
 
+    def at_grid(self, x_px: NDArray[np.float64], y_px: NDArray[np.float64]) -> NDArray[np.uint8]:
+        """Read the labels at all points of a grid, much faster than one by one.
+
+        Args:
+            x_px: (W,) float64, x of each column of points in the slide's edge frame, level-0 px; clamped to the slide.
+            y_px: (H,) float64, y of each row, likewise.
+
+        Returns:
+            (H, W) uint8 class indices, 255 is unlabelled.
+
+        Raises:
+            ShapeError: One of them is not (N,), or not finite.
+            AnnotationError: As ``read_region``.
+        """
+
     def cell_fractions(self, region: Region, size: Size, subsamples: int = 4) -> NDArray[np.float32]:
         """Estimate how much of each cell of a coarse grid each class covers; see ``fractions_of_cells``."""
 
@@ -100,8 +116,37 @@ def pixels_of(points_px: NDArray[np.float64], *, slide_size: Size, path: Path) -
             f"labels {path}: points of shape {points_px.shape}, or not finite. Needed (N, 2) finite "
             "(x, y), level-0 px."
         )
-    limit = (slide_size.width - 1, slide_size.height - 1)
-    return np.clip(np.floor(points_px), 0, limit).astype(np.int64)
+    pixels = np.empty(points_px.shape, np.int64)
+    pixels[:, 0] = _within(points_px[:, 0], slide_size.width)
+    pixels[:, 1] = _within(points_px[:, 1], slide_size.height)
+    return pixels
+
+
+def indices_of(positions_px: NDArray[np.float64], length: int, *, path: Path) -> NDArray[np.int64]:
+    """The columns, or rows, of level-0 pixels that positions along one axis lie in.
+
+    Args:
+        positions_px: (N,) float64 in the slide's edge frame, level-0 px.
+        length: Of the slide along the axis, px.
+        path: The file of labels, for errors.
+
+    Returns:
+        (N,) int64, inside the slide.
+
+    Raises:
+        ShapeError: The positions are not (N,), or one is not finite.
+    """
+    positions = np.asarray(positions_px, np.float64)
+    if positions.ndim != 1 or not np.isfinite(positions).all():
+        raise ShapeError(
+            f"labels {path}: positions of shape {positions.shape}, or not finite. Needed (N,) finite, level-0 px."
+        )
+    return _within(positions, length)
+
+
+def _within(positions: NDArray[np.float64], length: int) -> NDArray[np.int64]:
+    """Pixels along an axis, clamped to its length."""
+    return np.clip(np.floor(positions), 0, length - 1).astype(np.int64)
 
 
 def unlabelled_beside(
@@ -115,8 +160,18 @@ def unlabelled_beside(
     return np.where(outside, np.uint8(UNLABELLED), labels)
 
 
+def unlabelled_beside_grid(
+    labels: NDArray[np.uint8], columns: NDArray[np.int64], rows: NDArray[np.int64], region: Region | None
+) -> NDArray[np.uint8]:
+    """Labels of a grid of pixels, (H, W), unlabelled, in place, where column or row is outside a region."""
+    if region is not None:
+        labels[:, (columns < region.x) | (columns >= region.right)] = UNLABELLED
+        labels[(rows < region.y) | (rows >= region.bottom)] = UNLABELLED
+    return labels
+
+
 def fractions_of_cells(
-    at_points: Callable[[NDArray[np.float64]], NDArray[np.uint8]],
+    at_grid: Callable[[NDArray[np.float64], NDArray[np.float64]], NDArray[np.uint8]],
     region: Region,
     size: Size,
     *,
@@ -126,7 +181,7 @@ def fractions_of_cells(
     """Estimate how much of each cell of a coarse grid each class covers.
 
     Args:
-        at_points: Says the labels at points, see ``Labels.at_points``.
+        at_grid: Says the labels of a grid of points, see ``Labels.at_grid``.
         region: What the grid covers, level-0 px of the slide.
         size: Columns and rows of the grid.
         classes: Number of classes.
@@ -138,25 +193,18 @@ def fractions_of_cells(
 
     Raises:
         ShapeError: There are no subsamples, or the region is empty.
-        AnnotationError: As ``at_points``.
+        AnnotationError: As ``at_grid``.
     """
     if subsamples < 1 or region.is_empty:
         raise ShapeError(
             f"{subsamples} subsamples over {region}: needed at least 1 and a region with pixels."
         )
-    x_px = region.x + (np.arange(size.width * subsamples) + 0.5) * (region.width / (size.width * subsamples))
-    y_px = region.y + (np.arange(size.height * subsamples) + 0.5) * (
-        region.height / (size.height * subsamples)
-    )
-    points = np.empty((len(y_px), len(x_px), 2))
-    points[..., 0], points[..., 1] = x_px, y_px[:, None]
-    labels = at_points(points.reshape(-1, 2)).reshape(size.height, subsamples, size.width, subsamples)
-    # One count of (cell, class) pairs instead of one pass per class.
-    cells = (np.arange(size.height) * size.width)[:, None, None, None] + np.arange(size.width)[:, None]
-    # What is unlabelled, or of another table, is counted as one more class, and left out.
-    bins = classes + 1
-    counts = np.bincount(
-        (cells * bins + np.minimum(labels, classes)).ravel(), minlength=size.area * bins
-    ).reshape(size.height, size.width, bins)
-    shares = counts[..., :classes].astype(np.float32) / np.float32(subsamples**2)
-    return np.ascontiguousarray(shares.transpose(2, 0, 1))
+    x_px = _middles(region.x, region.width, size.width * subsamples)
+    y_px = _middles(region.y, region.height, size.height * subsamples)
+    # What is unlabelled, or of another table, is in no class.
+    return cell_shares(at_grid(x_px, y_px), subsamples, classes)
+
+
+def _middles(begin: int, length: int, count: int) -> NDArray[np.float64]:
+    """Middles of the parts of a length that is cut into as many of one size."""
+    return np.asarray(begin + (np.arange(count) + 0.5) * (length / count), np.float64)

@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 
 from wsi_deform.annotation.class_data import COLOUR_VALUE, LARGEST_VALUE, value_text
 from wsi_deform.annotation.classes import UNLABELLED, ClassTable
-from wsi_deform.annotation.labels import fractions_of_cells, pixels_of, unlabelled_beside
+from wsi_deform.annotation.labels import (
+    fractions_of_cells,
+    indices_of,
+    pixels_of,
+    unlabelled_beside,
+    unlabelled_beside_grid,
+)
 from wsi_deform.annotation.mask_file import MaskFile
 from wsi_deform.annotation.mask_frame import MaskFrame
 from wsi_deform.annotation.value_text import nearest_text
@@ -121,6 +127,30 @@ class LabelMask:
         pixels = pixels_of(points_px, slide_size=self.slide_size, path=self.path)
         return unlabelled_beside(self._at_pixels(pixels), pixels, self.region)
 
+    def at_grid(self, x_px: NDArray[np.float64], y_px: NDArray[np.float64]) -> NDArray[np.uint8]:
+        """Read the labels at all points of a grid, as ``Labels.at_grid`` says; each tile with points is read once."""
+        columns = indices_of(x_px, self.slide_size.width, path=self.path)
+        rows = indices_of(y_px, self.slide_size.height, path=self.path)
+        labels = self._of_lines(self.frame.columns(columns), self.frame.rows(rows))
+        return unlabelled_beside_grid(labels, columns, rows, self.region)
+
+    def _of_lines(self, columns: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """(H, W) labels where (W,) columns and (H,) rows of the mask cross."""
+        if self._is_small:
+            return self._whole()[rows[:, None], columns]
+        tile = self._file.tile
+        labels = np.empty((len(rows), len(columns)), np.uint8)
+        across, down = columns // tile.width, rows // tile.height
+        for row in np.unique(down):
+            own_rows = np.flatnonzero(down == row)
+            for column in np.unique(across):
+                own_columns = np.flatnonzero(across == column)
+                held = self._tile(int(column), int(row))
+                labels[own_rows[:, None], own_columns] = held[
+                    rows[own_rows, None] - row * tile.height, columns[own_columns] - column * tile.width
+                ]
+        return labels
+
     def _at_pixels(self, pixels: NDArray[np.int64]) -> NDArray[np.uint8]:
         """Labels of slide pixels, (N, 2) (x, y), whatever the region."""
         columns, rows = self.frame.columns(pixels[:, 0]), self.frame.rows(pixels[:, 1])
@@ -157,7 +187,7 @@ class LabelMask:
             AnnotationError: The mask holds an unknown value, or cannot be decoded.
         """
         return fractions_of_cells(
-            self.at_points, region, size, classes=self.classes.count, subsamples=subsamples
+            self.at_grid, region, size, classes=self.classes.count, subsamples=subsamples
         )
 
     def class_counts(self) -> NDArray[np.int64]:

@@ -99,10 +99,16 @@ class OutlineLabels:
         pixels = pixels_of(points_px, slide_size=self.slide_size, path=self.path)
         return unlabelled_beside(self.raster.at_pixels(pixels), pixels, self.region)
 
+    def at_grid(self, x_px: NDArray[np.float64], y_px: NDArray[np.float64]) -> NDArray[np.uint8]:
+        """Read the labels at all points of a grid, as ``Labels.at_grid`` says; nothing is rasterised for it."""
+        points = np.empty((len(y_px), len(x_px), 2))
+        points[..., 0], points[..., 1] = x_px, np.asarray(y_px)[:, None]
+        return self.at_points(points.reshape(-1, 2)).reshape(points.shape[:2])
+
     def cell_fractions(self, region: Region, size: Size, subsamples: int = 4) -> NDArray[np.float32]:
         """Estimate how much of each cell of a coarse grid each class covers; see ``fractions_of_cells``."""
         return fractions_of_cells(
-            self.at_points, region, size, classes=self.classes.count, subsamples=subsamples
+            self.at_grid, region, size, classes=self.classes.count, subsamples=subsamples
         )
 
     def class_counts(self) -> NDArray[np.int64]:
