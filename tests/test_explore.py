@@ -155,7 +155,7 @@ def test_groups_that_were_named_are_labels_to_train_on(out, tmp_path):
     changes += ["training={epochs: 1, validate_every: 1, threads: 1, pictures: 0}", "device=cpu"]
     trained = run(
         typer_app,
-        ["train", "--slides", str(manifest), "--out", str(tmp_path / "run"),
+        ["train", "--slides", str(manifest), "--out", str(tmp_path / "run"), "--config", "joint",
          *(part for change in changes for part in ("--set", change))],
     )  # fmt: skip
     assert trained.exit_code == 0, trained.output

@@ -135,7 +135,8 @@ def test_processes_that_segment_know_slides_and_networks_of_an_installed_plug_in
 @pytest.mark.usefixtures("mine")
 def test_training_knows_the_network_of_an_installed_plug_in(tmp_path: Path) -> None:
     draw_study(tmp_path, train=1, val=1, test=0, size=SIZE, mpp=MPP, slides_per_patient=1)
-    words = ["train", "--slides", "manifest.csv", "--out", "run", "--device", "cpu", "--allow-empty-classes"]
+    words = ["train", "--slides", "manifest.csv", "--out", "run", "--config", "joint"]
+    words += ["--device", "cpu", "--allow-empty-classes"]
     for each in (
         "training.epochs=1",
         "sampling.budget=[12, 48]",

@@ -15,6 +15,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from wsi_deform.config_blocks import BUDGETS, looks_text
 from wsi_deform.config_files import packaged_configs
 from wsi_deform.config_format import FORMAT, KEY, todays
 from wsi_deform.config_sections import Config
@@ -23,6 +24,10 @@ from wsi_deform.plugins import STORED
 from wsi_deform.texts import parse_yaml, read_text
 
 YAML_SUFFIXES = (".yaml", ".yml")
+OF_BLOCKS_TOO = {"geometry", "interpolation"}
+"""Keys of ``sampling`` that decide something where fields are read in blocks."""
+OF_FURTHER_LEVELS = (*BUDGETS, "budget_of", "choice", "noise")
+"""Keys of ``blocks`` that decide nothing where there is one level; ``split`` is refused there by itself."""
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +76,8 @@ def read_config(path: Path | str | None = None, *, changes: Iterable[str] = ()) 
     """Read a configuration.
 
     Args:
-        path: A YAML file; None is the defaults.
+        path: A YAML file; None is the default of each key, which is "joint" and stays so, for models count on it. What
+            `wsi-deform train` takes where nothing is said is another (``config_files.DEFAULT``).
         changes: ``key=value`` with dots for sections and values in YAML, e.g. ``sampling.budget=[40, 400]``.
 
     Returns:
@@ -79,7 +85,8 @@ def read_config(path: Path | str | None = None, *, changes: Iterable[str] = ()) 
 
     Raises:
         ConfigError: The file cannot be read, is of a newer format, a key is unknown or a value is out of range; all at
-            once.
+            once. Or a change decides nothing: one of samples where fields are read in blocks, or of further levels
+            where there is one. Files list every key, and may.
 
     Convention:
         A file that an earlier version wrote gets what was so then for the keys that it lacks, and a warning names those
@@ -124,10 +131,12 @@ def parse_config(
     Convention:
         As ``read_config``.
     """
-    settings = _todays(raw, source)
-    for change in changes:
+    settings, given = _todays(raw, source), list(changes)
+    for change in given:
         _apply(settings, change)
-    return _validated(settings, source, stored=stored)
+    config = _validated(settings, source, stored=stored)
+    _refuse_idle(config, given)
+    return config
 
 
 def _todays(raw: Mapping[str, Any], source: str) -> dict[str, Any]:
@@ -202,6 +211,51 @@ def _apply(raw: dict[str, Any], change: str) -> None:
         target[last] = parse_yaml(value)
     except ValueError as error:
         raise ConfigError(f"--set {change}: the value is not YAML: {error}.") from error
+
+
+def is_of_samples(change: str) -> bool:
+    """Whether a change is of samples, so that it decides nothing where fields are read in blocks.
+
+    Args:
+        change: ``key=value``, as for ``read_config``.
+    """
+    key, _, value = change.partition("=")
+    section, _, name = key.strip().partition(".")
+    if section != "sampling":
+        return False
+    if name:
+        return name.partition(".")[0] not in OF_BLOCKS_TOO
+    try:
+        given = parse_yaml(value)
+    except ValueError:
+        return False  # refused where it is read
+    return isinstance(given, dict) and not given.keys() <= OF_BLOCKS_TOO
+
+
+def _refuse_idle(config: Config, changes: Iterable[str]) -> None:
+    """Refuse changes that decide nothing where fields are read in blocks."""
+    blocks = config.blocks
+    if blocks is None:
+        return
+    finest = "blocks.finest_px" if blocks.finest_um is None else "blocks.finest_um"
+    budgets = ", ".join(f"blocks.{each}" for each in BUDGETS)
+    keys = f"{finest} and blocks.levels" if blocks.levels == 1 else f"{finest}, and one of {budgets}"
+    for change in changes:
+        key, _, value = change.partition("=")
+        section, _, name = key.strip().partition(".")
+        if is_of_samples(change):
+            raise ConfigError(
+                f"--set {change}: config {config.name} reads fields in blocks (sampling.geometry), where this decides "
+                f"nothing. How much is read there say {keys}. Needed one of these, or --config joint for samples."
+            )
+        if section == "blocks" and name in OF_FURTHER_LEVELS and blocks.levels == 1:
+            found = parse_yaml(value)
+            # Null is no budget, and all is what one level reads.
+            if found is not None and (name, found) != ("share", 1):
+                raise ConfigError(
+                    f"--set {change}: with blocks.levels 1 each field is {looks_text(blocks.model_dump())}, and this "
+                    f"decides nothing. Needed another {finest}, or more levels, as --config blocks has."
+                )
 
 
 def _problem(error: Any) -> str:

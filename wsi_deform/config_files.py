@@ -6,6 +6,11 @@ from pathlib import Path
 
 # In a wheel they lie in the package, in a checkout (and so in an editable install) beside it.
 CONFIG_FOLDERS = (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs")
+DEFAULT = "dense"
+"""The packaged configuration that `wsi-deform train` takes where no other is said.
+
+``config.read_config`` of nothing gives the values of "joint" instead, which stored models count on.
+"""
 
 
 def packaged_configs() -> dict[str, Path]:

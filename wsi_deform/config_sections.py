@@ -65,7 +65,7 @@ class Sampling(_Section):
     geometry: Literal["warp", "blocks"] = Field(
         "warp",
         description="warp: one sampled image, denser where it matters (the paper). blocks: read coarsely, and closer "
-        "where it matters, see the section blocks; of this section all other keys are of the warp.",
+        "where it matters, see the section blocks; of this section all other keys but interpolation are of the warp.",
     )
     budget: tuple[int, int] = Field(
         (80, 800), description="Short and long side of the sampled image, px; see size."
@@ -446,7 +446,10 @@ class Config(_Section):
                     raise ValueError(
                         f"sampling.geometry blocks with {key} {found}: needed {'null' if needed is None else needed}"
                     )
-            if self.blocks is not None and self.blocks.choice == "learned" and not self.loss.edge_weight:
+            has_scorers = (
+                self.blocks is not None and self.blocks.choice == "learned" and self.blocks.levels > 1
+            )
+            if has_scorers and not self.loss.edge_weight:
                 raise ValueError(
                     "sampling.geometry blocks with blocks.choice learned and loss.edge_weight 0: nothing would teach "
                     "the scorers. Needed an edge_weight above 0, or another choice such as detail"

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
 
-from wsi_deform.config import find_config, read_config
+from wsi_deform.config import find_config, is_of_samples, read_config
 from wsi_deform.config_sections import Config
 from wsi_deform.drawn.study import Study, draw_study
 from wsi_deform.geometry import Size
@@ -59,11 +59,12 @@ def demo_config(method: str, *, seed: int = 0, changes: Sequence[str] = ()) -> C
     Args:
         method: "joint", "uniform" or "blocks".
         seed: Seed of training.
-        changes: Further ``key=value``.
+        changes: Further ``key=value``; blocks leave out those that are of samples.
     """
     named = (f"name={method}", f"seed={seed}")
     if method == BLOCKS:
-        return read_config(find_config(BLOCKS), changes=[*named, *OF_BLOCKS, *changes])
+        of_blocks = [change for change in changes if not is_of_samples(change)]
+        return read_config(find_config(BLOCKS), changes=[*named, *OF_BLOCKS, *of_blocks])
     return read_config(changes=[*named, *SETTINGS, *METHODS[method], *changes])
 
 

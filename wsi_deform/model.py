@@ -386,8 +386,13 @@ def _refuse_misfits(config: Config, mpp: float | None) -> None:
         )
     if mpp is None and config.lengths_in_um:
         found = " and ".join(f"{key} {value:g}" for key, value in config.lengths_in_um.items())
+        cell = (
+            "blocks.finest_um=null with blocks.finest_px"
+            if config.sampling.geometry == "blocks"
+            else "sampling.coarsest_um=null (coarsest_px, if it matters)"
+        )
         raise ConfigError(
             f"config {config.name}: {found} are in um, and the training images have no um per pixel. Needed an mpp "
             "in the files or in the column mpp of the manifest, or nothing in um: fields.side_um=null (with "
-            "fields.side_px, if images are to be cut) and sampling.coarsest_um=null (coarsest_px, if it matters)."
+            f"fields.side_px, if images are to be cut) and {cell}."
         )

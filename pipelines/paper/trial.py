@@ -25,7 +25,7 @@ from pipelines.paper.datasets import DATA_SETS, QUICK, DataSet
 from pipelines.paper.systems import DENSE, FROM_SCRATCH, SYSTEMS
 from wsi_deform.annotation.classes import read_class_table
 from wsi_deform.baselines.patch_settings import PatchSettings
-from wsi_deform.config import find_config, read_config
+from wsi_deform.config import find_config, is_of_samples, read_config
 from wsi_deform.config_sections import Config
 from wsi_deform.distribute.batch import segment_slides
 from wsi_deform.distribute.sources import slide_sources
@@ -148,6 +148,7 @@ def config_of(trial: Trial, *, images: int, steps: int | None = None, given: Seq
     settings = [
         each for each in data.settings if not (system.keeps_rates and each.startswith("augmentation"))
     ]
+    in_blocks = system.looks and not system.warps
     return read_config(
         find_config(system.config),
         changes=[
@@ -168,9 +169,14 @@ def config_of(trial: Trial, *, images: int, steps: int | None = None, given: Seq
             f"training.batch={data.batch}",
             "training.threads=1",
             "training.pictures=0",
-            *settings,
+            *(each for each in settings if not (in_blocks and is_of_samples(each))),
             *(_patches(data) if system.method == "patches" else ()),
-            *(each for each in given if not (system.looks and each.startswith("networks.segmentation"))),
+            *(
+                each
+                for each in given
+                if not (system.looks and each.startswith("networks.segmentation"))
+                and not (in_blocks and is_of_samples(each))
+            ),
             *system.changes,
             *trial.changes,
         ],

@@ -69,7 +69,8 @@ def test_a_shell_is_offered(line: str, offered: list[str]) -> None:
 def test_values_come_with_what_they_are() -> None:
     assert dict(complete_device(""))["mps"] == "Apple's GPU"
     assert dict(complete_config("joint")) == {
-        "joint": "The default: the sampler learns together with the segmentation network (equation 4)."
+        "joint": "The paper's sampler, which learns together with the segmentation network (equation 4); needs no "
+        "weights."
     }
     assert [*complete_suffix(".nd")] == ["ndpi"]
 

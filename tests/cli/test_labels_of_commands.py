@@ -17,6 +17,7 @@ from wsi_deform.drawn.study import draw_study, write_labels
 from wsi_deform.geometry import Size
 
 FAST = [
+    "--config", "joint",
     "--set", "sampling.budget=[12, 24]",
     "--set", "networks.segmentation={name: 'monai:BasicUNet', features: [4, 4, 4, 4, 4, 4]}",
     "--set", "training={epochs: 2, validate_every: 1, batch: 2, threads: 1, pictures: 0}",

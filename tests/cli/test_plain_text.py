@@ -85,7 +85,7 @@ def test_train_shows_an_odd_folder_as_it_is(tmp_path: Path) -> None:
         "training={epochs: 1, validate_every: 1, batch: 2, threads: 1}",
     )
     out = tmp_path / ODD
-    changes = [part for setting in settings for part in ("--set", setting)]
+    changes = ["--config", "joint", *(part for setting in settings for part in ("--set", setting))]
     # So small a study lacks a class.
     said = call("train", "--slides", drawn.manifest, "--out", out, "--allow-empty-classes", *changes)
     assert f"{out}: 1 epochs, " in said

@@ -12,6 +12,7 @@ from wsi_deform.drawn.study import draw_study
 from wsi_deform.geometry import Size
 
 FAST = [
+    "--config", "joint",
     "--set", "sampling.budget=[12, 24]",
     "--set", "networks.segmentation={name: 'monai:BasicUNet', features: [4, 4, 4, 4, 4, 4]}",
     "--set", "training.threads=1",
@@ -73,7 +74,9 @@ def test_all_problems_of_a_manifest_are_told_before_training(study, tmp_path):
     ],
 )
 def test_bad_configuration_is_a_clear_error(study, tmp_path, change, message):
-    result = invoke("train", "--slides", study.manifest, "--out", tmp_path / "run", "--set", change)
+    result = invoke(
+        "train", "--slides", study.manifest, "--out", tmp_path / "run", "--config", "joint", "--set", change
+    )
     assert (result.exit_code, message in result.stderr) == (2, True)
 
 

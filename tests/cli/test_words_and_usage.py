@@ -438,7 +438,7 @@ def test_train_says_how_it_ended(tmp_path, monkeypatch, result, said, code):
     Path("a.svs").touch()
     Path("m.csv").write_text("slide,split\na.svs,train\n")
     Path("classes.yaml").write_text("[background, gland]\n")
-    options = ("--set", "training.patience=7", "--set", "seed=3", "--device", "cpu")
+    options = ("--config", "joint", "--set", "training.patience=7", "--set", "seed=3", "--device", "cpu")
     assert invoke("train", "--slides", "m.csv", *options) == (code, f"{said}\n")
     assert (given["out"], given["config"].seed, given["config"].device) == (Path("run"), 3, "cpu")
 
@@ -465,7 +465,7 @@ def test_one_of_several_processes_counts_and_speaks(tmp_path, monkeypatch, rank,
     (tmp_path / "a.svs").touch()
     (tmp_path / "m.csv").write_text("slide,split\na.svs,train\n")
     (tmp_path / "classes.yaml").write_text("[background, gland]\n")
-    code, said = invoke("train", "--slides", tmp_path / "m.csv", "--out", tmp_path)
+    code, said = invoke("train", "--slides", tmp_path / "m.csv", "--out", tmp_path, "--config", "joint")
     assert (code, given) == (0, {"scan": scans, "for_training": True})
     assert (said != "") == says
     assert not says or said.startswith("warning: mind this.\n")

@@ -19,6 +19,7 @@ from wsi_deform.model_file import load_model
 
 PX_ONLY = ("--set", "fields.side_um=null", "--set", "sampling.coarsest_um=null")
 TINY = (
+    *("--config", "joint"),
     *(
         "--set",
         "sampling.budget=[16, 16]",
@@ -105,6 +106,26 @@ def test_lengths_in_um_are_refused_before_training(photos: Path, tmp_path: Path)
     said = command("train", "--slides", photos / "manifest.csv", "--out", tmp_path / "run", *TINY, fails=True)
     assert "fields.side_um 2048 and sampling.coarsest_um 16 are in um" in said
     assert "fields.side_um=null" in said
+
+
+def test_what_is_read_whole_in_um_is_refused_with_the_keys_in_px(photos: Path, tmp_path: Path) -> None:
+    small = (
+        "--set",
+        "networks.segmentation={name: efficientnet-lite0, width: 4}",
+        "--set",
+        "networks.pretrained=null",
+    )
+    asked = ("train", "--slides", photos / "manifest.csv", "--out", tmp_path / "run", *small)
+    said = command(*asked, fails=True)
+    assert "config dense: fields.side_um 2048 and blocks.finest_um 5 are in um" in said
+    assert (
+        "fields.side_um=null (with fields.side_px, if images are to be cut) and blocks.finest_um=null with"
+        in said
+    )
+    in_px = ("fields.side_um=null", "blocks.finest_um=null", "blocks.finest_px=2")
+    changes = [part for change in (*in_px, "training.epochs=1") for part in ("--set", change)]
+    command(*asked, *changes, "--device", "cpu")
+    assert load_model(tmp_path / "run").config.blocks.finest_px == 2
 
 
 def test_the_model_has_no_mpp_and_says_so(trained: Path) -> None:

@@ -224,6 +224,8 @@ def test_the_command_fine_tunes_and_says_so(study: Path, tmp_path: Path) -> None
         out,
         "--init-from",
         study / "run",
+        "--config",
+        "joint",
         *changes,
     ]
     done = CliRunner().invoke(typer_app, [*map(str, arguments), "--allow-empty-classes"])

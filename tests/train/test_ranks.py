@@ -144,7 +144,8 @@ def test_two_processes_have_the_curve_of_one_and_survive_the_loss_of_one(study, 
     many = "training={epochs: 100000, validate_every: 2, threads: 1, pictures: 0, batch: %d}"
     run = tmp_path / "two"
     # Drawn by a seed for its curve: no training slide has the class "large acini".
-    arguments = ["train", "--slides", str(study / "manifest.csv"), "--out", str(run), "--allow-empty-classes"]
+    arguments = ["train", "--slides", str(study / "manifest.csv"), "--out", str(run), "--config", "joint"]
+    arguments += ["--allow-empty-classes"]
     for setting in [*settings, many % 2]:
         arguments += ["--set", setting]
     first, second = started(2, tmp_path, "wsi_deform", *arguments)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from wsi_deform.config_files import packaged_configs
+from wsi_deform.config_files import DEFAULT, packaged_configs
 
 # Groups of options in the help of commands.
 WHICH_SLIDES = "Which slides"
@@ -79,7 +79,7 @@ Config = Annotated[
     typer.Option(
         metavar="NAME|FILE",
         autocompletion=complete_config,
-        help="A packaged configuration (`wsi-deform config list`) or a YAML file; default: joint.",
+        help=f"A packaged configuration (`wsi-deform config list`) or a YAML file; default: {DEFAULT}.",
     ),
 ]
 Anonymous = Annotated[

