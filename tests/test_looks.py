@@ -70,6 +70,9 @@ def test_finer_labels_lie_closer_and_are_of_the_same_pixels():
         for label_px in (4, 2)
     )
     assert (fine.pixels, fine.tiles) == (coarse.pixels, coarse.tiles)
+    # All 512 x 256 px of 1 um, in tiles of 64 px; the first of three looks is at 128 x 64 px.
+    assert looked(slide, make_model("blocks.levels=1")).tiles == (32,)
+    assert looked(slide, make_model("blocks.levels=1", "blocks.finest_um=4")).tiles == (2,)
     assert torch.equal(fine.last.places, coarse.last.places)
     # 512 x 256 px of 1 um: the first label is of the first 2 x 2.
     assert fine.grid.shape == (1, 128, 256, 2)

@@ -22,6 +22,7 @@ from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Size
 from wsi_deform.grids import even_grids
 from wsi_deform.look.fields import Field
+from wsi_deform.look.lowres import tiles_of_view
 from wsi_deform.model import Model
 from wsi_deform.networks.blocks import raster
 from wsi_deform.sample.gather import gather
@@ -58,7 +59,7 @@ class Looks:
         scores: By further level, (B, 1, rows, columns): what each block's reading is said to be worth; for a learned
             choice the log of the odds, with its gradient.
         pixels: Pixels that entered the encoder, per field.
-        tiles: Tiles read for each field.
+        tiles: Tiles read for each field, those of the first look among them.
         read_seconds: Time that planning and reading of tiles took.
     """
 
@@ -128,7 +129,10 @@ def look_at_fields(
     if counts is None:
         split = model.block_settings.split
         counts = [layout.counts(block_share(slide, layout, model), split) for slide in slides]
-    cost = _Cost(tiles=[0] * len(fields), pixels=[layout.padded(0).area] * len(fields))
+    first = [
+        tiles_of_view(slide, field.region, layout.root) for slide, field in zip(slides, fields, strict=True)
+    ]
+    cost = _Cost(tiles=first, pixels=[layout.padded(0).area] * len(fields))
     rasters = [first_raster(model, layout, views)]
     scores: list[Tensor] = []
     seen: list[Windows] = []

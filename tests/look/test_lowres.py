@@ -11,7 +11,7 @@ from wsi_deform.errors import ShapeError
 from wsi_deform.geometry import Region, Size
 from wsi_deform.look import area_means
 from wsi_deform.look.area_means import axis_weights
-from wsi_deform.look.lowres import low_res_view, thumbnail
+from wsi_deform.look.lowres import low_res_view, thumbnail, tiles_of_view
 from wsi_deform.slide.cache import DEFAULT_CACHE_BYTES, set_cache_bytes
 from wsi_deform.slide.counting import CountingReader
 from wsi_deform.slide.slide import Slide
@@ -155,3 +155,20 @@ def test_weights_of_every_cell_sum_to_its_share_inside():
 def test_empty_region_is_refused():
     with pytest.raises(ShapeError, match="no pixel"):
         low_res_view(slide_of(picture(40, 40)), Region(3, 3, 0, 10), Size(4, 4))
+
+
+def test_the_tiles_of_a_view_are_counted_without_reading():
+    counting = CountingReader(AddressReader(Size(20_000, 16_000)))
+    slide = Slide.from_reader(counting, slide_id="a")
+    for region, size, tiles in (
+        (Region.whole(slide.size), Size(500, 400), 6),
+        (Region(5000, 3000, 700, 900), Size(70, 90), None),
+        (Region(-4000, 100, 9000, 500), Size(900, 50), None),
+        (Region(19_000, 15_900, 3000, 3000), Size(10, 10), None),
+        (Region(30_000, 0, 100, 100), Size(10, 10), 0),
+    ):
+        counted = tiles_of_view(slide, region, size)
+        assert counting.total_tiles == 0
+        low_res_view(slide, region, size)
+        assert counted == counting.total_tiles == (counted if tiles is None else tiles)
+        counting.reset()

@@ -58,6 +58,18 @@ def low_res_picture(slide: Slide, region: Region, size: Size) -> NDArray[np.uint
     return _picture(slide, *_corner_and_extent(slide, region), size)
 
 
+def tiles_of_view(slide: Slide, region: Region, size: Size) -> int:
+    """How many tiles ``low_res_view`` reads; nothing is read for it.
+
+    Raises:
+        ShapeError: The region is empty.
+    """
+    number, x, y = _weights(slide, *_corner_and_extent(slide, region), size)
+    (left, right), (top, bottom) = x.pixels, y.pixels
+    part = Region(left, top, right - left, bottom - top)
+    return 0 if part.is_empty else sum(1 for _ in part.tiles(slide.levels[number].tile))
+
+
 def picture_of_scale(slide: Slide, region: Region, scale: Point) -> NDArray[np.uint8]:
     """Read a region of the slide as it is at another scale, area-averaged as ``low_res_view``.
 
@@ -133,6 +145,27 @@ def _rows_of_view(
     slide: Slide, corner: Point, extent: Point, size: Size
 ) -> Iterator[tuple[int, NDArray[np.float64]]]:
     """The rows of a view as they are complete: number of the first, and (rows, size.width, 3) float64."""
+    number, x, y = _weights(slide, corner, extent, size)
+    background = np.asarray(slide.info.background, np.float64)
+    (left, right), (top, bottom) = x.pixels, y.pixels
+    done, held = 0, np.empty((0, size.width, 3))
+    for rows_of_tiles in _tiles_by_row(slide, number, Region(left, top, right - left, bottom - top)):
+        for place, tile in rows_of_tiles:
+            if place.x <= left:  # a new row of tiles
+                reached = y.cells_of(place.y, place.bottom)[1]
+                held = np.concatenate((held, _outside(x, y, done + len(held), reached, background)))
+            add_tile(held, done, tile, (place.x, place.y), x, y)
+            if place.right >= right:
+                complete = size.height if place.bottom >= bottom else y.cells_of(place.bottom, bottom)[0]
+                complete = min(complete, done + len(held))
+                yield done, held[: complete - done]
+                done, held = complete, held[complete - done :]
+    if done < size.height:
+        yield done, _outside(x, y, done, size.height, background)
+
+
+def _weights(slide: Slide, corner: Point, extent: Point, size: Size) -> tuple[int, AxisWeights, AxisWeights]:
+    """The level that a view is read from, and how its pixels make those of the view along both axes."""
     number = slide.level_for_downsample(min(extent.x / size.width, extent.y / size.height))
     level = slide.levels[number]
     x = axis_weights(
@@ -151,22 +184,7 @@ def _rows_of_view(
         level_px=level.size.height,
         slide_px=slide.size.height,
     )
-    background = np.asarray(slide.info.background, np.float64)
-    (left, right), (top, bottom) = x.pixels, y.pixels
-    done, held = 0, np.empty((0, size.width, 3))
-    for rows_of_tiles in _tiles_by_row(slide, number, Region(left, top, right - left, bottom - top)):
-        for place, tile in rows_of_tiles:
-            if place.x <= left:  # a new row of tiles
-                reached = y.cells_of(place.y, place.bottom)[1]
-                held = np.concatenate((held, _outside(x, y, done + len(held), reached, background)))
-            add_tile(held, done, tile, (place.x, place.y), x, y)
-            if place.right >= right:
-                complete = size.height if place.bottom >= bottom else y.cells_of(place.bottom, bottom)[0]
-                complete = min(complete, done + len(held))
-                yield done, held[: complete - done]
-                done, held = complete, held[complete - done :]
-    if done < size.height:
-        yield done, _outside(x, y, done, size.height, background)
+    return number, x, y
 
 
 def _outside(
