@@ -254,8 +254,7 @@ def _blocks(records: Records, scope: Scope) -> Page:
             continue
         yield f"## {data_set_of(data).label}\n"
         groups = {
-            f"{SYSTEMS[name].label}{variant and ', ' + _words(variant)}": found
-            for (name, variant), found in held.items()
+            f"{SYSTEMS[name].label}, {_words(variant)}": found for (name, variant), found in held.items()
         }
         yield measured.looks_table(groups).markdown()
         yield measured.classes_table(groups).markdown()

@@ -231,6 +231,7 @@ def run_trial(trial: Trial, place: Place) -> dict[str, Any]:
     classes = read_class_table(place.classes or place.manifest.parent / "classes.yaml")
     config = config_of(trial, images=len(manifest.of_split("train")), steps=place.steps, given=place.settings)
     system = SYSTEMS[trial.system]
+    goes_on = (place.work / "run").is_dir()
     started = time.process_time()
     result = train(config, manifest, classes, place.work / "run")
     train_cpu_s = time.process_time() - started
@@ -274,7 +275,8 @@ def run_trial(trial: Trial, place: Place) -> dict[str, Any]:
         "val_miou": result.best,
         "curve": _curve(place.work / "run"),
         "train_images": len(manifest.of_split("train")),
-        "train_cpu_s": round(train_cpu_s, 1),
+        # Of a training that went on, what came before is not known.
+        "train_cpu_s": None if goes_on else round(train_cpu_s, 1),
         "segment_cpu_s": round(segment_cpu_s, 1),
         "commit": state["commit"] if state else None,
         **measures,
