@@ -28,7 +28,7 @@ def here(blocks: bool | None, *changes: str, watcher: Told | None = None) -> Met
     def make(method: str) -> Config:
         return demo_config(method, changes=changes)
 
-    return methods_here(make, METHODS, blocks=blocks, watcher=watcher or Told())  # type: ignore[arg-type]
+    return methods_here(make, METHODS, pretrained=blocks, watcher=watcher or Told())  # type: ignore[arg-type]
 
 
 @pytest.fixture

@@ -103,7 +103,7 @@ def run_demo(
     methods = methods_here(
         lambda method: demo_config(method, seed=seed, changes=changes),
         (*METHODS, BLOCKS),
-        blocks=blocks,
+        pretrained=blocks,
         watcher=watcher,
     )
     return run_side_by_side(

@@ -27,12 +27,14 @@ from wsi_deform.report.comparison import compare_methods
 from wsi_deform.train.loop import TrainingResult, train
 from wsi_deform.train.watcher import Watcher as TrainingWatcher
 
-BLOCKS = "blocks"
-"""The method that needs an encoder with weights."""
+BLOCKS, DENSE = "blocks", "dense"
+PRETRAINED = (BLOCKS, DENSE)
+"""Methods that need an encoder with weights."""
 ABOUT = {
     "uniform": "Uniform spreads its samples evenly.",
     "joint": "Joint learns where to put as many, the sampler of the paper (Jin et al., ICLR 2022).",
     BLOCKS: "Blocks, which are not of the paper, read all coarsely and some of it closer, with a pretrained encoder.",
+    DENSE: "Dense, which is not of the paper either, reads all at one level, with a pretrained encoder.",
 }
 """Method -> what it is, in a sentence."""
 
@@ -88,29 +90,29 @@ class Watcher(Protocol):
 
 
 def methods_here(
-    make: Callable[[str], Config], methods: Sequence[str], *, blocks: bool | None, watcher: Watcher
+    make: Callable[[str], Config], methods: Sequence[str], *, pretrained: bool | None, watcher: Watcher
 ) -> Methods:
     """The configuration of each method that can be trained on this machine.
 
     Args:
         make: Gives the configuration of a method.
-        methods: Their names; ``BLOCKS`` needs its encoder's weights.
-        blocks: Whether blocks are among them; None: where their weights are found and the settings suit them.
+        methods: Their names; those of ``PRETRAINED`` need their encoder's weights.
+        pretrained: Whether these are among them; None: where their weights are found and the settings suit them.
         watcher: Told of what is left out, and why.
 
     Raises:
-        WsiDeformError: A configuration that cannot be, or ``blocks`` is True and they cannot be trained.
+        WsiDeformError: A configuration that cannot be, or ``pretrained`` is True and one cannot be trained.
     """
     configs: dict[str, Config] = {}
     left_out: dict[str, str] = {}
     for method in methods:
-        if method != BLOCKS:
+        if method not in PRETRAINED:
             configs[method] = make(method)
-        elif blocks is not False:
+        elif pretrained is not False:
             try:
                 configs[method] = _with_encoder(make(method))
             except WsiDeformError as error:
-                if blocks:
+                if pretrained:
                     raise
                 left_out[method] = str(error)
                 watcher.leaves_out(method, str(error))

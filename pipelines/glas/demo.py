@@ -1,9 +1,9 @@
-"""The demo on real tissue: biopsies of a GlaS folder, uniform, joint and blocks trained on them, a page of all.
+"""The demo on real tissue: biopsies of a GlaS folder, uniform, joint and dense trained on them, a page of all.
 
-    python -m pipelines.glas.demo --images FOLDER --out DIR [--seed 0] [--blocks | --no-blocks]
+    python -m pipelines.glas.demo --images FOLDER --out DIR [--seed 0] [--dense | --no-dense]
 
-Methods are set up as in the study of GlaS biopsies (pipelines/paper), blocks with the smallest of its budgets and half
-of its steps. DIR gets what `wsi-deform demo` leaves, ``report.html`` first of all. GlaS images are for research only:
+Methods are set up as in the study of GlaS biopsies (pipelines/paper), dense, what training takes by default, with
+half of its steps. DIR gets what `wsi-deform demo` leaves, ``report.html`` first of all. GlaS images are for research only:
 so are page, models and masks.
 """
 
@@ -29,15 +29,15 @@ from wsi_deform.errors import WsiDeformError
 from wsi_deform.geometry import Size
 from wsi_deform.manifest.read import read_manifest
 from wsi_deform.manifest.rows import SPLITS, Split
-from wsi_deform.side_by_side import BLOCKS, SideBySide, made_once, methods_here, run_side_by_side
+from wsi_deform.side_by_side import DENSE, SideBySide, made_once, methods_here, run_side_by_side
 
 BUDGET = (24, 113)
 SLIDES: dict[Split, int] = {"train": 64, "val": 6, "test": 10}
-STEPS, STEPS_OF_BLOCKS = 2400, 320
+STEPS, STEPS_OF_DENSE = 2400, 320
+SYSTEM_OF_DENSE = "dense-2"
 # Each method gets what suits it, as in the demo of drawn slides.
 CHANGES = {
     "uniform": ("augmentation.shift_cells=0", "augmentation.warp_cells=0"),
-    BLOCKS: ("blocks.share=0.15",),
 }
 LEAD = (
     "Real tissue: H&E images of colon glands from the GlaS challenge (Sirinukunwattana et al., 2017), several of one "
@@ -57,20 +57,20 @@ def glas_config(
     """The configuration of a method on GlaS biopsies.
 
     Args:
-        method: "uniform", "joint" or "blocks".
+        method: "uniform", "joint" or "dense".
         seed: Seed of training.
         slides: Training slides: an epoch.
         changes: Further ``key=value``.
     """
     trial = Trial(
         data="glas",
-        system=method,
+        system=SYSTEM_OF_DENSE if method == DENSE else method,
         budget=BUDGET,
         seed=seed,
         variant="demo",
         changes=(*CHANGES.get(method, ()), *changes),
     )
-    return config_of(trial, images=slides, steps=STEPS_OF_BLOCKS if method == BLOCKS else STEPS)
+    return config_of(trial, images=slides, steps=STEPS_OF_DENSE if method == DENSE else STEPS)
 
 
 def run_glas_demo(
@@ -82,7 +82,7 @@ def run_glas_demo(
     canvas: Size = CANVAS,
     per_slide: tuple[int, int] = IMAGES_PER_SLIDE,
     changes: Sequence[str] = (),
-    blocks: bool | None = None,
+    dense: bool | None = None,
     watcher: Watcher,
     stop: Callable[[], bool] = lambda: False,
 ) -> SideBySide:
@@ -98,7 +98,7 @@ def run_glas_demo(
         canvas: Size of a slide, px.
         per_slide: Fewest and most images on a slide.
         changes: ``key=value`` over all configurations.
-        blocks: Whether blocks are trained too; None: where their encoder's weights are found.
+        dense: Whether dense is trained too; None: where its encoder's weights are found.
         watcher: Told how it goes.
         stop: Asked during training.
 
@@ -114,8 +114,8 @@ def run_glas_demo(
     }
     methods = methods_here(
         lambda method: glas_config(method, seed=seed, slides=slides["train"], changes=changes),
-        (*METHODS, BLOCKS),
-        blocks=blocks,
+        (*METHODS, DENSE),
+        pretrained=dense,
         watcher=watcher,
     )
 
@@ -130,7 +130,7 @@ def run_glas_demo(
         out,
         study,
         methods,
-        best=BEST,
+        best=DENSE if DENSE in methods.configs else BEST,
         title="wsi-deform demo: learning where to look, on real tissue",
         lead=[LEAD.format(**_groups(study)), methods.text(), NOT_TO_BE_SOLD],
         facts={"seed": seed},
@@ -156,9 +156,9 @@ def main() -> int:
     parser.add_argument("--out", type=Path, required=True, help="gets slides, runs, masks and report.html")
     parser.add_argument("--seed", type=int, default=0, help="decides splits, slides and training")
     parser.add_argument(
-        "--blocks",
+        "--dense",
         action=argparse.BooleanOptionalAction,
-        help="train blocks too; default: where their encoder's weights are installed",
+        help="train dense too; default: where its encoder's weights are installed",
     )
     given = parser.parse_args()
     console, started = plain_console(), time.monotonic()
@@ -168,7 +168,7 @@ def main() -> int:
                 given.images,
                 given.out,
                 seed=given.seed,
-                blocks=given.blocks,
+                dense=given.dense,
                 watcher=DemoBars(console),
                 stop=stop,
             )

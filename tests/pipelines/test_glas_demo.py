@@ -65,15 +65,15 @@ class Told:
 
 
 def test_methods_are_those_of_the_study_of_glas_but_shorter(demo: ModuleType) -> None:
-    uniform, joint, blocks = (demo.glas_config(method, seed=3) for method in ("uniform", "joint", "blocks"))
+    uniform, joint, dense = (demo.glas_config(method, seed=3) for method in ("uniform", "joint", "dense"))
     assert (uniform.sampling.density, joint.sampling.density) == ("uniform", "learned")
     for config in (uniform, joint):
         assert config.sampling.budget == (24, 113)
         assert config.networks.segmentation.name == "monai:DynUNet"
-    for config in (uniform, joint, blocks):
+    for config in (uniform, joint, dense):
         assert (config.seed, config.training.threads, config.augmentation.stain_jitter) == (3, 1, 0.05)
-    assert blocks.networks.pretrained == "efficientnet-lite0"
-    assert (blocks.blocks.finest_um, blocks.blocks.levels, blocks.blocks.window_px) == (2.5, 3, 64)
+    assert dense.networks.pretrained == "efficientnet-lite0"
+    assert (dense.blocks.finest_um, dense.blocks.levels, dense.blocks.label_px) == (5.0, 1, 2)
 
 
 def test_a_folder_of_images_becomes_a_page_that_says_whose_they_are(
@@ -85,7 +85,7 @@ def test_a_folder_of_images_becomes_a_page_that_says_whose_they_are(
     out, told = tmp_path / "out", Told()
     result = demo.run_glas_demo(tmp_path / "glas", out, changes=FAST, watcher=told, **SMALL)
     assert told.parts == [
-        "without blocks", "drawing 8", "training joint", "segmenting joint"
+        "without dense", "drawing 8", "training joint", "segmenting joint"
     ]  # fmt: skip
     assert result.finished
     assert result.page == out / "report.html"
