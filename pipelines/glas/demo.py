@@ -3,8 +3,8 @@
     python -m pipelines.glas.demo --images FOLDER --out DIR [--seed 0] [--dense | --no-dense]
 
 Methods are set up as in the study of GlaS biopsies (pipelines/paper), dense, what training takes by default, with
-half of its steps. DIR gets what `wsi-deform demo` leaves, ``report.html`` first of all. GlaS images are for research only:
-so are page, models and masks.
+half of its steps. DIR gets what `wsi-deform demo` leaves, ``report.html`` first of all. GlaS images are for research
+only: so are page, models and masks.
 """
 
 from __future__ import annotations
