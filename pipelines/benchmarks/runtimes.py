@@ -28,8 +28,8 @@ from wsi_deform.runtime.quantise import QUANTISED_PARTS, calibration_images, giv
 from wsi_deform.runtime.use import Elsewhere, use_runtime
 from wsi_deform.slide.open import open_slide
 
-FIELDS, WINDOWS = 64, 32
-"""That calibrate: fields of ours, and windows of patches."""
+FIELDS, WINDOWS = 64, 8
+"""That calibrate: at most so many fields of ours, and windows of patches (of 32, NNCF takes over 14 GiB for HRNetV2-W18)."""
 
 
 def computed_by(model: Model, path: Path, runtime: str) -> Model:
