@@ -29,7 +29,7 @@ from wsi_deform.runtime.use import Elsewhere, use_runtime
 from wsi_deform.slide.open import open_slide
 
 FIELDS, WINDOWS = 64, 8
-"""That calibrate: at most so many fields of ours, and windows of patches (of 32, NNCF takes over 14 GiB for HRNetV2-W18)."""
+"""That calibrate: fields of ours, at most, and windows of patches, of which 32 took over 14 GiB with HRNetV2-W18."""
 
 
 def computed_by(model: Model, path: Path, runtime: str) -> Model:
