@@ -34,7 +34,7 @@ ABOUT = {
     "uniform": "Uniform spreads its samples evenly.",
     "joint": "Joint learns where to put as many, the sampler of the paper (Jin et al., ICLR 2022).",
     BLOCKS: "Blocks, which are not of the paper, read all coarsely and some of it closer, with a pretrained encoder.",
-    DENSE: "Dense, which is not of the paper either, reads all at one level, with a pretrained encoder.",
+    DENSE: "Dense, which is not of the paper, reads all at one level, with a pretrained encoder.",
 }
 """Method -> what it is, in a sentence."""
 
