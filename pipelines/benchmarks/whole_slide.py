@@ -293,7 +293,8 @@ def ours(
     else:
         loaded.config = with_budget(loaded.config, loaded.config.sampling.budget[0] * factor**0.5)
     flops: list[int] = []
-    out = MaskFolder(Path(folder) / f"ours-{factor}-{zero}{runtime}")
+    # A folder of its own: cases of other models take turns with this one, and are measured when all have run.
+    out = MaskFolder(Path(tempfile.mkdtemp(prefix="ours-", dir=folder)))
 
     def run(_: int) -> Facts:
         opened, counting = _opened(slide)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -72,3 +73,25 @@ def test_a_row_computes_with_its_runtime_and_the_model_of_the_other_rows(
     model = runtimes.computed_by(load_model(ours), ours, "int8")
     stand_in = vars(model.segmentation)["forward"]
     assert (stand_in.part, stand_in.path) == ("segmentation", quantised)
+
+
+def test_models_that_take_turns_on_a_slide_write_masks_of_their_own(
+    ours: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    # Both ran before either was measured, so that one had the accuracy of the other.
+    written: list[Path] = []
+
+    def noted(slide: object, model: object, out: Any, **options: object) -> Any:
+        written.append(out.mask("s"))
+        return SimpleNamespace(flops=1, read_pixels=1, samples=1, fields=1)
+
+    monkeypatch.setattr(whole_slide, "segment_to_files", noted)
+    monkeypatch.setattr(whole_slide, "_opened", lambda path: (None, SimpleNamespace(total_bytes=0)))
+    monkeypatch.setattr(whole_slide, "tissue_of", lambda slide: None)
+    monkeypatch.setattr(whole_slide, "_warm_up", lambda *given: None)
+    given = {**GIVEN, "folder": str(tmp_path), "model": str(ours), "factor": 1.0, "zero": False}
+    first, second = whole_slide.ours(**given), whole_slide.ours(**given)
+    for work in (first, second, first):
+        work.run(0)
+    assert written[0] == written[2]
+    assert written[0] != written[1]
