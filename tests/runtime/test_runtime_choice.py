@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from wsi_deform.distribute.job import SlideJob
@@ -19,6 +20,7 @@ from wsi_deform.errors import ModelError
 from wsi_deform.runtime import choice, measured
 from wsi_deform.runtime.choice import TORCH, Asked, Runtime, chosen_runtime, device_asked
 from wsi_deform.runtime.measured import fastest_of, fastest_runtime, measured_file, write_measured
+from wsi_deform.runtime.openvino_engine import repeated
 
 INSTALLED = {"torch": (), "openvino": (), "onnx": ()}
 
@@ -192,3 +194,18 @@ def test_doctor_keeps_what_it_measured(monkeypatch, tmp_path):
     monkeypatch.setenv("WSI_DEFORM_CACHE", str(tmp_path / "file" / "below"))
     (found,) = runtimes.runtime_findings()
     assert (found.status, "not kept" in found.text) == ("remark", True)
+
+
+def test_images_of_few_places_are_given_to_openvino_several_times():
+    # int8 features of four places or fewer ended the process (OpenVINO 2026.4).
+    for shape, batch in (
+        ((1, 3, 32, 32), 16),
+        ((4, 3, 16, 16), 16),
+        ((3, 3, 64, 64), 6),
+        ((1, 3, 448, 64), 1),
+    ):
+        image = np.random.default_rng(0).random(shape, np.float32)
+        found = repeated(image)
+        assert found.shape == (batch, *shape[1:])
+        assert np.array_equal(found[: shape[0]], image)
+        assert np.array_equal(found[-shape[0] :], image)
