@@ -169,7 +169,10 @@ class BlockNetwork(nn.Module):
         """
         # Each is merged at its own size: a sum of what was resized is much cheaper than a convolution of all channels.
         merged = [merge(each) for merge, each in zip(self.merges, rasters, strict=True)]
-        total = torch.stack([resized(each, rasters[-1].shape[-2:]) for each in merged]).sum(dim=0)
+        size = rasters[-1].shape[-2:]
+        total = resized(merged[-1], size)
+        for each in merged[:-1]:  # one by one: torch sums over a first axis slowly
+            total = total + resized(each, size)
         labelled: Tensor = self.head(total)
         return labelled
 
