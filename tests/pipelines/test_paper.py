@@ -241,7 +241,7 @@ def test_every_study_runs_whole_and_is_not_run_again(
         assert SYSTEMS[system].label in pages["figure4_5"]
     assert "| all | HRNetV2-W48, ImageNet weights |" in pages["claims"]
     assert "| blocks (ours), 50 % | " in pages["blocks"]
-    assert "| dense, 1 x the finest um per px | " in pages["blocks"]
+    assert "| dense, 1 x the finest um per px, whole | " in pages["blocks"]
     assert "| dense, 1 x the finest um per px, whole (ours 50 %) | " in pages["blocks"]
     warp = json.loads((records / "quick/warp-uniform_share-0.5_seed0.json").read_text(encoding="utf-8"))
     # 16 x 32 px of 4 um, half of them.
