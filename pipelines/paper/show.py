@@ -258,15 +258,15 @@ def _blocks(records: Records, scope: Scope) -> Page:
         }
         yield measured.looks_table(groups).markdown()
         yield measured.classes_table(groups).markdown()
-        yield measured.gains_table(
-            {
-                f"{SYSTEMS[name].label}, {_words(variant)} (ours {_words(beside)})": tables.paired(
-                    held[BLOCKS, beside], found
-                )
-                for (name, variant), found in held.items()
-                if (beside := _blocks_beside(name, variant, held)) is not None
-            }
-        ).markdown()
+        gains = {
+            f"{SYSTEMS[name].label}, {_words(variant)} (ours {_words(beside)})": tables.paired(
+                held[BLOCKS, beside], found
+            )
+            for (name, variant), found in held.items()
+            if (beside := _blocks_beside(name, variant, held)) is not None
+        }
+        if gains:
+            yield measured.gains_table(gains).markdown()
         curves: dict[str, list[tuple[float, float, float, float]]] = {}
         for (name, variant), found in held.items():
             at, bar = measured.cost_of(found, "read_pixels"), _bar(estimate(found))
