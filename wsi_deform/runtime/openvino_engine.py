@@ -113,7 +113,8 @@ def repeated(image: NDArray[np.float32]) -> NDArray[np.float32]:
     OpenVINO 2026.4 ends the process where int8 features have four places or fewer in all: one look of 32 x 32 px, or
     four windows of 16 x 16. Images of a batch know nothing of each other.
     """
-    places = (
-        len(image) * max(1, image.shape[2] // COARSEST_STRIDE) * max(1, image.shape[3] // COARSEST_STRIDE)
-    )
-    return image if places >= LEAST_PLACES else np.tile(image, (-(-LEAST_PLACES // places), 1, 1, 1))
+    coarsest = [max(1, side // COARSEST_STRIDE) for side in image.shape[2:]]
+    places = len(image) * coarsest[0] * coarsest[1]
+    if places == 0 or places >= LEAST_PLACES:
+        return image
+    return np.tile(image, (-(-LEAST_PLACES // places), 1, 1, 1))
